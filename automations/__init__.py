@@ -1,0 +1,1 @@
+"""Instagram automations: the webhook, matching, the HTTP API and what has to be sent."""

@@ -1,0 +1,46 @@
+"""Every setting of automations, declared once, typed, read at access."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+
+class Conf:
+    """The settings as the code uses them, with the defaults of a project that sets none."""
+
+    @property
+    def app_secrets(self) -> tuple[str, ...]:
+        """INSTAGRAM_APP_SECRET: every secret a delivery may be signed with; empty refuses all."""
+        return tuple(getattr(settings, "INSTAGRAM_APP_SECRETS", ()))
+
+    @property
+    def verify_token(self) -> str:
+        """INSTAGRAM_VERIFY_TOKEN: what Meta's verification GET must name; empty refuses all."""
+        value: str = getattr(settings, "INSTAGRAM_VERIFY_TOKEN", "")
+        return value
+
+    @property
+    def graph_url(self) -> str:
+        """INSTAGRAM_GRAPH_URL, without a slash at its end."""
+        value: str = getattr(settings, "INSTAGRAM_GRAPH_URL", "https://graph.instagram.com")
+        return value.rstrip("/")
+
+    @property
+    def sending(self) -> str:
+        """INSTAGRAM_SENDING: off, shadow, on, or "" (on for accounts with a token)."""
+        value: str = getattr(settings, "INSTAGRAM_SENDING", "")
+        return value
+
+    @property
+    def field_encryption_keys(self) -> tuple[str, ...]:
+        """FIELD_ENCRYPTION_KEYS: Fernet keys, the first one encrypts, all decrypt."""
+        return tuple(getattr(settings, "FIELD_ENCRYPTION_KEYS", ()))
+
+    @property
+    def is_secret_key_ephemeral(self) -> bool:
+        """Whether SECRET_KEY was made by this process because none was set."""
+        value: bool = getattr(settings, "SECRET_KEY_IS_EPHEMERAL", False)
+        return value
+
+
+conf = Conf()

@@ -1,0 +1,63 @@
+"""How a log line looks: plain for people, one JSON object a line for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+# What every LogRecord has; the rest was given by the caller in `extra`.
+_OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, UTF-8, the message verbatim (emoji and all)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON; never raises for what a caller put into it."""
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {
+            name: value
+            for name, value in vars(record).items()
+            if name not in _OWN_FIELDS and name not in fields
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        try:
+            return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except orjson.JSONEncodeError:
+            # A lone surrogate out of somebody's text, or an integer past 64 bits.
+            return json.dumps(fields, default=str, skipkeys=True)
+
+
+def build_logging(*, as_json: bool) -> dict[str, Any]:
+    """Return Django's LOGGING setting: everything to stderr, INFO and up."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "human": {"format": "{asctime} {levelname:<7} {message}", "style": "{"},
+            "json": {"()": "project.logs.JsonFormatter"},
+        },
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "json" if as_json else "human",
+            },
+        },
+        "root": {"handlers": ["stderr"], "level": "INFO"},
+        "loggers": {
+            # Django gives these handlers of their own, which would print every line twice.
+            "django": {"handlers": [], "level": "INFO", "propagate": True},
+            "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+            "pymongo": {"level": "WARNING"},
+        },
+    }

@@ -1,0 +1,31 @@
+"""HTTP concerns of the whole site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.http.response import HttpResponseBase
+
+type_of_next = Callable[[HttpRequest], HttpResponseBase]
+
+
+class RedirectToTlsMiddleware:
+    """Send a browser to https when the proxy says that it came by http.
+
+    Django's SECURE_SSL_REDIRECT would also redirect plain requests that no proxy touched: health
+    checks, the simulator, a curl on the machine itself.
+    """
+
+    def __init__(self, get_response: type_of_next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer 301 for http behind a proxy (405 where a redirect would lose the body)."""
+        if request.META.get("HTTP_X_FORWARDED_PROTO") != "http":
+            return self.get_response(request)
+        if request.method in ("GET", "HEAD"):
+            return HttpResponsePermanentRedirect(
+                f"https://{request.get_host()}{request.get_full_path()}"
+            )
+        return HttpResponse("Use https.\n", status=403, content_type="text/plain")

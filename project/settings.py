@@ -1,0 +1,115 @@
+"""Every setting, from the environment. No other module reads the environment.
+
+Importing this never needs a secret: `check`, `migrate` and the migrations of data run without
+one. `serve` and `check --deploy` are what refuse a missing DJANGO_SECRET_KEY.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from project.environment import read_bool, read_choice, read_int, read_list, read_str, read_url
+from project.logs import build_logging
+
+# --- Environment -----------------------------------------------------------------------------
+
+DEBUG = read_bool("DJANGO_DEBUG", default=False)
+SECRET_KEY = read_str("DJANGO_SECRET_KEY")
+# A made key lasts as long as the process: cookies signed with it do not survive a restart, and
+# two processes do not accept each other's.
+SECRET_KEY_IS_EPHEMERAL = not SECRET_KEY
+if SECRET_KEY_IS_EPHEMERAL:
+    SECRET_KEY = secrets.token_urlsafe(50)
+ALLOWED_HOSTS = list(read_list("DJANGO_ALLOWED_HOSTS")) or ["localhost", "127.0.0.1", "[::1]"]
+
+MONGODB_URI = read_url("MONGODB_URI", schemes=("mongodb", "mongodb+srv"))
+DATA_DIR = Path(read_str("DATA_DIR", ".data"))
+
+INSTAGRAM_APP_SECRETS = read_list("INSTAGRAM_APP_SECRET")
+INSTAGRAM_VERIFY_TOKEN = read_str("INSTAGRAM_VERIFY_TOKEN")
+INSTAGRAM_GRAPH_URL = read_url(
+    "INSTAGRAM_GRAPH_URL", schemes=("https", "http"), default="https://graph.instagram.com"
+)
+INSTAGRAM_SENDING = read_choice("INSTAGRAM_SENDING", choices=("off", "shadow", "on"))
+FIELD_ENCRYPTION_KEYS = read_list("FIELD_ENCRYPTION_KEYS")
+
+TRACKING_ENABLED = read_bool("TRACKING_ENABLED", default=True)
+TRACKING_STATS_ENABLED = read_bool("TRACKING_STATS_ENABLED", default=True)
+TRACKING_DEDUP_WINDOW_MINUTES = read_int(
+    "TRACKING_DEDUP_WINDOW_MINUTES", default=60, minimum=1, unit="minutes"
+)
+# Eight days: the stats of seven days are counted from the runs and rollups that are kept.
+TRACKING_RETENTION_DAYS = read_int("TRACKING_RETENTION_DAYS", default=90, minimum=8, unit="days")
+
+# --- Django ----------------------------------------------------------------------------------
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+APPEND_SLASH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = False
+
+# MongoDB is reached through tracking.mongo alone; there is no SQL database.
+DATABASES: dict[str, dict[str, Any]] = {}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "automations",
+    "tracking",
+]
+# Cheap for the webhook: WhiteNoise looks a path up in a dictionary, the session is read only when
+# a view asks for it, and the webhook is exempt from CSRF.
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "project.middleware.RedirectToTlsMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    },
+]
+
+# Static files are served from the installed packages themselves: no collectstatic.
+STATIC_URL = "/static/"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+# TLS ends at a proxy, which must set this header and drop the one a client sent.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_ENGINE = "automations.sessions"
+SESSION_COOKIE_SECURE = not DEBUG
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+
+# One delivery of Meta holds up to 1000 updates; the webhook view refuses bodies over this itself,
+# with 413, before Django would.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "automations.authentication.BearerTokenAuthentication",
+        "automations.authentication.SessionTokenAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "UNAUTHENTICATED_USER": "automations.principals.Anonymous",
+    "UNAUTHENTICATED_TOKEN": None,
+}
+
+LOGGING = build_logging(as_json=not (DEBUG or sys.stderr.isatty()))

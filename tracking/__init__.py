@@ -1,0 +1,1 @@
+"""Automation runs, counted exactly: usable by any engine, knows nothing of Instagram."""
