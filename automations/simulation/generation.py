@@ -1,0 +1,189 @@
+"""Deliveries without end or up to a number, reproducible from a seed (pure; the clock is given)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from random import Random
+
+from automations.simulation.bodies import build_body
+from automations.simulation.people import Ids, find_chatter, make_ask, make_random
+from automations.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
+
+# Events per delivery -> weight. Meta sends single updates when it is quiet and batches them, up to
+# 1000, when a post goes viral.
+_BATCH_MIX = {1: 70, 2: 10, 3: 6, 5: 5, 10: 4, 25: 3, 60: 2}
+# A pair is used again only well inside the hour, so that a slow run still makes real duplicates.
+_REUSE_WITHIN_MS = 50 * 60 * 1000
+_REMEMBERED_PAIRS = 4096
+_LARGEST_BATCH = 1000
+_POSTS_PER_ACCOUNT = 12
+_REPLY_SHARE = 0.05
+
+
+class _Audience:
+    """Who writes to one target: new people, and those who wrote lately."""
+
+    def __init__(self, target: Target, *, chatter: tuple[str, ...], number: int) -> None:
+        self.target = target
+        self.chatter = chatter
+        # People of one target in another order than of the next, with a small pool too.
+        self.next_person = number
+        self.recent: list[tuple[int, int]] = []  # (at_ms, person), a ring
+        self._oldest = 0
+
+    def remember(self, at_ms: int, person: int) -> None:
+        """Note that the person has just called this target."""
+        if len(self.recent) < _REMEMBERED_PAIRS:
+            self.recent.append((at_ms, person))
+        else:
+            self.recent[self._oldest] = (at_ms, person)
+            self._oldest = (self._oldest + 1) % _REMEMBERED_PAIRS
+
+    def find_recent(self, rng: Random, at_ms: int) -> int | None:
+        """Return somebody who called this target within the hour."""
+        if not self.recent:
+            return None
+        then, person = rng.choice(self.recent)
+        return person if at_ms - then < _REUSE_WITHIN_MS else None
+
+
+class _EventSource:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._rng = make_random("events", plan.seed)
+        self._ids = Ids(plan.seed)
+        words: dict[str, set[str]] = {}
+        for target in plan.targets:
+            words.setdefault(target.account_id, set()).update(target.keywords)
+        self._audiences = [
+            _Audience(target, chatter=find_chatter(frozenset(words[target.account_id])), number=i)
+            for i, target in enumerate(plan.targets)
+        ]
+
+    def make(self, at_ms: int) -> SimulatedEvent:
+        """Return the next event, which happens at `at_ms`."""
+        rng, plan = self._rng, self._plan
+        audience = rng.choice(self._audiences)
+        target = audience.target
+        person = None
+        is_match = True
+        if rng.random() < plan.duplicates:
+            person = audience.find_recent(rng, at_ms)
+        if person is None:
+            is_match = target.match == "any" or rng.random() >= plan.misses
+            person = audience.next_person
+            if plan.people is not None:
+                person %= plan.people
+            audience.next_person += 1
+        if is_match:
+            audience.remember(at_ms, person)
+        if plan.text is not None:
+            text = plan.text
+        elif is_match or not audience.chatter:
+            text = make_ask(rng, keywords=target.keywords, match=target.match)
+        else:
+            text = rng.choice(audience.chatter)
+        user_id, username = self._ids.make_person(target.account_id, person)
+        is_comment = target.kind == "comment"
+        return SimulatedEvent(
+            sim_kind=target.kind,
+            account_id=target.account_id,
+            event_id=self._ids.make_comment_id()
+            if is_comment
+            else self._ids.make_mid(target.account_id),
+            user_id=user_id,
+            username=username,
+            text=text,
+            media_id=self._pick_post(target) if is_comment else None,
+            parent_id=self._ids.make_comment_id()
+            if is_comment and rng.random() < _REPLY_SHARE
+            else None,
+            story_id=self._pick_post(target) if target.kind == "story_reply" else None,
+            at_ms=at_ms,
+            is_match=is_match,
+        )
+
+    def _pick_post(self, target: Target) -> str:
+        if target.post_ids and target.kind == "comment":
+            return self._rng.choice(target.post_ids)
+        number = self._rng.randrange(_POSTS_PER_ACCOUNT)
+        return str(17_900_000_000_000_000 + sum(target.account_id.encode()) * 10_007 + number * 97)
+
+
+def _read_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def generate_deliveries(
+    plan: Plan, *, clock_ms: Callable[[], int] = _read_clock_ms
+) -> Iterator[SimulatedDelivery]:
+    """Yield deliveries until the plan's events are all out, redeliveries a few deliveries later.
+
+    `clock_ms` is the time of each delivery, in milliseconds since 1970. The first delivery of an
+    event always comes before its redeliveries.
+    """
+    rng = make_random("deliveries", plan.seed)
+    source = _EventSource(plan)
+    sizes, weights = list(_BATCH_MIX), list(_BATCH_MIX.values())
+    left = plan.events
+    waiting: list[tuple[int, SimulatedDelivery]] = []  # (due after n more deliveries, which)
+    number = 0
+
+    def build(
+        events: tuple[SimulatedEvent, ...],
+        *,
+        body: bytes | None = None,
+        is_redelivery: bool = False,
+        is_forged: bool = False,
+    ) -> SimulatedDelivery:
+        nonlocal number
+        number += 1
+        return SimulatedDelivery(
+            number=number,
+            events=events,
+            body=body or build_body(events, sent_at_ms=clock_ms()),
+            is_redelivery=is_redelivery,
+            is_forged=is_forged,
+        )
+
+    while left is None or left > 0:
+        size = plan.batch or rng.choices(sizes, weights)[0]
+        if rng.random() < plan.bad_signatures:
+            forged = tuple(source.make(clock_ms()) for _ in range(size))
+            yield build(forged, is_forged=True)
+            continue
+        if left is not None:
+            size = min(size, left)
+            left -= size
+        delivery = build(tuple(source.make(clock_ms()) for _ in range(size)))
+        yield delivery
+        if rng.random() < plan.redeliveries:
+            waiting.append((rng.randint(0, 8), delivery))
+        due = [one for wait, one in waiting if wait <= 0]
+        waiting = [(wait - 1, one) for wait, one in waiting if wait > 0]
+        for events, body in _rebatch(rng, due):
+            yield build(events, body=body, is_redelivery=True)
+    for events, body in _rebatch(rng, [one for _, one in waiting]):
+        yield build(events, body=body, is_redelivery=True)
+
+
+def _rebatch(
+    rng: Random, deliveries: list[SimulatedDelivery]
+) -> Iterator[tuple[tuple[SimulatedEvent, ...], bytes | None]]:
+    """Yield the same events: byte for byte, or shuffled and then split, or merged in one body."""
+    if len(deliveries) > 1 and rng.random() < 0.5:
+        merged = [event for delivery in deliveries for event in delivery.events]
+        rng.shuffle(merged)
+        for start in range(0, len(merged), _LARGEST_BATCH):
+            yield tuple(merged[start : start + _LARGEST_BATCH]), None
+        return
+    for delivery in deliveries:
+        if len(delivery.events) == 1 or rng.random() < 0.5:
+            yield delivery.events, delivery.body
+            continue
+        shuffled = list(delivery.events)
+        rng.shuffle(shuffled)
+        cut = rng.randint(1, len(shuffled) - 1)
+        yield tuple(shuffled[:cut]), None
+        yield tuple(shuffled[cut:]), None

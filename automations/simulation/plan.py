@@ -1,0 +1,102 @@
+"""What to simulate: whom the traffic is for, and what it is made of (pure)."""
+
+from __future__ import annotations
+
+import msgspec
+
+# The word a person types -> the automation type that answers such an event.
+AUTOMATION_TYPES = {
+    "comment": "comment_to_dm",
+    "dm": "dm_auto_responder",
+    "story_reply": "story_reply",
+}
+KINDS = tuple(AUTOMATION_TYPES)
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What one automation listens to: events of `kind` on the account, with one of the words.
+
+    `match` is `contains`, `word`, `exact` or `any`; empty `post_ids` means every post.
+    """
+
+    kind: str
+    account_id: str
+    keywords: tuple[str, ...] = ()
+    match: str = "contains"
+    post_ids: tuple[str, ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The make-up of the traffic; every share lies between 0 and 1.
+
+    Targets take turns by chance, evenly. Raises ValueError, naming the option, for what cannot be
+    generated.
+    """
+
+    targets: tuple[Target, ...]
+    # Distinct events; None never ends. Redelivered and forged ones come on top.
+    events: int | None = 200
+    # Events per delivery; None is a mix like Meta's: mostly one, now and then a large batch.
+    batch: int | None = None
+    # Events by a person whose earlier event, within the hour, already called the same automation.
+    duplicates: float = 0.3
+    # Deliveries that come again: as they were, shuffled, split, or merged with another one.
+    redeliveries: float = 0.3
+    # Deliveries with events of their own and a wrong signature: none of these may ever count.
+    bad_signatures: float = 0.0
+    # Events whose text has none of the account's keywords.
+    misses: float = 0.1
+    # People per account; None has a new person for every event that is not a duplicate.
+    people: int | None = None
+    # Every text; None makes texts out of the keywords.
+    text: str | None = None
+    # The same seed, targets and clock make the same deliveries, byte for byte.
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ValueError("There is nothing to simulate: no target was given.")
+        for target in self.targets:
+            if target.kind not in KINDS:
+                raise ValueError(f"kind is {target.kind!r}; use one of {', '.join(KINDS)}.")
+        for name in ("duplicates", "redeliveries", "bad_signatures", "misses"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}; it is a share: use 0 to 1.")
+        if self.bad_signatures == 1:
+            raise ValueError("bad_signatures is 1; leave a share for deliveries that count.")
+        for name in ("events", "batch", "people"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}; use 1 or more, or leave it out.")
+
+
+class SimulatedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event as the receiver should understand it."""
+
+    sim_kind: str  # a key of AUTOMATION_TYPES
+    account_id: str
+    event_id: str  # comment id or mid
+    user_id: str
+    username: str
+    text: str
+    media_id: str | None = None
+    parent_id: str | None = None
+    story_id: str | None = None
+    at_ms: int = 0  # when it happened, milliseconds since 1970
+    is_match: bool = True  # whether its text is meant to start the automation it was made for
+
+    @property
+    def kind(self) -> str:
+        """The namespace of `event_id`: comment or message."""
+        return "comment" if self.sim_kind == "comment" else "message"
+
+
+class SimulatedDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One POST of Meta's, before it is signed."""
+
+    number: int
+    events: tuple[SimulatedEvent, ...]
+    body: bytes
+    is_redelivery: bool = False
+    is_forged: bool = False
