@@ -1,0 +1,206 @@
+"""Group commit: deliveries that arrive while a flush runs form the next one.
+
+One thread per process flushes; request threads queue a ticket and wait for its answer. There is no
+timer: a request alone is flushed at once. What a dead writer keeps locked is parked and tried again
+until its deadline, so that it never stops the others.
+"""
+
+import atexit
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from tracking.exceptions import TrackingUnavailable
+from tracking.flush import Answer, Flusher
+from tracking.runs import Outcome, Trigger
+from tracking.stripes import HEARTBEAT_SECONDS
+
+logger = logging.getLogger("tracking")
+
+FLUSH_EVENTS = 1000
+QUEUE_EVENTS = 20_000
+DEADLINE_SECONDS = 3.0
+_PARK_SECONDS = 0.1
+
+
+class Ticket:
+    """One delivery's triggers on their way through a flush."""
+
+    __slots__ = ("abandoned", "answers", "deadline", "done", "retry_at", "triggers")
+
+    def __init__(self, triggers: Sequence[Trigger], deadline: float) -> None:
+        self.triggers = triggers
+        self.deadline = deadline
+        self.answers: list[Answer] = [None] * len(triggers)
+        self.done = threading.Event()
+        self.retry_at = 0.0
+        self.abandoned = False
+
+
+class Committer:
+    """Collects tickets into flushes. Thread-safe; one per process."""
+
+    def __init__(
+        self,
+        flusher: Flusher,
+        *,
+        on_late: Callable[[Sequence[Trigger], Sequence[Outcome]], None] = lambda *_: None,
+    ) -> None:
+        self._flusher = flusher
+        self._on_late = on_late
+        self._queue: deque[Ticket] = deque()
+        self._parked: list[Ticket] = []
+        self._queued_events = 0
+        self._wakeup = threading.Condition()
+        self._closing = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def submit(
+        self, triggers: Sequence[Trigger], *, seconds: float = DEADLINE_SECONDS
+    ) -> list[Outcome]:
+        """Wait until `triggers` are committed and return their outcomes, in order.
+
+        Raises TrackingUnavailable when that did not happen within `seconds`: the caller may send
+        the same triggers again, those that were stored after all come back as redelivered.
+        """
+        ticket = Ticket(triggers, time.monotonic() + seconds)
+        with self._wakeup:
+            if self._closing.is_set():
+                raise TrackingUnavailable("the process is shutting down")
+            if self._queued_events and self._queued_events + len(triggers) > QUEUE_EVENTS:
+                raise TrackingUnavailable("too many events are waiting")
+            self._start_threads()
+            self._queue.append(ticket)
+            self._queued_events += len(triggers)
+            self._wakeup.notify()
+        if not ticket.done.wait(seconds + 0.05):
+            ticket.abandoned = True
+            if not ticket.done.is_set():
+                raise TrackingUnavailable("the database did not answer in time")
+        outcomes: list[Outcome] = []
+        for answer in ticket.answers:
+            if not isinstance(answer, Outcome):
+                raise answer or TrackingUnavailable("another writer holds these keys")
+            outcomes.append(answer)
+        return outcomes
+
+    def find_key(self, automation_id: Any) -> Any:
+        """Return the typed `_id` of the automation that `automation_id` names."""
+        return self._flusher.find_key(automation_id)
+
+    def close(self, *, seconds: float = 5.0) -> None:
+        """Flush what is queued, stop the threads and give the stripe back."""
+        with self._wakeup:
+            self._closing.set()
+            self._wakeup.notify_all()
+        for thread in self._threads:
+            thread.join(seconds)
+        self._flusher.close()
+        atexit.unregister(self.close)
+
+    def _start_threads(self) -> None:
+        if not self._threads:
+            for target in (self._run, self._keep_lease):
+                thread = threading.Thread(target=target, name=f"tracking{target.__name__}")
+                thread.daemon = True
+                thread.start()
+                self._threads.append(thread)
+            atexit.register(self.close)
+
+    def _run(self) -> None:
+        while True:
+            tickets = self._take()
+            if tickets is None:
+                return
+            try:
+                self._flush(tickets)
+            except Exception as error:  # a bug of ours must not end the only flushing thread
+                logger.exception("❌ [TRACKING] Flush failed")
+                self._finish(tickets, TrackingUnavailable(type(error).__name__))
+
+    def _take(self) -> list[Ticket] | None:
+        """Wait for work and return the next flush's tickets; None when all is done at the end."""
+        with self._wakeup:
+            while True:
+                now = time.monotonic()
+                due = [ticket for ticket in self._parked if ticket.retry_at <= now]
+                if self._queue or due:
+                    break
+                if self._closing.is_set() and not self._parked:
+                    return None
+                wait = min((t.retry_at for t in self._parked), default=now + 3600) - now
+                self._wakeup.wait(wait)
+            if due and not self._queue:
+                # Parked tickets go alone: their conflicts must not delay anybody.
+                self._parked.remove(due[0])
+                return [due[0]]
+            if due:
+                ticket = due[0]
+                self._parked.remove(ticket)
+                self._queue.append(ticket)
+                self._queued_events += len(ticket.triggers)
+            tickets: list[Ticket] = []
+            events = 0
+            while self._queue:
+                ticket = self._queue[0]
+                if tickets and events + len(ticket.triggers) > FLUSH_EVENTS:
+                    break
+                tickets.append(self._queue.popleft())
+                events += len(ticket.triggers)
+            self._queued_events -= events
+            return tickets
+
+    def _flush(self, tickets: list[Ticket]) -> None:
+        now = time.monotonic()
+        live = [ticket for ticket in tickets if ticket.deadline > now]
+        self._finish([t for t in tickets if t not in live], TrackingUnavailable("waited too long"))
+        open_parts = [
+            (ticket, [i for i, answer in enumerate(ticket.answers) if answer is None])
+            for ticket in live
+        ]
+        triggers = [ticket.triggers[i] for ticket, part in open_parts for i in part]
+        if not triggers:
+            self._finish(live, None)
+            return
+        # The newest ticket's time: an old one that runs out of it is told so by its own wait.
+        answers = iter(
+            self._flusher.flush(triggers, deadline=max(ticket.deadline for ticket in live))
+        )
+        for ticket, part in open_parts:
+            for index in part:
+                ticket.answers[index] = next(answers)
+            is_locked = any(answer is None for answer in ticket.answers)
+            if is_locked and time.monotonic() + _PARK_SECONDS < ticket.deadline:
+                ticket.retry_at = time.monotonic() + _PARK_SECONDS
+                with self._wakeup:
+                    self._parked.append(ticket)
+            else:
+                self._finish([ticket], None)
+
+    def _finish(self, tickets: Sequence[Ticket], error: TrackingUnavailable | None) -> None:
+        for ticket in tickets:
+            if error is not None:
+                ticket.answers = [error if answer is None else answer for answer in ticket.answers]
+            ticket.done.set()
+            if ticket.abandoned:
+                # Nobody waits any more: what was committed all the same is still reported.
+                pairs = [
+                    (t, a)
+                    for t, a in zip(ticket.triggers, ticket.answers, strict=True)
+                    if isinstance(a, Outcome)
+                ]
+                self._on_late([t for t, _ in pairs], [a for _, a in pairs])
+
+    def _keep_lease(self) -> None:
+        while not self._closing.is_set():
+            with suppress(PyMongoError), pymongo.timeout(HEARTBEAT_SECONDS):
+                self._flusher.lease.renew()
+                self._flusher.lease.bury_dead()
+            self._closing.wait(HEARTBEAT_SECONDS)

@@ -1,0 +1,71 @@
+"""MongoDB's errors, sorted once into what a flush does next."""
+
+from enum import Enum
+
+from bson.errors import BSONError
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    PyMongoError,
+    WTimeoutError,
+)
+
+
+class Failure(Enum):
+    """What went wrong, by what helps."""
+
+    CONFLICT = "somebody else holds or wrote the same keys: try again, then split"
+    STALE_SESSION = "the snapshot or the session is gone: try again with a new session"
+    CONNECTIVITY = "the server is away or slow: try again until the deadline, then 503"
+    DOCUMENT = "a document of ours cannot be stored: split until it stands alone"
+    OTHER = "anything else: store the triggers as untracked"
+
+
+# 112 WriteConflict, 24 LockTimeout, 11000 DuplicateKey: a duplicate key aborts the transaction and
+# is not labelled transient, and means that another writer was first.
+_CONFLICT_CODES = frozenset({112, 24, 11000, 11001})
+# 246 SnapshotUnavailable and 239 SnapshotTooOld come unlabelled when a collection was just created;
+# 251 NoSuchTransaction, 206 NoSuchSession, 225 TransactionTooOld, 263 OperationNotSupportedIn-
+# Transaction is *not* one of them; 279 TransactionExceededLifetimeLimitSeconds, 244 aborted.
+_STALE_CODES = frozenset({246, 239, 251, 206, 225, 244, 279, 290})
+# Elections and shutdowns that pymongo does not turn into ConnectionFailure, and time limits:
+# 50 MaxTimeMSExpired, 64 WriteConcernFailed, 262 ExceededTimeLimit, 11601/11600/11602 interrupted.
+_AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 11600, 11601, 11602,
+                         13388, 13435, 13436})  # fmt: skip
+# Refused because of what a document holds: 2 BadValue, 9 FailedToParse, 52 DollarPrefixedFieldName,
+# 57 DottedFieldName, 121 DocumentValidationFailure, 10334 and 17280 to 17420 too large.
+_DOCUMENT_CODES = frozenset({2, 9, 52, 57, 121, 10334, 17280, 17419, 17420})
+
+
+def classify(error: BaseException) -> Failure:
+    """Return what kind of failure `error` is."""
+    if isinstance(error, ConnectionFailure | WTimeoutError):
+        return Failure.CONNECTIVITY
+    if isinstance(error, DuplicateKeyError):
+        return Failure.CONFLICT
+    if isinstance(error, DocumentTooLarge | BSONError | OverflowError | UnicodeError):
+        return Failure.DOCUMENT
+    if isinstance(error, PyMongoError):
+        return _classify_codes(error)
+    return Failure.DOCUMENT  # a bug of ours, on one of the events
+
+
+def _classify_codes(error: PyMongoError) -> Failure:
+    if error.timeout:
+        return Failure.CONNECTIVITY
+    codes = {getattr(error, "code", None)}
+    if isinstance(error, BulkWriteError):
+        codes = {item.get("code") for item in error.details.get("writeErrors", [])}
+    if codes & _CONFLICT_CODES:
+        return Failure.CONFLICT
+    if codes & _STALE_CODES:
+        return Failure.STALE_SESSION
+    if codes & _AWAY_CODES:
+        return Failure.CONNECTIVITY
+    if codes & _DOCUMENT_CODES:
+        return Failure.DOCUMENT
+    if error.has_error_label("TransientTransactionError"):
+        return Failure.CONFLICT
+    return Failure.OTHER

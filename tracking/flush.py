@@ -1,0 +1,349 @@
+"""One flush: many triggers in one transaction, retried, split and, if all fails, left untracked."""
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pymongo
+from bson import Binary, ObjectId
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from tracking.exceptions import TrackingUnavailable
+from tracking.failures import Failure, classify
+from tracking.runs import (
+    Claim,
+    FlushPlan,
+    Outcome,
+    Planned,
+    Trigger,
+    build_contact_id,
+    build_trigger_id,
+    plan_flush,
+)
+from tracking.store import FlushStore, generate_run_ids
+from tracking.stripes import StripeLease
+from tracking.switch import SwitchState, read_switch
+from tracking.totals import TotalStore
+from tracking.transactions import MAJORITY, SNAPSHOT
+
+logger = logging.getLogger("tracking")
+
+# What a flush answers for each trigger: its outcome, None if its keys are locked by somebody else
+# for now, or the reason why nothing could be stored.
+Answer = Outcome | TrackingUnavailable | None
+
+_BASE_RETRY_SECONDS = 60.0
+_CONFLICTS_BEFORE_SPLIT = 2
+
+
+class Flusher:
+    """Writes flushes, one at a time. Not thread-safe: it owns one session."""
+
+    def __init__(
+        self, database: Database[dict[str, Any]], *, window: timedelta, is_enabled: bool = True
+    ) -> None:
+        self._database = database
+        self._window = window
+        self._is_enabled = is_enabled
+        self._store = FlushStore(database)
+        self._totals = TotalStore(database)
+        self._run_ids = generate_run_ids()
+        self._session: ClientSession | None = None
+        # Per automation: until when its pairs may have raw runs without a contact.
+        self._claims_until: dict[str, datetime | None] = {}
+        self._keys: dict[str, Any] = {}
+        self._base_retry_at: dict[str, float] = {}
+        self.lease = StripeLease(database)
+
+    def flush(self, triggers: Sequence[Trigger], *, deadline: float) -> list[Answer]:
+        """Store `triggers` exactly once and return an answer for each, in order.
+
+        `deadline` is on `time.monotonic`. Returns within it, a round trip more or less.
+        """
+        attempts: dict[str, Planned] = {}
+        answers = self._flush_part(triggers, deadline, attempts)
+        self._merge(triggers, answers, deadline)
+        return answers
+
+    def find_key(self, automation_id: Any) -> Any:
+        """Return the typed `_id` of an automation that a caller names by its text or its key."""
+        text = str(automation_id)
+        if text not in self._keys:
+            with pymongo.timeout(2):
+                self._keys[text] = self._totals.find_key(automation_id)
+        return self._keys[text]
+
+    def close(self) -> None:
+        """End the session and give the stripe back."""
+        with suppress(PyMongoError), pymongo.timeout(2):
+            if self._session is not None:
+                self._session.end_session()
+                self._session = None
+            self.lease.release()
+
+    def _flush_part(
+        self, triggers: Sequence[Trigger], deadline: float, attempts: dict[str, Planned]
+    ) -> list[Answer]:
+        conflicts = 0
+        tries = 0
+        is_unsure = False
+        while True:
+            try:
+                return self._attempt(triggers, deadline, attempts, is_unsure=is_unsure)
+            except Exception as error:
+                failure = classify(error)
+                logger.debug("flush of %d failed: %s %r", len(triggers), failure.name, error)
+                if failure is Failure.OTHER:
+                    return self._fall_back(triggers, deadline, attempts, error)
+                if failure is Failure.DOCUMENT:
+                    return self._isolate(triggers, deadline, attempts, error)
+                if failure is Failure.CONFLICT:
+                    conflicts += 1
+                    self._bury_dead(deadline)
+                    if conflicts >= _CONFLICTS_BEFORE_SPLIT:
+                        return self._split(triggers, deadline, attempts)
+                else:
+                    is_unsure = True
+                    self._drop_session()
+                tries += 1
+                if time.monotonic() >= deadline:
+                    return [TrackingUnavailable(failure.value)] * len(triggers)
+            time.sleep(random.uniform(0.5, 1.0) * min(0.005 * 2**tries, 0.1))
+
+    def _split(
+        self, triggers: Sequence[Trigger], deadline: float, attempts: dict[str, Planned]
+    ) -> list[Answer]:
+        if len(triggers) == 1:
+            return [None]
+        if time.monotonic() >= deadline:
+            return [TrackingUnavailable(Failure.CONFLICT.value)] * len(triggers)
+        middle = len(triggers) // 2
+        return [
+            *self._flush_part(triggers[:middle], deadline, attempts),
+            *self._flush_part(triggers[middle:], deadline, attempts),
+        ]
+
+    def _isolate(
+        self,
+        triggers: Sequence[Trigger],
+        deadline: float,
+        attempts: dict[str, Planned],
+        error: Exception,
+    ) -> list[Answer]:
+        """Split until the trigger that cannot be stored stands alone, and refuse that one."""
+        if len(triggers) > 1:
+            return self._split(triggers, deadline, attempts)
+        try:
+            return self._attempt(triggers, deadline, attempts, is_unsure=True, is_counting=False)
+        except Exception as second:
+            if classify(second) is Failure.DOCUMENT:
+                logger.error("❌ [TRACKING] Trigger cannot be stored: %s", type(error).__name__)
+                return [Outcome.REJECTED]
+            return self._give_up(triggers, second)
+
+    def _fall_back(
+        self,
+        triggers: Sequence[Trigger],
+        deadline: float,
+        attempts: dict[str, Planned],
+        error: Exception,
+    ) -> list[Answer]:
+        """Store the triggers alone, uncounted: tracking that fails never stops an answer (I7)."""
+        logger.error(
+            "❌ [TRACKING] Counting failed, %d triggers are kept as untracked: %s %s",
+            len(triggers), type(error).__name__, getattr(error, "code", None) or "",
+        )  # fmt: skip
+        try:
+            return self._attempt(triggers, deadline, attempts, is_unsure=True, is_counting=False)
+        except Exception as second:
+            if classify(second) is Failure.DOCUMENT:
+                return self._isolate(triggers, deadline, attempts, second)
+            return self._give_up(triggers, second)
+
+    def _give_up(self, triggers: Sequence[Trigger], error: Exception) -> list[Answer]:
+        self._drop_session()
+        return [TrackingUnavailable(classify(error).value)] * len(triggers)
+
+    def _attempt(
+        self,
+        triggers: Sequence[Trigger],
+        deadline: float,
+        attempts: dict[str, Planned],
+        *,
+        is_unsure: bool,
+        is_counting: bool = True,
+    ) -> list[Answer]:
+        with pymongo.timeout(max(deadline - time.monotonic(), 0.05)):
+            self._ensure_bases(triggers)
+            session = self._ensure_session()
+            session.start_transaction(read_concern=SNAPSHOT, write_concern=MAJORITY)
+            try:
+                plan = self._write(triggers, session, is_counting=is_counting)
+                before = self._find_own(plan, attempts, session) if is_unsure else {}
+                attempts.update((item.trigger_id, item) for item in plan.planned)
+                # Also when nothing was written: an acknowledgement must not rest on a read that a
+                # failover undoes, and this commit waits for the majority.
+                session.commit_transaction()
+            except BaseException:
+                if session.in_transaction:
+                    with suppress(PyMongoError):
+                        session.abort_transaction()
+                raise
+        if not before:
+            return list(plan.outcomes)
+        # pop: an event that stands twice in a flush was counted once.
+        return [
+            before.pop(build_trigger_id(t.account_id, t.kind, t.event_id), outcome)
+            for t, outcome in zip(triggers, plan.outcomes, strict=True)
+        ]
+
+    def _write(
+        self, triggers: Sequence[Trigger], session: ClientSession, *, is_counting: bool
+    ) -> FlushPlan:
+        ids = [build_trigger_id(t.account_id, t.kind, t.event_id) for t in triggers]
+        known = self._store.find_known_ids(ids, session)
+        if len(known) == len(ids):
+            return FlushPlan([Outcome.REDELIVERED] * len(ids), [], {})
+        is_counting = (
+            is_counting
+            and self._is_enabled
+            and read_switch(self._database, session) is SwitchState.ON
+        )
+        if not is_counting:
+            plan = plan_untracked(triggers, ids, known)
+            self._store.insert_untracked(plan.planned, session)
+            return plan
+        fresh = [t for t, one in zip(triggers, ids, strict=True) if one not in known]
+        plan = plan_flush(
+            triggers,
+            ids,
+            known_ids=known,
+            claims=self._find_claims(fresh, session),
+            window=self._window,
+            run_ids=self._run_ids,
+        )
+        self._store.insert_plan(plan, stripe=self.lease.stripe, session=session)
+        return plan
+
+    def _find_claims(self, fresh: Sequence[Trigger], session: ClientSession) -> dict[str, Claim]:
+        pairs = {build_contact_id(t.automation_id, t.user_id): t for t in fresh}
+        claims = self._store.find_claims(pairs, session)
+        unsettled = [
+            trigger
+            for contact_id, trigger in pairs.items()
+            if contact_id not in claims and not self._is_settled(trigger)
+        ]
+        if unsettled:
+            claims |= self._store.find_raw_claims(unsettled, window=self._window, session=session)
+        return claims
+
+    def _is_settled(self, trigger: Trigger) -> bool:
+        try:
+            until = self._claims_until[trigger.automation_id]
+        except KeyError:
+            return False
+        return until is None or trigger.arrived_at > until + self._window
+
+    def _find_own(
+        self, plan: FlushPlan, attempts: dict[str, Planned], session: ClientSession
+    ) -> dict[str, Outcome]:
+        """Return outcomes that an earlier attempt of ours committed before its reply was lost."""
+        fresh = {item.trigger_id for item in plan.planned}
+        ours = [trigger_id for trigger_id in attempts if trigger_id not in fresh]
+        stored = self._store.find_run_ids(ours, session) if ours else {}
+        return {
+            trigger_id: attempts[trigger_id].outcome
+            for trigger_id, run_id in stored.items()
+            if attempts[trigger_id].run_id == run_id
+        }
+
+    def _ensure_bases(self, triggers: Sequence[Trigger]) -> None:
+        now = time.monotonic()
+        missing = {
+            t.automation_id: t.automation_key
+            for t in triggers
+            if t.automation_id not in self._claims_until
+            and self._base_retry_at.get(t.automation_id, 0.0) <= now
+        }
+        if not missing:
+            return
+        try:
+            bases = self._totals.ensure_bases(missing, now=datetime.now(UTC), seconds=1.0)
+        except PyMongoError as error:
+            if classify(error) is Failure.CONNECTIVITY and not error.timeout:
+                raise
+            # Counting needs no base; the total shows the runs counted until one can be taken.
+            self._base_retry_at |= dict.fromkeys(missing, now + _BASE_RETRY_SECONDS)
+            logger.error(
+                "❌ [TRACKING] Earlier runs of %d automations could not be read (%s): "
+                "run 'python manage.py add_run_fields'", len(missing), type(error).__name__,
+            )  # fmt: skip
+            return
+        for automation_id, base in bases.items():
+            self._claims_until[automation_id] = base.get("claimsUntil")
+
+    def _merge(
+        self, triggers: Sequence[Trigger], answers: Sequence[Answer], deadline: float
+    ) -> None:
+        keys = {
+            t.automation_id: t.automation_key
+            for t, answer in zip(triggers, answers, strict=True)
+            if isinstance(answer, Outcome) and t.automation_id in self._claims_until
+        }
+        if not keys:
+            return
+        try:
+            with pymongo.timeout(max(deadline - time.monotonic(), 0.2)):
+                self._totals.merge_totals(keys, now=datetime.now(UTC))
+        except PyMongoError as error:
+            # The runs are committed; the next flush or redelivery of the automation mends the copy.
+            logger.warning("⚠️ [TRACKING] Totals not merged: %s", type(error).__name__)
+
+    def _ensure_session(self) -> ClientSession:
+        if self._session is None:
+            session = self._database.client.start_session(causal_consistency=False)
+            # Named in the lease before it writes: else nobody could free its keys.
+            self.lease.hold(_session_id_of(session))
+            self._session = session
+        return self._session
+
+    def _drop_session(self) -> None:
+        if self._session is not None:
+            with suppress(PyMongoError), pymongo.timeout(0.5):
+                self._session.end_session()
+            self._session = None
+
+    def _bury_dead(self, deadline: float) -> None:
+        with suppress(PyMongoError), pymongo.timeout(max(deadline - time.monotonic(), 0.05)):
+            self.lease.bury_dead()
+
+
+def _session_id_of(session: ClientSession) -> UUID:
+    """Return the logical session's id, as `killSessions` wants it."""
+    value: Binary = session.session_id["id"]
+    return value.as_uuid()
+
+
+def plan_untracked(
+    triggers: Sequence[Trigger], trigger_ids: Sequence[str], known_ids: set[str]
+) -> FlushPlan:
+    """Return the plan that stores every new trigger without counting it."""
+    seen = set(known_ids)
+    outcomes: list[Outcome] = []
+    planned: list[Planned] = []
+    no_run: ObjectId | None = None
+    for trigger, trigger_id in zip(triggers, trigger_ids, strict=True):
+        if trigger_id in seen:
+            outcomes.append(Outcome.REDELIVERED)
+            continue
+        seen.add(trigger_id)
+        outcomes.append(Outcome.UNTRACKED)
+        planned.append(Planned(trigger, trigger_id, Outcome.UNTRACKED, no_run))
+    return FlushPlan(outcomes, planned, {})

@@ -1,0 +1,146 @@
+"""Counts per automation, hour and minute: their keys, their increments and their sums. Pure.
+
+A *live* document exists per automation and stripe. It holds the runs counted on that stripe and
+the hours that are still open: `{runs, lastRunAt, h: {<hour>: {n, m, d, p}}}`, where an hour is
+its number since 1970 (UTC), `n` its runs, `m` runs by minute, and `d` (duplicates) and `p` (new
+people) by quarter of the hour, because every time zone in use is a multiple of 15 minutes away
+from UTC. Closed hours are folded into an hour document of the same four fields, and their `n`
+into the base document's `h`, so that seven days of an automation are one small document.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tracking.runs import Outcome, Planned
+
+STRIPES = 8
+RECENT_HOURS = 8 * 24
+LAST_24_HOURS = timedelta(hours=24)
+LAST_7_DAYS = timedelta(days=7)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR = timedelta(hours=1)
+_MINUTE = timedelta(minutes=1)
+
+
+def build_base_id(automation_id: str) -> str:
+    """Return the `_id` of the automation's base document."""
+    return f"{automation_id}:b"
+
+
+def build_live_id(automation_id: str, stripe: int) -> str:
+    """Return the `_id` of the automation's live document on a stripe."""
+    return f"{automation_id}:s{stripe}"
+
+
+def build_live_ids(automation_id: str) -> list[str]:
+    """Return the `_id`s of the automation's live documents on all stripes."""
+    return [build_live_id(automation_id, stripe) for stripe in range(STRIPES)]
+
+
+def build_hour_id(automation_id: str, hour: int) -> str:
+    """Return the `_id` of the automation's document of a closed hour."""
+    return f"{automation_id}:h{hour}"
+
+
+def build_total_ids(automation_id: str) -> list[str]:
+    """Return the `_id`s of all documents whose `runs` add up to the automation's total."""
+    return [build_base_id(automation_id), *build_live_ids(automation_id)]
+
+
+def hour_of(moment: datetime) -> int:
+    """Return the number of the hour since 1970 that holds `moment`."""
+    return (moment - _EPOCH) // _HOUR
+
+
+def start_of_hour(hour: int) -> datetime:
+    """Return the first instant of an hour."""
+    return _EPOCH + hour * _HOUR
+
+
+def build_increments(planned: Iterable[Planned]) -> dict[str, dict[str, int]]:
+    """Return, for each automation of a flush, the `$inc` of its live document."""
+    increments: dict[str, dict[str, int]] = {}
+    paths: dict[tuple[datetime, Outcome], tuple[str, str, str]] = {}
+    for item in planned:
+        trigger = item.trigger
+        inc = increments.get(trigger.automation_id)
+        if inc is None:
+            inc = increments[trigger.automation_id] = {"runs": 0}
+        # Deliveries share their arrival: the paths are built once for each of them.
+        key = (trigger.arrived_at, item.outcome)
+        found = paths.get(key)
+        if found is None:
+            found = paths[key] = _build_paths(trigger.arrived_at, item.outcome)
+        main, by_minute, people = found
+        if item.outcome is Outcome.COUNTED:
+            inc["runs"] += 1
+            inc[by_minute] = inc.get(by_minute, 0) + 1
+            if item.is_new_person:
+                inc[people] = inc.get(people, 0) + 1
+        inc[main] = inc.get(main, 0) + 1
+    return increments
+
+
+def _build_paths(moment: datetime, outcome: Outcome) -> tuple[str, str, str]:
+    hour = f"h.{hour_of(moment)}"
+    quarter = moment.minute // 15
+    main = f"{hour}.n" if outcome is Outcome.COUNTED else f"{hour}.d.{quarter}"
+    return main, f"{hour}.m.{moment.minute}", f"{hour}.p.{quarter}"
+
+
+def merge_hours(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the sum of several hours' `{n, m, d, p}`."""
+    merged: dict[str, Any] = {"n": 0}
+    for part in parts:
+        merged["n"] += part.get("n", 0)
+        for name in ("m", "d", "p"):
+            counts = part.get(name)
+            if counts:
+                total = merged.setdefault(name, {})
+                for key, count in counts.items():
+                    total[key] = total.get(key, 0) + count
+    return merged
+
+
+class WindowEdge:
+    """Where a window that starts at `start` cuts through an hour and a minute."""
+
+    def __init__(self, start: datetime) -> None:
+        self.start = start
+        self.hour = hour_of(start)
+        self.minute = start.minute
+        self.minute_end = start.replace(second=0, microsecond=0) + _MINUTE
+        # A window that starts on a full minute cuts through none.
+        self.is_even = start.second == 0 and start.microsecond == 0
+
+    def count_whole(
+        self,
+        recent: Mapping[str, int],
+        live: Iterable[Mapping[str, Mapping[str, Any]]],
+        edge_hour: Mapping[str, Any] | None,
+    ) -> tuple[int, int]:
+        """Return (runs in the whole minutes of the window, runs in the minute that is cut).
+
+        `recent` maps closed hours to runs (the base document's `h`), `live` are the `h` of the
+        live documents, `edge_hour` is the closed document of the hour that is cut, or None.
+        """
+        hour, key = self.hour, str(self.hour)
+        whole = sum(count for number, count in recent.items() if int(number) > hour)
+        edges = [edge_hour] if edge_hour is not None else []
+        for hours in live:
+            for number, parts in hours.items():
+                if int(number) > hour:
+                    whole += parts.get("n", 0)
+                elif number == key:
+                    edges.append(parts)
+        cut = 0
+        for parts in edges:
+            for minute, count in parts.get("m", {}).items():
+                if int(minute) > self.minute:
+                    whole += count
+                elif int(minute) == self.minute:
+                    cut += count
+        if self.is_even:
+            whole, cut = whole + cut, 0
+        return whole, cut

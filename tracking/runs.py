@@ -1,0 +1,147 @@
+"""What a run is: the values and the pure rules of counting. No clock, no database, no framework."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Outcome(StrEnum):
+    """What became of a trigger. The last two are answers only: nothing is stored under them."""
+
+    COUNTED = "counted"
+    DUPLICATE = "duplicate"
+    UNTRACKED = "untracked"
+    CONTINUATION = "continuation"
+    REDELIVERED = "redelivered"
+    REJECTED = "rejected"
+
+
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+    """One event that started an automation, in plain values.
+
+    `account_id`, `kind` and `event_id` together identify the event; `automation_key` is the
+    automation's own typed `_id`, `automation_id` its string form. Times are aware UTC,
+    whole milliseconds. `send` is what has to be sent, ready for BSON, or None.
+    """
+
+    account_id: str
+    kind: str
+    event_id: str
+    automation_key: Any
+    automation_id: str
+    workspace_id: str
+    trigger_type: str
+    user_id: str
+    arrived_at: datetime
+    metadata: Mapping[str, Any]
+    occurred_at: datetime | None = None
+    person_unknown: bool = False
+    send: Mapping[str, Any] | None = None
+
+
+class Claim(msgspec.Struct):
+    """The state of one (automation, person) pair while a flush is planned."""
+
+    last_run_at: datetime | None = None
+    last_run_id: Any = None
+    first_run_at: datetime | None = None
+    new_runs: int = 0
+    is_stored: bool = False
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A trigger that is new, with its outcome and the run it belongs to (None if there is none)."""
+
+    trigger: Trigger
+    trigger_id: str
+    outcome: Outcome
+    run_id: Any
+    is_new_person: bool = False
+
+
+class FlushPlan(msgspec.Struct, frozen=True):
+    """What one flush has to write, and the outcome of each of its triggers, in their order."""
+
+    outcomes: list[Outcome]
+    planned: list[Planned]
+    claims: dict[str, Claim]
+
+
+def _escape(part: str) -> str:
+    if "%" in part or ":" in part:
+        return part.replace("%", "%25").replace(":", "%3A")
+    return part
+
+
+def build_trigger_id(account_id: str, kind: str, event_id: str) -> str:
+    """Return the `_id` of an event in `automation_triggers`: different events never share one."""
+    return f"{_escape(account_id)}:{kind}:{event_id}"
+
+
+def parse_trigger_id(trigger_id: str) -> tuple[str, str, str]:
+    """Return (account_id, kind, event_id), the inverse of `build_trigger_id`."""
+    account_id, kind, event_id = trigger_id.split(":", 2)
+    return account_id.replace("%3A", ":").replace("%25", "%"), kind, event_id
+
+
+def build_contact_id(automation_id: str, user_id: str) -> str:
+    """Return the `_id` of a pair in `automation_contacts`: different pairs never share one."""
+    return f"{_escape(automation_id)}:{user_id}"
+
+
+def truncate_to_milliseconds(moment: datetime) -> datetime:
+    """Return `moment` cut to whole milliseconds, the precision of BSON dates."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def is_duplicate(arrived_at: datetime, last_run_at: datetime | None, window: timedelta) -> bool:
+    """Return whether a trigger falls into the window of its pair's newest run, edge included (I1)."""
+    return last_run_at is not None and arrived_at <= last_run_at + window
+
+
+def plan_flush(
+    triggers: Sequence[Trigger],
+    trigger_ids: Sequence[str],
+    *,
+    known_ids: Iterable[str],
+    claims: dict[str, Claim],
+    window: timedelta,
+    run_ids: Iterable[Any],
+) -> FlushPlan:
+    """Decide every trigger of a flush in its order.
+
+    `known_ids` are the trigger ids already stored, `claims` the stored pairs by contact id;
+    claims are changed in place and come back with every pair that is new. `run_ids` yields a
+    fresh id for each counted run. Works on its arguments only.
+    """
+    seen = set(known_ids)
+    next_run_id = iter(run_ids).__next__
+    outcomes: list[Outcome] = []
+    planned: list[Planned] = []
+    for trigger, trigger_id in zip(triggers, trigger_ids, strict=True):
+        if trigger_id in seen:
+            outcomes.append(Outcome.REDELIVERED)
+            continue
+        seen.add(trigger_id)
+        contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
+        claim = claims.get(contact_id)
+        if claim is None:
+            claim = claims[contact_id] = Claim()
+        arrived_at = trigger.arrived_at
+        if is_duplicate(arrived_at, claim.last_run_at, window):
+            outcomes.append(Outcome.DUPLICATE)
+            planned.append(Planned(trigger, trigger_id, Outcome.DUPLICATE, claim.last_run_id))
+            continue
+        is_new_person = claim.last_run_at is None
+        claim.last_run_at = arrived_at
+        claim.last_run_id = next_run_id()
+        claim.first_run_at = claim.first_run_at or arrived_at
+        claim.new_runs += 1
+        outcomes.append(Outcome.COUNTED)
+        planned.append(
+            Planned(trigger, trigger_id, Outcome.COUNTED, claim.last_run_id, is_new_person)
+        )
+    return FlushPlan(outcomes, planned, claims)

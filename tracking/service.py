@@ -1,0 +1,148 @@
+"""The front door: what other engines and the webhook call. Plain values in, plain values out."""
+
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from tracking import mongo
+from tracking.committer import DEADLINE_SECONDS, Committer
+from tracking.conf import conf
+from tracking.exceptions import TrackingError
+from tracking.flush import Flusher
+from tracking.runs import Outcome, Trigger, truncate_to_milliseconds
+from tracking.stats import RunSummary, StatsStore
+from tracking.switch import is_stats_switched_on
+
+logger = logging.getLogger("tracking")
+
+_committer: Committer | None = None
+
+
+def record_triggers(
+    triggers: Sequence[Trigger], *, seconds: float = DEADLINE_SECONDS
+) -> list[Outcome]:
+    """Record a whole delivery's triggers and return the outcome of each, in order.
+
+    When it returns, they are committed by a majority and journaled. Raises TrackingUnavailable
+    when that took longer than `seconds`: record the same triggers again, nothing counts twice.
+    """
+    if not triggers:
+        return []
+    outcomes = _get_committer().submit(triggers, seconds=seconds)
+    log_outcomes(triggers, outcomes)
+    return outcomes
+
+
+def track_automation_run(
+    automation_id: Any,
+    workspace_id: str,
+    trigger_type: str,
+    user_id: str,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    event_id: str | None = None,
+) -> bool:
+    """Count one run for another engine; never raises.
+
+    Returns True if the run was counted; False if it was a duplicate, tracking is off, or it failed:
+    the log says which. Each call is an event of its own unless `event_id` names it; an event of a
+    workspace starts at most one automation, so a known `event_id` is not counted again.
+    """
+    try:
+        trigger = Trigger(
+            account_id=str(workspace_id),
+            kind="call",
+            event_id=uuid4().hex if event_id is None else str(event_id),
+            automation_key=_get_committer().find_key(automation_id),
+            automation_id=str(automation_id),
+            workspace_id=str(workspace_id),
+            trigger_type=str(trigger_type),
+            user_id=str(user_id),
+            arrived_at=truncate_to_milliseconds(datetime.now(UTC)),
+            metadata=dict(metadata or {}),
+        )
+        [outcome] = record_triggers([trigger])
+    except TrackingError as error:
+        logger.error("❌ [TRACKING] Run not tracked: %s", error)
+        return False
+    except Exception as error:
+        # The caller's automation must go on, whatever it passed and whatever breaks here.
+        logger.exception("❌ [TRACKING] Run not tracked: %s", type(error).__name__)
+        return False
+    if outcome is Outcome.UNTRACKED:
+        logger.warning("⚠️ [TRACKING] Tracking is off or failing: run kept as untracked")
+    elif outcome is Outcome.REDELIVERED:
+        logger.info("ℹ️ [TRACKING] Event was recorded before, nothing counted")
+    return outcome is Outcome.COUNTED
+
+
+def summarize_runs(
+    automations: Sequence[Mapping[str, Any]], *, at: datetime
+) -> dict[str, RunSummary]:
+    """Return totals and the windows that end at `at`, by automation id.
+
+    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. All figures are of one
+    snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
+    """
+    return StatsStore(mongo.get_database()).summarize(automations, at=at)
+
+
+def get_totals(
+    automations: Sequence[Mapping[str, Any]],
+) -> dict[str, tuple[int, datetime | None]]:
+    """Return (total runs, newest run) by automation id, for answers without statistics."""
+    return StatsStore(mongo.get_database()).list_totals(automations)
+
+
+def is_stats_enabled() -> bool:
+    """Return whether statistics are shown: the environment and the stored switch must say so."""
+    return conf.is_stats_enabled and is_stats_switched_on(mongo.get_database())
+
+
+def log_outcomes(triggers: Sequence[Trigger], outcomes: Sequence[Outcome]) -> None:
+    """Write the log line that each outcome has."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    for trigger, outcome in zip(triggers, outcomes, strict=True):
+        if outcome is Outcome.COUNTED:
+            logger.info(
+                "✅ [TRACKING] Automation run tracked: %s (%s)",
+                trigger.automation_id, trigger.trigger_type,
+            )  # fmt: skip
+        elif outcome is Outcome.DUPLICATE:
+            logger.info("ℹ️ [TRACKING] Duplicate run skipped for user %s", trigger.user_id)
+
+
+def close() -> None:
+    """Flush what is waiting and stop the process's writer; the next call starts a new one."""
+    global _committer
+    committer, _committer = _committer, None
+    if committer is not None:
+        committer.close()
+
+
+def _get_committer() -> Committer:
+    global _committer
+    if _committer is None:
+        with _lock:
+            if _committer is None:
+                flusher = Flusher(
+                    mongo.get_database(), window=conf.dedup_window, is_enabled=conf.is_enabled
+                )
+                _committer = Committer(flusher, on_late=log_outcomes)
+    return _committer
+
+
+def _forget_committer() -> None:
+    # Threads, sockets and the session stay with the parent; the child starts its own.
+    global _committer, _lock
+    _committer = None
+    _lock = threading.Lock()
+
+
+_lock = threading.Lock()
+os.register_at_fork(after_in_child=_forget_committer)

@@ -1,0 +1,209 @@
+"""The reads and writes of a flush. Every method runs inside the caller's transaction."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from pymongo import InsertOne, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tracking.rollups import build_increments, build_live_id
+from tracking.runs import Claim, FlushPlan, Outcome, Planned, Trigger, build_contact_id
+
+Document = dict[str, Any]
+TRIGGER_RETENTION = timedelta(days=7)
+
+
+def generate_run_ids() -> Iterator[ObjectId]:
+    """Yield fresh run ids."""
+    while True:
+        yield ObjectId()
+
+
+class FlushStore:
+    """Access to the collections that a flush touches."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._triggers = database["automation_triggers"]
+        self._contacts = database["automation_contacts"]
+        self._runs = database["automation_runs"]
+        self._stats = database["automation_run_stats"]
+
+    def find_known_ids(self, trigger_ids: Sequence[str], session: ClientSession) -> set[str]:
+        """Return those of `trigger_ids` that are stored: their events came before."""
+        # batch_size: a cursor's first batch is 101 documents otherwise.
+        cursor = self._triggers.find(
+            {"_id": {"$in": list(trigger_ids)}}, {"_id": 1},
+            session=session, batch_size=len(trigger_ids) + 1,
+        )  # fmt: skip
+        return {document["_id"] for document in cursor}
+
+    def find_run_ids(
+        self, trigger_ids: Sequence[str], session: ClientSession
+    ) -> dict[str, ObjectId | None]:
+        """Return the run id of each stored trigger among `trigger_ids`."""
+        cursor = self._triggers.find(
+            {"_id": {"$in": list(trigger_ids)}}, {"runId": 1},
+            session=session, batch_size=len(trigger_ids) + 1,
+        )  # fmt: skip
+        return {document["_id"]: document.get("runId") for document in cursor}
+
+    def find_claims(self, contact_ids: Collection[str], session: ClientSession) -> dict[str, Claim]:
+        """Return the stored pairs among `contact_ids`."""
+        cursor = self._contacts.find(
+            {"_id": {"$in": list(contact_ids)}}, {"lastRunAt": 1, "lastRunId": 1},
+            session=session, batch_size=len(contact_ids) + 1,
+        )  # fmt: skip
+        return {
+            document["_id"]: Claim(
+                last_run_at=document.get("lastRunAt"),
+                last_run_id=document.get("lastRunId"),
+                is_stored=True,
+            )
+            for document in cursor
+        }
+
+    def find_raw_claims(
+        self, triggers: Iterable[Trigger], *, window: timedelta, session: ClientSession
+    ) -> dict[str, Claim]:
+        """Return the newest raw run of each trigger's pair within the window before it.
+
+        For automations whose earlier runs have no contacts yet: runs that another product stored.
+        """
+        pairs: dict[str, set[str]] = {}
+        oldest: datetime | None = None
+        for trigger in triggers:
+            pairs.setdefault(trigger.automation_id, set()).add(trigger.user_id)
+            oldest = trigger.arrived_at if oldest is None else min(oldest, trigger.arrived_at)
+        if oldest is None:
+            return {}
+        claims: dict[str, Claim] = {}
+        for automation_id, user_ids in pairs.items():
+            runs = self._runs.find(
+                {"automationId": automation_id, "userId": {"$in": list(user_ids)},
+                 "createdAt": {"$gte": oldest - window}},
+                {"userId": 1, "createdAt": 1}, session=session,
+            )  # fmt: skip
+            for run in sorted(runs, key=lambda run: run["createdAt"]):
+                contact_id = build_contact_id(automation_id, run["userId"])
+                claims[contact_id] = Claim(
+                    last_run_at=run["createdAt"],
+                    last_run_id=run["_id"],
+                    first_run_at=run["createdAt"],
+                )
+        return claims
+
+    def insert_plan(self, plan: FlushPlan, *, stripe: int, session: ClientSession) -> None:
+        """Write everything that a flush decided."""
+        planned = plan.planned
+        if not planned:
+            return
+        self._write_claims(plan, session)
+        self._triggers.insert_many([_build_trigger(item) for item in planned], session=session)
+        runs = [_build_run(item) for item in planned if item.outcome is Outcome.COUNTED]
+        if runs:
+            self._runs.insert_many(runs, session=session)
+        self._update_live(planned, stripe, session)
+
+    def insert_untracked(self, planned: Sequence[Planned], session: ClientSession) -> None:
+        """Store triggers that are not counted now; they do not expire."""
+        documents = [_build_trigger(item) for item in planned]
+        if documents:
+            self._triggers.insert_many(documents, session=session)
+
+    def _write_claims(self, plan: FlushPlan, session: ClientSession) -> None:
+        owners = {
+            build_contact_id(item.trigger.automation_id, item.trigger.user_id): item.trigger
+            for item in plan.planned
+            if item.outcome is Outcome.COUNTED
+        }
+        writes: list[InsertOne[Document] | UpdateOne] = []
+        inserts: list[Document] = []
+        for contact_id, trigger in owners.items():
+            claim = plan.claims[contact_id]
+            if claim.is_stored:
+                writes.append(UpdateOne(
+                    {"_id": contact_id},
+                    {"$set": {"lastRunAt": claim.last_run_at, "lastRunId": claim.last_run_id},
+                     "$inc": {"runs": claim.new_runs}},
+                ))  # fmt: skip
+            else:
+                inserts.append({
+                    "_id": contact_id, "automationId": trigger.automation_id,
+                    "workspaceId": trigger.workspace_id, "userId": trigger.user_id,
+                    "firstRunAt": claim.first_run_at, "lastRunAt": claim.last_run_at,
+                    "lastRunId": claim.last_run_id, "runs": claim.new_runs,
+                })  # fmt: skip
+        if inserts:
+            self._contacts.insert_many(inserts, session=session)
+        if writes:
+            self._contacts.bulk_write(writes, ordered=False, session=session)
+
+    def _update_live(self, planned: Sequence[Planned], stripe: int, session: ClientSession) -> None:
+        newest: dict[str, datetime] = {}
+        for item in planned:
+            if item.outcome is Outcome.COUNTED:
+                automation_id = item.trigger.automation_id
+                arrived_at = item.trigger.arrived_at
+                known = newest.get(automation_id)
+                if known is None or arrived_at > known:
+                    newest[automation_id] = arrived_at
+        updates: list[UpdateOne] = []
+        for automation_id, increments in build_increments(planned).items():
+            update: Document = {
+                "$inc": increments,
+                "$setOnInsert": {"automationId": automation_id, "stripe": stripe},
+            }
+            if automation_id in newest:
+                update["$max"] = {"lastRunAt": newest[automation_id]}
+            live_id = build_live_id(automation_id, stripe)
+            updates.append(UpdateOne({"_id": live_id}, update, upsert=True))
+        self._stats.bulk_write(updates, ordered=False, session=session)
+
+
+def _build_trigger(item: Planned) -> Document:
+    trigger = item.trigger
+    document: Document = {
+        "_id": item.trigger_id,
+        "accountId": trigger.account_id,
+        "automationId": trigger.automation_id,
+        "workspaceId": trigger.workspace_id,
+        "triggerType": trigger.trigger_type,
+        "userId": trigger.user_id,
+        "createdAt": trigger.arrived_at,
+        "outcome": item.outcome.value,
+        "runId": item.run_id,
+    }
+    if trigger.occurred_at is not None:
+        document["occurredAt"] = trigger.occurred_at
+    if trigger.person_unknown:
+        document["personUnknown"] = True
+    if trigger.send is not None:
+        document["send"] = trigger.send
+        document["state"] = "queued"
+    if item.outcome is Outcome.UNTRACKED:
+        document["metadata"] = trigger.metadata  # the run is written from here later
+    else:
+        document["expireAt"] = trigger.arrived_at + TRIGGER_RETENTION
+    return document
+
+
+def _build_run(item: Planned) -> Document:
+    trigger = item.trigger
+    document: Document = {
+        "_id": item.run_id,
+        "automationId": trigger.automation_id,
+        "workspaceId": trigger.workspace_id,
+        "triggerType": trigger.trigger_type,
+        "userId": trigger.user_id,
+        "metadata": trigger.metadata,
+        "createdAt": trigger.arrived_at,
+        "eventId": trigger.event_id,
+    }
+    if trigger.occurred_at is not None:
+        document["occurredAt"] = trigger.occurred_at
+    if trigger.person_unknown:
+        document["personUnknown"] = True
+    return document

@@ -1,0 +1,121 @@
+"""The lease that gives each writing process a stripe, and the end of a dead writer's session.
+
+A process killed inside a transaction leaves its keys locked until the server reaps the
+transaction (a minute by default). Its lease in `tracking_writers` runs out after 3 s; whoever sees
+that kills the session it names, which frees the keys at once
+(https://www.mongodb.com/docs/manual/reference/command/killSessions/).
+"""
+
+import logging
+import os
+import socket
+import threading
+from typing import Any
+from uuid import UUID, uuid4
+
+from bson.binary import Binary, UuidRepresentation
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from tracking.rollups import STRIPES
+
+logger = logging.getLogger("tracking")
+
+LEASE_SECONDS = 3.0
+HEARTBEAT_SECONDS = 1.0
+_MOST_WRITERS = 256
+
+
+class StripeLease:
+    """One process's place among the writers: hold, renew, release, and bury the dead.
+
+    Used by the flushing thread and by the one that renews; a lock keeps their writes in order.
+    """
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._writers = database["tracking_writers"]
+        self._admin = database.client.admin
+        self._owner = uuid4().hex
+        self._slot: int | None = None
+        self._session_id: UUID | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def stripe(self) -> int:
+        """The stripe to write on: past eight writers they share, which costs retries only."""
+        return (self._slot or 0) % STRIPES
+
+    def hold(self, session_id: UUID) -> None:
+        """Name the flush session in the lease, before it writes; take a slot if there is none."""
+        with self._lock:
+            self._session_id = session_id
+            self._renew()
+
+    def renew(self) -> None:
+        """Extend the lease; a lease that somebody took over meanwhile is taken anew."""
+        with self._lock:
+            if self._session_id is not None:
+                self._renew()
+
+    def _renew(self) -> None:
+        if self._slot is not None:
+            renewed = self._writers.update_one(
+                {"_id": self._slot, "owner": self._owner}, [{"$set": self._lease()}]
+            )
+            if renewed.matched_count:
+                return
+        self._acquire()
+
+    def _acquire(self) -> None:
+        """Take the lowest slot that is free; the dead are buried first."""
+        self.bury_dead()
+        self._slot = None
+        held = {writer["_id"] for writer in self._writers.find({}, {"_id": 1})}
+        for slot in range(_MOST_WRITERS):
+            if slot in held:
+                continue
+            try:
+                self._writers.update_one(
+                    {"_id": slot, "owner": self._owner}, [{"$set": self._lease()}], upsert=True
+                )
+            except DuplicateKeyError:
+                continue  # somebody was faster
+            self._slot = slot
+            return
+
+    def release(self) -> None:
+        """Give the slot back, on a clean shutdown."""
+        with self._lock:
+            if self._slot is not None:
+                self._writers.delete_one({"_id": self._slot, "owner": self._owner})
+            self._slot = self._session_id = None
+
+    def bury_dead(self) -> int:
+        """Kill the flush session of every writer whose lease ran out; return how many."""
+        dead = list(self._writers.find({"$expr": {"$lt": ["$leaseUntil", "$$NOW"]}}))
+        for writer in dead:
+            session_id = writer.get("session")
+            if session_id is not None:
+                try:
+                    self._admin.command("killSessions", [{"id": session_id}])
+                except OperationFailure as error:
+                    logger.warning("⚠️ [TRACKING] killSessions refused: %s", error.code)
+            # Only as it was read: a writer that came back has renewed it and stays.
+            self._writers.delete_one(
+                {
+                    "_id": writer["_id"],
+                    "owner": writer.get("owner"),
+                    "leaseUntil": writer.get("leaseUntil"),
+                }
+            )
+        return len(dead)
+
+    def _lease(self) -> dict[str, Any]:
+        assert self._session_id is not None
+        return {
+            "owner": self._owner,
+            "session": Binary.from_uuid(self._session_id, UuidRepresentation.STANDARD),
+            "host": {"$literal": socket.gethostname()},
+            "pid": os.getpid(),
+            "leaseUntil": {"$add": ["$$NOW", int(LEASE_SECONDS * 1000)]},
+        }

@@ -1,0 +1,192 @@
+"""Totals: the base an automation had before us, and the copy kept in `automations`.
+
+The base document is created once per automation, by whoever meets it first: its `runs` are
+max(stored `totalRuns`, number of existing runs), its `base` is that minus the existing runs. It is
+never taken again. `totalRuns` is the sum of `runs` over the base and the live documents.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from bson import Int64, ObjectId
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection as MongoCollection
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from tracking.rollups import RECENT_HOURS, build_base_id, build_total_ids, hour_of
+from tracking.transactions import run_in_transaction
+
+Document = dict[str, Any]
+
+
+class Total(msgspec.Struct, frozen=True):
+    """An automation's total and its newest run."""
+
+    runs: int
+    last_run_at: datetime | None
+
+
+def newest_of(*moments: Any) -> datetime | None:
+    """Return the newest of several times; what is not a time does not count."""
+    return max((m for m in moments if isinstance(m, datetime)), default=None)
+
+
+def parse_count(value: Any) -> int:
+    """Return a stored count as an int; an older product's null, text or fraction counts as 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return max(int(value), 0) if value == value and value not in (float("inf"),) else 0
+
+
+class TotalStore:
+    """Bases and totals of automations."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._database = database
+        self._automations = database["automations"]
+        self._runs: MongoCollection[Document] = database["automation_runs"]
+        self._stats = database["automation_run_stats"]
+
+    def find_key(self, automation_id: Any) -> Any:
+        """Return the stored `_id` that `automation_id` names; itself where there is none.
+
+        Engines often hold an ObjectId as its text, and a text `_id` may look like one.
+        """
+        if not (isinstance(automation_id, str) and ObjectId.is_valid(automation_id)):
+            return automation_id
+        forms = [automation_id, ObjectId(automation_id)]
+        found = self._automations.find_one({"_id": {"$in": forms}}, {"_id": 1})
+        return found["_id"] if found else forms[1]
+
+    def find_bases(
+        self, automation_ids: Collection[str], session: ClientSession | None = None
+    ) -> dict[str, Document]:
+        """Return the base documents among `automation_ids`, by automation id."""
+        ids = [build_base_id(automation_id) for automation_id in automation_ids]
+        cursor = self._stats.find({"_id": {"$in": ids}}, session=session, batch_size=len(ids) + 1)
+        return {document["automationId"]: document for document in cursor}
+
+    def ensure_bases(
+        self, keys: Mapping[str, Any], *, now: datetime, seconds: float = 2.0
+    ) -> dict[str, Document]:
+        """Create the base documents that are missing and return all of them.
+
+        `keys` maps automation ids to the automations' own typed `_id`s. Runs that exist and were
+        not counted by us are found by subtracting what the live documents hold, in one snapshot.
+        """
+        bases = self.find_bases(keys)
+        missing = {key: value for key, value in keys.items() if key not in bases}
+        if missing:
+            try:
+                run_in_transaction(
+                    self._database.client,
+                    lambda session: self._insert_bases(missing, now, session),
+                    seconds=seconds,
+                )
+            except DuplicateKeyError:
+                pass  # another process was first: its base is as good
+            bases = self.find_bases(keys)
+        return bases
+
+    def _insert_bases(self, keys: Mapping[str, Any], now: datetime, session: ClientSession) -> None:
+        stored = {
+            str(document["_id"]): document
+            for document in self._automations.find(
+                {"_id": {"$in": list(keys.values())}},
+                {"totalRuns": 1, "lastRunAt": 1}, session=session, batch_size=len(keys) + 1,
+            )
+        }  # fmt: skip
+        present = self.find_bases(keys, session)
+        missing = {key: value for key, value in keys.items() if key not in present}
+        existing = self.count_runs(missing, session)
+        counted = self._sum_totals(missing, session)
+        documents = []
+        for automation_id, key in missing.items():
+            automation = stored.get(automation_id, {})
+            runs, newest_run = existing.get(automation_id, (0, None))
+            total = counted.get(automation_id)
+            earlier = max(runs - (total.runs if total else 0), 0)
+            taken = max(parse_count(automation.get("totalRuns")), earlier)
+            documents.append({
+                "_id": build_base_id(automation_id),
+                "automationId": automation_id,
+                "automationKey": key,
+                "runs": Int64(taken),
+                "base": Int64(taken - earlier),
+                "lastRunAt": newest_of(automation.get("lastRunAt"), newest_run),
+                "takenAt": now,
+                # Rollups are complete from here on; None: from the very first run.
+                "rollupsSince": now if earlier else None,
+                # Pairs of earlier runs have no contacts; None: there are no earlier runs.
+                "claimsUntil": newest_run if earlier else None,
+                "h": {},
+            })  # fmt: skip
+        if documents:
+            self._stats.insert_many(documents, session=session)
+
+    def count_runs(
+        self, automation_ids: Iterable[str], session: ClientSession | None = None
+    ) -> dict[str, tuple[int, datetime | None]]:
+        """Return (number of run documents, the newest one's time) by automation id."""
+        rows = self._runs.aggregate(
+            [
+                {"$match": {"automationId": {"$in": list(automation_ids)}}},
+                {"$group": {"_id": "$automationId", "runs": {"$sum": 1},
+                            "newest": {"$max": "$createdAt"}}},
+            ],
+            session=session,
+        )  # fmt: skip
+        return {row["_id"]: (row["runs"], newest_of(row["newest"])) for row in rows}
+
+    def _sum_totals(
+        self, automation_ids: Iterable[str], session: ClientSession | None = None
+    ) -> dict[str, Total]:
+        ids = [one for automation_id in automation_ids for one in build_total_ids(automation_id)]
+        cursor = self._stats.find(
+            {"_id": {"$in": ids}}, {"automationId": 1, "runs": 1, "lastRunAt": 1},
+            session=session, batch_size=len(ids) + 1,
+        )  # fmt: skip
+        totals: dict[str, Total] = {}
+        for document in cursor:
+            automation_id = document["automationId"]
+            known = totals.get(automation_id, Total(0, None))
+            totals[automation_id] = Total(
+                known.runs + document.get("runs", 0),
+                newest_of(known.last_run_at, document.get("lastRunAt")),
+            )
+        return totals
+
+    def merge_totals(self, keys: Mapping[str, Any], *, now: datetime) -> None:
+        """Bring `totalRuns` and `lastRunAt` of these automations up to their totals.
+
+        Sums read after a commit hold it, and `$max` keeps the newest of concurrent merges, so the
+        last one to write leaves the right figure. An automation that is gone stays gone.
+        """
+        totals = self._sum_totals(keys)
+        writes = build_merge_writes(keys, totals, now)
+        if writes:
+            self._automations.bulk_write(writes, ordered=False)
+
+
+def build_merge_writes(
+    keys: Mapping[str, Any], totals: Mapping[str, Total], now: datetime
+) -> Sequence[UpdateOne]:
+    """Return the updates of `automations`, addressed by each automation's own typed `_id`."""
+    writes = []
+    for automation_id, total in totals.items():
+        newest: Document = {"totalRuns": Int64(total.runs)}
+        if total.last_run_at is not None:
+            newest["lastRunAt"] = total.last_run_at
+        writes.append(
+            UpdateOne({"_id": keys[automation_id]}, {"$max": newest, "$set": {"updatedAt": now}})
+        )
+    return writes
+
+
+def is_recent_hour(hour: int, now: datetime) -> bool:
+    """Return whether an hour is young enough to be kept in a base document's `h`."""
+    return hour > hour_of(now) - RECENT_HOURS
