@@ -27,9 +27,9 @@ class Failure(Enum):
 # is not labelled transient, and means that another writer was first.
 _CONFLICT_CODES = frozenset({112, 24, 11000, 11001})
 # 246 SnapshotUnavailable and 239 SnapshotTooOld come unlabelled when a collection was just created;
-# 251 NoSuchTransaction, 206 NoSuchSession, 225 TransactionTooOld, 263 OperationNotSupportedIn-
-# Transaction is *not* one of them; 279 TransactionExceededLifetimeLimitSeconds, 244 aborted.
-_STALE_CODES = frozenset({246, 239, 251, 206, 225, 244, 279, 290})
+# 251 NoSuchTransaction, 206 NoSuchSession, 225 TransactionTooOld, 244 TransactionAborted,
+# 290 TransactionExceededLifetimeLimitSeconds.
+_STALE_CODES = frozenset({246, 239, 251, 206, 225, 244, 290})
 # Elections and shutdowns that pymongo does not turn into ConnectionFailure, and time limits:
 # 50 MaxTimeMSExpired, 64 WriteConcernFailed, 262 ExceededTimeLimit, 11601/11600/11602 interrupted.
 _AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 11600, 11601, 11602,
@@ -37,6 +37,12 @@ _AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 116
 # Refused because of what a document holds: 2 BadValue, 9 FailedToParse, 52 DollarPrefixedFieldName,
 # 57 DottedFieldName, 121 DocumentValidationFailure, 10334 and 17280 to 17420 too large.
 _DOCUMENT_CODES = frozenset({2, 9, 52, 57, 121, 10334, 17280, 17419, 17420})
+_BY_CODE = (
+    (_CONFLICT_CODES, Failure.CONFLICT),
+    (_STALE_CODES, Failure.STALE_SESSION),
+    (_AWAY_CODES, Failure.CONNECTIVITY),
+    (_DOCUMENT_CODES, Failure.DOCUMENT),
+)
 
 
 def classify(error: BaseException) -> Failure:
@@ -58,14 +64,9 @@ def _classify_codes(error: PyMongoError) -> Failure:
     codes = {getattr(error, "code", None)}
     if isinstance(error, BulkWriteError):
         codes = {item.get("code") for item in error.details.get("writeErrors", [])}
-    if codes & _CONFLICT_CODES:
-        return Failure.CONFLICT
-    if codes & _STALE_CODES:
-        return Failure.STALE_SESSION
-    if codes & _AWAY_CODES:
-        return Failure.CONNECTIVITY
-    if codes & _DOCUMENT_CODES:
-        return Failure.DOCUMENT
+    for known, failure in _BY_CODE:
+        if codes & known:
+            return failure
     if error.has_error_label("TransientTransactionError"):
         return Failure.CONFLICT
     return Failure.OTHER

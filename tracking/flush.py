@@ -97,7 +97,7 @@ class Flusher:
         while True:
             try:
                 return self._attempt(triggers, deadline, attempts, is_unsure=is_unsure)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - sorted by classify, bugs included
                 failure = classify(error)
                 logger.debug("flush of %d failed: %s %r", len(triggers), failure.name, error)
                 if failure is Failure.OTHER:
@@ -115,7 +115,7 @@ class Flusher:
                 tries += 1
                 if time.monotonic() >= deadline:
                     return [TrackingUnavailable(failure.value)] * len(triggers)
-            time.sleep(random.uniform(0.5, 1.0) * min(0.005 * 2**tries, 0.1))
+            time.sleep(random.uniform(0.5, 1.0) * min(0.005 * 2**tries, 0.1))  # noqa: S311
 
     def _split(
         self, triggers: Sequence[Trigger], deadline: float, attempts: dict[str, Planned]
@@ -142,7 +142,7 @@ class Flusher:
             return self._split(triggers, deadline, attempts)
         try:
             return self._attempt(triggers, deadline, attempts, is_unsure=True, is_counting=False)
-        except Exception as second:
+        except Exception as second:  # noqa: BLE001 - sorted by classify, bugs included
             if classify(second) is Failure.DOCUMENT:
                 logger.error("❌ [TRACKING] Trigger cannot be stored: %s", type(error).__name__)
                 return [Outcome.REJECTED]
@@ -162,7 +162,7 @@ class Flusher:
         )  # fmt: skip
         try:
             return self._attempt(triggers, deadline, attempts, is_unsure=True, is_counting=False)
-        except Exception as second:
+        except Exception as second:  # noqa: BLE001 - sorted by classify, bugs included
             if classify(second) is Failure.DOCUMENT:
                 return self._isolate(triggers, deadline, attempts, second)
             return self._give_up(triggers, second)

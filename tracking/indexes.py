@@ -1,7 +1,9 @@
 """Every index as named data, and the two functions that compare and send them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -79,22 +81,111 @@ def ensure_collections(database: Database[Document]) -> list[str]:
     """
     missing = sorted(set(COLLECTIONS) - set(database.list_collection_names()))
     for name in missing:
-        try:
+        with suppress(CollectionInvalid):  # another process was first
             database.create_collection(name)
-        except CollectionInvalid:
-            pass  # another process was first
     return missing
 
 
-def find_missing_indexes(
-    database: Database[Document], indexes: Sequence[Index] | None = None
-) -> list[Index]:
-    """Return the declared indexes that the database does not have, by name."""
-    wanted = list_indexes(timedelta(days=90)) if indexes is None else indexes
-    present: dict[str, set[str]] = {}
-    for index in wanted:
+class IndexState(StrEnum):
+    """How an index of the database compares with its declaration."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    TTL_DIFFERS = "ttl differs"
+    KEY_DIFFERS = "key differs"
+
+
+class IndexFinding(msgspec.Struct, frozen=True):
+    """One declared index beside what the database has; `found` is the server's own description."""
+
+    index: Index
+    state: IndexState
+    found: Mapping[str, Any]
+
+
+def compare_indexes(database: Database[Document], indexes: Sequence[Index]) -> list[IndexFinding]:
+    """Return a finding for every declared index. Reads only."""
+    present: dict[str, dict[str, Document]] = {}
+    findings = []
+    for index in indexes:
         if index.collection not in present:
             present[index.collection] = {
-                one["name"] for one in database[index.collection].list_indexes()
+                one["name"]: dict(one) for one in database[index.collection].list_indexes()
             }
-    return [index for index in wanted if index.name not in present[index.collection]]
+        findings.append(_compare(index, present[index.collection]))
+    return findings
+
+
+def _compare(index: Index, present: Mapping[str, Document]) -> IndexFinding:
+    found = present.get(index.name)
+    if found is None:
+        # The same keys under another name: MongoDB refuses a second index on them.
+        same = [one for one in present.values() if _keys_of(one) == index.keys]
+        if same and not index.partial:
+            return IndexFinding(index, IndexState.KEY_DIFFERS, same[0])
+        return IndexFinding(index, IndexState.MISSING, {})
+    is_same = (
+        _keys_of(found) == index.keys
+        and bool(found.get("unique")) == index.is_unique
+        and dict(found.get("partialFilterExpression", {})) == dict(index.partial or {})
+    )
+    if not is_same:
+        return IndexFinding(index, IndexState.KEY_DIFFERS, found)
+    wanted = index.build_document().get("expireAfterSeconds")
+    if found.get("expireAfterSeconds") != wanted:
+        return IndexFinding(index, IndexState.TTL_DIFFERS, found)
+    return IndexFinding(index, IndexState.PRESENT, found)
+
+
+def _keys_of(found: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (name, int(value) if isinstance(value, int | float) else value)
+        for name, value in found["key"].items()
+    )
+
+
+def apply_finding(database: Database[Document], finding: IndexFinding) -> bool:
+    """Create a missing index or change a TTL; return whether something was changed.
+
+    An index whose keys differ is left alone: dropping it is the operator's decision.
+    """
+    index = finding.index
+    if finding.state is IndexState.MISSING:
+        database.command("createIndexes", index.collection, indexes=[index.build_document()])
+        return True
+    if finding.state is IndexState.TTL_DIFFERS and index.expire_after is not None:
+        seconds = int(index.expire_after.total_seconds())
+        # collMod makes an index a TTL index, too, since MongoDB 5.1
+        # (https://www.mongodb.com/docs/manual/reference/command/collMod/).
+        database.command(
+            "collMod", index.collection, index={"name": index.name, "expireAfterSeconds": seconds}
+        )
+        return True
+    return False
+
+
+def count_expired(database: Database[Document], index: Index, *, now: datetime) -> int:
+    """Return how many documents a TTL index would delete at once."""
+    if index.expire_after is None:
+        return 0
+    [(field, _)] = index.keys
+    oldest = now - index.expire_after
+    return database[index.collection].count_documents({field: {"$lt": oldest}})
+
+
+def find_missing_indexes(database: Database[Document], retention: timedelta | None) -> list[Index]:
+    """Return the declared indexes that the database does not have."""
+    findings = compare_indexes(database, list_indexes(retention))
+    return [one.index for one in findings if one.state is IndexState.MISSING]
+
+
+def find_retention(database: Database[Document], configured: timedelta) -> timedelta | None:
+    """Return after what time runs are really deleted: the TTL in force, None if there is none."""
+    ttls = [
+        one["expireAfterSeconds"]
+        for one in database["automation_runs"].list_indexes()
+        if "expireAfterSeconds" in one and list(one["key"]) == ["createdAt"]
+    ]
+    if not ttls:
+        return None
+    return min(timedelta(seconds=min(ttls)), configured)

@@ -98,7 +98,7 @@ def truncate_to_milliseconds(moment: datetime) -> datetime:
 
 
 def is_duplicate(arrived_at: datetime, last_run_at: datetime | None, window: timedelta) -> bool:
-    """Return whether a trigger falls into the window of its pair's newest run, edge included (I1)."""
+    """Return whether a trigger lies in the window of its pair's newest run, edge included (I1)."""
     return last_run_at is not None and arrived_at <= last_run_at + window
 
 

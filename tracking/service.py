@@ -19,8 +19,6 @@ from tracking.switch import is_stats_switched_on
 
 logger = logging.getLogger("tracking")
 
-_committer: Committer | None = None
-
 
 def record_triggers(
     triggers: Sequence[Trigger], *, seconds: float = DEADLINE_SECONDS
@@ -119,30 +117,31 @@ def log_outcomes(triggers: Sequence[Trigger], outcomes: Sequence[Outcome]) -> No
 
 def close() -> None:
     """Flush what is waiting and stop the process's writer; the next call starts a new one."""
-    global _committer
-    committer, _committer = _committer, None
+    with _process.lock:
+        committer, _process.committer = _process.committer, None
     if committer is not None:
         committer.close()
 
 
+class _Process:
+    """What belongs to one process: threads, sockets and sessions do not survive a fork."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.committer: Committer | None = None
+
+
 def _get_committer() -> Committer:
-    global _committer
-    if _committer is None:
-        with _lock:
-            if _committer is None:
+    if _process.committer is None:
+        with _process.lock:
+            if _process.committer is None:
                 flusher = Flusher(
                     mongo.get_database(), window=conf.dedup_window, is_enabled=conf.is_enabled
                 )
-                _committer = Committer(flusher, on_late=log_outcomes)
-    return _committer
+                _process.committer = Committer(flusher, on_late=log_outcomes)
+    return _process.committer
 
 
-def _forget_committer() -> None:
-    # Threads, sockets and the session stay with the parent; the child starts its own.
-    global _committer, _lock
-    _committer = None
-    _lock = threading.Lock()
-
-
-_lock = threading.Lock()
-os.register_at_fork(after_in_child=_forget_committer)
+_process = _Process()
+# The parent keeps its committer; the child starts its own.
+os.register_at_fork(after_in_child=_process.__init__)  # type: ignore[misc]

@@ -111,10 +111,10 @@ class StripeLease:
         return len(dead)
 
     def _lease(self) -> dict[str, Any]:
-        assert self._session_id is not None
+        session_id = self._session_id
         return {
             "owner": self._owner,
-            "session": Binary.from_uuid(self._session_id, UuidRepresentation.STANDARD),
+            "session": session_id and Binary.from_uuid(session_id, UuidRepresentation.STANDARD),
             "host": {"$literal": socket.gethostname()},
             "pid": os.getpid(),
             "leaseUntil": {"$add": ["$$NOW", int(LEASE_SECONDS * 1000)]},

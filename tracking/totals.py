@@ -5,7 +5,9 @@ max(stored `totalRuns`, number of existing runs), its `base` is that minus the e
 never taken again. `totalRuns` is the sum of `runs` over the base and the live documents.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +41,7 @@ def parse_count(value: Any) -> int:
     """Return a stored count as an int; an older product's null, text or fraction counts as 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
-    return max(int(value), 0) if value == value and value not in (float("inf"),) else 0
+    return max(int(value), 0) if math.isfinite(value) else 0
 
 
 class TotalStore:
@@ -81,14 +83,13 @@ class TotalStore:
         bases = self.find_bases(keys)
         missing = {key: value for key, value in keys.items() if key not in bases}
         if missing:
-            try:
+            # Another process may be first: its base is as good.
+            with suppress(DuplicateKeyError):
                 run_in_transaction(
                     self._database.client,
                     lambda session: self._insert_bases(missing, now, session),
                     seconds=seconds,
                 )
-            except DuplicateKeyError:
-                pass  # another process was first: its base is as good
             bases = self.find_bases(keys)
         return bases
 
@@ -103,7 +104,7 @@ class TotalStore:
         present = self.find_bases(keys, session)
         missing = {key: value for key, value in keys.items() if key not in present}
         existing = self.count_runs(missing, session)
-        counted = self._sum_totals(missing, session)
+        counted = self.list_totals(missing, session)
         documents = []
         for automation_id, key in missing.items():
             automation = stored.get(automation_id, {})
@@ -142,9 +143,10 @@ class TotalStore:
         )  # fmt: skip
         return {row["_id"]: (row["runs"], newest_of(row["newest"])) for row in rows}
 
-    def _sum_totals(
+    def list_totals(
         self, automation_ids: Iterable[str], session: ClientSession | None = None
     ) -> dict[str, Total]:
+        """Return each automation's total: the sum over its base and its live documents."""
         ids = [one for automation_id in automation_ids for one in build_total_ids(automation_id)]
         cursor = self._stats.find(
             {"_id": {"$in": ids}}, {"automationId": 1, "runs": 1, "lastRunAt": 1},
@@ -166,7 +168,7 @@ class TotalStore:
         Sums read after a commit hold it, and `$max` keeps the newest of concurrent merges, so the
         last one to write leaves the right figure. An automation that is gone stays gone.
         """
-        totals = self._sum_totals(keys)
+        totals = self.list_totals(keys)
         writes = build_merge_writes(keys, totals, now)
         if writes:
             self._automations.bulk_write(writes, ordered=False)

@@ -52,7 +52,7 @@ def run_in_transaction(
             is_late = time.monotonic() >= deadline
             if is_late or is_hopeless or classify(error) not in _RETRIED:
                 raise
-        time.sleep(random.uniform(0.001, 0.02) * min(attempt, 10))
+        time.sleep(random.uniform(0.001, 0.02) * min(attempt, 10))  # noqa: S311
 
 
 def read_at_snapshot(
