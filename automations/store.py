@@ -1,0 +1,123 @@
+"""Reads and writes of the collection `automations` for the API. pymongo's errors stop here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pymongo
+from bson import CodecOptions, ObjectId
+from bson.codec_options import DatetimeConversion
+from pymongo import ReturnDocument
+from pymongo.collection import Collection as MongoCollection
+from pymongo.errors import PyMongoError
+
+from tracking import mongo
+from tracking.exceptions import TrackingUnavailable
+
+Document = dict[str, Any]
+
+DEADLINE_SECONDS = 3.0
+_BATCH = 1000
+_INT64_DIGITS = 18  # any number this long fits
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+# Documents of an older product hold what its drivers let in: text that is not UTF-8, dates past
+# the year 9999. Both would stop the whole list.
+_LENIENT: CodecOptions[Document] = CodecOptions(
+    tz_aware=True,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
+@contextmanager
+def reach_mongo(*, seconds: float = DEADLINE_SECONDS) -> Iterator[None]:
+    """Bound what runs inside to `seconds`; pymongo's errors come out as TrackingUnavailable."""
+    try:
+        with pymongo.timeout(seconds):
+            yield
+    except PyMongoError as error:
+        # The error's text may hold host names and parts of a query: its kind is enough.
+        raise TrackingUnavailable(f"MongoDB: {type(error).__name__}") from error
+
+
+def list_automations(workspace_id: str) -> list[Document]:
+    """Return the workspace's automations, newest first. Raises TrackingUnavailable."""
+    with reach_mongo():
+        found = list(_automations().find(_in_workspace(workspace_id), batch_size=_BATCH))
+    found.sort(key=_read_age, reverse=True)
+    return found
+
+
+def find_automation(workspace_id: str, automation_id: str) -> Document | None:
+    """Return one automation of the workspace, or None. Raises TrackingUnavailable."""
+    with reach_mongo():
+        return _automations().find_one(_one_of(workspace_id, automation_id))
+
+
+def insert_automation(document: Document) -> None:
+    """Store a new automation. Raises TrackingUnavailable."""
+    with reach_mongo():
+        _automations().insert_one(document)
+
+
+def update_automation(
+    workspace_id: str,
+    automation_id: str,
+    *,
+    changes: Mapping[str, Any],
+    removed: Collection[str] = (),
+) -> Document | None:
+    """Set `changes`, drop the fields `removed`; return the new document, None if there is none.
+
+    The field names are the caller's own, never a request's. Raises TrackingUnavailable.
+    """
+    update: Document = {"$set": dict(changes)}
+    if removed:
+        update["$unset"] = dict.fromkeys(removed, "")
+    with reach_mongo():
+        return _automations().find_one_and_update(
+            _one_of(workspace_id, automation_id), update, return_document=ReturnDocument.AFTER
+        )
+
+
+def delete_automation(workspace_id: str, automation_id: str, *, at: datetime) -> bool:
+    """Mark an automation as deleted and stop it; its document, runs and counts stay.
+
+    Returns whether there was one. Raises TrackingUnavailable.
+    """
+    changes = {"deletedAt": at, "isActive": False, "updatedAt": at}
+    return update_automation(workspace_id, automation_id, changes=changes) is not None
+
+
+def _automations() -> MongoCollection[Document]:
+    return mongo.get_database().get_collection("automations", codec_options=_LENIENT)
+
+
+def _in_workspace(workspace_id: str) -> Document:
+    # null matches a missing field too.
+    return {"workspaceId": {"$in": _build_candidates(workspace_id)}, "deletedAt": None}
+
+
+def _one_of(workspace_id: str, automation_id: str) -> Document:
+    return {"_id": {"$in": _build_candidates(automation_id)}, **_in_workspace(workspace_id)}
+
+
+def _build_candidates(text: str) -> list[Any]:
+    """Return what an id in a path may be stored as: the text itself, an ObjectId or a number."""
+    candidates: list[Any] = [text]
+    if ObjectId.is_valid(text):
+        candidates.append(ObjectId(text))
+    if text.isascii() and text.isdecimal() and len(text) <= _INT64_DIGITS:
+        candidates.append(int(text))
+    return candidates
+
+
+def _read_age(document: Mapping[str, Any]) -> tuple[datetime, str]:
+    """Return what sorts automations by age."""
+    created_at, key = document.get("createdAt"), document["_id"]
+    if not isinstance(created_at, datetime):
+        created_at = key.generation_time if isinstance(key, ObjectId) else _OLDEST
+    return created_at, str(key)
