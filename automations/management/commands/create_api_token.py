@@ -1,0 +1,54 @@
+"""`manage.py create_api_token --workspace <wsid>`: a token, printed alone on the last line."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from automations.tokens import create_token
+from tracking.exceptions import TrackingError
+from tracking.runs import truncate_to_milliseconds
+
+_DEFAULT_DAYS = 365
+_MOST_DAYS = 3650
+
+
+class Command(BaseCommand):
+    """Makes an API token; only its hash is stored, so it is shown this once."""
+
+    help = "Make an API token for a workspace and print it alone on the last line."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare --workspace, --name and --days."""
+        parser.add_argument("--workspace", required=True, help="the workspace it opens")
+        parser.add_argument("--name", default="", help="what it is for")
+        parser.add_argument(
+            "--days", type=int, default=_DEFAULT_DAYS,
+            help=f"how long it is valid (1 to {_MOST_DAYS}, default {_DEFAULT_DAYS})",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make the token and print it."""
+        days: int = options["days"]
+        if not 1 <= days <= _MOST_DAYS:
+            raise CommandError(f"--days is {days}; it should be 1 to {_MOST_DAYS}.")
+        at = truncate_to_milliseconds(datetime.now(UTC))
+        try:
+            secret, token = create_token(
+                workspace_id=options["workspace"],
+                name=options["name"],
+                at=at,
+                expires_at=at + timedelta(days=days),
+            )
+        except ValueError as error:
+            raise CommandError(f"--workspace: {error}") from None
+        except TrackingError as error:
+            raise CommandError(f"No token was made. {error}") from None
+        self.stdout.write(
+            f"Token {token.id} for workspace {token.workspace_id}, valid for {days} days; "
+            "it is shown only here:"
+        )
+        self.stdout.write(secret)
