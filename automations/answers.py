@@ -1,0 +1,133 @@
+"""What the API shows of a stored document: any BSON becomes JSON, and secrets stay inside.
+
+Documents of an older product may hold anything anywhere: nothing in here raises for what it finds.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from bson import (
+    Binary,
+    Code,
+    DBRef,
+    Decimal128,
+    Int64,
+    MaxKey,
+    MinKey,
+    ObjectId,
+    Regex,
+    Timestamp,
+)
+from bson.datetime_ms import DatetimeMS
+
+Json = dict[str, Any]
+
+# Names that hold a credential in products like this one, without case, `_` and `-`.
+_SECRET_ENDINGS = ("token", "secret", "password", "apikey", "privatekey", "credentials")
+_UUID_SUBTYPE = 4
+
+
+def build_automation(
+    document: Mapping[str, Any],
+    *,
+    total_runs: int,
+    last_run_at: datetime | None,
+    stats: Mapping[str, int] | None,
+) -> Json:
+    """Return an automation as the API shows it: every stored field, `_id` as a string, the totals.
+
+    Without `stats` there is no such key, also where an older product stored one.
+    """
+    answer: Json = to_json(document)
+    answer["_id"] = str(document["_id"])
+    answer["totalRuns"] = total_runs
+    answer["lastRunAt"] = None if last_run_at is None else format_time(last_run_at)
+    answer.pop("stats", None)
+    if stats is not None:
+        answer["stats"] = stats
+    return answer
+
+
+def format_time(moment: datetime) -> str:
+    """Return a time as `2026-11-23T10:30:00.123Z`; one without a zone is taken as UTC."""
+    if moment.tzinfo is not None and moment.utcoffset():
+        moment = moment.astimezone(UTC)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def to_json(value: Any) -> Any:
+    """Return a BSON value as JSON has it.
+
+    Dates are written by `format_time`, other types as text; what JSON has no word for (NaN,
+    infinity, a date past the year 9999, MinKey) is null. Fields named like a credential are left
+    out, at any depth.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        return {name: to_json(item) for name, item in value.items() if not _is_secret_name(name)}
+    if kind is list:
+        return [to_json(item) for item in value]
+    convert = _CONVERTERS.get(kind)
+    return str(value) if convert is None else convert(value)
+
+
+@lru_cache(maxsize=4096)
+def _is_secret_name(name: str) -> bool:
+    return name.replace("_", "").replace("-", "").lower().endswith(_SECRET_ENDINGS)
+
+
+def _from_float(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _from_decimal(value: Decimal128) -> str | None:
+    # As text: a float would not be the same number.
+    return str(value) if value.to_decimal().is_finite() else None
+
+
+def _from_bytes(value: bytes) -> str:
+    if isinstance(value, Binary) and value.subtype == _UUID_SUBTYPE and len(value) == 16:
+        return str(UUID(bytes=bytes(value)))
+    return base64.b64encode(value).decode("ascii")
+
+
+def _from_regex(value: Regex[Any]) -> str:
+    pattern = value.pattern
+    return pattern.decode("utf-8", "replace") if isinstance(pattern, bytes) else pattern
+
+
+def _from_reference(value: DBRef) -> Json:
+    return {"$ref": value.collection, "$id": to_json(value.id)}
+
+
+def _to_nothing(_: Any) -> None:
+    return None
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+_CONVERTERS: dict[type, Callable[[Any], Any]] = {
+    float: _from_float,
+    datetime: format_time,
+    ObjectId: str,
+    Int64: int,
+    Decimal128: _from_decimal,
+    Binary: _from_bytes,
+    bytes: _from_bytes,
+    UUID: str,
+    Regex: _from_regex,
+    Code: str,
+    Timestamp: lambda value: format_time(value.as_datetime()),
+    DBRef: _from_reference,
+    DatetimeMS: _to_nothing,
+    MinKey: _to_nothing,
+    MaxKey: _to_nothing,
+}

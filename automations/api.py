@@ -1,0 +1,179 @@
+"""The HTTP API of automations: one class per path, one domain call per method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.urls import reverse
+from rest_framework import status
+from rest_framework.exceptions import NotFound
+from rest_framework.parsers import BaseParser, FormParser, MultiPartParser
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from automations import store
+from automations.answers import Json, build_automation, format_time
+from automations.authentication import BearerTokenAuthentication, SessionTokenAuthentication
+from automations.errors import handle_error
+from automations.formats import BrowsableRenderer, OrjsonParser, OrjsonRenderer
+from automations.permissions import IsOwnWorkspace
+from automations.serializers import (
+    AutomationChangesSerializer,
+    AutomationSerializer,
+    StrictSerializer,
+    build_changes,
+    build_document,
+)
+from tracking import service
+from tracking.runs import truncate_to_milliseconds
+
+
+class WorkspaceView(APIView):
+    """What every path of a workspace shares: who may, and how bodies look."""
+
+    authentication_classes = (BearerTokenAuthentication, SessionTokenAuthentication)
+    permission_classes = (IsAuthenticated, IsOwnWorkspace)
+    renderer_classes = (OrjsonRenderer, BrowsableRenderer)
+    parser_classes: Sequence[type[BaseParser]] = (OrjsonParser,)
+    refused_form: StrictSerializer | None = None
+
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response]:
+        """Return the handler that gives every error its one shape."""
+        return handle_error
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """Return DRF's headers; answers to a token belong into no cache."""
+        return {**super().default_response_headers, "Cache-Control": "no-store"}
+
+    def check_input(self, serializer: StrictSerializer) -> dict[str, Any]:
+        """Return the checked values. Raises ValidationError, and keeps the form for the page."""
+        if not serializer.is_valid():
+            self.refused_form = serializer
+            serializer.is_valid(raise_exception=True)
+        values: dict[str, Any] = serializer.validated_data
+        return values
+
+
+class AutomationListView(WorkspaceView):
+    """The automations of the workspace, newest first, with their runs."""
+
+    parser_classes = (OrjsonParser, FormParser, MultiPartParser)
+
+    def get(self, request: Request, wsid: str) -> Response:
+        """List them all, in one page."""
+        documents = store.list_automations(wsid)
+        return Response({"success": True, "automations": build_answers(documents, at=_now())})
+
+    def post(self, request: Request, wsid: str) -> Response:
+        """Create one; it answers events from the next second on."""
+        at = _now()
+        values = self.check_input(self.get_serializer(data=request.data))
+        document = build_document(values, workspace_id=wsid, at=at)
+        store.insert_automation(document)
+        [answer] = build_answers([document], at=at)
+        location = reverse("automations:automation", args=(wsid, answer["_id"]))
+        return Response(
+            {"success": True, "automation": answer},
+            status=status.HTTP_201_CREATED,
+            headers={"Location": location},
+        )
+
+    def get_serializer(self, **options: Any) -> AutomationSerializer:
+        """Return the input of POST, also for the forms of the browsable API."""
+        return AutomationSerializer(**options)
+
+
+class AutomationView(WorkspaceView):
+    """One automation of the workspace."""
+
+    shown: Mapping[str, Any] | None = None
+
+    def get(self, request: Request, wsid: str, automation_id: str) -> Response:
+        """Show it, with its runs."""
+        return self._answer(store.find_automation(wsid, automation_id))
+
+    def patch(self, request: Request, wsid: str, automation_id: str) -> Response:
+        """Change the fields that are named; a part of null or nothing is removed."""
+        values = self.check_input(self.get_serializer(data=request.data))
+        changes, removed = build_changes(values, at=_now())
+        return self._answer(
+            store.update_automation(wsid, automation_id, changes=changes, removed=removed)
+        )
+
+    def delete(self, request: Request, wsid: str, automation_id: str) -> Response:
+        """Stop it and take it off the list; its runs and counts are kept."""
+        if not store.delete_automation(wsid, automation_id, at=_now()):
+            raise NotFound
+        return Response({"success": True})
+
+    def get_serializer(self, **options: Any) -> AutomationChangesSerializer:
+        """Return the input of PATCH; without data, the form of what is shown."""
+        if options.get("instance") is None and "data" not in options:
+            options["instance"] = self.shown
+        return AutomationChangesSerializer(**options)
+
+    def _answer(self, document: Mapping[str, Any] | None) -> Response:
+        if document is None:
+            raise NotFound
+        self.shown = document
+        [answer] = build_answers([document], at=_now())
+        return Response({"success": True, "automation": answer})
+
+
+class AutomationStatsView(WorkspaceView):
+    """The runs of one automation, counted to the millisecond at `asOf`."""
+
+    def get(self, request: Request, wsid: str, automation_id: str) -> Response:
+        """Show the total, the newest run, and the runs of the last 24 hours and 7 days."""
+        document = store.find_automation(wsid, automation_id)
+        if document is None:
+            raise NotFound
+        at = _now()
+        [answer] = build_answers([document], at=at)
+        shown = {
+            name: answer[name]
+            for name in ("_id", "totalRuns", "lastRunAt", "stats")
+            if name in answer
+        }
+        return Response({"success": True, **shown, "asOf": format_time(at)})
+
+
+def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> list[Json]:
+    """Return automations as the API shows them, with their runs at the instant `at`.
+
+    Without `stats` when they are off. Raises TrackingUnavailable.
+    """
+    if not service.is_stats_enabled():
+        totals = service.get_totals(documents)
+        return [
+            build_automation(document, total_runs=runs, last_run_at=last_run_at, stats=None)
+            for document in documents
+            for runs, last_run_at in (totals[str(document["_id"])],)
+        ]
+    summaries = service.summarize_runs(documents, at=at)
+    answers = []
+    for document in documents:
+        summary = summaries[str(document["_id"])]
+        stats = {
+            "totalRuns": summary.total_runs,
+            "last24Hours": summary.last_24_hours,
+            "last7Days": summary.last_7_days,
+        }
+        answers.append(
+            build_automation(
+                document,
+                total_runs=summary.total_runs,
+                last_run_at=summary.last_run_at,
+                stats=stats,
+            )
+        )
+    return answers
+
+
+def _now() -> datetime:
+    return truncate_to_milliseconds(datetime.now(UTC))

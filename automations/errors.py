@@ -1,0 +1,92 @@
+"""Every error of the API in one shape: {"success": false, "error": {code, message, field}}."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.utils.serializer_helpers import ReturnDict
+from rest_framework.views import exception_handler
+
+from tracking.exceptions import TrackingError
+
+logger = logging.getLogger("automations")
+
+RETRY_AFTER_SECONDS = 1
+
+
+class ServiceUnavailable(exceptions.APIException):
+    """MongoDB is away: nothing was changed, asking again is safe."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "The database did not answer in time. Try again."
+    default_code = "unavailable"
+    wait = RETRY_AFTER_SECONDS  # becomes the Retry-After header
+
+
+class ServerError(exceptions.APIException):
+    """A bug of ours; the log has it."""
+
+    default_detail = "Something broke on our side. It was logged."
+    default_code = "server_error"
+
+
+def handle_error(error: Exception, context: dict[str, Any]) -> Response:
+    """Return the answer to an exception that a view raised (DRF's EXCEPTION_HANDLER)."""
+    translated = _translate(error)
+    if isinstance(translated, ServerError):
+        request = context.get("request")
+        logger.error(
+            "❌ [API] %s %s: %s",
+            getattr(request, "method", "?"), getattr(request, "path", "?"), type(error).__name__,
+            exc_info=error,
+        )  # fmt: skip
+    response = exception_handler(translated, context)
+    assert response is not None  # noqa: S101 - it answers every APIException
+    body = {"success": False, "error": build_error(translated)}
+    # The browsable API shows a refused form again, with what was typed into it.
+    form = getattr(context.get("view"), "refused_form", None)
+    response.data = body if form is None else ReturnDict(body, serializer=form)
+    return response
+
+
+def build_error(error: exceptions.APIException) -> dict[str, str | None]:
+    """Return the first fact that an exception states; `field` is a dotted path, or None."""
+    detail: Any = error.detail
+    path: list[str] = []
+    while isinstance(detail, dict | list):
+        if not detail:
+            return {"code": error.default_code, "message": str(error), "field": None}
+        if isinstance(detail, dict):
+            name, detail = next(iter(detail.items()))
+            if name != api_settings.NON_FIELD_ERRORS_KEY:
+                path.append(str(name))
+        else:
+            # DRF leaves an empty entry for each item of a list that is fine.
+            index = next((at for at, item in enumerate(detail) if item), 0)
+            detail = detail[index]
+            if isinstance(detail, dict):
+                path.append(str(index))
+    return {
+        "code": str(getattr(detail, "code", error.default_code)),
+        "message": str(detail),
+        "field": ".".join(path) or None,
+    }
+
+
+def _translate(error: Exception) -> exceptions.APIException:
+    if isinstance(error, exceptions.APIException):
+        return error
+    if isinstance(error, TrackingError):
+        return ServiceUnavailable()
+    if isinstance(error, Http404):
+        # Its text may name what was looked for: one body for everything that is not there.
+        return exceptions.NotFound()
+    if isinstance(error, PermissionDenied):
+        return exceptions.PermissionDenied()
+    return ServerError()

@@ -1,0 +1,211 @@
+"""What the API accepts: the fields of an automation, each checked, nothing else let through.
+
+Lengths are Meta's: a message has 1000 bytes of UTF-8; one with buttons is a button template, whose
+text has 640 characters and 1 to 3 buttons; a title has 20 characters
+(https://developers.facebook.com/docs/instagram-platform/instagram-api-with-instagram-login/messaging-api).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from bson import Int64, ObjectId
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
+from rest_framework.utils import html
+
+from automations.answers import to_json
+from automations.definitions import DEFAULT_MATCH, MATCHES
+from automations.fields import LinesField, LinksField, TextField, WebLinkField
+from automations.steps import STEPS_BY_TYPE
+
+PARTS = ("commentReply", "openingDm", "askFollow", "mainDm")
+
+MESSAGE_BYTES = 1000
+TEMPLATE_TEXT_LENGTH = 640
+TITLE_LENGTH = 20
+MOST_LINKS = 3
+# Bounds of ours, so that a document stays small; Instagram's own for a caption is 2200.
+_COMMENT_LENGTH = 2200
+_NAME_LENGTH = 200
+_ID_LENGTH = 100
+_KEYWORD_LENGTH = 200
+_URL_LENGTH = 2000
+_MOST_ITEMS = 500
+_MOST_TEXTS = 20
+
+_SERVER_FIELDS = frozenset(
+    {"_id", "workspaceId", "totalRuns", "lastRunAt", "stats", "createdAt", "updatedAt", "deletedAt"}
+)
+_ECHO_LENGTH = 100
+# A form names nested fields `trigger.match` and `mainDm.links[0]title`.
+_NESTING = re.compile(r"[.\[]")
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses every field it does not know, by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the checked values. Raises ValidationError."""
+        if isinstance(data, Mapping):
+            names = [str(name) for name in data]
+            if html.is_html_input(data):
+                names = [_NESTING.split(name)[0] for name in names if name != "csrfmiddlewaretoken"]
+            unknown = [name for name in names if name not in self.fields]
+            if unknown:
+                raise serializers.ValidationError(
+                    {name[:_ECHO_LENGTH]: [self._refuse(name)] for name in unknown}
+                )
+        return super().to_internal_value(data)
+
+    def _refuse(self, name: str) -> ErrorDetail:
+        echo = name[:_ECHO_LENGTH]
+        if name in _SERVER_FIELDS:
+            return ErrorDetail(f"{echo!r} is set by the server.", code="read_only")
+        known = ", ".join(self.fields)
+        return ErrorDetail(f"{echo!r} is not a field. The fields are: {known}.", code="unknown")
+
+
+class TriggerSerializer(StrictSerializer):
+    """What starts an automation."""
+
+    match = serializers.ChoiceField(
+        choices=MATCHES, default=DEFAULT_MATCH, help_text="How keywords are compared with the text."
+    )
+    keywords = LinesField(
+        child=TextField(max_length=_KEYWORD_LENGTH), required=False, max_length=_MOST_ITEMS,
+        help_text="Without keywords only the match 'any' starts it.",
+    )  # fmt: skip
+    postIds = LinesField(  # noqa: N815 - the name in the answer
+        child=TextField(max_length=_ID_LENGTH), required=False, max_length=_MOST_ITEMS,
+        help_text="Posts it is for; none means all posts.",
+    )  # fmt: skip
+
+
+class CommentReplySerializer(StrictSerializer):
+    """The public reply to a comment; one of the texts is chosen."""
+
+    texts = LinesField(
+        child=TextField(max_length=_COMMENT_LENGTH), required=False, max_length=_MOST_TEXTS
+    )
+
+
+class ButtonMessageSerializer(StrictSerializer):
+    """A message with a button."""
+
+    text = TextField(
+        max_bytes=MESSAGE_BYTES, required=False, allow_blank=True,
+        style={"base_template": "textarea.html", "rows": 3},
+    )  # fmt: skip
+    button = TextField(max_length=TITLE_LENGTH, required=False, allow_blank=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return what is not blank. Raises ValidationError for buttons under no text."""
+        return _check_template(attrs, "button")
+
+
+class LinkSerializer(StrictSerializer):
+    """A button that opens a page."""
+
+    title = TextField(max_length=TITLE_LENGTH)
+    url = WebLinkField(max_length=_URL_LENGTH)
+
+
+class LinksMessageSerializer(StrictSerializer):
+    """A message with links."""
+
+    text = TextField(
+        max_bytes=MESSAGE_BYTES, required=False, allow_blank=True,
+        style={"base_template": "textarea.html", "rows": 3},
+    )  # fmt: skip
+    links = LinksField(
+        child=LinkSerializer(), required=False, max_length=MOST_LINKS,
+        help_text="In this form, one link a line: title | url",
+    )  # fmt: skip
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return what is not blank. Raises ValidationError for links under no text."""
+        return _check_template(attrs, "links")
+
+
+class AutomationSerializer(StrictSerializer):
+    """A new automation. A part that is absent, null or empty is a step it does not have."""
+
+    name = TextField(max_length=_NAME_LENGTH)
+    type = serializers.ChoiceField(choices=tuple(STEPS_BY_TYPE))
+    accountId = TextField(  # noqa: N815 - the name in the answer
+        max_length=_ID_LENGTH, help_text="The Instagram professional account it answers for."
+    )
+    isActive = serializers.BooleanField(default=True)  # noqa: N815
+    trigger = TriggerSerializer(required=False)
+    commentReply = CommentReplySerializer(required=False, allow_null=True)  # noqa: N815
+    openingDm = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815
+    askFollow = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815
+    mainDm = LinksMessageSerializer(required=False, allow_null=True)  # noqa: N815
+
+    def to_representation(self, instance: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a stored document that may be changed, for a form."""
+        names = [str(name) for name in self.fields]
+        return {name: to_json(instance[name]) for name in names if name in instance}
+
+
+class AutomationChangesSerializer(AutomationSerializer):
+    """Changes of an automation: what is not named stays; a part of null or nothing is removed."""
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Return the same fields, none of them required and none with a default.
+
+        DRF's own `partial` would also make the fields inside of parts and links optional.
+        """
+        fields = super().get_fields()
+        for field in fields.values():
+            field.required = False
+            field.default = serializers.empty
+        return fields
+
+
+def build_document(values: Mapping[str, Any], *, workspace_id: str, at: datetime) -> dict[str, Any]:
+    """Return the document of a new automation from checked values."""
+    named = {name: values[name] for name in ("name", "type", "accountId", "isActive")}
+    return {
+        "_id": ObjectId(),
+        "workspaceId": workspace_id,
+        **named,
+        "trigger": values.get("trigger") or {"match": DEFAULT_MATCH, "keywords": []},
+        **{part: values[part] for part in PARTS if _has_content(values.get(part))},
+        "totalRuns": Int64(0),
+        "lastRunAt": None,
+        "createdAt": at,
+        "updatedAt": at,
+    }
+
+
+def build_changes(
+    values: Mapping[str, Any], *, at: datetime
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return (fields to set, fields to remove) from checked values."""
+    removed = tuple(part for part in PARTS if part in values and not _has_content(values[part]))
+    kept = {name: value for name, value in values.items() if name not in removed}
+    return {**kept, "updatedAt": at}, removed
+
+
+def _has_content(part: Mapping[str, Any] | None) -> bool:
+    return part is not None and any(part.values())
+
+
+def _check_template(attrs: dict[str, Any], buttons: str) -> dict[str, Any]:
+    kept = {name: value for name, value in attrs.items() if value}
+    if buttons in kept:
+        text = kept.get("text")
+        if not text:
+            raise serializers.ValidationError({"text": f"{buttons!r} needs a text."}, "required")
+        if len(text) > TEMPLATE_TEXT_LENGTH:
+            raise serializers.ValidationError(
+                {"text": f"A text with {buttons!r} has no more than {TEMPLATE_TEXT_LENGTH} "
+                         f"characters (this one has {len(text)})."},
+                "max_length",
+            )  # fmt: skip
+    return kept
