@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pymongo
@@ -19,6 +20,7 @@ from pymongo.errors import PyMongoError
 
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Answer, Flusher
+from tracking.folding import Folder
 from tracking.runs import Outcome, Trigger
 from tracking.stripes import HEARTBEAT_SECONDS
 
@@ -27,6 +29,7 @@ logger = logging.getLogger("tracking")
 FLUSH_EVENTS = 1000
 QUEUE_EVENTS = 20_000
 DEADLINE_SECONDS = 3.0
+FOLD_SECONDS = 60.0
 _PARK_SECONDS = 0.1
 
 
@@ -51,9 +54,11 @@ class Committer:
         self,
         flusher: Flusher,
         *,
+        folder: Folder | None = None,
         on_late: Callable[[Sequence[Trigger], Sequence[Outcome]], None] = lambda *_: None,
     ) -> None:
         self._flusher = flusher
+        self._folder = folder
         self._on_late = on_late
         self._queue: deque[Ticket] = deque()
         self._parked: list[Ticket] = []
@@ -107,7 +112,7 @@ class Committer:
 
     def _start_threads(self) -> None:
         if not self._threads:
-            for target in (self._run, self._keep_lease):
+            for target in (self._run, self._keep_lease, self._fold_closed_hours):
                 thread = threading.Thread(target=target, name=f"tracking{target.__name__}")
                 thread.daemon = True
                 thread.start()
@@ -204,3 +209,10 @@ class Committer:
                 self._flusher.lease.renew()
                 self._flusher.lease.bury_dead()
             self._closing.wait(HEARTBEAT_SECONDS)
+
+    def _fold_closed_hours(self) -> None:
+        """Keep reads small: the writer on the lowest slot folds for all of them."""
+        while not self._closing.wait(FOLD_SECONDS):
+            with suppress(PyMongoError), pymongo.timeout(FOLD_SECONDS):
+                if self._folder is not None and self._flusher.lease.is_lowest():
+                    self._folder.fold_all(now=datetime.now(UTC))

@@ -39,6 +39,12 @@ class Folder:
         self._stats = database["automation_run_stats"]
         self._writers = database["tracking_writers"]
 
+    def fold_all(self, *, now: datetime) -> int:
+        """Fold every automation that has something to fold; return how many hours there were."""
+        return sum(
+            self.fold(automation_id, now=now) for automation_id in self.list_foldable(now=now)
+        )
+
     def list_foldable(self, *, now: datetime) -> list[str]:
         """Return the automations whose live documents hold a closed hour, or lie on no stripe."""
         last_open = hour_of(now - CLOSED_AFTER)

@@ -13,6 +13,7 @@ from tracking.committer import DEADLINE_SECONDS, Committer
 from tracking.conf import conf
 from tracking.exceptions import TrackingError
 from tracking.flush import Flusher
+from tracking.folding import Folder
 from tracking.runs import Outcome, Trigger, truncate_to_milliseconds
 from tracking.stats import RunSummary, StatsStore
 from tracking.switch import is_stats_switched_on
@@ -135,10 +136,11 @@ def _get_committer() -> Committer:
     if _process.committer is None:
         with _process.lock:
             if _process.committer is None:
-                flusher = Flusher(
-                    mongo.get_database(), window=conf.dedup_window, is_enabled=conf.is_enabled
+                database = mongo.get_database()
+                flusher = Flusher(database, window=conf.dedup_window, is_enabled=conf.is_enabled)
+                _process.committer = Committer(
+                    flusher, folder=Folder(database), on_late=log_outcomes
                 )
-                _process.committer = Committer(flusher, on_late=log_outcomes)
     return _process.committer
 
 

@@ -45,6 +45,11 @@ class StripeLease:
         """The stripe to write on: past eight writers they share, which costs retries only."""
         return (self._slot or 0) % STRIPES
 
+    def is_lowest(self) -> bool:
+        """Return whether this writer holds the lowest slot of all: it does the common chores."""
+        first = self._writers.find_one({}, {"owner": 1}, sort=[("_id", 1)])
+        return first is not None and first.get("owner") == self._owner
+
     def hold(self, session_id: UUID) -> None:
         """Name the flush session in the lease, before it writes; take a slot if there is none."""
         with self._lock:
