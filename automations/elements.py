@@ -1,0 +1,223 @@
+"""One element of a delivery, in Meta's keys, becomes one event or the reason why it is none.
+
+Meta's facts: https://developers.facebook.com/docs/instagram-platform/webhooks and
+https://developers.facebook.com/docs/messenger-platform/reference/webhook-events (read 2025-2026).
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from automations.events import Event, EventType, Reason
+from automations.scalars import (
+    BrokenValue,
+    read_flag,
+    read_id,
+    read_object,
+    read_text,
+    read_time,
+    refuse,
+)
+
+# Reads an element of the account's entry, which Meta sent at that time.
+Reader = Callable[[Any, str, datetime | None], Event | Reason]
+
+# The samples of Meta's dashboard. The user name "test" proves nothing: somebody has it.
+TEST_ACCOUNT_ID = "0"
+TEST_COMMENT_ID = "17865799348089039"
+TEST_MID = "random_mid"
+
+# A flag of a message that makes it no trigger, in order of precedence.
+MESSAGE_FLAGS: dict[str, Reason] = {
+    "is_echo": "echo",
+    "is_self": "self",
+    "is_deleted": "deleted",
+    "is_unsupported": "unsupported",
+}
+
+# The keys of a `messaging` element that holds no message.
+MESSAGING_KEYS: dict[str, Reason] = {
+    "postback": "postback",
+    "referral": "referral",
+    "reaction": "reaction",
+    "read": "seen",
+    "message_edit": "edit",
+    "pass_thread_control": "handover",
+    "take_thread_control": "handover",
+    "request_thread_control": "handover",
+    "app_roles": "handover",
+}
+
+# The fields of a `changes` element that are known and never a trigger, whatever they hold.
+IGNORED_FIELDS: dict[str, Reason] = {
+    "mentions": "mentions",
+    "story_insights": "story_insights",
+    "message_edit": "edit",
+    "message_reactions": "reaction",
+    "messaging_postbacks": "postback",
+    "messaging_referral": "referral",
+    "messaging_seen": "seen",
+    "messaging_handover": "handover",
+    "standby": "standby",
+}
+
+
+def read_comment(
+    comment: Any, account_id: str, sent_at: datetime | None, *, is_live: bool = False
+) -> Event | Reason:
+    """Read the value of a `comments` change.
+
+    Every reader here raises BrokenValue, whose path starts below the element: ".from.id".
+    """
+    if type(comment) is not dict:
+        refuse(comment, "", "an object")
+    comment_id = comment.get("id")
+    if comment_id is None:
+        comment_id = comment.get("comment_id")  # so in some of Meta's templates
+    comment_id = read_id(comment_id, ".id")
+    if comment_id == TEST_COMMENT_ID:
+        return "test"
+
+    username = None
+    person_id = None
+    person = comment.get("from")
+    if person is not None:
+        read_object(person, ".from")
+        if person.get("self_ig_scoped_id") is not None:
+            return "own_comment"
+        if person.get("id") is not None:
+            person_id = read_id(person["id"], ".from.id")
+            if person_id == account_id:
+                return "own_comment"
+        username = read_text(person.get("username"), ".from.username")
+
+    media_ids: tuple[str, ...] = ()
+    media = comment.get("media")
+    if media is not None:
+        read_object(media, ".media")
+        if media.get("id") is not None:
+            media_ids = (read_id(media["id"], ".media.id"),)
+        if media.get("original_media_id") is not None:
+            original_id = read_id(media["original_media_id"], ".media.original_media_id")
+            if original_id not in media_ids:
+                media_ids += (original_id,)
+        is_live = is_live or media.get("media_product_type") == "LIVE"
+
+    parent_id = comment.get("parent_id")
+    return Event(
+        type="comment",
+        kind="comment",
+        event_id=comment_id,
+        account_id=account_id,
+        user_id=f"comment:{comment_id}" if person_id is None else person_id,
+        person_unknown=person_id is None,
+        username=username,
+        text=read_text(comment.get("text"), ".text"),
+        media_ids=media_ids,
+        parent_id=None if parent_id is None else read_id(parent_id, ".parent_id"),
+        is_live=is_live,
+        occurred_at=sent_at,
+    )
+
+
+def read_live_comment(comment: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
+    """Read the value of a `live_comments` change: a comment during a broadcast."""
+    return read_comment(comment, account_id, sent_at, is_live=True)
+
+
+def read_messaging(element: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
+    """Read one element of `messaging`, or the value of a `messages` change."""
+    if type(element) is not dict:
+        refuse(element, "", "an object")
+    message = element.get("message")
+    if message is None:
+        return _read_without_message(element)
+    if type(message) is not dict:
+        refuse(message, ".message", "an object")
+
+    mid = message.get("mid")
+    if mid == TEST_MID:
+        return "test"
+    for flag, reason in MESSAGE_FLAGS.items():
+        if flag in message and read_flag(message[flag], f".message.{flag}"):
+            return reason
+    person_id = read_id(read_object(element.get("sender"), ".sender").get("id"), ".sender.id")
+    if person_id == account_id:
+        return "echo"
+
+    type_: EventType = "message"
+    story_id = None
+    if message.get("attachments") is not None:
+        type_ = _read_attachments(message["attachments"])
+    if message.get("reply_to") is not None:
+        story = read_object(message["reply_to"], ".message.reply_to").get("story")
+        if story is not None:
+            type_ = "story_reply"
+            story_id = read_object(story, ".message.reply_to.story").get("id")
+            if story_id is not None:
+                story_id = read_id(story_id, ".message.reply_to.story.id")
+    return Event(
+        type=type_,
+        kind="message",
+        event_id=read_id(mid, ".message.mid"),
+        account_id=account_id,
+        user_id=person_id,
+        text=read_text(message.get("text"), ".message.text"),
+        story_id=story_id,
+        occurred_at=read_time(element.get("timestamp")) or sent_at,
+    )
+
+
+def _read_without_message(element: dict[str, Any]) -> Reason:
+    for key, reason in MESSAGING_KEYS.items():
+        if key in element:
+            return reason
+    if "message" in element:
+        refuse(None, ".message", "an object")
+    return "unknown_field"
+
+
+def _read_attachments(attachments: Any) -> EventType:
+    if type(attachments) is not list:
+        refuse(attachments, ".message.attachments", "an array")
+    types = [
+        read_object(attachment, ".message.attachments[]").get("type") for attachment in attachments
+    ]
+    return "story_mention" if "story_mention" in types else "message"
+
+
+# How to read the value of a `changes` element, by its field.
+FIELD_READERS: dict[str, Reader] = {
+    "comments": read_comment,
+    "live_comments": read_live_comment,
+    "messages": read_messaging,
+}
+
+
+def read_change(change: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
+    """Read a `field` with its `value`."""
+    if type(change) is not dict:
+        refuse(change, "", "an object")
+    field = change.get("field")
+    if type(field) is not str:
+        refuse(field, ".field", "a string")
+    read = FIELD_READERS.get(field)
+    if read is None:
+        return IGNORED_FIELDS.get(field, "unknown_field")
+    try:
+        return read(change.get("value"), account_id, sent_at)
+    except BrokenValue as error:
+        raise error.under(".value") from None
+
+
+def read_standby(element: Any, account_id: str, sent_at: datetime | None) -> Reason:
+    """Leave it alone: another app owns this conversation."""
+    return "standby"
+
+
+# How to read the elements of an entry, by the key of the array that holds them.
+ELEMENT_READERS: dict[str, Reader] = {
+    "changes": read_change,
+    "messaging": read_messaging,
+    "standby": read_standby,
+}

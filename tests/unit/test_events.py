@@ -1,0 +1,325 @@
+"""Reading bodies that Meta did not mean to send: nothing but a Delivery, or UnreadableDelivery."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automations.events import IGNORED_REASONS, Delivery, Event, UnreadableDelivery
+from automations.payloads import parse_delivery
+from automations.scalars import read_time
+
+PAYLOADS = Path(__file__).parents[1] / "payloads"
+FILES = sorted(path.stem for path in PAYLOADS.iterdir())
+
+ACCOUNT = "17841400000000001"
+SECRET = "Words of a person"
+MISSING = object()
+INTRUDERS = [
+    MISSING,
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    1e300,
+    10**30,
+    -(10**400),
+    "",
+    "0",
+    SECRET,
+    "\0",
+    "\ud83d",
+    "\ude00\ud83d",
+    [],
+    [None],
+    [SECRET],
+    {},
+    {"id": SECRET},
+    {"$gt": SECRET},
+]
+
+
+def write(payload: Any) -> bytes:
+    return json.dumps(payload).encode()
+
+
+def read_file(name: str) -> Any:
+    return json.loads((PAYLOADS / f"{name}.json").read_bytes())
+
+
+def build_envelope(*changes: Any, **entry: Any) -> dict[str, Any]:
+    entry = {"id": ACCOUNT, "time": 1763893800, "changes": list(changes)} | entry
+    return {"object": "instagram", "entry": [entry]}
+
+
+def build_comment(**value: Any) -> dict[str, Any]:
+    return {"field": "comments", "value": {"id": "1", "from": {"id": "2"}, "text": "hi"} | value}
+
+
+def list_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from list_paths(item, (*path, key))
+
+
+def mutate(payload: Any, path: tuple[Any, ...], intruder: Any) -> Any:
+    if not path:
+        return None if intruder is MISSING else intruder
+    payload = deepcopy(payload)
+    place = payload
+    for key in path[:-1]:
+        place = place[key]
+    if intruder is MISSING:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = intruder
+    return payload
+
+
+def check(body: bytes) -> Delivery | None:
+    """Read a body and check all that is promised of every Delivery."""
+    delivery, refusal = None, ""
+    try:
+        delivery = parse_delivery(body)
+    except UnreadableDelivery as error:
+        refusal = str(error)
+    assert SECRET not in refusal
+    if delivery is None:
+        return None
+    assert set(delivery.ignored) <= set(IGNORED_REASONS)
+    for event in delivery.events:
+        for value in (event.event_id, event.account_id, event.user_id, *event.media_ids):
+            assert value.encode()
+        for value in (event.text, event.username, event.story_id, event.parent_id):
+            assert value is None or value.encode() is not None
+        assert parse_delivery(event.build_envelope()) == Delivery(events=[event])
+    for malformed in delivery.malformed:
+        assert SECRET not in malformed.error
+        assert parse_delivery(malformed.raw) == Delivery(malformed=[malformed])
+    return delivery
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_payload_broken_anywhere_breaks_alone(name: str) -> None:
+    payload = read_file(name)
+    neighbour = build_envelope(build_comment(id="neighbour"))
+    for path in list_paths(payload):
+        for intruder in INTRUDERS:
+            broken = mutate(payload, path, intruder)
+            check(write(broken))
+            if not isinstance(broken, list):
+                delivery = check(write([broken, neighbour]))
+                assert delivery is not None
+                assert delivery.events[-1].event_id == "neighbour"
+
+
+KEYS = st.sampled_from(
+    ["object", "entry", "id", "time", "changes", "messaging", "standby", "field", "value"]
+    + ["message", "mid", "text", "from", "sender", "reply_to", "story", "attachments", "media"]
+)
+TEXT = st.text(st.characters(exclude_categories=[]))
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(KEYS | TEXT, inner),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(payload=JSON)
+def test_any_json_is_read_or_unreadable(payload: Any) -> None:
+    check(write(payload))
+
+
+@settings(deadline=None)
+@given(value=JSON)
+def test_any_json_in_the_place_of_an_element_breaks_alone(value: Any) -> None:
+    good = build_comment()
+    for envelope in (
+        build_envelope(good, value, good),
+        build_envelope(good, {"field": "comments", "value": value}, good),
+        build_envelope(good, good, messaging=[value]),
+        build_envelope(good, good, messaging=value),
+    ):
+        delivery = check(write(envelope))
+        assert delivery is not None
+        assert sum(event.event_id == "1" for event in delivery.events) >= 2
+
+
+@settings(deadline=None)
+@given(body=st.binary() | st.text().map(str.encode))
+def test_any_bytes_are_read_or_unreadable(body: bytes) -> None:
+    check(body)
+
+
+@settings(deadline=None)
+@given(text=TEXT)
+def test_any_text_is_kept_but_for_halves_of_pairs(text: str) -> None:
+    [event] = parse_delivery(write(build_envelope(build_comment(text=text)))).events
+    # What the network does to text: pairs that came in two halves are whole again.
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    assert event.text == "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in whole)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"null",
+        b"0",
+        b'"instagram"',
+        b"[]",
+        b"{}",
+        b'{"object":"instagram"}',
+        b'{"entry":[]}',
+        b'{"object":null,"entry":[]}',
+        b'{"object":"instagram","entry":null}',
+        b'{"object":"instagram","entry":{}}',
+        b'{"field":"comments"}',
+        b'{"object":"instagram","entry":[],"x":NaN}',
+        b'{"object":"instagram","entry":[],"x":Infinity}',
+        b'{"object":"instagram","entry":[]} trailing',
+        b"object=instagram&entry=1",
+        b'{"object":"instagram","entry":["\xff"]}',
+        b'\xef\xbb\xbf{"object":"instagram","entry":[]}',
+        '{"object":"instagram","entry":[]}'.encode("utf-16"),
+    ],
+)
+def test_what_is_no_delivery_is_unreadable(body: bytes) -> None:
+    with pytest.raises(UnreadableDelivery):
+        parse_delivery(body)
+
+
+@pytest.mark.parametrize("depth", [1100, 100_000])
+@pytest.mark.parametrize(("left", "right"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_a_body_nested_too_deeply_is_unreadable(left: bytes, right: bytes, depth: int) -> None:
+    body = b'{"object":"instagram","entry":[' + left * depth + b"1" + right * depth + b"]}"
+    with pytest.raises(UnreadableDelivery, match="deep"):
+        parse_delivery(body)
+
+
+@pytest.mark.parametrize("depth", [100, 199, 200, 201, 253, 254, 300, 900, 1010])
+@pytest.mark.parametrize("filling", [b"1", b'"\\ud83d"', b"9" * 30])
+def test_a_broken_element_of_any_depth_breaks_alone(depth: int, filling: bytes) -> None:
+    deep = b'{"field":"comments","value":{"id":"7","text":' + b"[" * depth + filling
+    deep += b"]" * depth + b"}}"
+    good = write(build_comment())
+    body = b'{"object":"instagram","entry":[{"id":"5","changes":[' + deep + b"," + good + b"]}]}"
+    delivery = check(body)
+    if depth < 900 or filling == b"1":
+        assert delivery is not None
+        assert len(delivery.events) == len(delivery.malformed) == 1
+
+
+@pytest.mark.parametrize("digits", ["9" * 25, "9" * 4301, "-" + "9" * 5000, "1e400", "-1e400"])
+def test_a_number_of_any_size_breaks_alone(digits: str) -> None:
+    body = write(build_envelope(build_comment(), build_comment(text="NUMBER")))
+    delivery = check(body.replace(b'"NUMBER"', digits.encode()))
+    assert delivery is not None
+    assert len(delivery.events) == len(delivery.malformed) == 1
+
+
+def test_the_dead_letter_keeps_every_digit() -> None:
+    body = write(build_envelope(build_comment(id=10**25 + 1, text=[])))
+    [malformed] = parse_delivery(body).malformed
+    assert b"10000000000000000000000001" in malformed.raw
+
+
+def test_the_last_of_two_equal_keys_counts() -> None:
+    body = write(build_envelope(build_comment(text="first")))
+    body = body.replace(b'"text": "first"', b'"text": "first", "text": "last"')
+    assert [event.text for event in parse_delivery(body).events] == ["last"]
+
+
+def test_a_thousand_updates_are_a_thousand_events() -> None:
+    changes = [build_comment(id=str(n)) for n in range(1000)]
+    delivery = parse_delivery(write(build_envelope(*changes)))
+    assert [event.event_id for event in delivery.events] == [str(n) for n in range(1000)]
+
+
+def test_everything_for_the_test_account_is_ignored() -> None:
+    envelope = build_envelope(
+        build_comment(), {"broken": True}, id="0", messaging=[{}, None], standby=[{}]
+    )
+    assert parse_delivery(write(envelope)) == Delivery(ignored={"test": 5})
+    assert parse_delivery(write(build_envelope(build_comment(), id=0))).ignored == {"test": 1}
+
+
+def test_an_account_without_events_is_nothing() -> None:
+    assert parse_delivery(write(build_envelope())) == Delivery()
+
+
+def test_two_deliveries_share_nothing() -> None:
+    body = write(build_envelope(build_comment(), {"field": "mentions"}, None))
+    first, second = parse_delivery(body), parse_delivery(body)
+    first.events.clear()
+    first.ignored.clear()
+    first.malformed.clear()
+    assert (len(second.events), second.ignored, len(second.malformed)) == (1, {"mentions": 1}, 1)
+
+
+def test_own_comment_is_known_by_the_account_of_its_own_entry() -> None:
+    own = build_comment(**{"from": {"id": ACCOUNT}})
+    assert parse_delivery(write(build_envelope(own))).ignored == {"own_comment": 1}
+    [event] = parse_delivery(write(build_envelope(own, id="5"))).events
+    assert event.user_id == ACCOUNT
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1763893800, datetime(2025, 11, 23, 10, 30, tzinfo=UTC)),
+        (1763893800.25, datetime(2025, 11, 23, 10, 30, 0, 250_000, tzinfo=UTC)),
+        (1763893800123, datetime(2025, 11, 23, 10, 30, 0, 123_000, tzinfo=UTC)),
+        (1763893800123.9, datetime(2025, 11, 23, 10, 30, 0, 123_000, tzinfo=UTC)),
+        ("1763893800", datetime(2025, 11, 23, 10, 30, tzinfo=UTC)),
+        ("1763893800123", datetime(2025, 11, 23, 10, 30, 0, 123_000, tzinfo=UTC)),
+        (10**12 + 1, datetime(2001, 9, 9, 1, 46, 40, 1_000, tzinfo=UTC)),
+        (253_402_300_799_999, datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)),
+        (253_402_300_800_000, None),
+        (10**12, None),
+        (10**30, None),
+        (1e300, None),
+        (0, None),
+        (-1, None),
+        (None, None),
+        (True, None),
+        ("", None),
+        ("²", None),
+        ("-5", None),
+        ("9" * 5000, None),
+        ("2025-11-23T10:30:00Z", None),
+        ([], None),
+    ],
+)
+def test_times_in_seconds_and_milliseconds(value: Any, expected: datetime | None) -> None:
+    assert read_time(value) == expected
+
+
+@pytest.mark.parametrize("time", [1, 5, 1763893800, 1763893800123, 10**12 + 1, 0.001, 0.25])
+@pytest.mark.parametrize("name", ["comments__feed", "messages__text"])
+def test_the_time_of_an_event_survives_its_envelope(name: str, time: float) -> None:
+    payload = read_file(name)
+    [entry] = payload["entry"]
+    entry["time"] = time
+    for element in entry.get("messaging", []):
+        element["timestamp"] = time
+    [event] = parse_delivery(write(payload)).events
+    assert isinstance(event, Event)
+    assert event.occurred_at is not None
+    assert parse_delivery(event.build_envelope()).events == [event]
