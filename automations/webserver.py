@@ -1,0 +1,114 @@
+"""The web processes of `serve`: granian in WSGI mode with blocking threads.
+
+The only module that knows which server it is. `serve` starts it as a child, `python -m
+automations.webserver`, so that the processes that answer are forked from one without threads,
+clients or connections of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import gc
+import multiprocessing.util
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.urls import get_resolver
+from django.utils.module_loading import import_string
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from granian.server import Server
+
+from automations.lifeline import die_with_parent
+
+# Requests past the threads wait in the process. granian holds back connections, not requests, by
+# this number, and an idle keep-alive connection counts.
+_CONNECTIONS_PER_PROCESS = 1024
+_KILL_AFTER_SECONDS = 5
+
+
+def build_command(
+    application: str, *, host: str, port: int, processes: int, threads: int
+) -> list[str]:
+    """Return the command line that serves the dotted WSGI `application` until SIGTERM."""
+    return [
+        *(sys.executable, "-m", "automations.webserver", application),
+        *("--host", host, "--port", str(port)),
+        *("--processes", str(processes), "--threads", str(threads)),
+        *("--parent", str(os.getpid())),
+    ]
+
+
+def find_address_problem(host: str, port: int) -> str | None:
+    """Return the sentence that says why the address cannot be listened on, None if it can.
+
+    granian binds with SO_REUSEPORT and would share a taken port with whoever has it.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        return f"Cannot listen on {host}:{port} ({error.strerror}); choose another with --port."
+    return None
+
+
+def load_application(parent_pid: int, target: str) -> Callable[..., Any]:
+    """Return the WSGI application, in the process that will call it."""
+    # Until granian sets its own handlers this process has those of its parent, which only note
+    # the signal.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent_pid)
+    # multiprocessing leaves with os._exit, which would skip what the application registered to
+    # stop in order.
+    multiprocessing.util.Finalize(None, atexit._run_exitfuncs, exitpriority=0)  # noqa: SLF001
+    application: Callable[..., Any] = import_string(target)
+    _ = get_resolver().url_patterns  # imports every view
+    # What is loaded now stays: the collector need not look at it again in every full collection.
+    gc.collect()
+    gc.freeze()
+    return application
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; a web process that dies is replaced."""
+    parser = argparse.ArgumentParser(prog="python -m automations.webserver")
+    parser.add_argument("application")
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--processes", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args()
+    die_with_parent(options.parent)
+    server = Server(
+        options.application,
+        address=options.host,
+        port=options.port,
+        interface=Interfaces.WSGI,
+        workers=options.processes,
+        blocking_threads=options.threads,
+        backpressure=max(_CONNECTIONS_PER_PROCESS, options.threads),
+        http=HTTPModes.http1,
+        websockets=False,
+        log_level=LogLevels.error,
+        respawn_failed_workers=True,
+        respawn_interval=0.1,
+        workers_kill_timeout=_KILL_AFTER_SECONDS,
+    )
+    server.serve(target_loader=partial(load_application, os.getpid()))
+
+
+if __name__ == "__main__":
+    main()
