@@ -1,0 +1,177 @@
+"""`simulate`: signed, realistic deliveries to a running server, and what came back."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import threading
+from argparse import ArgumentTypeError
+from typing import IO, Any, cast
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+
+from automations.conf import conf
+from automations.simulation import Plan, Report, Target, run
+from automations.simulation.plan import KINDS
+from automations.simulation.printing import print_report
+from automations.simulation.targets import build_account_targets, build_targets
+from automations.simulation_store import list_active_automations
+from tracking.exceptions import TrackingError
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_EVENTS = 200
+
+
+class Command(BaseCommand):
+    """Posts what Meta would post, and prints what came back."""
+
+    help = (
+        "Post signed, realistic deliveries to a running server and print what came back. "
+        "Exits with 1 when an event was not acknowledged or a forged delivery was accepted."
+    )
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare what the traffic is made of, and how it is sent."""
+        traffic = parser.add_argument_group("traffic")
+        traffic.add_argument(
+            "kind", nargs="?", default="mixed", choices=(*KINDS, "mixed"),
+            help="what people do; mixed (the default) is all three",
+        )  # fmt: skip
+        traffic.add_argument(
+            "--events", type=int, help=f"distinct events ({DEFAULT_EVENTS}; 0: no end)"
+        )
+        traffic.add_argument("--duration", type=float, metavar="SECONDS", help="stop after this")
+        traffic.add_argument(
+            "--batch", type=int, metavar="N", help="events per delivery (a mix like Meta's)"
+        )
+        traffic.add_argument(
+            "--duplicates", type=_parse_share, default=0.3, metavar="SHARE",
+            help="events by a person who called the automation within the hour (0.3)",
+        )  # fmt: skip
+        traffic.add_argument(
+            "--redeliveries", type=_parse_share, default=0.3, metavar="SHARE",
+            help="deliveries sent again, also in other batches (0.3)",
+        )  # fmt: skip
+        traffic.add_argument(
+            "--bad-signatures", type=_parse_share, default=0.0, metavar="SHARE",
+            help="deliveries with a wrong signature and events of their own (0)",
+        )  # fmt: skip
+        traffic.add_argument("--people", type=int, metavar="N", help="people per account (no end)")
+        traffic.add_argument("--text", help="every event's text (made from the keywords)")
+        traffic.add_argument(
+            "--account", action="append", metavar="ID",
+            help="account to write to, repeatable (those of the active automations in MongoDB)",
+        )  # fmt: skip
+        traffic.add_argument("--seed", type=int, help="make the same traffic again (random)")
+        sending = parser.add_argument_group("sending")
+        sending.add_argument(
+            "--url", action="append", help=f"server, repeatable: they take turns ({DEFAULT_URL})"
+        )
+        sending.add_argument(
+            "--rate", type=float, default=0.0, metavar="N",
+            help="events a second (0: as fast as possible)",
+        )  # fmt: skip
+        sending.add_argument(
+            "--connections", type=int, default=4, metavar="N", help="at the same time (4)"
+        )
+        sending.add_argument(
+            "--retry", action="store_true",
+            help="send again what got no answer, 429 or 5xx, as Meta does, for up to a minute",
+        )  # fmt: skip
+        sending.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, **options: Any) -> None:
+        """Run the traffic and print the report. Raises CommandError for what cannot be sent."""
+        if not conf.app_secrets:
+            raise CommandError(
+                "Set INSTAGRAM_APP_SECRET to the secret of the server; `serve` and `demo` print "
+                "one that they made."
+            )
+        if options["connections"] < 1 or options["rate"] < 0:
+            raise CommandError("--connections must be 1 or more, --rate 0 or more.")
+        try:
+            plan = build_plan(options)
+            report = self._run(plan, options)
+        except (ValueError, TrackingError) as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(report.to_json()))
+        else:
+            print_report(report, Console(file=cast("IO[str]", self.stdout)))
+        if not any(status.isdigit() for status in report.statuses):
+            raise CommandError(
+                f"Nobody answers at {' or '.join(options['url'] or [DEFAULT_URL])}: start `serve` "
+                "there, or name another server with --url."
+            )
+        if not report.is_as_expected:
+            raise SystemExit(1)
+
+    def _run(self, plan: Plan, options: dict[str, Any]) -> Report:
+        stop = threading.Event()
+        is_endless = plan.events is None and options["duration"] is None
+        console = Console(stderr=True, quiet=options["json"] or not self.stdout.isatty())
+        before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        try:
+            with console.status("Posting…") as status:
+                return run(
+                    plan,
+                    options["url"] or [DEFAULT_URL],
+                    conf.app_secrets[0],
+                    connections=options["connections"],
+                    rate=options["rate"],
+                    duration=options["duration"],
+                    is_retrying=options["retry"],
+                    keep_events=not is_endless,
+                    stop=stop,
+                    on_progress=lambda events: status.update(f"Posted {events:,} events…"),
+                )
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def build_plan(options: dict[str, Any]) -> Plan:
+    """Return the plan that the options ask for; reads the automations unless accounts are given.
+
+    Raises CommandError when no automation can answer, ValueError for an option that cannot be.
+    """
+    kinds = KINDS if options["kind"] == "mixed" else (options["kind"],)
+    events: int | None = options["events"]
+    if events is None and options["duration"] is None:
+        events = DEFAULT_EVENTS
+    seed = options["seed"]
+    return Plan(
+        targets=_list_targets(options, kinds),
+        events=events or None,
+        batch=options["batch"],
+        duplicates=options["duplicates"],
+        redeliveries=options["redeliveries"],
+        bad_signatures=options["bad_signatures"],
+        people=options["people"],
+        text=options["text"],
+        seed=secrets.randbelow(2**32) if seed is None else seed,
+    )
+
+
+def _list_targets(options: dict[str, Any], kinds: tuple[str, ...]) -> tuple[Target, ...]:
+    if options["account"]:
+        return build_account_targets(options["account"], kinds=kinds, text=options["text"])
+    targets = build_targets(list_active_automations(), kinds=kinds)
+    if not targets:
+        raise CommandError(
+            f"No active automation in MongoDB can answer {' or '.join(kinds)}; create one, or say "
+            "whom to write to with --account ID."
+        )
+    return targets
+
+
+def _parse_share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ArgumentTypeError(f"{text!r} is not a share; use 0 to 1")
+    return share
