@@ -1,0 +1,120 @@
+"""`serve`: the web processes, and the embedded MongoDB when MONGODB_URI is unset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.urls import Resolver404, resolve
+
+from automations import serving
+from tracking.conf import conf as tracking_conf
+
+DEFAULT_PORT = 8000
+# Request threads mostly wait for the flush that carries their events.
+DEFAULT_PROCESSES, DEFAULT_THREADS = 2, 32
+# Shown at start where the project has them.
+_PAGES = {
+    "Webhook": "/api/webhooks/instagram",
+    "List": "/api/workspaces/<workspace>/automations",
+    "Dashboard": "/workspaces/<workspace>/",
+    "API docs": "/api/docs",
+    "Health": "/healthz",
+}
+
+
+class Command(BaseCommand):
+    """Serves plain HTTP until SIGTERM or Ctrl-C; TLS ends at a proxy in front."""
+
+    help = (
+        "Serve the webhook, the API and its pages over plain HTTP. Without MONGODB_URI the "
+        "embedded MongoDB of the data directory is started too."
+    )
+    requires_system_checks = ()  # run by handle(), once the options are in the settings
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare where to listen, and with how many processes."""
+        parser.add_argument("--host", default="127.0.0.1", help="address (127.0.0.1)")
+        add_shared_arguments(parser)
+
+    def handle(self, **options: Any) -> None:
+        """Serve. Raises CommandError, in one sentence, for what must not or cannot be served."""
+        address = build_address(options, host=options["host"])
+        try:
+            serving.use_data_dir(options["data_dir"])
+            made = serving.make_missing_secrets(is_allowed=settings.DEBUG)
+            self.check()
+            serving.verify_address(address)
+            for warning in serving.prepare_database():
+                self.stderr.write(self.style.WARNING(f"Warning: {warning}"))
+            is_stopped = serving.run_processes(
+                address, made=made, on_ready=lambda: self._announce(address, made)
+            )
+        except serving.ServeRefused as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted before serving.", returncode=130) from None
+        if not is_stopped:
+            raise CommandError("The web processes keep ending; what they said is above.")
+        self.stdout.write("Stopped.")
+
+    def _announce(self, address: serving.Address, made: dict[str, str]) -> None:
+        self.stdout.write(self.style.SUCCESS(f"Serving on {address.url}"))
+        for name, url in list_urls(address, workspace="<workspace>"):
+            self.stdout.write(f"  {name:<10} {url}")
+        self.stdout.write(f"  {'MongoDB':<10} {describe_mongodb()}")
+        for name, value in made.items():
+            self.stdout.write(f"  made for this run: {name}={value}")
+        self.stdout.write("Stop with Ctrl-C.")
+        self.stdout.flush()
+
+
+def add_shared_arguments(parser: CommandParser) -> None:
+    """Declare the options that `serve` and `demo` have in common."""
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"({DEFAULT_PORT})")
+    parser.add_argument(
+        "--data-dir", metavar="PATH", help="of the embedded MongoDB (DATA_DIR, or .data)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=DEFAULT_PROCESSES, metavar="N",
+        help=f"web processes ({DEFAULT_PROCESSES})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", type=int, default=DEFAULT_THREADS, metavar="N",
+        help=f"requests handled at a time by each process ({DEFAULT_THREADS})",
+    )  # fmt: skip
+
+
+def build_address(options: dict[str, Any], *, host: str) -> serving.Address:
+    """Return the address that the options ask for. Raises CommandError for numbers out of range."""
+    if not 1 <= options["port"] <= 65535:
+        raise CommandError(f"--port is {options['port']}; use 1 to 65535.")
+    if options["processes"] < 1 or options["threads"] < 1:
+        raise CommandError("--processes and --threads must be 1 or more.")
+    return serving.Address(
+        host=host,
+        port=options["port"],
+        processes=options["processes"],
+        threads=options["threads"],
+    )
+
+
+def list_urls(address: serving.Address, *, workspace: str) -> list[tuple[str, str]]:
+    """Return the pages this project has, by name."""
+    found = []
+    for name, pattern in _PAGES.items():
+        path = pattern.replace("<workspace>", workspace)
+        try:
+            resolve(path)
+        except Resolver404:
+            continue
+        found.append((name, address.url + path))
+    return found
+
+
+def describe_mongodb() -> str:
+    """Return where the data is, without the URI, which may hold a password."""
+    if tracking_conf.mongodb_uri:
+        return "MONGODB_URI"
+    return f"embedded, in {tracking_conf.data_dir}"

@@ -1,0 +1,203 @@
+"""What `serve` and `demo` share: secrets, the look at MongoDB, and the processes that they run."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+from django.conf import settings
+
+from automations import webserver
+from automations.conf import conf
+from automations.store import reach_mongo
+from automations.supervisor import Child, Supervisor
+from tracking import mongo, server_store
+from tracking.conf import conf as tracking_conf
+from tracking.embedded import ensure_running
+from tracking.exceptions import TrackingError
+from tracking.indexes import ensure_collections, find_missing_indexes
+
+# The processes of a `serve` that was killed need a moment to notice and let go of the port.
+_PORT_PATIENCE_SECONDS = 1.5
+_LOOK_SECONDS = 10.0
+_EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to
+
+
+class ServeRefused(Exception):
+    """Why this must not be served; one sentence with what to change."""
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to listen, and with how many processes and threads in each."""
+
+    host: str
+    port: int
+    processes: int
+    threads: int
+
+    @property
+    def url(self) -> str:
+        """The root URL as a browser on this machine reaches it."""
+        host = "127.0.0.1" if self.host in _EVERYWHERE else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def use_data_dir(path: str | None) -> None:
+    """Keep the embedded MongoDB there instead of in DATA_DIR."""
+    if path:
+        settings.DATA_DIR = Path(path).absolute()
+
+
+def make_missing_secrets(*, is_allowed: bool) -> dict[str, str]:
+    """Make what the environment does not name and return it, by variable.
+
+    Raises ServeRefused instead where that is not allowed: made secrets change at every start, and
+    Meta would be answered 403.
+    """
+    made = {}
+    if conf.is_secret_key_ephemeral:
+        made["DJANGO_SECRET_KEY"] = settings.SECRET_KEY
+    if not conf.app_secrets:
+        made["INSTAGRAM_APP_SECRET"] = secrets.token_hex(16)
+    if made and not is_allowed:
+        raise ServeRefused(
+            f"Set {' and '.join(made)} in the environment (.env.example says where they come "
+            "from), or DJANGO_DEBUG=1 to have them made for this run."
+        )
+    if is_allowed and not conf.verify_token:
+        made["INSTAGRAM_VERIFY_TOKEN"] = secrets.token_urlsafe(16)
+        settings.INSTAGRAM_VERIFY_TOKEN = made["INSTAGRAM_VERIFY_TOKEN"]
+    if "INSTAGRAM_APP_SECRET" in made:
+        settings.INSTAGRAM_APP_SECRETS = (made["INSTAGRAM_APP_SECRET"],)
+    return made
+
+
+def verify_address(address: Address) -> None:
+    """Raise ServeRefused where nobody must or can listen."""
+    if settings.DEBUG and not _is_loopback(address.host):
+        raise ServeRefused(
+            f"DJANGO_DEBUG shows settings and source to everybody who reaches {address.host}; "
+            "unset it, or listen on 127.0.0.1."
+        )
+    deadline = time.monotonic() + _PORT_PATIENCE_SECONDS
+    while problem := webserver.find_address_problem(address.host, address.port):
+        if time.monotonic() >= deadline:
+            raise ServeRefused(problem)
+        time.sleep(0.1)
+
+
+def prepare_database() -> list[str]:
+    """Look at MongoDB, starting the embedded one when none is named; create what is missing.
+
+    Collections only: indexes belong to `add_run_indexes`. Returns warnings, as sentences. Raises
+    ServeRefused when MongoDB does not answer or cannot run transactions.
+    """
+    try:
+        client = mongo.get_client()
+        facts = server_store.read_server_facts(client)
+        if refusal := server_store.find_refusal(facts):
+            raise ServeRefused(refusal)
+        with reach_mongo(seconds=_LOOK_SECONDS):
+            database = mongo.get_database()
+            ensure_collections(database)
+            # Without the TTL, which `add_run_indexes --keep-forever` leaves out on purpose.
+            missing = find_missing_indexes(database, retention=None)
+    except TrackingError as error:
+        raise ServeRefused(str(error)) from error
+    warnings = []
+    if tracking_conf.mongodb_uri:
+        warnings += server_store.list_warnings(facts, uri=tracking_conf.mongodb_uri)
+    if missing:
+        names = ", ".join(f"{index.collection}.{index.name}" for index in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        warnings.append(
+            f"Indexes are missing ({names}{more}): reads get slower with every run; run "
+            "`python manage.py add_run_indexes`."
+        )
+    return warnings
+
+
+def run_processes(
+    address: Address,
+    *,
+    made: Mapping[str, str],
+    on_ready: Callable[[], None],
+    log_path: Path | None = None,
+) -> bool:
+    """Serve until SIGTERM, SIGINT or SIGHUP; return whether one of these was the end.
+
+    `made` are secrets of this run that its processes have to share. `on_ready` is called once,
+    when the first answer came. Their log goes to `log_path`, or to stderr.
+    """
+    mongo.close()  # this process has nothing more to ask
+    uri = _find_uri()
+
+    def build_environment() -> dict[str, str]:
+        nonlocal uri
+        uri = _find_uri()
+        return {
+            **os.environ,
+            **made,
+            "DATA_DIR": str(tracking_conf.data_dir),
+            # The embedded MongoDB too: this process looks after it, theirs need not.
+            "MONGODB_URI": uri,
+            "DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"],
+        }
+
+    web = Child(
+        name="web",
+        command=webserver.build_command(
+            settings.WSGI_APPLICATION,
+            host=address.host,
+            port=address.port,
+            processes=address.processes,
+            threads=address.threads,
+        ),
+        directory=settings.BASE_DIR,
+        build_environment=build_environment,
+        log_path=log_path,
+    )
+    # What sends will be a second child, beside the web processes.
+    supervisor = Supervisor([web])
+
+    def follow_mongodb() -> None:
+        # It moves to another port when something took its own while it was down.
+        if _find_uri() != uri:
+            supervisor.restart()
+
+    return supervisor.run(
+        is_ready=lambda: _is_answering(address), on_ready=on_ready, on_tick=follow_mongodb
+    )
+
+
+def _find_uri() -> str:
+    return tracking_conf.mongodb_uri or ensure_running(tracking_conf.data_dir)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_answering(address: Address) -> bool:
+    """Return whether anything answers: what it says depends on DJANGO_ALLOWED_HOSTS."""
+    host = "127.0.0.1" if address.host in _EVERYWHERE else address.host
+    connection = http.client.HTTPConnection(host, address.port, timeout=1)
+    try:
+        connection.request("GET", "/healthz")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
