@@ -1,0 +1,150 @@
+"""The workspace of `demo`: three automations and a week of runs, as an older product left them.
+
+Pure: plain documents out, the clock is given. The automations have no run fields and the runs no
+rollups; `add_run_indexes` and `add_run_fields` bring them up, as on any existing database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from bson import ObjectId
+
+from automations.definitions import parse_automation
+from automations.simulation.people import Ids, make_ask, make_random
+
+WORKSPACE_ID = "demo"
+ACCOUNT_ID = "17841460000012345"
+HISTORY = timedelta(days=7)
+_LINK = "https://shop.example.com"
+_FOLLOW = {"text": "Follow us first, so that you do not miss the next one 💛", "button": "I follow"}
+
+_AUTOMATIONS: tuple[dict[str, Any], ...] = (
+    {
+        "_id": ObjectId("6650c0de0000000000000001"),
+        "name": "Comment LINK → the lookbook",
+        "type": "comment_to_dm",
+        "trigger": {"keywords": ["link", "lookbook", "where can I buy"], "match": "contains"},
+        "commentReply": {
+            "texts": ["Just sent it to you! 💌", "Check your DMs ✨", "On its way to your inbox!"]
+        },
+        "openingDm": {
+            "text": "Hi! Thanks for your comment. Shall I send you the spring lookbook?",
+            "button": "Yes, send it",
+        },
+        "askFollow": _FOLLOW,
+        "mainDm": {
+            "text": "Here it is, with everything from the post:",
+            "links": [{"title": "Open the lookbook", "url": f"{_LINK}/lookbook"}],
+        },
+    },
+    {
+        "_id": ObjectId("6650c0de0000000000000002"),
+        "name": "Story reply → early access",
+        "type": "story_reply",
+        "trigger": {"keywords": ["early", "yes", "count me in"], "match": "word"},
+        "openingDm": {
+            "text": "You are in! Early access opens on Friday. Want the link now?",
+            "button": "Give me the link",
+        },
+        "mainDm": {
+            "text": "Only for you until Friday:",
+            "links": [{"title": "Early access", "url": f"{_LINK}/early"}],
+        },
+    },
+    {
+        "_id": ObjectId("6650c0de0000000000000003"),
+        "name": "DM → prices and opening hours",
+        "type": "dm_auto_responder",
+        "trigger": {"keywords": ["price", "how much", "opening hours"], "match": "contains"},
+        "mainDm": {
+            "text": "We are open Monday to Saturday, 10 to 19. All prices are on our page:",
+            "links": [{"title": "See prices", "url": f"{_LINK}/prices"}],
+        },
+    },
+)
+# Runs in a day, by automation: what a small shop gets.
+_RUNS_PER_DAY = (110, 45, 30)
+# How much happens in each hour of the day, in UTC: quiet nights, a peak in the evening.
+_HOUR_WEIGHTS = (2, 1, 1, 1, 1, 2, 4, 7, 9, 9, 8, 9, 11, 10, 8, 8, 9, 11, 14, 16, 15, 11, 7, 4)
+_RETURNING = 0.12
+
+
+def build_automations(*, now: datetime) -> list[dict[str, Any]]:
+    """Return the three automations, made some weeks before `now`."""
+    documents = []
+    for days, document in enumerate(_AUTOMATIONS):
+        created_at = _truncate(now - timedelta(days=30 - days))
+        documents.append(
+            {
+                **document,
+                "workspaceId": WORKSPACE_ID,
+                "accountId": ACCOUNT_ID,
+                "isActive": True,
+                "createdAt": created_at,
+                "updatedAt": created_at,
+            }
+        )
+    return documents
+
+
+def build_history(*, now: datetime) -> list[dict[str, Any]]:
+    """Return the runs of the seven days that end at `now`, oldest first."""
+    runs = [
+        run
+        for document, per_day in zip(build_automations(now=now), _RUNS_PER_DAY, strict=True)
+        for run in _build_runs(document, per_day=per_day, now=now)
+    ]
+    return sorted(runs, key=lambda run: run["createdAt"])
+
+
+def _build_runs(
+    document: dict[str, Any], *, per_day: int, now: datetime
+) -> Iterator[dict[str, Any]]:
+    automation = parse_automation(document)
+    if automation is None:
+        raise ValueError(f"The demo's automation {document['name']!r} can never match.")
+    rng = make_random("history", automation.id)
+    ids = Ids(rng.getrandbits(32))
+    times = sorted(_pick_time(rng, now=now) for _ in range(per_day * HISTORY.days))
+    last_run_of: dict[int, datetime] = {}
+    for number, created_at in enumerate(times):
+        person = number
+        if rng.random() < _RETURNING:
+            earlier = rng.randrange(number + 1)
+            # An hour must lie between two runs of a person; a day looks more like people.
+            if created_at - last_run_of.get(earlier, created_at) > timedelta(days=1):
+                person = earlier
+        last_run_of[person] = created_at
+        user_id, _ = ids.make_person(ACCOUNT_ID, person)
+        is_comment = automation.type == "comment_to_dm"
+        yield {
+            "automationId": automation.id,
+            "workspaceId": WORKSPACE_ID,
+            "triggerType": automation.trigger_type,
+            "userId": user_id,
+            "metadata": {
+                "messageText": make_ask(rng, keywords=automation.keywords, match=automation.match),
+                "postId": f"1790000000000{rng.randrange(12):04}" if is_comment else None,
+                "storyId": f"1800000000000{rng.randrange(3):04}"
+                if automation.type == "story_reply"
+                else None,
+                "conversationId": None,
+            },
+            "createdAt": created_at,
+        }
+
+
+def _pick_time(rng: Random, *, now: datetime) -> datetime:
+    """Return a time of the last seven days, more often in hours in which people are awake."""
+    while True:
+        moment = now - HISTORY * rng.random()
+        if rng.random() * max(_HOUR_WEIGHTS) <= _HOUR_WEIGHTS[moment.astimezone(UTC).hour]:
+            return _truncate(moment)
+
+
+def _truncate(moment: datetime) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -1,0 +1,44 @@
+"""Writes the workspace of `demo` into MongoDB, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from automations.seed import WORKSPACE_ID
+from automations.store import reach_mongo
+from tracking import mongo
+
+Document = dict[str, Any]
+
+_SECONDS = 20.0
+
+
+def list_other_workspaces() -> list[str]:
+    """Return the workspaces other than the demo's that have automations here, some of them.
+
+    Raises TrackingUnavailable, as everything here does.
+    """
+    with reach_mongo(seconds=_SECONDS):
+        found = mongo.get_database()["automations"].find(
+            {"workspaceId": {"$ne": WORKSPACE_ID}}, {"workspaceId": 1}, limit=5
+        )
+        return sorted({str(document.get("workspaceId")) for document in found})
+
+
+def list_demo_automations() -> list[Document]:
+    """Return the automations of the demo's workspace, as people left them."""
+    with reach_mongo(seconds=_SECONDS):
+        return list(mongo.get_database()["automations"].find({"workspaceId": WORKSPACE_ID}))
+
+
+def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document]) -> None:
+    """Write the runs and then the automations: as long as there are none, nothing is seeded.
+
+    What an interrupted start left behind is removed first.
+    """
+    with reach_mongo(seconds=_SECONDS):
+        database = mongo.get_database()
+        database["automation_runs"].delete_many({"workspaceId": WORKSPACE_ID})
+        database["automation_runs"].insert_many(runs, ordered=False)
+        database["automations"].insert_many(automations)
