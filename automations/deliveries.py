@@ -11,11 +11,15 @@ import msgspec
 
 from automations.dead_letters import DeadLetter
 from automations.definitions import Automation
-from automations.events import Event, UnreadableDelivery, parse_delivery
+from automations.events import Event, UnreadableDelivery
+from automations.payloads import parse_delivery
 from automations.registry import get_dead_letters, get_rules_cache
 from tracking import service
 from tracking.bounds import bounded
 from tracking.runs import Outcome, Trigger
+
+# What Meta grants is five seconds; past this it is told to come again.
+DEADLINE_SECONDS = 3.0
 
 logger = logging.getLogger("automations")
 
@@ -34,7 +38,7 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     Everything in it is committed when this returns. Raises TrackingUnavailable if the database
     was away or too slow: the same delivery may be handled again, nothing happens twice.
     """
-    deadline = time.monotonic() + service.DEADLINE_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     try:
         delivery = parse_delivery(body)
     except UnreadableDelivery as error:
@@ -104,7 +108,7 @@ def build_metadata(event: Event) -> dict[str, Any]:
 def keep_letters(letters: Sequence[DeadLetter]) -> None:
     """Store dead letters and say so in the log, without their content."""
     if letters:
-        with bounded(service.DEADLINE_SECONDS):
+        with bounded(DEADLINE_SECONDS):
             get_dead_letters().insert_letters(letters)
         for letter in letters:
             logger.warning("⚠️ [TRACKING] Delivery kept as dead letter: %s", letter.error)

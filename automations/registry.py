@@ -1,7 +1,9 @@
 """The process's own long-lived objects, made for the database in use and made anew with it."""
 
+from functools import partial
 from typing import Any
 
+import msgspec
 from pymongo import MongoClient
 
 from automations.dead_letters import DeadLetterStore
@@ -9,17 +11,22 @@ from automations.rules import RulesCache
 from automations.rules_store import load_rules
 from tracking import mongo
 
-_cache: tuple[MongoClient[dict[str, Any]], RulesCache] | None = None
+
+class _Held(msgspec.Struct):
+    client: MongoClient[dict[str, Any]] | None = None
+    rules: RulesCache | None = None
+
+
+_held = _Held()
 
 
 def get_rules_cache() -> RulesCache:
     """Return the cache of active automations; a new client, as after a fork, has a new cache."""
-    global _cache
     client = mongo.get_client()
-    if _cache is None or _cache[0] is not client:
-        database = mongo.get_database()
-        _cache = (client, RulesCache(lambda account_ids: load_rules(database, account_ids)))
-    return _cache[1]
+    if _held.rules is None or _held.client is not client:
+        _held.client = client
+        _held.rules = RulesCache(partial(load_rules, mongo.get_database()))
+    return _held.rules
 
 
 def get_dead_letters() -> DeadLetterStore:

@@ -1,61 +1,131 @@
 """The active automations of an account, kept in memory so that no event costs a query."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Protocol
 
 import msgspec
 
 from automations.matching import AccountRules
 
+logger = logging.getLogger("automations")
+
 FRESH_SECONDS = 1.0
+REFRESH_SECONDS = 0.5
+# An account that sent nothing for this long is refreshed no more, and soon forgotten.
+_USED_WITHIN_SECONDS = 10.0
+_FORGOTTEN_AFTER_SECONDS = 600.0
 
-Load = Callable[[list[str]], Mapping[str, AccountRules]]
 
+class LoadedRules(msgspec.Struct, frozen=True):
+    """An account's rules with the exact bytes they were read from."""
 
-class _Entry(msgspec.Struct, frozen=True):
     rules: AccountRules
+    source: tuple[bytes, ...] = ()
+
+
+class Load(Protocol):
+    """Reads the rules of accounts; what has not changed may be answered from `known`."""
+
+    def __call__(
+        self, account_ids: list[str], known: Mapping[str, LoadedRules]
+    ) -> Mapping[str, LoadedRules]:
+        """Return the rules of every account asked for."""
+
+
+class _Entry(msgspec.Struct):
+    loaded: LoadedRules
     loaded_at: float
+    used_at: float
 
 
 class RulesCache:
     """Rules by account. A change made by any program is seen within a second.
 
-    An account that no automation names is kept like the others: it is looked up at most once a
-    second before its events are ignored.
+    While an account sends events, a thread reads its automations twice a second, all accounts in
+    one query. Change streams were left out: each would have to unwind every flush's transaction.
+    An account that no automation names is kept like the others, so that it costs no more.
     """
 
-    def __init__(self, load: Load, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        load: Load,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        is_refreshing: bool = True,
+    ) -> None:
         self._load = load
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
-        self._loading = threading.Lock()
+        self._lock = threading.Lock()
+        self._is_refreshing = is_refreshing
+        self._thread: threading.Thread | None = None
 
     def get_rules(self, account_ids: Iterable[str]) -> dict[str, AccountRules]:
-        """Return the rules of each account; one query for all that are not fresh."""
+        """Return the rules of each account; at most one query, for those that are not fresh."""
         wanted = set(account_ids)
-        stale = self._list_stale(wanted)
+        now = self._clock()
+        stale = self._list_stale(wanted, now)
         if stale:
-            with self._loading:
+            with self._lock:
                 # Somebody else may have loaded them while this thread waited.
-                stale = self._list_stale(wanted)
-                if stale:
-                    loaded_at = self._clock()  # before the read: a later change is not missed
-                    loaded = self._load(stale)
-                    for account_id in stale:
-                        self._entries[account_id] = _Entry(loaded[account_id], loaded_at)
-        return {account_id: self._entries[account_id].rules for account_id in wanted}
+                self._read(self._list_stale(wanted, self._clock()))
+            self._start_thread()
+        rules = {}
+        for account_id in wanted:
+            entry = self._entries[account_id]
+            entry.used_at = now
+            rules[account_id] = entry.loaded.rules
+        return rules
 
-    def clear(self) -> None:
-        """Forget everything; the next event reads anew."""
-        self._entries.clear()
+    def refresh(self) -> None:
+        """Read the accounts in use again; forget those that are not."""
+        with self._lock:
+            now = self._clock()
+            for account_id, entry in list(self._entries.items()):
+                if entry.used_at < now - _FORGOTTEN_AFTER_SECONDS:
+                    del self._entries[account_id]
+            self._read([
+                account_id
+                for account_id, entry in self._entries.items()
+                if entry.used_at >= now - _USED_WITHIN_SECONDS
+            ])  # fmt: skip
 
-    def _list_stale(self, account_ids: Iterable[str]) -> list[str]:
-        oldest = self._clock() - FRESH_SECONDS
-        entries: dict[str, Any] = self._entries
-        return [
-            account_id
-            for account_id in account_ids
-            if account_id not in entries or entries[account_id].loaded_at < oldest
-        ]
+    def _read(self, account_ids: list[str]) -> None:
+        if not account_ids:
+            return
+        read_at = self._clock()  # before the read: a later change is not missed
+        known = {one: self._entries[one].loaded for one in account_ids if one in self._entries}
+        loaded = self._load(account_ids, known)
+        for account_id in account_ids:
+            entry = self._entries.get(account_id)
+            if entry is None:
+                self._entries[account_id] = _Entry(loaded[account_id], read_at, read_at)
+            else:
+                entry.loaded, entry.loaded_at = loaded[account_id], read_at
+
+    def _list_stale(self, account_ids: Iterable[str], now: float) -> list[str]:
+        entries = self._entries
+        oldest = now - FRESH_SECONDS
+        stale = []
+        for account_id in account_ids:
+            entry = entries.get(account_id)
+            if entry is None or entry.loaded_at < oldest:
+                stale.append(account_id)
+        return stale
+
+    def _start_thread(self) -> None:
+        with self._lock:
+            if self._thread is None and self._is_refreshing:
+                self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(REFRESH_SECONDS)
+            try:
+                self.refresh()
+            except Exception as error:  # noqa: BLE001 - deliveries read by themselves meanwhile
+                logger.warning("⚠️ [TRACKING] Automations not refreshed: %s", type(error).__name__)

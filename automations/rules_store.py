@@ -1,27 +1,47 @@
 """The read behind the cache of active automations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bson import decode
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
-from automations.definitions import Automation, parse_automation
+from automations.definitions import parse_automation
 from automations.matching import AccountRules
+from automations.rules import LoadedRules
 
 # Counters change with every run and are of no use to a rule.
 _UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
+_RAW = CodecOptions(document_class=RawBSONDocument)
+_AWARE: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
 
 
 def load_rules(
-    database: Database[dict[str, Any]], account_ids: Sequence[str]
-) -> dict[str, AccountRules]:
-    """Return the rules of every account asked for; an account without automations has none."""
-    automations: dict[str, list[Automation]] = {account_id: [] for account_id in account_ids}
-    cursor = database["automations"].find(
-        {"accountId": {"$in": list(account_ids)}, "isActive": True}, _UNUSED
-    )
-    for document in cursor:
-        automation = parse_automation(document)
-        if automation is not None and automation.account_id in automations:
-            automations[automation.account_id].append(automation)
-    return {account_id: AccountRules(found) for account_id, found in automations.items()}
+    database: Database[dict[str, Any]],
+    account_ids: Sequence[str],
+    known: Mapping[str, LoadedRules],
+) -> dict[str, LoadedRules]:
+    """Return the rules of every account asked for; an account without automations has none.
+
+    Documents that are to the byte what `known` was made from are not parsed again.
+    """
+    found: dict[str, list[bytes]] = {account_id: [] for account_id in account_ids}
+    collection = database["automations"].with_options(codec_options=_RAW)
+    query = {"accountId": {"$in": list(account_ids)}, "isActive": True}
+    for document in collection.find(query, _UNUSED):
+        found[document["accountId"]].append(bytes(document.raw))
+    loaded = {}
+    for account_id, parts in found.items():
+        source = tuple(sorted(parts))
+        before = known.get(account_id)
+        loaded[account_id] = (
+            before if before is not None and before.source == source else _parse(source)
+        )
+    return loaded
+
+
+def _parse(source: tuple[bytes, ...]) -> LoadedRules:
+    parsed = [parse_automation(decode(one, codec_options=_AWARE)) for one in source]
+    return LoadedRules(AccountRules([one for one in parsed if one is not None]), source)
