@@ -1,0 +1,252 @@
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automations.definitions import MATCHES, Automation, parse_automation
+from automations.events import KIND_BY_EVENT_TYPE, Event, EventType
+from automations.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules
+from automations.steps import STEPS_BY_TYPE
+from automations.text import has_word, normalise_text
+
+ACCOUNT = "17841400000000001"
+CREATED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+EVENT_TYPES: list[EventType] = ["comment", "story_reply", "story_mention", "message"]
+
+
+def build_rule(
+    id_: str = "a",
+    *,
+    match: str | None = None,
+    keywords: Any = ("price",),
+    post_ids: Any = None,
+    type_: str = "comment_to_dm",
+    created_at: datetime | None = CREATED_AT,
+) -> Automation:
+    automation = parse_automation(
+        {
+            "_id": id_,
+            "accountId": ACCOUNT,
+            "type": type_,
+            "isActive": True,
+            "trigger": {"match": match, "keywords": list(keywords), "postIds": post_ids},
+            "createdAt": created_at,
+        }
+    )
+    assert automation is not None
+    return automation
+
+
+def build_event(
+    text: str | None, *media_ids: str, type_: EventType = "comment", **changes: Any
+) -> Event:
+    return Event(
+        type=type_,
+        kind=KIND_BY_EVENT_TYPE[type_],
+        event_id="1",
+        account_id=ACCOUNT,
+        user_id="2",
+        text=text,
+        media_ids=media_ids,
+        **changes,
+    )
+
+
+def find(rules: list[Automation], event: Event) -> str | None:
+    found = AccountRules(rules).match(event)
+    return None if found is None else found.id
+
+
+@pytest.mark.parametrize(
+    ("match", "text", "is_match"),
+    [
+        ("contains", "What's the PRICE?", True),
+        ("contains", "overpriced", True),
+        ("contains", "cost?", False),
+        (None, "overpriced", True),
+        ("word", "What's the price?", True),
+        ("word", "overpriced", False),
+        ("word", "overpriced price", True),
+        ("exact", "  ＰＲＩＣＥ ", True),
+        ("exact", "price?", False),
+        ("exact", "the price", False),
+        ("any", "hello", True),
+    ],
+)
+def test_each_match(match: str | None, text: str, is_match: bool) -> None:
+    assert find([build_rule(match=match)], build_event(text)) == ("a" if is_match else None)
+
+
+@pytest.mark.parametrize("match", MATCHES)
+@pytest.mark.parametrize("text", [None, "", "  \n"])
+def test_an_event_without_text_matches_only_any(match: str, text: str | None) -> None:
+    found = find([build_rule(match=match, keywords=["price", " "])], build_event(text))
+    assert found == ("a" if match == "any" else None)
+
+
+@pytest.mark.parametrize("match", ["contains", "word", "exact"])
+def test_any_of_the_keywords_is_enough(match: str) -> None:
+    rules = [build_rule(match=match, keywords=["cost", "how much", "🔥"])]
+    assert find(rules, build_event("How  Much")) == "a"
+    assert find(rules, build_event("🔥")) == "a"
+    assert find(rules, build_event("much")) is None
+
+
+def test_a_keyword_is_no_pattern() -> None:
+    rules = [build_rule(match="word", keywords=["c++", ".*", "(a|b)"])]
+    assert find(rules, build_event("I like C++.")) == "a"
+    assert find(rules, build_event("anything")) is None
+    assert find(rules, build_event("a")) is None
+
+
+def test_no_rules_answer_nothing() -> None:
+    for type_ in EVENT_TYPES:
+        assert find([], build_event("price", type_=type_)) is None
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+@pytest.mark.parametrize("type_", STEPS_BY_TYPE)
+def test_each_event_starts_its_own_type_alone(type_: str, event_type: EventType) -> None:
+    expected = {
+        "comment": "comment_to_dm",
+        "story_reply": "story_reply",
+        "story_mention": "story_reply",
+        "message": "dm_auto_responder",
+    }[event_type]
+    rules = [build_rule(match="any", type_=type_)]
+    found = find(rules, build_event("price", type_=event_type))
+    assert found == ("a" if type_ == expected else None)
+
+
+def test_every_event_type_and_every_automation_type_is_in_the_table() -> None:
+    assert set(AUTOMATION_TYPE_BY_EVENT_TYPE) == set(EVENT_TYPES) == set(KIND_BY_EVENT_TYPE)
+    assert set(AUTOMATION_TYPE_BY_EVENT_TYPE.values()) == set(STEPS_BY_TYPE)
+
+
+@pytest.mark.parametrize("changes", [{"parent_id": "9"}, {"is_live": True}])
+def test_replies_and_live_comments_are_comments(changes: dict[str, Any]) -> None:
+    assert find([build_rule()], build_event("price", **changes)) == "a"
+
+
+@pytest.mark.parametrize("match", MATCHES)
+@pytest.mark.parametrize(
+    ("media_ids", "is_match"),
+    [((), False), (("1",), True), (("9",), False), (("9", "2"), True), (("2", "9"), True)],
+)
+def test_named_posts_are_those_of_the_media_and_of_its_original(
+    match: str, media_ids: tuple[str, ...], is_match: bool
+) -> None:
+    rules = [build_rule(match=match, post_ids=["1", "2"])]
+    assert find(rules, build_event("price", *media_ids)) == ("a" if is_match else None)
+
+
+@pytest.mark.parametrize("type_", ["story_reply", "dm_auto_responder"])
+def test_posts_do_not_bind_what_is_no_comment(type_: str) -> None:
+    event_type: EventType = "story_reply" if type_ == "story_reply" else "message"
+    rules = [build_rule(type_=type_, post_ids=["1"])]
+    assert find(rules, build_event("price", type_=event_type, story_id="1")) == "a"
+
+
+def test_the_most_specific_wins_then_the_oldest_then_the_id() -> None:
+    later = CREATED_AT + timedelta(milliseconds=1)
+    in_order = [
+        build_rule(f"{9 - n}", match=match, post_ids=posts, created_at=later)
+        for n, (posts, match) in enumerate((p, m) for p in (["1"], None) for m in MATCHES)
+    ]
+    event = build_event("price", "1")
+    while in_order:
+        assert find(in_order, event) == in_order[0].id
+        assert find(in_order[::-1], event) == in_order[0].id
+        in_order.pop(0)
+
+
+@pytest.mark.parametrize("match", MATCHES)
+@pytest.mark.parametrize("post_ids", [None, ["1"]])
+def test_age_decides_between_equals(match: str, post_ids: list[str] | None) -> None:
+    ages = [
+        ("d", CREATED_AT),
+        ("b", CREATED_AT + timedelta(milliseconds=1)),
+        ("c", CREATED_AT + timedelta(milliseconds=1)),
+        ("a", None),
+    ]
+    rules = [
+        build_rule(id_, match=match, post_ids=post_ids, created_at=created_at)
+        for id_, created_at in ages
+    ]
+    for some in permutations(rules):
+        assert find(list(some), build_event("price", "1")) == "d"
+    for some in permutations(rules[1:]):
+        assert find(list(some), build_event("price", "1")) == "b"
+    for some in permutations(rules[2:]):
+        assert find(list(some), build_event("price", "1")) == "c"
+
+
+def test_the_best_of_both_posts_of_an_ad_wins() -> None:
+    rules = [
+        build_rule("on the ad", match="contains", post_ids=["1"]),
+        build_rule("on the original", match="word", post_ids=["2"]),
+        build_rule("everywhere", match="exact"),
+    ]
+    for media_ids in permutations("12"):
+        assert find(rules, build_event("price", *media_ids)) == "on the original"
+
+
+def test_a_named_post_whose_rule_does_not_match_leaves_it_to_the_others() -> None:
+    rules = [build_rule("named", keywords=["size"], post_ids=["1"]), build_rule("all")]
+    assert find(rules, build_event("price", "1")) == "all"
+
+
+RULES = st.lists(
+    st.builds(
+        build_rule,
+        st.text("ab", min_size=1, max_size=2),
+        match=st.sampled_from(MATCHES),
+        keywords=st.lists(st.sampled_from(["a", "b", "ab", "a b", "A"]), min_size=1, max_size=3),
+        post_ids=st.none() | st.lists(st.sampled_from("12"), min_size=1),
+        type_=st.sampled_from(sorted(STEPS_BY_TYPE)),
+        created_at=st.none() | st.just(CREATED_AT) | st.just(CREATED_AT + timedelta(days=1)),
+    ),
+    max_size=8,
+    unique_by=lambda rule: rule.id,
+)
+
+
+def is_answered(rule: Automation, event: Event) -> bool:
+    """Say by the definition, rule by rule, what AccountRules finds by its indexes."""
+    text = normalise_text(event.text or "")
+    tests = {
+        "exact": lambda keyword: text == keyword,
+        "word": lambda keyword: has_word(text, keyword),
+        "contains": lambda keyword: keyword in text,
+        "any": lambda keyword: True,
+    }
+    is_there = not rule.post_ids or bool(rule.post_ids & set(event.media_ids))
+    return is_there and any(map(tests[rule.match], rule.keywords))
+
+
+@settings(deadline=None)
+@given(
+    rules=RULES,
+    type_=st.sampled_from(EVENT_TYPES),
+    text=st.none() | st.text("ab ", max_size=5),
+    media_ids=st.lists(st.sampled_from("123"), unique=True, max_size=2),
+)
+def test_the_indexes_find_what_the_definition_says(
+    rules: list[Automation], type_: EventType, text: str | None, media_ids: list[str]
+) -> None:
+    event = build_event(text, *media_ids, type_=type_)
+    wanted = AUTOMATION_TYPE_BY_EVENT_TYPE[type_]
+    found = [rule for rule in rules if rule.type == wanted and is_answered(rule, event)]
+    found.sort(
+        key=lambda rule: (
+            not rule.post_ids,
+            ["exact", "word", "contains", "any"].index(rule.match),
+            rule.created_at is None,
+            rule.created_at or CREATED_AT,
+            rule.id,
+        )
+    )
+    assert find(rules, event) == (found[0].id if found else None)
