@@ -45,7 +45,7 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
         keep_letters([DeadLetter(body, str(error), arrived_at)])
         return DeliverySummary(Counter(), Counter(), 1)
     letters = [DeadLetter(part.raw, part.error, arrived_at) for part in delivery.malformed]
-    ignored = Counter(delivery.ignored)
+    ignored: Counter[str] = Counter({str(k): n for k, n in delivery.ignored.items()})
     events: list[Event] = []
     triggers: list[Trigger] = []
     with bounded(deadline - time.monotonic()):
