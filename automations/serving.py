@@ -163,7 +163,6 @@ def run_processes(
         build_environment=build_environment,
         log_path=log_path,
     )
-    # What sends will be a second child, beside the web processes.
     supervisor = Supervisor([web])
 
     def follow_mongodb() -> None:
