@@ -24,6 +24,8 @@ def get_rules_cache() -> RulesCache:
     """Return the cache of active automations; a new client, as after a fork, has a new cache."""
     client = mongo.get_client()
     if _held.rules is None or _held.client is not client:
+        if _held.rules is not None:
+            _held.rules.close()
         _held.client = client
         _held.rules = RulesCache(partial(load_rules, mongo.get_database()))
     return _held.rules

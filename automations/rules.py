@@ -62,6 +62,7 @@ class RulesCache:
         self._lock = threading.Lock()
         self._is_refreshing = is_refreshing
         self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
 
     def get_rules(self, account_ids: Iterable[str]) -> dict[str, AccountRules]:
         """Return the rules of each account; at most one query, for those that are not fresh."""
@@ -79,6 +80,10 @@ class RulesCache:
             entry.used_at = now
             rules[account_id] = entry.loaded.rules
         return rules
+
+    def close(self) -> None:
+        """Stop refreshing; the cache still answers, reading by itself."""
+        self._closed.set()
 
     def refresh(self) -> None:
         """Read the accounts in use again; forget those that are not."""
@@ -123,9 +128,8 @@ class RulesCache:
                 self._thread.start()
 
     def _run(self) -> None:
-        while True:
-            time.sleep(REFRESH_SECONDS)
+        while not self._closed.wait(REFRESH_SECONDS):
             try:
                 self.refresh()
             except Exception as error:  # noqa: BLE001 - deliveries read by themselves meanwhile
-                logger.warning("⚠️ [TRACKING] Automations not refreshed: %s", type(error).__name__)
+                logger.debug("Automations not refreshed: %s", type(error).__name__)
