@@ -3,6 +3,7 @@
 import logging
 from datetime import UTC, datetime
 from hmac import compare_digest
+from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -31,6 +32,12 @@ class InstagramWebhookView(APIView):
     permission_classes = ()
     schema = None
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Skip negotiation, authentication and throttling: the answer is plain text for Meta.
+
+        A third of what a request of one event cost went there.
+        """
+
     def get(self, request: Request) -> HttpResponse:
         """Answer the verification: the challenge as plain text, or 403."""
         token = conf.verify_token
@@ -47,7 +54,7 @@ class InstagramWebhookView(APIView):
         if _content_length(request) > MAX_BODY_BYTES:
             return _text(f"Body over {MAX_BODY_BYTES} bytes", status=413)
         body: bytes = request.body  # as it came: the signature is over these bytes
-        header = request.headers.get("X-Hub-Signature-256")
+        header = request.META.get("HTTP_X_HUB_SIGNATURE_256")
         try:
             verify_signature(body, header, conf.app_secrets)
         except InvalidSignature as error:
