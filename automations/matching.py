@@ -23,8 +23,9 @@ _NONE = 1 << 62  # a rank after every other
 class AccountRules:
     """The rules of one account, built once and asked for every event.
 
-    A rule's rank is its place in the order of winning: named posts before all posts; then exact,
-    word, contains, any; then the oldest `createdAt`, without one last; then the string `_id`.
+    Rules that name posts are asked before those for all posts. Among each, a rule's rank is its
+    place in the order of winning: exact, word, contains, any; then the oldest `createdAt`, without
+    one last; then the string `_id`.
     """
 
     def __init__(self, automations: Iterable[Automation]) -> None:
@@ -96,9 +97,8 @@ class _Rules:
         return self._any
 
 
-def _build_sort_key(automation: Automation) -> tuple[bool, int, datetime, str]:
+def _build_sort_key(automation: Automation) -> tuple[int, datetime, str]:
     return (
-        not automation.post_ids,
         MATCHES.index(automation.match),
         automation.created_at or _END_OF_TIME,
         automation.id,

@@ -86,6 +86,7 @@ EXPECTED: dict[str, Expected] = {
     "comments__story_media": events(comment(media_ids=(STORY,))),
     "comments__live_media": events(comment(media_ids=(LIVE,), is_live=True)),
     "comments__ad": events(comment(media_ids=(AD, POST))),
+    "comments__ad_of_itself": events(comment(media_ids=(AD,))),
     "comments__without_media": events(comment(media_ids=())),
     "comments__reply": events(comment(2, parent_id="17900000000000001", text="And in blue?")),
     "live_comments__comment": events(comment(media_ids=(LIVE,), is_live=True)),

@@ -34,6 +34,7 @@ def test_texts_are_compared_in_one_form(text: str, expected: str) -> None:
         ("the price", "price"),
         ("(price)?", "price"),
         ("reprice, price", "price"),
+        ("x- - -", "- -"),
         ("price-list", "price"),
         ("send me the price list", "price list"),
         ("c++ or c", "c++"),
