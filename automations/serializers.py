@@ -37,6 +37,7 @@ _URL_LENGTH = 2000
 _MOST_ITEMS = 500
 _MOST_TEXTS = 20
 
+_TYPES = tuple(STEPS_BY_TYPE)
 _SERVER_FIELDS = frozenset(
     {"_id", "workspaceId", "totalRuns", "lastRunAt", "stats", "createdAt", "updatedAt", "deletedAt"}
 )
@@ -73,7 +74,10 @@ class TriggerSerializer(StrictSerializer):
     """What starts an automation."""
 
     match = serializers.ChoiceField(
-        choices=MATCHES, default=DEFAULT_MATCH, help_text="How keywords are compared with the text."
+        choices=MATCHES,
+        default=DEFAULT_MATCH,
+        initial=DEFAULT_MATCH,
+        help_text="How keywords are compared with the text.",
     )
     keywords = LinesField(
         child=TextField(max_length=_KEYWORD_LENGTH), required=False, max_length=_MOST_ITEMS,
@@ -135,11 +139,11 @@ class AutomationSerializer(StrictSerializer):
     """A new automation. A part that is absent, null or empty is a step it does not have."""
 
     name = TextField(max_length=_NAME_LENGTH)
-    type = serializers.ChoiceField(choices=tuple(STEPS_BY_TYPE))
+    type = serializers.ChoiceField(choices=_TYPES, initial=_TYPES[0])
     accountId = TextField(  # noqa: N815 - the name in the answer
         max_length=_ID_LENGTH, help_text="The Instagram professional account it answers for."
     )
-    isActive = serializers.BooleanField(default=True)  # noqa: N815
+    isActive = serializers.BooleanField(default=True, initial=True)  # noqa: N815
     trigger = TriggerSerializer(required=False)
     commentReply = CommentReplySerializer(required=False, allow_null=True)  # noqa: N815
     openingDm = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815

@@ -33,10 +33,10 @@ _LENIENT: CodecOptions[Document] = CodecOptions(
 
 
 @contextmanager
-def reach_mongo(*, seconds: float = DEADLINE_SECONDS) -> Iterator[None]:
-    """Bound what runs inside to `seconds`; pymongo's errors come out as TrackingUnavailable."""
+def reach_mongo() -> Iterator[None]:
+    """Bound what runs inside to 3 s; pymongo's errors come out as TrackingUnavailable."""
     try:
-        with pymongo.timeout(seconds):
+        with pymongo.timeout(DEADLINE_SECONDS):
             yield
     except PyMongoError as error:
         # The error's text may hold host names and parts of a query: its kind is enough.
