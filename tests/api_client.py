@@ -1,0 +1,53 @@
+"""A client of the API that holds a token, and documents as the database has them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from django.test import Client
+
+from automations.tokens import create_token
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def make_client(workspace_id: str = "ws1", *, accept: str = "*/*") -> Client:
+    """A client with a new token of the workspace."""
+    secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC))
+    return Client(headers={"authorization": f"Bearer {secret}", "accept": accept})
+
+
+def build_path(*parts: object, workspace_id: str = "ws1") -> str:
+    """The path of the workspace's automations, or of what is below them."""
+    return "/".join(["", "api", "workspaces", workspace_id, "automations", *map(str, parts)])
+
+
+def build_automation(**fields: Any) -> dict[str, Any]:
+    """A stored automation that answers every comment."""
+    return {
+        "_id": ObjectId(),
+        "workspaceId": "ws1",
+        "accountId": "178414",
+        "name": "Link",
+        "type": "comment_to_dm",
+        "isActive": True,
+        "trigger": {"match": "any"},
+        "mainDm": {"text": "Here"},
+        "totalRuns": 0,
+        "lastRunAt": None,
+        "createdAt": NOON,
+        "updatedAt": NOON,
+        **fields,
+    }
+
+
+def build_run(automation_id: object, *, age: timedelta, user_id: str = "u") -> dict[str, Any]:
+    """A run as an older product stored it."""
+    return {
+        "automationId": str(automation_id),
+        "workspaceId": "ws1",
+        "triggerType": "opening_dm",
+        "userId": user_id,
+        "metadata": {},
+        "createdAt": datetime.now(UTC) - age,
+    }

@@ -1,0 +1,265 @@
+"""The list, one automation and its stats, as the API shows them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bson
+import pytest
+from bson import Decimal128, Int64, ObjectId
+from django.test import Client
+from pymongo.database import Database
+
+from automations import store
+from automations.tokens import create_token, revoke_token
+from tests.api_client import NOON, build_automation, build_path, build_run, make_client
+
+Db = Database[dict[str, Any]]
+
+
+def test_the_list_has_its_exact_shape(db: Db) -> None:
+    automation = build_automation(mainDm={"text": "Here", "links": []})
+    db["automations"].insert_one(automation)
+    response = make_client().get(build_path())
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    assert response["Cache-Control"] == "no-store"
+    assert response.json() == {
+        "success": True,
+        "automations": [
+            {
+                "_id": str(automation["_id"]),
+                "workspaceId": "ws1",
+                "accountId": "178414",
+                "name": "Link",
+                "type": "comment_to_dm",
+                "isActive": True,
+                "trigger": {"match": "any"},
+                "mainDm": {"text": "Here", "links": []},
+                "totalRuns": 0,
+                "lastRunAt": None,
+                "createdAt": "2026-11-23T12:00:00.000Z",
+                "updatedAt": "2026-11-23T12:00:00.000Z",
+                "stats": {"totalRuns": 0, "last24Hours": 0, "last7Days": 0},
+            }
+        ],
+    }
+
+
+def test_an_empty_workspace_has_an_empty_list(db: Db) -> None:
+    assert make_client().get(build_path()).json() == {"success": True, "automations": []}
+
+
+def test_runs_are_counted_in_their_windows(db: Db) -> None:
+    automation = build_automation(totalRuns=Int64(152), lastRunAt=NOON)
+    db["automations"].insert_one(automation)
+    ages = [timedelta(hours=1), timedelta(hours=23), timedelta(hours=25), timedelta(days=8)]
+    db["automation_runs"].insert_many([build_run(automation["_id"], age=age) for age in ages])
+    [shown] = make_client().get(build_path()).json()["automations"]
+    assert shown["stats"] == {"totalRuns": 152, "last24Hours": 2, "last7Days": 3}
+    assert (shown["totalRuns"], shown["lastRunAt"]) == (152, "2026-11-23T12:00:00.000Z")
+
+
+def test_without_stats_the_rest_is_the_same(db: Db, settings: Any) -> None:
+    db["automations"].insert_one(build_automation(totalRuns=7, lastRunAt=NOON, stats={"old": 1}))
+    client = make_client()
+    with_stats = client.get(build_path()).json()
+    settings.TRACKING_STATS_ENABLED = False
+    without = client.get(build_path()).json()
+    assert with_stats["automations"][0].pop("stats")["totalRuns"] == 7
+    assert without == with_stats
+
+
+def test_the_newest_automation_is_first(db: Db) -> None:
+    old_id = ObjectId.from_datetime(NOON - timedelta(days=300))
+    db["automations"].insert_many([
+        build_automation(_id="b", createdAt=NOON),
+        build_automation(_id="a", createdAt=NOON),
+        build_automation(_id="newest", createdAt=NOON + timedelta(milliseconds=1)),
+        build_automation(_id=old_id, createdAt=None),
+        build_automation(_id="unknown age", createdAt="monday"),
+    ])  # fmt: skip
+    shown = make_client().get(build_path()).json()["automations"]
+    assert [one["_id"] for one in shown] == ["newest", "b", "a", str(old_id), "unknown age"]
+
+
+def test_the_list_is_one_page(db: Db) -> None:
+    db["automations"].insert_many([build_automation() for _ in range(250)])
+    assert len(make_client().get(build_path()).json()["automations"]) == 250
+
+
+def test_documents_of_an_older_product_are_listed(db: Db) -> None:
+    strange = {
+        "_id": ObjectId(),
+        "workspaceId": "ws1",
+        "type": "poll",
+        "userId": ObjectId(),
+        "price": Decimal128("9.90"),
+        "ratio": float("nan"),
+        "totalRuns": "many",
+        "lastRunAt": "yesterday",
+        "blob": b"\xff",
+        "pattern": bson.Regex("^a"),
+        "far": bson.datetime_ms.DatetimeMS(2**60),
+        "config": {"accessToken": "hidden", "steps": [{"id": ObjectId()}]},
+    }
+    db["automations"].insert_one(strange)
+    db["automations"].insert_one({"_id": 42, "workspaceId": "ws1"})
+    db["automations"].insert_one({"_id": "text", "workspaceId": "ws1", "trigger": []})
+    client = make_client()
+    body = client.get(build_path())
+    assert body.status_code == 200
+    assert b"hidden" not in body.content
+    shown = {one["_id"]: one for one in body.json()["automations"]}
+    assert set(shown) == {str(strange["_id"]), "42", "text"}
+    one = shown[str(strange["_id"])]
+    assert one["userId"] == str(strange["userId"])
+    assert (one["price"], one["ratio"], one["blob"], one["far"]) == ("9.90", None, "/w==", None)
+    assert (one["totalRuns"], one["lastRunAt"]) == (0, None)
+    for automation_id in shown:
+        assert client.get(build_path(automation_id)).status_code == 200
+        assert client.get(build_path(automation_id, "stats")).status_code == 200
+
+
+def test_text_that_is_not_utf8_does_not_stop_the_list(db: Db) -> None:
+    raw = bson.encode({"_id": "old", "workspaceId": "ws1", "name": "caf~"}).replace(
+        b"caf~", b"caf\xe9"
+    )
+    db["automations"].insert_one(bson.raw_bson.RawBSONDocument(raw))
+    [shown] = make_client().get(build_path()).json()["automations"]
+    assert shown["name"] == "caf\ufffd"
+
+
+def test_a_workspace_may_be_stored_as_an_object_id(db: Db) -> None:
+    workspace_id = ObjectId()
+    db["automations"].insert_one(build_automation(workspaceId=workspace_id))
+    client = make_client(str(workspace_id))
+    [shown] = client.get(build_path(workspace_id=str(workspace_id))).json()["automations"]
+    assert shown["workspaceId"] == str(workspace_id)
+
+
+@pytest.mark.parametrize("key", [ObjectId(), "65f00000000000000000000x", "with space", "ü"])
+def test_one_automation_is_found_by_the_string_of_its_id(db: Db, key: object) -> None:
+    db["automations"].insert_many([build_automation(_id=key), build_automation()])
+    client = make_client()
+    shown = client.get(build_path(key)).json()
+    assert shown["success"] is True
+    assert shown["automation"]["_id"] == str(key)
+    assert shown["automation"]["stats"]["totalRuns"] == 0
+
+
+def test_stats_stand_alone_with_their_instant(db: Db, settings: Any) -> None:
+    automation = build_automation(totalRuns=5, lastRunAt=NOON)
+    db["automations"].insert_one(automation)
+    client = make_client()
+    shown = client.get(build_path(automation["_id"], "stats")).json()
+    as_of = datetime.fromisoformat(shown.pop("asOf"))
+    assert abs(datetime.now(UTC) - as_of) < timedelta(minutes=1)
+    assert shown == {
+        "success": True, "_id": str(automation["_id"]), "totalRuns": 5,
+        "lastRunAt": "2026-11-23T12:00:00.000Z",
+        "stats": {"totalRuns": 5, "last24Hours": 0, "last7Days": 0},
+    }  # fmt: skip
+    settings.TRACKING_STATS_ENABLED = False
+    assert "stats" not in client.get(build_path(automation["_id"], "stats")).json()
+
+
+NOT_FOUND = {
+    "success": False,
+    "error": {"code": "not_found", "message": "Not found.", "field": None},
+}
+
+
+@pytest.mark.parametrize("method", ["get", "patch", "delete", "put", "post", "options", "head"])
+@pytest.mark.parametrize("below", [(), ("{id}",), ("{id}", "stats")])
+def test_another_workspaces_token_sees_nothing(db: Db, method: str, below: tuple[str]) -> None:
+    automation = build_automation()
+    db["automations"].insert_one(automation)
+    path = build_path(*(part.format(id=automation["_id"]) for part in below))
+    response = getattr(make_client("ws2"), method)(path)
+    assert response.status_code == 404
+    if method != "head":
+        assert response.json() == NOT_FOUND
+    assert db["automations"].find_one() == automation
+
+
+@pytest.mark.parametrize(
+    "automation_id", ["none", "65f000000000000000000001", "$ne", "0", "9" * 30]
+)
+def test_what_is_not_there_has_the_same_body(db: Db, automation_id: str) -> None:
+    db["automations"].insert_one(build_automation())
+    client = make_client()
+    for path in (build_path(automation_id), build_path(automation_id, "stats")):
+        response = client.get(path)
+        assert (response.status_code, response.json()) == (404, NOT_FOUND)
+
+
+def test_an_automation_of_another_workspace_is_not_there(db: Db) -> None:
+    db["automations"].insert_one(build_automation(_id="theirs", workspaceId="ws2"))
+    client = make_client("ws1")
+    for method in ("get", "delete"):
+        response = getattr(client, method)(build_path("theirs"))
+        assert (response.status_code, response.json()) == (404, NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Bearer art_x", "Bearer a b", "Basic eDp5", "art_x",
+               "Bearer \xff\xfe"],
+)  # fmt: skip
+def test_without_a_valid_token_it_is_401(db: Db, header: str | None) -> None:
+    client = Client(headers={} if header is None else {"authorization": header})
+    for path in (build_path(), build_path("x"), build_path("x", "stats")):
+        response = client.get(path)
+        assert response.status_code == 401
+        assert response["WWW-Authenticate"] == "Bearer"
+        body = response.json()
+        assert body["success"] is False
+        assert set(body["error"]) == {"code", "message", "field"}
+
+
+def test_expired_and_revoked_tokens_are_401(db: Db) -> None:
+    now = datetime.now(UTC)
+    expired, _ = create_token(workspace_id="ws1", at=now, expires_at=now - timedelta(seconds=1))
+    revoked, _ = create_token(workspace_id="ws1", at=now)
+    client = Client(headers={"authorization": f"bearer {revoked}"})
+    assert client.get(build_path()).status_code == 200
+    revoke_token(revoked, at=now)
+    for secret in (expired, revoked):
+        response = Client(headers={"authorization": f"Bearer {secret}"}).get(build_path())
+        assert response.status_code == 401
+        assert secret not in response.text
+
+
+def test_without_mongodb_it_is_503_and_says_when_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store, "DEADLINE_SECONDS", 0.1)
+    response = Client(headers={"authorization": "Bearer art_x"}).get(build_path())
+    assert response.status_code == 503
+    assert response["Retry-After"] == "1"
+    assert response.json()["error"]["code"] == "unavailable"
+
+
+def test_a_bug_of_ours_is_500_in_the_same_shape(
+    db: Db, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(workspace_id: str) -> None:
+        raise KeyError("secret detail")
+
+    monkeypatch.setattr("automations.store.list_automations", fail)
+    response = make_client().get(build_path())
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "server_error"
+    assert "secret detail" not in response.text
+    assert "❌ [API] GET /api/workspaces/ws1/automations: KeyError" in caplog.text
+
+
+def test_a_method_it_does_not_have_is_405(db: Db) -> None:
+    response = make_client().put(build_path())
+    assert response.status_code == 405
+    assert response.json()["error"]["code"] == "method_not_allowed"
+
+
+def test_other_formats_are_406(db: Db) -> None:
+    response = make_client(accept="text/csv").get(build_path())
+    assert response.status_code == 406
+    assert response.json()["error"]["code"] == "not_acceptable"

@@ -1,0 +1,193 @@
+"""Creating, changing and deleting automations over HTTP."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import Int64, ObjectId
+from django.test import Client
+from pymongo.database import Database
+
+from tests.api_client import build_automation, build_path, build_run, make_client
+
+Db = Database[dict[str, Any]]
+JSON = "application/json"
+NEW: dict[str, Any] = {
+    "name": "Link",
+    "type": "comment_to_dm",
+    "accountId": "178414",
+    "trigger": {"keywords": ["LINK"], "match": "word"},
+    "mainDm": {"text": "Here", "links": [{"title": "Shop", "url": "https://example.com/"}]},
+}
+
+
+def create(client: Client, **fields: Any) -> dict[str, Any]:
+    response = client.post(build_path(), {**NEW, **fields}, content_type=JSON)
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.json()["automation"]
+    return created
+
+
+def test_a_created_automation_is_stored_and_answered(db: Db) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    response = make_client().post(build_path(), NEW, content_type=JSON)
+    assert response.status_code == 201
+    shown = response.json()["automation"]
+    assert response["Location"] == build_path(shown["_id"])
+    [stored] = db["automations"].find()
+    assert isinstance(stored["_id"], ObjectId)
+    assert isinstance(stored["totalRuns"], int)
+    assert str(stored["_id"]) == shown["_id"]
+    assert before <= stored["createdAt"] <= datetime.now(UTC)
+    assert stored == {
+        **NEW, "_id": stored["_id"], "workspaceId": "ws1", "isActive": True,
+        "totalRuns": 0, "lastRunAt": None,
+        "createdAt": stored["createdAt"], "updatedAt": stored["createdAt"],
+    }  # fmt: skip
+    assert db["automations"].count_documents({"totalRuns": {"$type": "long"}}) == 1
+    assert shown["stats"] == {"totalRuns": 0, "last24Hours": 0, "last7Days": 0}
+    assert (shown["totalRuns"], shown["lastRunAt"]) == (0, None)
+
+
+def test_what_was_created_is_listed_the_same(db: Db) -> None:
+    client = make_client()
+    created = create(client)
+    assert client.get(build_path()).json()["automations"] == [created]
+    assert client.get(build_path(created["_id"])).json()["automation"] == created
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "required"),
+        (b"{", "parse_error"),
+        (b'{"a": NaN}', "parse_error"),
+        (b'"\\ud800"', "parse_error"),
+        (b"\xff", "parse_error"),
+        (b"[" * 100_000, "parse_error"),
+        (b'{"name":' * 2000, "parse_error"),
+        (b"[]", "invalid"),
+        (b"null", "null"),
+        (b"{}", "required"),
+    ],
+)
+def test_a_body_that_is_no_automation_is_400(db: Db, body: bytes, code: str) -> None:
+    response = make_client().post(build_path(), body, content_type=JSON)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == code
+    assert db["automations"].count_documents({}) == 0
+
+
+def test_unknown_fields_are_refused_by_name(db: Db) -> None:
+    response = make_client().post(build_path(), {**NEW, "$set": {}}, content_type=JSON)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["field"] == "$set"
+    assert "'$set' is not a field" in error["message"]
+    assert db["automations"].count_documents({}) == 0
+
+
+def test_another_body_type_is_415(db: Db) -> None:
+    response = make_client().post(build_path(), "x", content_type="text/xml")
+    assert response.status_code == 415
+    assert response.json()["error"]["code"] == "unsupported_media_type"
+
+
+def test_changes_touch_only_what_they_name(db: Db) -> None:
+    client = make_client()
+    created = create(client, openingDm={"text": "Hi", "button": "Go"})
+    before = db["automations"].find_one()
+    response = client.patch(
+        build_path(created["_id"]), {"isActive": False, "openingDm": None}, content_type=JSON
+    )
+    assert response.status_code == 200
+    after = db["automations"].find_one()
+    assert before is not None
+    assert after is not None
+    assert after.pop("updatedAt") >= before.pop("updatedAt")
+    del before["openingDm"]
+    assert after == {**before, "isActive": False}
+    shown = response.json()["automation"]
+    assert shown["isActive"] is False
+    assert "openingDm" not in shown
+    assert "stats" in shown
+
+
+def test_a_part_is_replaced_whole(db: Db) -> None:
+    client = make_client()
+    created = create(client)
+    path = build_path(created["_id"])
+    shown = client.patch(path, {"trigger": {"match": "any"}}, content_type=JSON).json()
+    assert shown["automation"]["trigger"] == {"match": "any"}
+    refused = client.patch(path, {"mainDm": {"links": [{}]}}, content_type=JSON)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["field"].startswith("mainDm.links.0.")
+
+
+def test_an_older_products_automation_can_be_switched_off(db: Db) -> None:
+    db["automations"].insert_one(
+        {"_id": "old", "workspaceId": "ws1", "type": "poll", "isActive": "yes", "x": [1]}
+    )
+    response = make_client().patch(build_path("old"), {"isActive": False}, content_type=JSON)
+    assert response.status_code == 200
+    stored = db["automations"].find_one()
+    assert stored is not None
+    stored.pop("updatedAt")
+    assert stored == {
+        "_id": "old", "workspaceId": "ws1", "type": "poll", "isActive": False, "x": [1],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes", [{"totalRuns": 5}, {"_id": "x"}, {"workspaceId": "ws2"}, {"deletedAt": None},
+                {"trigger.match": "any"}, {"$set": {"a": 1}}, {"name": {"$gt": ""}}],
+)  # fmt: skip
+def test_changes_of_anything_else_are_refused_and_change_nothing(
+    db: Db, changes: dict[str, Any]
+) -> None:
+    automation = build_automation()
+    db["automations"].insert_one(automation)
+    response = make_client().patch(build_path(automation["_id"]), changes, content_type=JSON)
+    assert response.status_code == 400
+    assert response.json()["error"]["field"] == next(iter(changes))
+    assert db["automations"].find_one() == automation
+
+
+def test_no_changes_are_fine(db: Db) -> None:
+    automation = build_automation()
+    db["automations"].insert_one(automation)
+    response = make_client().patch(build_path(automation["_id"]), {}, content_type=JSON)
+    assert response.status_code == 200
+
+
+def test_a_deleted_automation_is_hidden_and_its_counts_stay(db: Db) -> None:
+    automation = build_automation(totalRuns=Int64(7))
+    db["automations"].insert_one(automation)
+    db["automation_runs"].insert_one(build_run(automation["_id"], age=datetime.resolution))
+    client = make_client()
+    path = build_path(automation["_id"])
+    response = client.delete(path)
+    assert (response.status_code, response.json()) == (200, {"success": True})
+    stored = db["automations"].find_one()
+    assert stored is not None
+    assert stored["isActive"] is False
+    assert stored["deletedAt"] == stored["updatedAt"]
+    assert stored["totalRuns"] == 7
+    assert db["automation_runs"].count_documents({}) == 1
+    assert client.get(build_path()).json()["automations"] == []
+    for method in ("get", "delete", "patch"):
+        again = getattr(client, method)(path, **({} if method == "get" else {"data": "{}"}),
+                                        content_type=JSON)  # fmt: skip
+        assert again.status_code == 404
+    assert client.get(build_path(automation["_id"], "stats")).status_code == 404
+
+
+def test_changes_by_form_are_refused(db: Db) -> None:
+    # A form without the checkbox would read as isActive: false.
+    automation = build_automation()
+    db["automations"].insert_one(automation)
+    response = make_client().patch(
+        build_path(automation["_id"]), "name=x", content_type="application/x-www-form-urlencoded"
+    )
+    assert response.status_code == 415
+    assert db["automations"].find_one() == automation

@@ -1,0 +1,175 @@
+"""DRF's browsable API, as a browser uses it: session cookie, CSRF, HTML form and raw data."""
+
+import html
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.test import Client
+from pymongo.database import Database
+
+from automations.tokens import create_token
+from tests.api_client import build_automation, build_path
+
+Db = Database[dict[str, Any]]
+
+
+@pytest.fixture
+def visitor(db: Db) -> Client:
+    """A browser that went through the login page."""
+    secret, _ = create_token(workspace_id="ws1", name="Ada", at=datetime.now(UTC))
+    client = Client(enforce_csrf_checks=True, headers={"accept": "text/html"})
+    form = client.get("/login").text
+    response = client.post("/login", {"token": secret, "csrfmiddlewaretoken": read_csrf(form)})
+    assert response.status_code == 302
+    return client
+
+
+def read_csrf(page: str) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+    assert found
+    return found[1]
+
+
+def read_raw_form(page: str) -> Any:
+    contents = re.findall(r'<textarea name="_content"[^>]*>(.*?)</textarea>', page, re.DOTALL)
+    return json.loads(html.unescape(contents[-1]))
+
+
+def test_the_list_opens_in_a_browser(db: Db, visitor: Client) -> None:
+    db["automations"].insert_one(build_automation(name="<b>bold</b>"))
+    response = visitor.get(build_path())
+    assert response.status_code == 200
+    assert response["Content-Type"] == "text/html; charset=utf-8"
+    assert "last24Hours" in response.text
+    assert "<b>bold</b>" not in response.text
+    assert "Ada (ws1)" in response.text
+    assert 'action="/logout"' in response.text
+
+
+def test_without_a_session_it_shows_the_way_to_the_login(db: Db) -> None:
+    response = Client(headers={"accept": "text/html"}).get(build_path() + "?a=1&b=2")
+    assert response.status_code == 401
+    assert (
+        'href="/login?next=%2Fapi%2Fworkspaces%2Fws1%2Fautomations%3Fa%3D1%26b%3D2"'
+        in response.text
+    )
+
+
+def test_its_files_are_served(visitor: Client) -> None:
+    page = visitor.get(build_path()).text
+    for path in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
+        response = visitor.get(path)
+        assert response.status_code == 200, path
+        assert response.getvalue()  # read to its end, which closes the file
+
+
+def test_its_html_form_creates(db: Db, visitor: Client) -> None:
+    page = visitor.get(build_path()).text
+    form = {
+        "csrfmiddlewaretoken": read_csrf(page), "name": "Link", "type": "comment_to_dm",
+        "accountId": "178414", "isActive": "true", "trigger.match": "contains",
+        "trigger.keywords": "LINK\r\ninfo", "trigger.postIds": "", "commentReply.texts": "Sent!",
+        "openingDm.text": "", "openingDm.button": "", "askFollow.text": "", "askFollow.button": "",
+        "mainDm.text": "Here", "mainDm.links": "Shop | https://example.com/",
+    }  # fmt: skip
+    names = {name for name in re.findall(r'name="([^"]+)"', page) if not name.startswith("_")}
+    assert set(form) <= names
+    response = visitor.post(build_path(), form)
+    assert response.status_code == 201
+    stored = db["automations"].find_one({}, {"_id": 0, "createdAt": 0, "updatedAt": 0})
+    assert stored == {
+        "workspaceId": "ws1", "name": "Link", "type": "comment_to_dm", "accountId": "178414",
+        "isActive": True,
+        "trigger": {"match": "contains", "keywords": ["LINK", "info"], "postIds": []},
+        "commentReply": {"texts": ["Sent!"]},
+        "mainDm": {"text": "Here", "links": [{"title": "Shop", "url": "https://example.com/"}]},
+        "totalRuns": 0, "lastRunAt": None,
+    }  # fmt: skip
+
+
+def test_a_refused_form_comes_back_as_it_was_filled(db: Db, visitor: Client) -> None:
+    page = visitor.get(build_path()).text
+    form = {
+        "csrfmiddlewaretoken": read_csrf(page), "name": "My link", "type": "story_reply",
+        "accountId": "", "trigger.keywords": "LINK\r\ninfo", "mainDm.text": "Here",
+        "mainDm.links": "Shop | ftp://example.com/",
+    }  # fmt: skip
+    response = visitor.post(build_path(), form)
+    assert response.status_code == 400
+    assert 'value="My link"' in response.text
+    assert ">\nLINK\r\ninfo</textarea>" in response.text
+    assert ">\nShop | ftp://example.com/</textarea>" in response.text
+    assert "This field may not be blank." in response.text
+
+
+def test_its_raw_data_form_creates(db: Db, visitor: Client) -> None:
+    page = visitor.get(build_path()).text
+    content = read_raw_form(page)
+    assert "trigger" in content
+    assert content["isActive"] is True
+    content |= {"name": "Link", "type": "dm_auto_responder", "accountId": "178414"}
+    response = visitor.post(
+        build_path(), json.dumps(content), content_type="application/json",
+        headers={"X-CSRFToken": read_csrf(page)},
+    )  # fmt: skip
+    assert response.status_code == 201, response.text
+    assert db["automations"].count_documents({"type": "dm_auto_responder"}) == 1
+
+
+def test_its_raw_data_form_changes_what_is_shown(db: Db, visitor: Client) -> None:
+    automation = build_automation()
+    db["automations"].insert_one(automation)
+    page = visitor.get(build_path(automation["_id"])).text
+    content = read_raw_form(page)
+    assert content == {
+        "name": "Link", "type": "comment_to_dm", "accountId": "178414", "isActive": True,
+        "trigger": {"match": "any"}, "mainDm": {"text": "Here"},
+    }  # fmt: skip
+    content["name"] = "Renamed"
+    response = visitor.patch(
+        build_path(automation["_id"]), json.dumps(content), content_type="application/json",
+        headers={"X-CSRFToken": read_csrf(page)},
+    )  # fmt: skip
+    assert response.status_code == 200
+    assert db["automations"].count_documents({"name": "Renamed"}) == 1
+
+
+def test_an_older_products_document_has_a_page_too(db: Db, visitor: Client) -> None:
+    db["automations"].insert_one(
+        {"_id": "old", "workspaceId": "ws1", "trigger": [1], "name": 7, "mainDm": "x", "type": "p"}
+    )
+    assert visitor.get(build_path("old")).status_code == 200
+    assert visitor.get(build_path("old", "stats")).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["post", "patch", "delete"])
+def test_a_session_without_the_csrf_token_changes_nothing(
+    db: Db, visitor: Client, method: str
+) -> None:
+    automation = build_automation()
+    db["automations"].insert_one(automation)
+    path = build_path() if method == "post" else build_path(automation["_id"])
+    response = getattr(visitor, method)(
+        path, "{}", content_type="application/json", headers={"accept": "application/json"}
+    )
+    assert response.status_code == 403
+    assert response.json()["error"]["code"] == "permission_denied"
+    assert list(db["automations"].find()) == [automation]
+
+
+def test_a_bearer_token_needs_no_csrf_token(db: Db) -> None:
+    secret, _ = create_token(workspace_id="ws1", at=datetime.now(UTC))
+    client = Client(enforce_csrf_checks=True, headers={"authorization": f"Bearer {secret}"})
+    assert client.delete(build_path("x")).status_code == 404
+
+
+def test_options_describe_the_fields(db: Db, visitor: Client) -> None:
+    csrf = read_csrf(visitor.get(build_path()).text)
+    response = visitor.options(
+        build_path(), headers={"accept": "application/json", "X-CSRFToken": csrf}
+    )
+    assert response.status_code == 200
+    assert "trigger" in response.json()["actions"]["POST"]

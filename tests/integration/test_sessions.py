@@ -1,0 +1,97 @@
+"""Django's session contract on `web_sessions`."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.sessions.backends.base import CreateError, UpdateError
+from pymongo.database import Database
+
+from automations.sessions import SessionStore
+
+Db = Database[dict[str, Any]]
+
+
+def make_session(**data: Any) -> SessionStore:
+    session = SessionStore()
+    session.update(data)
+    session.save()
+    return session
+
+
+def test_a_saved_session_is_loaded_by_its_key(db: Db) -> None:
+    session = make_session(token_id="x")
+    assert session.session_key is not None
+    assert SessionStore(session.session_key)["token_id"] == "x"
+    assert session.exists(session.session_key)
+
+
+def test_the_database_holds_no_cookie(db: Db) -> None:
+    key = make_session(token_id="x").session_key
+    assert key is not None
+    [stored] = db["web_sessions"].find()
+    assert stored["_id"] == hashlib.sha256(key.encode()).hexdigest()
+    assert key not in repr(stored)
+
+
+def test_the_ttl_index_is_on_its_expiry(db: Db) -> None:
+    index = db["web_sessions"].index_information()["expiresAt_ttl"]
+    assert index["expireAfterSeconds"] == 0
+    make_session()
+    [stored] = db["web_sessions"].find()
+    assert stored["expiresAt"] > datetime.now(UTC) + timedelta(days=13)
+
+
+def test_an_expired_session_is_empty_before_the_ttl_removes_it(db: Db) -> None:
+    session = make_session(token_id="x")
+    session.set_expiry(datetime.now(UTC) - timedelta(seconds=1))
+    session.save()
+    again = SessionStore(session.session_key)
+    assert again.get("token_id") is None
+    assert again.session_key is None
+    SessionStore.clear_expired()
+    assert db["web_sessions"].count_documents({}) == 0
+
+
+def test_a_made_up_key_is_never_adopted(db: Db) -> None:
+    session = SessionStore("a" * 32)
+    session["token_id"] = "x"
+    session.save()
+    assert session.session_key not in (None, "a" * 32)
+
+
+def test_a_key_that_is_taken_is_not_created_again(db: Db) -> None:
+    session = make_session()
+    with pytest.raises(CreateError):
+        SessionStore(session.session_key).save(must_create=True)
+
+
+def test_a_deleted_session_is_not_saved_again(db: Db) -> None:
+    session = make_session(token_id="x")
+    SessionStore(session.session_key).delete()
+    with pytest.raises(UpdateError):
+        session.save()
+
+
+def test_cycling_the_key_keeps_the_data_and_ends_the_old_one(db: Db) -> None:
+    session = make_session(token_id="x")
+    old = session.session_key
+    assert old is not None
+    session.cycle_key()
+    session.save()
+    assert SessionStore(session.session_key)["token_id"] == "x"
+    assert not session.exists(old)
+
+
+def test_flushing_removes_it(db: Db) -> None:
+    session = make_session(token_id="x")
+    session.flush()
+    assert db["web_sessions"].count_documents({}) == 0
+
+
+@pytest.mark.parametrize("data", ["", "{", "[]", "null", None, 7])
+def test_data_that_cannot_be_read_is_an_empty_session(db: Db, data: object) -> None:
+    session = make_session(token_id="x")
+    db["web_sessions"].update_many({}, {"$set": {"data": data}})
+    assert SessionStore(session.session_key).get("token_id") is None

@@ -1,0 +1,97 @@
+"""create_api_token, list_api_tokens and revoke_api_token."""
+
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from pymongo.database import Database
+
+from automations import store, tokens
+
+Db = Database[dict[str, Any]]
+
+
+def run(*arguments: str) -> list[str]:
+    out = StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue().splitlines()
+
+
+def test_the_token_stands_alone_on_the_last_line(db: Db) -> None:
+    lines = run("create_api_token", "--workspace", "ws1", "--name", "CI", "--days", "7")
+    now = datetime.now(UTC)
+    token = tokens.find_token(lines[-1], at=now)
+    assert token is not None
+    assert (token.workspace_id, token.name) == ("ws1", "CI")
+    assert token.expires_at is not None
+    assert timedelta(days=6, hours=23) < token.expires_at - now <= timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--workspace", ""), ("--workspace", "a/b"),
+                  ("--workspace", "ws1", "--days", "0"), ("--workspace", "ws1", "--days", "99999")],
+)  # fmt: skip
+def test_what_cannot_be_made_is_refused_in_a_sentence(db: Db, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError):
+        run("create_api_token", *arguments)
+    assert tokens.list_tokens() == []
+
+
+def test_the_list_shows_states_and_no_secret(db: Db) -> None:
+    at = datetime.now(UTC)
+    secrets = [
+        tokens.create_token(workspace_id="ws1", name="first", at=at)[0],
+        tokens.create_token(workspace_id="ws1", at=at, expires_at=at - timedelta(days=1))[0],
+        tokens.create_token(workspace_id="ws2", at=at)[0],
+    ]
+    tokens.revoke_token(secrets[2], at=at)
+    header, *rows = run("list_api_tokens")
+    assert header.split() == [
+        "ID",
+        "WORKSPACE",
+        "NAME",
+        "CREATED",
+        "EXPIRES",
+        "LAST",
+        "USED",
+        "STATE",
+    ]
+    assert [row.split()[-1] for row in rows] == ["usable", "expired", "revoked"]
+    assert not any(secret in row for secret in secrets for row in rows)
+    assert len(run("list_api_tokens", "--workspace", "ws2")) == 2
+
+
+def test_an_empty_list_says_what_makes_a_token(db: Db) -> None:
+    assert "create_api_token" in run("list_api_tokens")[0]
+
+
+def test_a_token_is_revoked_by_its_id_or_itself(db: Db) -> None:
+    for by_id in (True, False):
+        secret, token = tokens.create_token(workspace_id="ws1", at=datetime.now(UTC))
+        [line] = run("revoke_api_token", token.id if by_id else secret)
+        assert token.id in line
+        assert secret not in line
+        assert tokens.find_token(secret, at=datetime.now(UTC)) is None
+
+
+def test_revoking_what_is_not_there_fails(db: Db) -> None:
+    with pytest.raises(CommandError, match="list_api_tokens"):
+        run("revoke_api_token", "65f000000000000000000001")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("create_api_token", "--workspace", "ws1"),
+        ("list_api_tokens",),
+        ("revoke_api_token", "a" * 24),
+    ],
+)
+def test_without_mongodb_they_fail_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(store, "DEADLINE_SECONDS", 0.1)
+    with pytest.raises(CommandError, match="MongoDB"):
+        run(*command)

@@ -1,0 +1,113 @@
+"""Any BSON becomes JSON, and nothing secret comes out."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import bson
+import orjson
+import pytest
+from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.datetime_ms import DatetimeMS
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automations.answers import build_automation, format_time, to_json
+from automations.formats import OrjsonRenderer
+
+NOON = datetime(2026, 11, 23, 10, 30, 0, 123000, tzinfo=UTC)
+UUID_1 = UUID("12345678-1234-5678-1234-567812345678")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (NOON, "2026-11-23T10:30:00.123Z"),
+        (NOON.replace(microsecond=0), "2026-11-23T10:30:00.000Z"),
+        (NOON.replace(tzinfo=None), "2026-11-23T10:30:00.123Z"),
+        (NOON.astimezone(timezone(timedelta(hours=5, minutes=45))), "2026-11-23T10:30:00.123Z"),
+        (ObjectId("65f000000000000000000001"), "65f000000000000000000001"),
+        (Int64(2**62), 2**62),
+        (Decimal128("12.50"), "12.50"),
+        (Decimal128("NaN"), None),
+        (Decimal128("Infinity"), None),
+        (float("nan"), None),
+        (float("-inf"), None),
+        (1.5, 1.5),
+        (b"\x00\xff", "AP8="),
+        (Binary(b"\x00\xff", 5), "AP8="),
+        (Binary.from_uuid(UUID_1), str(UUID_1)),
+        (Binary(b"short", 4), "c2hvcnQ="),
+        (UUID_1, str(UUID_1)),
+        (Regex("^a", "i"), "^a"),
+        (Regex(b"^\xff", 0), "^\ufffd"),
+        (Code("return 1"), "return 1"),
+        (Timestamp(1_700_000_000, 1), "2023-11-14T22:13:20.000Z"),
+        (DBRef("posts", ObjectId("65f000000000000000000001")),
+         {"$ref": "posts", "$id": "65f000000000000000000001"}),
+        (MinKey(), None),
+        (MaxKey(), None),
+        (DatetimeMS(2**60), None),
+        (None, None),
+        (True, True),
+        ({"a": [{"b": NOON}]}, {"a": [{"b": "2026-11-23T10:30:00.123Z"}]}),
+    ],
+)  # fmt: skip
+def test_every_bson_type_has_a_json_form(value: object, shown: object) -> None:
+    assert to_json(value) == shown
+    assert type(to_json(value)) is type(shown)
+
+
+def test_milliseconds_are_cut_not_rounded() -> None:
+    assert format_time(NOON.replace(microsecond=999_999)) == "2026-11-23T10:30:00.999Z"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["accessToken", "access_token", "token", "pageAccessToken", "appSecret", "client-secret",
+     "PASSWORD", "apiKey", "private_key", "credentials"],
+)  # fmt: skip
+def test_credentials_are_left_out_at_any_depth(name: str) -> None:
+    assert to_json({"a": [{name: "x", "kept": 1}], name: "x"}) == {"a": [{"kept": 1}]}
+
+
+@pytest.mark.parametrize("name", ["tokens", "secretSanta", "keywords", "passwordless", "name"])
+def test_other_names_stay(name: str) -> None:
+    assert to_json({name: 1}) == {name: 1}
+
+
+def test_an_older_products_stats_never_stand_for_ours() -> None:
+    document = {"_id": 7, "stats": {"views": 1}, "totalRuns": float("nan"), "lastRunAt": "monday"}
+    answer = build_automation(document, total_runs=3, last_run_at=None, stats=None)
+    assert answer == {"_id": "7", "totalRuns": 3, "lastRunAt": None}
+
+
+def test_the_renderer_survives_what_orjson_refuses() -> None:
+    render = OrjsonRenderer().render
+    assert json.loads(render({"a": "\ud800", "b": 2**70}))["b"] == 2**70
+    assert render({"at": NOON}) == b'{"at":"2026-11-23T10:30:00.123Z"}'
+    assert render(None) == b""
+
+
+bson_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text() | st.binary()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.datetimes(timezones=st.just(UTC))
+    | st.binary(min_size=12, max_size=12).map(ObjectId)
+    | st.decimals(allow_nan=True, places=3, min_value=-(10**20), max_value=10**20).map(Decimal128)
+    | st.integers(0, 2**32 - 1).map(lambda seconds: Timestamp(seconds, 0))
+    | st.builds(Binary, st.binary(), st.integers(0, 255).filter(lambda subtype: subtype != 2)),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(st.characters(exclude_characters="\0", codec="utf-8")), inner,
+                      max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(bson_values)
+def test_whatever_bson_decodes_is_shown(value: object) -> None:
+    document = bson.decode(
+        bson.encode({"_id": 1, "value": value}), bson.CodecOptions(tz_aware=True)
+    )
+    answer = build_automation(document, total_runs=0, last_run_at=None, stats=None)
+    orjson.dumps(answer)  # plain JSON types only: no `default` is needed
