@@ -26,7 +26,9 @@ if sys.platform != "win32":  # where find_mongod() refuses long before a lock is
     import fcntl
 
 DATABASE_NAME = "instagram_automations"
-START_SECONDS = 30.0
+# A start takes one. Where something silent listens on the port that the set was last known by,
+# mongod first waits 30 s to learn that it is not itself.
+START_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
 # A second one, because the port may be taken between our look at it and mongod's.

@@ -11,7 +11,7 @@ class Command(BaseCommand):
     """Takes the place of Django's own `migrate`, which needs an SQL database."""
 
     help = "Says which two commands prepare the database: there is no SQL database to migrate."
-    requires_system_checks: list[str] = []
+    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Accept what scripts pass to Django's command, and ignore it."""
