@@ -9,7 +9,6 @@ import base64
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +30,7 @@ Json = dict[str, Any]
 
 # Names that hold a credential in products like this one, without case, `_` and `-`.
 _SECRET_ENDINGS = ("token", "secret", "password", "apikey", "privatekey", "credentials")
+_MOST_NAMES = 4096
 _UUID_SUBTYPE = 4
 
 
@@ -70,19 +70,29 @@ def to_json(value: Any) -> Any:
     out, at any depth.
     """
     kind = type(value)
+    # Plain values are passed on where they stand: a call for each would be most of a list's cost.
+    if kind is dict:
+        return {
+            name: item if type(item) in _PLAIN else to_json(item)
+            for name, item in value.items()
+            if not _is_secret[name]
+        }
+    if kind is list:
+        return [item if type(item) in _PLAIN else to_json(item) for item in value]
     if kind in _PLAIN:
         return value
-    if kind is dict:
-        return {name: to_json(item) for name, item in value.items() if not _is_secret_name(name)}
-    if kind is list:
-        return [to_json(item) for item in value]
     convert = _CONVERTERS.get(kind)
     return str(value) if convert is None else convert(value)
 
 
-@lru_cache(maxsize=4096)
-def _is_secret_name(name: str) -> bool:
-    return name.replace("_", "").replace("-", "").lower().endswith(_SECRET_ENDINGS)
+class _SecretNames(dict[str, bool]):
+    """Whether a field name is a credential's, worked out once for each name."""
+
+    def __missing__(self, name: str) -> bool:
+        is_secret = name.replace("_", "").replace("-", "").lower().endswith(_SECRET_ENDINGS)
+        if len(self) < _MOST_NAMES:
+            self[name] = is_secret
+        return is_secret
 
 
 def _from_float(value: float) -> float | None:
@@ -113,6 +123,7 @@ def _to_nothing(_: Any) -> None:
     return None
 
 
+_is_secret = _SecretNames()
 _PLAIN = frozenset({str, int, bool, type(None)})
 _CONVERTERS: dict[type, Callable[[Any], Any]] = {
     float: _from_float,
