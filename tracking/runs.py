@@ -76,15 +76,19 @@ def _escape(part: str) -> str:
     return part
 
 
+def _unescape(part: str) -> str:
+    return part.replace("%3A", ":").replace("%25", "%")
+
+
 def build_trigger_id(account_id: str, kind: str, event_id: str) -> str:
     """Return the `_id` of an event in `automation_triggers`: different events never share one."""
-    return f"{_escape(account_id)}:{kind}:{event_id}"
+    return f"{_escape(account_id)}:{_escape(kind)}:{event_id}"
 
 
 def parse_trigger_id(trigger_id: str) -> tuple[str, str, str]:
     """Return (account_id, kind, event_id), the inverse of `build_trigger_id`."""
     account_id, kind, event_id = trigger_id.split(":", 2)
-    return account_id.replace("%3A", ":").replace("%25", "%"), kind, event_id
+    return _unescape(account_id), _unescape(kind), event_id
 
 
 def build_contact_id(automation_id: str, user_id: str) -> str:
