@@ -1,0 +1,62 @@
+"""Triggers for the tests of tracking, with every field filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from tracking.runs import Trigger, truncate_to_milliseconds
+
+T0 = datetime(2026, 11, 23, 10, 20, 30, 400_000, tzinfo=UTC)
+WINDOW = timedelta(hours=1)
+MILLISECOND = timedelta(milliseconds=1)
+
+_event_numbers = count(1)
+
+
+def make_trigger(**fields: Any) -> Trigger:
+    """Return a trigger of automation `a1` and person `p1` at T0, an event of its own each time."""
+    automation_id = str(fields.get("automation_id", fields.get("automation_key", "a1")))
+    values: dict[str, Any] = {
+        "account_id": "17841400000000001",
+        "kind": "comment",
+        "event_id": f"event-{next(_event_numbers)}",
+        "automation_key": automation_id,
+        "automation_id": automation_id,
+        "workspace_id": "w1",
+        "trigger_type": "comment_reply",
+        "user_id": "p1",
+        "arrived_at": T0,
+        "metadata": {"messageText": "LINK please", "postId": "m1"},
+    }
+    return Trigger(**(values | fields))
+
+
+def make_people(number: int, **fields: Any) -> list[Trigger]:
+    """Return one trigger each of `number` different people."""
+    return [make_trigger(user_id=f"p{index}", **fields) for index in range(1, number + 1)]
+
+
+def now_in_milliseconds() -> datetime:
+    """Return the time as the door would note it."""
+    return truncate_to_milliseconds(datetime.now(UTC))
+
+
+def make_run(automation_id: str, created_at: datetime, **fields: Any) -> dict[str, Any]:
+    """Return a run document as an older product left it: without `eventId`."""
+    return {
+        "automationId": automation_id,
+        "workspaceId": "w1",
+        "triggerType": "comment_reply",
+        "userId": "p1",
+        "metadata": {"messageText": "LINK please"},
+        "createdAt": created_at,
+    } | fields
+
+
+def tally(outcomes: Sequence[Any]) -> dict[str, int]:
+    """Return how many times each outcome is there, by its text."""
+    texts = [str(outcome) for outcome in outcomes]
+    return {text: texts.count(text) for text in sorted(set(texts))}
