@@ -1,0 +1,63 @@
+"""A log line is what the contract says it is, for people and for machines."""
+
+import json
+import logging
+import logging.config
+import sys
+from typing import Any
+
+import pytest
+
+from project.logs import JsonFormatter, build_logging
+
+LINE = "✅ [TRACKING] Automation run tracked: %s (%s)"
+
+
+def build_record(message: str, *args: Any, **extra: Any) -> logging.LogRecord:
+    logger = logging.getLogger("tracking.test")
+    return logger.makeRecord(logger.name, logging.INFO, "f", 1, message, args, None, extra=extra)
+
+
+def test_the_message_is_kept_verbatim() -> None:
+    line = JsonFormatter().format(build_record(LINE, "a1", "main_dm"))
+    assert '"message":"✅ [TRACKING] Automation run tracked: a1 (main_dm)"' in line
+    assert "\n" not in line
+    fields = json.loads(line)
+    assert fields["level"] == "INFO"
+    assert fields["logger"] == "tracking.test"
+    assert fields["time"].endswith("+00:00")
+
+
+def test_what_the_caller_adds_is_a_field_and_never_replaces_ours() -> None:
+    fields = json.loads(JsonFormatter().format(build_record("m", events=3, level="x", obj={1})))
+    assert fields["events"] == 3
+    assert fields["level"] == "INFO"
+    assert fields["obj"] == "{1}"
+
+
+def test_an_exception_is_in_the_same_line() -> None:
+    record = build_record("failed")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["exception"].endswith("ValueError: why")
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**70])
+def test_what_json_cannot_hold_does_not_stop_the_line(value: Any) -> None:
+    assert json.loads(JsonFormatter().format(build_record("m", odd=value)))["odd"] == value
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_both_forms_print_the_line(as_json: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    config = build_logging(as_json=as_json)
+    config["loggers"] = {"sample": {"handlers": ["stderr"], "level": "INFO", "propagate": False}}
+    del config["root"]
+    logging.config.dictConfig(config)
+    logging.getLogger("sample").info("ℹ️ [TRACKING] Duplicate run skipped for user %s", "u1")
+    printed = capfd.readouterr().err
+    assert "ℹ️ [TRACKING] Duplicate run skipped for user u1" in printed
+    assert printed.startswith("{") is as_json
