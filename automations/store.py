@@ -33,10 +33,10 @@ _LENIENT: CodecOptions[Document] = CodecOptions(
 
 
 @contextmanager
-def reach_mongo() -> Iterator[None]:
-    """Bound what runs inside to 3 s; pymongo's errors come out as TrackingUnavailable."""
+def reach_mongo(*, seconds: float | None = None) -> Iterator[None]:
+    """Bound what runs inside to `seconds` (3); pymongo's errors come out as TrackingUnavailable."""
     try:
-        with pymongo.timeout(DEADLINE_SECONDS):
+        with pymongo.timeout(DEADLINE_SECONDS if seconds is None else seconds):
             yield
     except PyMongoError as error:
         # The error's text may hold host names and parts of a query: its kind is enough.
