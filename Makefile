@@ -1,0 +1,44 @@
+# Each target makes its own virtual environment in .venv; `make PYTHON=python3.12 test` chooses the
+# interpreter. `make` alone lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PACKAGES := manage.py project automations tracking tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    serve a made-up workspace with simulated traffic, on an embedded MongoDB"
+	@echo "make test    run the tests, on an embedded MongoDB"
+	@echo "make lint    ruff, mypy, import-linter, Django's checks"
+	@echo "make format  write the code as ruff wants it"
+	@echo "make clean   remove the virtual environment and the caches, not the data in .data"
+
+demo: $(INSTALLED)
+	$(BIN)/python manage.py demo $(DEMO_ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check $(PACKAGES)
+	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py check
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix $(PACKAGES)
+	$(BIN)/ruff format $(PACKAGES)
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+	  "Python 3.11 or newer is needed: make PYTHON=python3.12 " + "$(MAKECMDGOALS)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
