@@ -148,14 +148,15 @@ def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> li
 
     Without `stats` when they are off. Raises TrackingUnavailable.
     """
-    if not service.is_stats_enabled():
-        totals = service.get_totals(documents)
-        return [
-            build_automation(document, total_runs=runs, last_run_at=last_run_at, stats=None)
-            for document in documents
-            for runs, last_run_at in (totals[str(document["_id"])],)
-        ]
-    summaries = service.summarize_runs(documents, at=at)
+    with store.reach_mongo():
+        if not service.is_stats_enabled():
+            totals = service.get_totals(documents)
+            return [
+                build_automation(document, total_runs=runs, last_run_at=last_run_at, stats=None)
+                for document in documents
+                for runs, last_run_at in (totals[str(document["_id"])],)
+            ]
+        summaries = service.summarize_runs(documents, at=at)
     answers = []
     for document in documents:
         summary = summaries[str(document["_id"])]

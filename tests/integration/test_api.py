@@ -8,6 +8,7 @@ import pytest
 from bson import Decimal128, Int64, ObjectId
 from django.test import Client
 from pymongo.database import Database
+from pymongo.errors import AutoReconnect
 
 from automations import store
 from automations.tokens import create_token, revoke_token
@@ -237,6 +238,19 @@ def test_without_mongodb_it_is_503_and_says_when_to_come_back(
     assert response.status_code == 503
     assert response["Retry-After"] == "1"
     assert response.json()["error"]["code"] == "unavailable"
+
+
+@pytest.mark.parametrize("name", ["is_stats_enabled", "summarize_runs"])
+def test_a_database_that_goes_away_meanwhile_is_503_too(
+    db: Db, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AutoReconnect("primary gone")
+
+    monkeypatch.setattr(f"tracking.service.{name}", fail)
+    response = make_client().get(build_path())
+    assert response.status_code == 503
+    assert response["Retry-After"] == "1"
 
 
 def test_a_bug_of_ours_is_500_in_the_same_shape(
