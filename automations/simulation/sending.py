@@ -65,9 +65,10 @@ def send_deliveries(
     thread with the number of events posted so far.
 
     A delivery that one URL gives no answer to goes to the next. With `is_retrying`, one that got
-    no answer, 429 or 5xx is sent again for `retry_for` seconds. With `keep_events` the report
-    holds every acknowledged event and every delivery that was not. An interrupt (Ctrl-C) ends the
-    run early; the report is what came back until then. Raises ValueError for a URL that is none.
+    no answer, 429 or 5xx is sent again for `retry_for` seconds; when nobody answered anything for
+    as long, the run ends. With `keep_events` the report holds every acknowledged event and every
+    delivery that was not. An interrupt (Ctrl-C) ends the run early; the report is what came back
+    until then. Raises ValueError for a URL that is none.
     """
     sender = _Sender(
         deliveries,
@@ -78,7 +79,6 @@ def send_deliveries(
         retry_for=retry_for,
         timeout=timeout,
         keep_events=keep_events,
-        stop=stop or threading.Event(),
         random=make_random("waits", seed),
     )
     started_at = time.perf_counter()
@@ -95,7 +95,8 @@ def send_deliveries(
                 thread.join(_PROGRESS_EVERY)
                 if on_progress is not None:
                     on_progress(sender.events_taken)
-                if deadline is not None and time.perf_counter() >= deadline:
+                is_late = deadline is not None and time.perf_counter() >= deadline
+                if is_late or (stop is not None and stop.is_set()):
                     sender.stop.set()
     except KeyboardInterrupt:
         sender.stop.set()
@@ -125,7 +126,6 @@ class _Sender:
         retry_for: float,
         timeout: float,
         keep_events: bool,
-        stop: threading.Event,
         random: Random,
     ) -> None:
         if not urls:
@@ -141,8 +141,9 @@ class _Sender:
         self._keep_events = keep_events
         self._random = random
         self._lock = threading.Lock()
-        self._started_at = time.perf_counter()
-        self.stop = stop
+        self._started_at = self._answered_at = time.perf_counter()
+        # Set when the run is over for every thread, whoever found out.
+        self.stop = threading.Event()
         self.events_taken = 0
         self.tallies: list[Tally] = []
         self.errors: list[BaseException] = []
@@ -197,6 +198,8 @@ class _Sender:
             wait = min(wait * 2, _LONGEST_WAIT)
             retries += 1
             turn += 1
+        if not status.isdigit() and time.perf_counter() - self._answered_at > self._retry_for > 0:
+            self.stop.set()
         tally.add(delivery, status=status, retries=retries)
 
     def _try_each(
@@ -217,6 +220,7 @@ class _Sender:
             except OSError as error:
                 failure = type(error).__name__
                 continue
-            tally.latencies_ms.append((time.perf_counter() - sent_at) * 1000)
+            self._answered_at = time.perf_counter()
+            tally.latencies_ms.append((self._answered_at - sent_at) * 1000)
             return str(answer.status), answer.retry_after
         return failure, 0.0

@@ -170,6 +170,15 @@ def test_nobody_there_is_said_by_name() -> None:
     assert report.latency_ms is None
 
 
+def test_retry_ends_the_run_when_nobody_ever_answers() -> None:
+    with receiver(verify) as (dead, _):
+        pass
+    plan = Plan(targets=TARGETS, events=500, batch=1)
+    report = run(plan, [dead], SECRET, is_retrying=True, retry_for=0.3)
+    assert report.deliveries <= 8
+    assert report.events_acknowledged == 0
+
+
 def test_rate_and_duration_are_kept() -> None:
     plan = Plan(targets=TARGETS, events=None, batch=1)
     with receiver(verify) as (url, _):

@@ -171,15 +171,19 @@ class _Traffic:
 
     def _post(self) -> None:
         try:
-            run(
-                Plan(targets=self._targets, events=None, batch=1, seed=secrets.randbelow(2**32)),
-                [self._url],
-                conf.app_secrets[0],
-                connections=1,
-                rate=self._rate,
-                is_retrying=True,
-                keep_events=False,
-                stop=self._stop,
-            )
+            while not self._stop.wait(0.1):  # a run ends when nobody answers for a minute
+                plan = Plan(
+                    targets=self._targets, events=None, batch=1, seed=secrets.randbelow(2**32)
+                )
+                run(
+                    plan,
+                    [self._url],
+                    conf.app_secrets[0],
+                    connections=1,
+                    rate=self._rate,
+                    is_retrying=True,
+                    keep_events=False,
+                    stop=self._stop,
+                )
         except Exception:  # the demo goes on without followers, and says so
             logger.exception("The simulated traffic stopped")
