@@ -29,3 +29,22 @@ class RedirectToTlsMiddleware:
                 f"https://{request.get_host()}{request.get_full_path()}"
             )
         return HttpResponse("Use https.\n", status=403, content_type="text/plain")
+
+
+class SecureCookiesMiddleware:
+    """Mark cookies `Secure` whenever the request came by https.
+
+    SESSION_COOKIE_SECURE marks them always, and a browser then drops them on the plain http of a
+    trial on the machine itself. Behind a proxy the two are the same.
+    """
+
+    def __init__(self, get_response: type_of_next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on and mark what cookies come back."""
+        response = self.get_response(request)
+        if response.cookies and request.is_secure():
+            for cookie in response.cookies.values():
+                cookie["secure"] = True
+        return response

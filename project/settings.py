@@ -67,6 +67,7 @@ INSTALLED_APPS = [
 # Cheap for the webhook: WhiteNoise looks a path up in a dictionary, the session is read only when
 # a view asks for it, and the webhook is exempt from CSRF.
 MIDDLEWARE = [
+    "project.middleware.SecureCookiesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "project.middleware.RedirectToTlsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -91,10 +92,11 @@ WHITENOISE_AUTOREFRESH = False
 # TLS ends at a proxy, which must set this header and drop the one a client sent.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_ENGINE = "automations.sessions"
-SESSION_COOKIE_SECURE = not DEBUG
+# SecureCookiesMiddleware sets `Secure` by the request's own scheme.
+SESSION_COOKIE_SECURE = False
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
-CSRF_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_SECURE = False
 CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 # Strict-Transport-Security is the word of the proxy that ends TLS; the redirect is our middleware.
