@@ -1,7 +1,7 @@
 """What was signed by Meta and could not be handled: kept as it came, to be replayed."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,11 @@ from bson.binary import Binary
 from pymongo import UpdateOne
 from pymongo.database import Database
 
+from tracking.bounds import bounded
+
 Document = dict[str, Any]
+
+_SECONDS = 10.0  # for the command; what a delivery may take is given
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -28,8 +32,11 @@ class DeadLetterStore:
     def __init__(self, database: Database[Document]) -> None:
         self._letters = database["webhook_dead_letters"]
 
-    def insert_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters; bytes that wait already only count up, and keep their first arrival."""
+    def insert_letters(self, letters: Sequence[DeadLetter], *, seconds: float) -> None:
+        """Keep letters; bytes that wait already only count up, and keep their first arrival.
+
+        Raises TrackingUnavailable when that took longer than `seconds`, as the others do.
+        """
         writes = [
             UpdateOne(
                 {"_id": hashlib.sha256(letter.raw).hexdigest()},
@@ -43,19 +50,31 @@ class DeadLetterStore:
             for letter in letters
         ]
         if writes:
-            self._letters.bulk_write(writes, ordered=False)
+            with bounded(seconds):
+                self._letters.bulk_write(writes, ordered=False)
 
-    def list_waiting(self) -> Iterator[DeadLetter]:
-        """Yield the letters that wait, oldest first."""
-        for document in self._letters.find({"state": "waiting"}).sort("arrivedAt", 1):
-            yield DeadLetter(
-                bytes(document["raw"]), document["error"], document["arrivedAt"], document["_id"]
-            )
+    def list_waiting_ids(self) -> list[str]:
+        """Return the ids of the letters that wait, oldest first; the bodies may be many."""
+        with bounded(_SECONDS):
+            found = self._letters.find({"state": "waiting"}, {"arrivedAt": 1})
+            return [document["_id"] for document in found.sort([("arrivedAt", 1), ("_id", 1)])]
+
+    def find_letter(self, letter_id: str) -> DeadLetter | None:
+        """Return a letter, None if it is gone."""
+        with bounded(_SECONDS):
+            document = self._letters.find_one({"_id": letter_id})
+        if document is None:
+            return None
+        return DeadLetter(
+            bytes(document["raw"]), document["error"], document["arrivedAt"], letter_id
+        )
 
     def count_waiting(self) -> int:
         """Return how many letters wait."""
-        return self._letters.count_documents({"state": "waiting"})
+        with bounded(_SECONDS):
+            return self._letters.count_documents({"state": "waiting"})
 
     def delete_letter(self, letter_id: str) -> None:
         """Remove a letter that was handled."""
-        self._letters.delete_one({"_id": letter_id})
+        with bounded(_SECONDS):
+            self._letters.delete_one({"_id": letter_id})

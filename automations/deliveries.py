@@ -42,7 +42,7 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     try:
         delivery = parse_delivery(body)
     except UnreadableDelivery as error:
-        keep_letters([DeadLetter(body, str(error), arrived_at)])
+        keep_letters([DeadLetter(body, str(error), arrived_at)], deadline=deadline)
         return DeliverySummary(Counter(), Counter(), 1)
     letters = [DeadLetter(part.raw, part.error, arrived_at) for part in delivery.malformed]
     ignored: Counter[str] = Counter({str(k): n for k, n in delivery.ignored.items()})
@@ -62,14 +62,14 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
             logger.exception("❌ [TRACKING] Event not handled")
             letters.append(_keep_event(event, type(error).__name__, arrived_at))
     # Before the triggers: if these fail, the delivery comes again and the letters are the same.
-    keep_letters(letters)
+    keep_letters(letters, deadline=deadline)
     outcomes = service.record_triggers(triggers, seconds=deadline - time.monotonic())
     rejected = [
         _keep_event(event, "cannot be stored", arrived_at)
         for event, outcome in zip(events, outcomes, strict=True)
         if outcome is Outcome.REJECTED
     ]
-    keep_letters(rejected)
+    keep_letters(rejected, deadline=deadline)
     counts = Counter(outcome.value for outcome in outcomes)
     return DeliverySummary(counts, ignored, len(letters) + len(rejected))
 
@@ -105,11 +105,10 @@ def build_metadata(event: Event) -> dict[str, Any]:
     return metadata
 
 
-def keep_letters(letters: Sequence[DeadLetter]) -> None:
-    """Store dead letters and say so in the log, without their content."""
+def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
+    """Store dead letters by `deadline` and say so in the log, without their content."""
     if letters:
-        with bounded(DEADLINE_SECONDS):
-            get_dead_letters().insert_letters(letters)
+        get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
         for letter in letters:
             logger.warning("⚠️ [TRACKING] Delivery kept as dead letter: %s", letter.error)
 

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from automations.deliveries import handle_delivery
 from automations.registry import get_dead_letters
-from tracking.exceptions import TrackingUnavailable
+from tracking.exceptions import TrackingError
 
 
 class Command(BaseCommand):
@@ -20,23 +20,24 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Replay every waiting letter; what fails again stays."""
-        letters = get_dead_letters()
         replayed = kept = 0
-        for letter in list(letters.list_waiting()):
-            if options["dry_run"]:
-                self.stdout.write(f"{letter.arrived_at.isoformat()} {letter.error}")
-                kept += 1
-                continue
-            try:
-                summary = handle_delivery(letter.raw, arrived_at=letter.arrived_at)
-            except TrackingUnavailable as error:
-                raise CommandError(
-                    f"MongoDB did not answer ({error}): {replayed} replayed, run it again."
-                ) from error
-            if summary.dead_letters:
-                kept += 1
-            else:
-                letters.delete_letter(letter.letter_id)
-                replayed += 1
+        try:
+            letters = get_dead_letters()
+            for letter_id in letters.list_waiting_ids():
+                letter = letters.find_letter(letter_id)
+                if letter is None:
+                    continue  # another replay was faster
+                if options["dry_run"]:
+                    self.stdout.write(f"{letter.arrived_at.isoformat()} {letter.error}")
+                    kept += 1
+                elif handle_delivery(letter.raw, arrived_at=letter.arrived_at).dead_letters:
+                    kept += 1
+                else:
+                    letters.delete_letter(letter_id)
+                    replayed += 1
+        except TrackingError as error:
+            raise CommandError(
+                f"MongoDB did not answer ({error}): {replayed} replayed, run it again."
+            ) from error
         self.stdout.write(f"dead letters replayed: {replayed}")
         self.stdout.write(f"dead letters waiting: {kept}")
