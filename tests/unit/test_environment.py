@@ -1,6 +1,7 @@
 """Every variable is typed; a bad value names the variable and the fix, and shows no secret."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,13 @@ def test_a_url_of_another_kind_is_refused_and_not_shown(
     with pytest.raises(ImproperlyConfigured, match="X is not a URL") as caught:
         environment.read_url("X", schemes=("mongodb", "mongodb+srv"))
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_example_names_every_variable_that_the_settings_read() -> None:
+    settings = (ROOT / "project/settings.py").read_text()
+    example = (ROOT / ".env.example").read_text()
+    read = set(re.findall(r'\bread_\w+\(\s*"([A-Z_]+)"', settings))
+    assert read == set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
 
 
 def run_manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
