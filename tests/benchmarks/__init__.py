@@ -1,0 +1,1 @@
+"""Speed beside exactness: `make bench`, or `python -m tests.benchmarks` from the root."""

@@ -1,0 +1,79 @@
+"""One run: its mongod, its options, and what every row needs of them."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+from tests.benchmarks.candidates import Candidate, Peer, Running, run_command
+from tests.benchmarks.options import Options
+from tests.benchmarks.processes import read_cpu_seconds, wait_until_idle
+from tests.benchmarks.server import Server
+from tests.benchmarks.workload import Automations
+
+Item = TypeVar("Item")
+
+
+class Bench:
+    """What the rows share."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.server = Server()
+        self.peer = Peer()
+        if self.peer.why_not:
+            say(f"The peer on Node is left out: {self.peer.why_not}.")
+
+    def start(self, candidate: Candidate, automations: Automations) -> Running:
+        """Start a candidate on a new database with these automations."""
+        database = self.server.create_database(automations.documents)
+        return self.start_on(candidate, database)
+
+    def start_on(self, candidate: Candidate, database: str) -> Running:
+        """Start a candidate on a database that is there."""
+        if candidate.is_ours:
+            run_command("add_run_indexes", uri=self.server.build_uri(database))
+        return Running(candidate, server=self.server, database=database)
+
+    def settle(self, running: Sequence[Running]) -> None:
+        """Write a checkpoint and wait until mongod and every candidate are idle."""
+        self.server.write_checkpoint()
+        pids = [self.server.pid, *(one.process.pid for one in running)]
+        if not wait_until_idle(pids):
+            say("    (not idle after 30 s; going on)")
+
+    def read_cpu(self, running: Running | None) -> tuple[float, float]:
+        """Return the CPU seconds so far of the candidate and of mongod."""
+        web = read_cpu_seconds([running.process.pid]) if running else 0.0
+        return web, read_cpu_seconds([self.server.pid])
+
+    def end(self, running: Sequence[Running]) -> None:
+        """Stop the candidates and drop their databases."""
+        for one in running:
+            one.process.stop()
+        for name in {one.database for one in running}:
+            self.server.drop_database(name)
+
+    def close(self) -> None:
+        """Stop mongod and leave nothing behind."""
+        self.server.stop()
+        self.peer.remove()
+
+
+def order_round(items: Sequence[Item], number: int) -> list[Item]:
+    """Return the items in another order for every round, the same in every run."""
+    ordered = list(items)
+    random.Random(number).shuffle(ordered)
+    return ordered
+
+
+_began = time.monotonic()
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    sys.stdout.write(f"[{time.monotonic() - _began:6.1f} s] {text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,105 @@
+"""Figures of a row, and their table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+
+class Result(msgspec.Struct):
+    """One candidate's figures in one row: `values` has one of each round."""
+
+    name: str
+    values: list[float] = msgspec.field(default_factory=list)
+    waits: list[float] = msgspec.field(default_factory=list)  # of all requests, seconds
+    web_cpu: list[float] = msgspec.field(default_factory=list)  # microseconds per event
+    mongod_cpu: list[float] = msgspec.field(default_factory=list)
+    exactness: str = ""
+    is_exact: bool = True
+    notes: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.values) if self.values else 0.0
+
+    def get_wait(self, share: float) -> float:
+        """Return the wait, in seconds, that a share of the requests stayed within."""
+        ordered = sorted(self.waits)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+
+
+class Table(msgspec.Struct):
+    """One row of the bench."""
+
+    key: str
+    title: str
+    note: str
+    unit: str
+    results: list[Result]
+    decimals: int = 0
+    # Columns besides the median and the exactness; each empty for a candidate without it.
+    columns: Sequence[str] = ()
+
+    def find(self, start: str) -> Result | None:
+        """Return the first candidate whose name starts so."""
+        return next((one for one in self.results if one.name.startswith(start)), None)
+
+
+class Column(NamedTuple):
+    """A heading and the cell of one candidate."""
+
+    heading: str
+    build: Callable[[Table, Result], str]
+
+
+def _ratio_to(start: str) -> Callable[[Table, Result], str]:
+    def build(table: Table, result: Result) -> str:
+        other = table.find(start)
+        if other is None or other is result or not other.median:
+            return ""
+        return f"{result.median / other.median:.2f}"
+
+    return build
+
+
+def _milliseconds(share: float) -> Callable[[Table, Result], str]:
+    return lambda _, result: f"{result.get_wait(share) * 1000:,.1f}" if result.waits else ""
+
+
+def _median_of(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):,.0f}" if values else ""
+
+
+COLUMNS = {
+    "naive": Column("x naive", _ratio_to("Node, naive")),
+    "fair": Column("x fair", _ratio_to("Node, fair")),
+    "port": Column("x port", _ratio_to("port")),
+    "floor": Column("x floor", _ratio_to("floor")),
+    "p50": Column("p50 ms", _milliseconds(0.5)),
+    "p99": Column("p99 ms", _milliseconds(0.99)),
+    "longest": Column("longest wait ms", _milliseconds(1.0)),
+    "web": Column("web CPU us/event", lambda _, one: _median_of(one.web_cpu)),
+    "mongod": Column("mongod CPU us/event", lambda _, one: _median_of(one.mongod_cpu)),
+}
+
+
+def build_markdown(table: Table) -> str:
+    """Return the row as a Markdown table under its heading."""
+    columns = [COLUMNS[name] for name in table.columns]
+    extra = list(dict.fromkeys(name for one in table.results for name in one.notes))
+    headings = ["candidate", table.unit, "min .. max", *(c.heading for c in columns), *extra]
+    lines = [f"### {table.title}", "", table.note, ""] if table.note else [f"### {table.title}", ""]
+    lines.append(f"| {' | '.join([*headings, 'runs = totals = acknowledged'])} |")
+    lines.append("|---" + "|--:" * (len(headings) - 1) + "|---|")
+    for one in table.results:
+        digits = table.decimals
+        spread = f"{min(one.values):,.{digits}f} .. {max(one.values):,.{digits}f}"
+        cells = [one.name, f"{one.median:,.{digits}f}", spread]
+        cells += [column.build(table, one) for column in columns]
+        cells += [one.notes.get(name, "") for name in extra]
+        lines.append(f"| {' | '.join([*cells, one.exactness])} |")
+    return "\n".join(lines)

@@ -1,0 +1,14 @@
+"""What granian's processes get from `automations.webserver`, for gunicorn's."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+keepalive = 60
+
+
+def post_worker_init(worker: Any) -> None:
+    """Keep what is loaded out of the collector, in the process that answers."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,206 @@
+"""Rounds of deliveries: each candidate in turn, as fast as it answers, on a database of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tests.benchmarks.bench import Bench, order_round, say
+from tests.benchmarks.candidates import Candidate, Running
+from tests.benchmarks.client import Lane, run_lanes
+from tests.benchmarks.counts import read_bytes_on_disk, read_counts
+from tests.benchmarks.figures import Result
+from tests.benchmarks.floor import BATCH, NAME, Floor
+from tests.benchmarks.profiling import profile
+from tests.benchmarks.workload import (
+    Automations,
+    Delivery,
+    Workload,
+    build_automations,
+    count_people,
+)
+
+AUTOMATIONS = 200
+_WARM_UP_SECONDS = 2.0
+_RESERVE = 1.5  # more deliveries are built than the fastest candidate took before
+_LEAST_DELIVERIES = 48
+
+
+class Plan(NamedTuple):
+    """What a candidate is given, and over how many connections."""
+
+    events: int
+    connections: int
+    is_one: bool = False  # all events on one automation
+    is_doubled: bool = False  # half of the events are duplicates
+    name: str = ""  # in place of the candidate's own
+
+
+class Contestant:
+    """A candidate in a row: its server, and what it has acknowledged."""
+
+    def __init__(self, bench: Bench, candidate: Candidate, plan: Plan, set_up: Automations) -> None:
+        self.bench = bench
+        self.plan = plan
+        self.running: Running = bench.start(candidate, set_up)
+        self.result = Result(plan.name or candidate.name)
+        self.acknowledged = 0
+        self.put_off = 0
+        self.fastest = 0.0  # deliveries a second
+
+    def load(self, deliveries: Sequence[Delivery], *, seconds: float, is_counted: bool) -> None:
+        """Send for so long, then again whatever was not acknowledged, as Meta does."""
+        lane = self._build_lane(deliveries)
+        before = self.bench.read_cpu(self.running)
+        with profile(self.bench, self.running, seconds=seconds, is_on=is_counted):
+            run_lanes([lane], seconds=seconds)
+        after = self.bench.read_cpu(self.running)
+        done = lane.list_acknowledged()
+        events = sum(len(deliveries[index].people) for index in done)
+        self.acknowledged += count_people(deliveries, [one.index for one in lane.answers])
+        self.fastest = max(self.fastest, len(done) / lane.seconds)
+        self.send_again(deliveries, lane.list_refused())
+        if is_counted and events:
+            self.result.values.append(events / lane.seconds)
+            self.result.waits += [answer.seconds for answer in lane.answers]
+            self.result.web_cpu.append((after[0] - before[0]) / events * 1e6)
+            self.result.mongod_cpu.append((after[1] - before[1]) / events * 1e6)
+            wait = max(answer.seconds for answer in lane.answers)
+            say(f"    {self.result.name}: {events / lane.seconds:,.0f} events/s, "
+                f"longest wait {wait * 1000:,.0f} ms")  # fmt: skip
+
+    def _build_lane(self, deliveries: Sequence[Delivery]) -> Lane:
+        requests = [delivery.request for delivery in deliveries]
+        return Lane(self.running.port, requests, connections=self.plan.connections)
+
+    def send_again(self, deliveries: Sequence[Delivery], refused: list[int]) -> None:
+        """Send what was refused until it is acknowledged, as Meta does."""
+        self.put_off += len(refused)
+        for _ in range(20):
+            if not refused:
+                return
+            part = [deliveries[index] for index in refused]
+            lane = self._build_lane(part)
+            run_lanes([lane], seconds=60)
+            refused = [refused[index] for index in lane.list_refused()]
+        raise RuntimeError(f"{self.result.name} refuses {len(refused)} deliveries for good")
+
+    def conclude(self) -> Result:
+        """Fill the exactness column and return the figures."""
+        counts = read_counts(
+            self.bench.server.get_database(self.running.database), acknowledged=self.acknowledged
+        )
+        self.result.exactness, self.result.is_exact = counts.describe(), counts.is_exact
+        if self.put_off:
+            self.result.exactness += f" ({self.put_off} put off, sent again)"
+        say(f"    {self.result.name}: {self.result.exactness}")
+        return self.result
+
+
+class FloorContestant:
+    """The floor in a row of its own database."""
+
+    def __init__(self, bench: Bench, set_up: Automations) -> None:
+        self.bench = bench
+        self.database = bench.server.create_database(set_up.documents)
+        self.floor = Floor(bench.server.get_database(self.database), set_up.documents)
+        self.result = Result(NAME)
+        self.run(seconds=0.5, is_counted=False)
+
+    def run(self, *, seconds: float, is_counted: bool = True) -> None:
+        """Insert for so long."""
+        rate = max(self.result.values, default=40_000.0)
+        before = self.bench.read_cpu(None)
+        runs, took = self.floor.run(
+            seconds=seconds, batches=int(rate * seconds * _RESERVE / BATCH) + 1
+        )
+        if is_counted:
+            self.result.values.append(runs / took)
+            cpu = self.bench.read_cpu(None)[1] - before[1]
+            self.result.mongod_cpu.append(cpu / runs * 1e6)
+            say(f"    {self.result.name}: {runs / took:,.0f} runs/s")
+
+    def conclude(self) -> Result:
+        """Fill the exactness column, drop the database and return the figures."""
+        counts = read_counts(
+            self.bench.server.get_database(self.database),
+            acknowledged=self.floor.inserted,
+            has_totals=False,
+        )
+        self.result.exactness, self.result.is_exact = counts.describe(), counts.is_exact
+        return self.result
+
+
+def run_load(
+    bench: Bench,
+    entries: Sequence[tuple[Candidate, Plan]],
+    *,
+    has_floor: bool = False,
+    weighs: bool = False,
+) -> list[Result]:
+    """Run the rounds of one row and return every candidate's figures, in the order given.
+
+    All entries have the same number of events in a delivery. The deliveries of a round are the
+    same for all candidates with the same kind of load.
+    """
+    set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
+    contestants = [Contestant(bench, candidate, plan, set_up) for candidate, plan in entries]
+    floor = FloorContestant(bench, set_up) if has_floor else None
+    loads = {
+        plan.is_one: Workload(set_up, events=plan.events, is_one=plan.is_one) for _, plan in entries
+    }
+    try:
+        _run_round(bench, contestants, None, loads, number=0)
+        for number in range(1, bench.options.rounds + 1):
+            say(f"  round {number} of {bench.options.rounds}")
+            _run_round(bench, contestants, floor, loads, number=number)
+        results = [contestant.conclude() for contestant in contestants]
+        if floor is not None:
+            results.append(floor.conclude())
+        if weighs:
+            _weigh(bench, [(one.result, one.running.database) for one in contestants])
+            if floor is not None:
+                _weigh(bench, [(floor.result, floor.database)])
+    finally:
+        bench.end([contestant.running for contestant in contestants])
+        if floor is not None:
+            bench.server.drop_database(floor.database)
+    return results
+
+
+def _run_round(
+    bench: Bench,
+    contestants: Sequence[Contestant],
+    floor: FloorContestant | None,
+    loads: dict[bool, Workload],
+    *,
+    number: int,
+) -> None:
+    is_warm_up = number == 0
+    seconds = _WARM_UP_SECONDS if is_warm_up else bench.options.seconds
+    built: dict[bool, list[Delivery]] = {}
+    for is_one, load in loads.items():
+        wanted = max((one.fastest for one in contestants if one.plan.is_one == is_one), default=0.0)
+        count = int(wanted * seconds * _RESERVE) if wanted else int(3000 / load.events**0.6)
+        count = max(count, _LEAST_DELIVERIES)
+        doubled = any(one.plan.is_doubled for one in contestants)
+        built[is_one] = load.build_doubled(count) if doubled else load.build(count)
+    running = [contestant.running for contestant in contestants]
+    for contestant in order_round([*contestants, *([floor] if floor else [])], number):
+        bench.settle(running)
+        if isinstance(contestant, FloorContestant):
+            contestant.run(seconds=seconds)
+        else:
+            deliveries = built[contestant.plan.is_one]
+            contestant.load(deliveries, seconds=seconds, is_counted=not is_warm_up)
+
+
+def _weigh(bench: Bench, databases: Sequence[tuple[Result, str]]) -> None:
+    """Note the bytes on disk per run: of the run documents, and of everything."""
+    bench.server.write_checkpoint()
+    for result, name in databases:
+        database = bench.server.get_database(name)
+        sizes = read_bytes_on_disk(database)
+        runs = max(database["automation_runs"].count_documents({}), 1)
+        result.notes["bytes/run on disk"] = f"{sum(sizes.values()) / runs:,.0f}"
+        result.notes["of these runs + indexes"] = f"{sizes['automation_runs'] / runs:,.0f}"

@@ -1,0 +1,1 @@
+"""One module per kind of row; each has functions `run(bench) -> list[Table]`."""

@@ -1,0 +1,34 @@
+"""A viral post: all events on one automation, beside the same load on 200 automations."""
+
+from __future__ import annotations
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.candidates import serve
+from tests.benchmarks.figures import Table
+from tests.benchmarks.loads import Plan, run_load
+
+EVENTS, CONNECTIONS = 100, 16
+
+
+def run(bench: Bench) -> list[Table]:
+    """Return the row; with 2 and with 4 processes."""
+    entries = []
+    for processes in (2, 4):
+        candidate = serve(processes)
+        for is_one in (True, False):
+            where = "one automation" if is_one else "200 automations"
+            plan = Plan(EVENTS, CONNECTIONS, is_one=is_one, name=f"{candidate.name}, {where}")
+            entries.append((candidate, plan))
+    for candidate in bench.peer.list_modes():
+        name = f"{candidate.name}, one automation"
+        entries.append((candidate, Plan(EVENTS, CONNECTIONS, is_one=True, name=name)))
+    return [
+        Table(
+            key="one",
+            title="All events on one automation",
+            note=f"Deliveries of {EVENTS} events, {CONNECTIONS} connections.",
+            unit="events/s",
+            results=run_load(bench, entries),
+            columns=("naive", "fair", "p50", "p99", "longest", "web", "mongod"),
+        )
+    ]

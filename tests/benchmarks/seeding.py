@@ -1,0 +1,81 @@
+"""Runs as an older product would have left them: bare documents, spread over 60 days."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pymongo import UpdateOne, WriteConcern
+
+from tests.benchmarks.bench import Bench, say
+from tests.benchmarks.candidates import run_command
+from tests.benchmarks.server import RUN_INDEXES
+from tests.benchmarks.workload import Automations
+
+_SPREAD = timedelta(days=60)
+_BATCH = 10_000
+_RUNS_PER_PERSON = 1.5
+
+
+def seed(bench: Bench, automations: Automations, runs: int) -> tuple[str, str, str]:
+    """Fill two databases with the same runs: one for the peers, and one brought up to date for us.
+
+    Returns their names and how long `add_run_fields` took.
+    """
+    server = bench.server
+    began = time.monotonic()
+    peers = server.create_database(automations.documents, has_indexes=False)
+    _insert_runs(bench, peers, automations, runs)
+    ours = server.create_database([], has_indexes=False)
+    source = server.get_database(peers)
+    for name in ("automations", "automation_runs"):
+        source[name].aggregate([{"$out": {"db": ours, "coll": name}}])
+    source["automation_runs"].create_indexes(list(RUN_INDEXES))
+    uri = server.build_uri(ours)
+    run_command("add_run_indexes", uri=uri)
+    say(f"  {runs:,} runs stored twice in {time.monotonic() - began:.0f} s")
+    began = time.monotonic()
+    run_command("add_run_fields", uri=uri)
+    took = f"{time.monotonic() - began:.1f} s"
+    say(f"  add_run_fields took {took}")
+    return ours, peers, took
+
+
+def _insert_runs(bench: Bench, name: str, automations: Automations, runs: int) -> None:
+    database = bench.server.get_database(name)
+    # Nobody acknowledges these: the journal can wait.
+    collection = database["automation_runs"].with_options(write_concern=WriteConcern(w=1, j=False))
+    rng = random.Random(60)
+    end = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=5)
+    step = _SPREAD / runs
+    people = int(runs / len(automations.documents) / _RUNS_PER_PERSON) + 1
+    totals: Counter[str] = Counter()
+    newest: dict[str, datetime] = {}
+    batch: list[dict[str, Any]] = []
+    for number in range(runs):
+        automation = rng.choice(automations.documents)
+        key = automation["_id"]
+        at = end - _SPREAD + step * number
+        at = at.replace(microsecond=at.microsecond // 1000 * 1000)
+        totals[key] += 1
+        newest[key] = at
+        batch.append({
+            "automationId": key,
+            "workspaceId": automation["workspaceId"],
+            "triggerType": "opening_dm",
+            "userId": f"1783{rng.randrange(people):013d}",
+            "metadata": {"messageText": "I would love the guide, could you send it please?"},
+            "createdAt": at,
+        })  # fmt: skip
+        if len(batch) == _BATCH or number == runs - 1:
+            collection.insert_many(batch, ordered=False)
+            batch = []
+    database["automations"].bulk_write(
+        [
+            UpdateOne({"_id": key}, {"$set": {"totalRuns": count, "lastRunAt": newest[key]}})
+            for key, count in totals.items()
+        ]
+    )
