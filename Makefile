@@ -7,12 +7,14 @@ INSTALLED := .venv/installed
 PACKAGES := manage.py project automations tracking tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint bench format clean
 
 help:
 	@echo "make demo    serve a made-up workspace with simulated traffic, on an embedded MongoDB"
 	@echo "make test    run the tests, on an embedded MongoDB"
 	@echo "make lint    ruff, mypy, import-linter, Django's checks"
+	@echo "make bench   measure speed and exactness beside the system we replace (20 minutes;"
+	@echo "             BENCH_QUICK=1: 3, BENCH_FULL=1: with 5 million runs, BENCH_ROWS=100,list)"
 	@echo "make format  write the code as ruff wants it"
 	@echo "make clean   remove the virtual environment and the caches, not the data in .data"
 
@@ -28,6 +30,9 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py check
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(PACKAGES)
