@@ -32,6 +32,8 @@ def _build_table(report: Report) -> Group:
         )
     figures_table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _list_figures(report):
+        if name == "kinds":
+            continue  # the table above
         figures_table.add_row(Text(name, style="dim"), value)
     return Group(kinds, figures_table)
 

@@ -1,0 +1,68 @@
+"""`demo` as a visitor starts it: paste the printed line, see the counts grow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance.processes import Command, find_free_port, running, wait_until
+
+
+def paste(line: str) -> dict[str, dict[str, Any]]:
+    """Run the line in a shell; return the automations of its answer by name."""
+    done = subprocess.run(
+        line, shell=True, capture_output=True, timeout=10, check=True, executable="/bin/sh"
+    )
+    answer = json.loads(done.stdout)
+    assert answer["success"] is True
+    return {automation["name"]: automation for automation in answer["automations"]}
+
+
+def count_runs(line: str) -> int:
+    return sum(one["stats"]["totalRuns"] for one in paste(line).values())
+
+
+def find_curl_line(demo: Command) -> str:
+    demo.wait_for_line("Stop with Ctrl-C")
+    return demo.wait_for_line("^curl ")
+
+
+def test_the_printed_line_shows_counts_that_grow_also_after_a_restart(tmp_path: Path) -> None:
+    # Nothing set: the secrets are made.
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    arguments = (
+        *("demo", "--data-dir", str(tmp_path / "data"), "--port", str(find_free_port())),
+        *("--rate", "10", "--processes", "1"),
+    )
+    with running(*arguments, environment=environment) as demo:
+        line = find_curl_line(demo)
+        automations = paste(line)
+        assert {one["type"] for one in automations.values()} == {
+            "comment_to_dm",
+            "story_reply",
+            "dm_auto_responder",
+        }
+        for one in automations.values():
+            assert one["stats"]["totalRuns"] == one["totalRuns"]
+            assert 0 < one["stats"]["last24Hours"] < one["stats"]["last7Days"]
+            assert one["lastRunAt"].endswith("Z")
+        before = count_runs(line)
+        assert before > 1000
+        wait_until(lambda: count_runs(line) >= before + 10, seconds=8)
+        demo.wait_for_line(r"✅ \[TRACKING\] Automation run tracked: \w{24} \(\w+\)")
+        demo.wait_for_line(r"ℹ️ \[TRACKING\] Duplicate run skipped for user \d+", seconds=8)
+        demo.process.send_signal(signal.SIGTERM)
+        assert demo.wait() == 0
+        assert "Traceback" not in demo.output
+
+    with running(*arguments, environment=environment) as again:
+        second_line = find_curl_line(again)
+        assert second_line != line
+        assert "Seeding" not in again.output
+        at_restart = count_runs(second_line)
+        assert before + 10 <= at_restart
+        wait_until(lambda: count_runs(second_line) > at_restart, seconds=8)

@@ -1,0 +1,164 @@
+"""`serve` as a deployment starts it: what it answers, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from automations.simulation.signing import sign_body
+from tests.acceptance.processes import (
+    APP_SECRET,
+    VERIFY_TOKEN,
+    Command,
+    build_environment,
+    find_free_port,
+    list_alive,
+    request,
+    running,
+    wait_until,
+)
+
+WEBHOOK = "/api/webhooks/instagram"
+COMMENT = {"id": "18000000000000001", "text": "LINK", "from": {"id": "901", "username": "mia"}}
+BODY = json.dumps(
+    {
+        "object": "instagram",
+        "entry": [
+            {
+                "id": "17841400000000001",
+                "time": 1795430400,
+                "changes": [{"field": "comments", "value": COMMENT}],
+            }
+        ],
+    }
+).encode()
+
+
+@pytest.fixture
+def port() -> int:
+    return find_free_port()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def server(port: int, data_dir: Path) -> Iterator[Command]:
+    arguments = ("serve", "--port", str(port), "--data-dir", str(data_dir))
+    with running(*arguments, environment=build_environment()) as command:
+        command.wait_for_line("Stop with Ctrl-C")
+        yield command
+
+
+def list_web_processes(server: Command) -> list[int]:
+    """Return the processes that answer: those below the one that `serve` started."""
+    below = server.list_descendants()
+    return sorted(pid for pid in below if b"automations.webserver" in read_command_line(pid))[1:]
+
+
+def read_command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_answers_on_an_empty_database_and_stops_in_order(server: Command, port: int) -> None:
+    assert server.wait_for_line("Serving on").endswith(f"http://127.0.0.1:{port}")
+    assert "run `python manage.py add_run_indexes`" in server.output
+    assert APP_SECRET not in server.output
+    assert request(port, "/healthz") == (200, b"ok")
+    question = "hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token="
+    assert request(port, f"{WEBHOOK}?{question}{VERIFY_TOKEN}") == (200, b"1158201444")
+    assert request(port, f"{WEBHOOK}?{question}wrong")[0] == 403
+
+    signed = {"X_Hub_Signature_256": sign_body(BODY, APP_SECRET)}
+    assert request(port, WEBHOOK, method="POST", body=BODY, **signed)[0] == 200
+    forged = {"X_Hub_Signature_256": sign_body(BODY, "another secret")}
+    assert request(port, WEBHOOK, method="POST", body=BODY, **forged)[0] == 403
+    assert request(port, "/api/workspaces/w1/automations")[0] == 401
+
+    below = server.list_descendants()
+    assert len(list_web_processes(server)) == 2
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait(seconds=8) == 0
+    assert server.lines[-1] == "Stopped."
+    assert not list_alive(below)
+
+
+def test_nothing_remains_when_it_is_killed_and_the_next_start_finds_the_data(
+    server: Command, port: int, data_dir: Path
+) -> None:
+    signed = {"X_Hub_Signature_256": sign_body(b"no delivery", APP_SECRET)}
+    assert request(port, WEBHOOK, method="POST", body=b"no delivery", **signed)[0] == 200
+    below = server.list_descendants()
+    assert len(below) >= 4  # mongod, the web server, its two processes
+    server.process.kill()
+    wait_until(lambda: not list_alive(below), seconds=3)
+
+    arguments = ("serve", "--port", str(port), "--data-dir", str(data_dir), "--processes", "1")
+    with running(*arguments, environment=build_environment()) as again:
+        again.wait_for_line("Stop with Ctrl-C")
+        environment = build_environment(DATA_DIR=str(data_dir))
+        with running("replay_dead_letters", environment=environment) as replay:
+            replay.wait()
+        assert "1" in replay.output
+
+
+def test_a_web_process_that_is_killed_is_replaced(server: Command, port: int) -> None:
+    [first, second] = list_web_processes(server)
+    os.kill(first, signal.SIGKILL)
+
+    def is_replaced() -> bool:
+        now = list_web_processes(server)
+        return len(now) == 2 and first not in now and second in now
+
+    wait_until(is_replaced, seconds=5)
+    assert request(port, "/healthz") == (200, b"ok")
+
+
+def test_the_web_server_that_is_killed_is_started_again(server: Command, port: int) -> None:
+    before = set(list_web_processes(server))
+    [parent] = {int(Path(f"/proc/{pid}/stat").read_text().split()[3]) for pid in before}
+    os.kill(parent, signal.SIGKILL)
+    wait_until(lambda: not list_alive(before), seconds=3)
+    wait_until(lambda: len(list_web_processes(server)) == 2, seconds=8)
+    wait_until(lambda: is_answering(port), seconds=8)
+
+
+def is_answering(port: int) -> bool:
+    try:
+        return request(port, "/healthz")[0] == 200
+    except OSError:
+        return False
+
+
+def test_ctrl_c_is_a_clean_stop(server: Command) -> None:
+    below = server.list_descendants()
+    server.process.send_signal(signal.SIGINT)
+    assert server.wait(seconds=8) == 0
+    assert not list_alive(below)
+
+
+def test_a_taken_port_is_said_in_one_sentence(port: int, data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        arguments = ("serve", "--port", str(port), "--data-dir", str(data_dir))
+        with running(*arguments, environment=build_environment()) as command:
+            assert command.wait() == 1
+    [sentence] = command.lines
+    assert sentence == (
+        f"CommandError: Cannot listen on 127.0.0.1:{port} (Address already in use); choose "
+        "another with --port."
+    )
+    assert not data_dir.exists()
