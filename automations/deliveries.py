@@ -15,7 +15,6 @@ from automations.events import Event, UnreadableDelivery
 from automations.payloads import parse_delivery
 from automations.registry import get_dead_letters, get_rules_cache
 from tracking import service
-from tracking.bounds import bounded
 from tracking.runs import Outcome, Trigger
 
 # What Meta grants is five seconds; past this it is told to come again.
@@ -48,8 +47,9 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     ignored: Counter[str] = Counter({str(k): n for k, n in delivery.ignored.items()})
     events: list[Event] = []
     triggers: list[Trigger] = []
-    with bounded(deadline - time.monotonic()):
-        rules = get_rules_cache().get_rules({event.account_id for event in delivery.events})
+    rules = get_rules_cache().get_rules(
+        {event.account_id for event in delivery.events}, seconds=deadline - time.monotonic()
+    )
     for event in delivery.events:
         try:
             automation = rules[event.account_id].match(event)

@@ -9,11 +9,13 @@ from typing import Protocol
 import msgspec
 
 from automations.matching import AccountRules
+from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations")
 
 FRESH_SECONDS = 1.0
 REFRESH_SECONDS = 0.5
+READ_SECONDS = 3.0
 # An account that sent nothing for this long is refreshed no more, and soon forgotten.
 _USED_WITHIN_SECONDS = 10.0
 _FORGOTTEN_AFTER_SECONDS = 600.0
@@ -30,9 +32,9 @@ class Load(Protocol):
     """Reads the rules of accounts; what has not changed may be answered from `known`."""
 
     def __call__(
-        self, account_ids: list[str], known: Mapping[str, LoadedRules]
+        self, account_ids: list[str], known: Mapping[str, LoadedRules], *, seconds: float
     ) -> Mapping[str, LoadedRules]:
-        """Return the rules of every account asked for."""
+        """Return the rules of every account asked for. Raises TrackingUnavailable in time."""
 
 
 class _Entry(msgspec.Struct):
@@ -64,16 +66,29 @@ class RulesCache:
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
-    def get_rules(self, account_ids: Iterable[str]) -> dict[str, AccountRules]:
-        """Return the rules of each account; at most one query, for those that are not fresh."""
+    def get_rules(
+        self, account_ids: Iterable[str], *, seconds: float = READ_SECONDS
+    ) -> dict[str, AccountRules]:
+        """Return the rules of each account; at most one query, for those that are not fresh.
+
+        Raises TrackingUnavailable when that took longer than `seconds`.
+        """
         wanted = set(account_ids)
         now = self._clock()
         stale = self._list_stale(wanted, now)
         if stale:
-            with self._lock:
+            # Whoever reads may wait for a database that does not answer: nobody waits for both.
+            if not self._lock.acquire(timeout=max(seconds, 0.0)):
+                raise TrackingUnavailable("the automations could not be read in time")
+            try:
                 # Somebody else may have loaded them while this thread waited.
-                self._read(self._list_stale(wanted, self._clock()))
-            self._start_thread()
+                waited = self._clock() - now
+                self._read(self._list_stale(wanted, self._clock()), seconds=seconds - waited)
+                for account_id in stale:
+                    self._entries[account_id].used_at = now  # not forgotten before it is used
+                self._start_thread()
+            finally:
+                self._lock.release()
         rules = {}
         for account_id in wanted:
             entry = self._entries[account_id]
@@ -96,14 +111,14 @@ class RulesCache:
                 account_id
                 for account_id, entry in self._entries.items()
                 if entry.used_at >= now - _USED_WITHIN_SECONDS
-            ])  # fmt: skip
+            ], seconds=READ_SECONDS)  # fmt: skip
 
-    def _read(self, account_ids: list[str]) -> None:
+    def _read(self, account_ids: list[str], *, seconds: float) -> None:
         if not account_ids:
             return
         read_at = self._clock()  # before the read: a later change is not missed
         known = {one: self._entries[one].loaded for one in account_ids if one in self._entries}
-        loaded = self._load(account_ids, known)
+        loaded = self._load(account_ids, known, seconds=seconds)
         for account_id in account_ids:
             entry = self._entries.get(account_id)
             if entry is None:
@@ -122,10 +137,9 @@ class RulesCache:
         return stale
 
     def _start_thread(self) -> None:
-        with self._lock:
-            if self._thread is None and self._is_refreshing:
-                self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
-                self._thread.start()
+        if self._thread is None and self._is_refreshing:
+            self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         while not self._closed.wait(REFRESH_SECONDS):

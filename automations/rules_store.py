@@ -11,6 +11,7 @@ from pymongo.database import Database
 from automations.definitions import parse_automation
 from automations.matching import AccountRules
 from automations.rules import LoadedRules
+from tracking.bounds import bounded
 
 # Counters change with every run and are of no use to a rule.
 _UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
@@ -22,16 +23,20 @@ def load_rules(
     database: Database[dict[str, Any]],
     account_ids: Sequence[str],
     known: Mapping[str, LoadedRules],
+    *,
+    seconds: float,
 ) -> dict[str, LoadedRules]:
     """Return the rules of every account asked for; an account without automations has none.
 
-    Documents that are to the byte what `known` was made from are not parsed again.
+    Documents that are to the byte what `known` was made from are not parsed again. Raises
+    TrackingUnavailable when the read took longer than `seconds`.
     """
     found: dict[str, list[bytes]] = {account_id: [] for account_id in account_ids}
     collection = database["automations"].with_options(codec_options=_RAW)
     query = {"accountId": {"$in": list(account_ids)}, "isActive": True}
-    for document in collection.find(query, _UNUSED):
-        found[document["accountId"]].append(bytes(document.raw))
+    with bounded(seconds):
+        for document in collection.find(query, _UNUSED):
+            found[document["accountId"]].append(bytes(document.raw))
     loaded = {}
     for account_id, parts in found.items():
         source = tuple(sorted(parts))
