@@ -1,0 +1,55 @@
+"""The demo's workspace: three automations, one of each type, and runs that could have happened."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from automations.definitions import parse_automation
+from automations.seed import ACCOUNT_ID, build_automations, build_history
+from automations.simulation.plan import KINDS
+from automations.simulation.targets import build_targets
+
+NOW = datetime(2026, 11, 23, 20, 15, 0, 123456, tzinfo=UTC)
+
+
+def test_every_automation_can_match_and_sends_something() -> None:
+    documents = build_automations(now=NOW)
+    automations = [parse_automation(document) for document in documents]
+    assert all(automation is not None and automation.steps for automation in automations)
+    targets = build_targets(documents, kinds=KINDS)
+    assert sorted(target.kind for target in targets) == sorted(KINDS)
+    assert {target.account_id for target in targets} == {ACCOUNT_ID}
+
+
+def test_automations_are_as_an_older_product_left_them() -> None:
+    for document in build_automations(now=NOW):
+        assert not {"totalRuns", "lastRunAt"} & document.keys()
+
+
+def test_history_fills_the_week_and_no_more() -> None:
+    times = [run["createdAt"] for run in build_history(now=NOW)]
+    assert times == sorted(times)
+    assert NOW - timedelta(days=7) <= times[0] < NOW - timedelta(days=6.5)
+    assert NOW - timedelta(hours=6) < times[-1] <= NOW
+    assert all(moment.microsecond % 1000 == 0 for moment in times)
+    assert len(times) > 1000
+
+
+def test_nobody_runs_twice_within_the_window() -> None:
+    times: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+    for run in build_history(now=NOW):
+        times[run["automationId"], run["userId"]].append(run["createdAt"])
+    gaps = [b - a for ones in times.values() for a, b in pairwise(ones)]
+    assert gaps
+    assert min(gaps) > timedelta(hours=1)
+
+
+def test_runs_name_the_first_step_of_their_automation() -> None:
+    found = {(run["automationId"][-1], run["triggerType"]) for run in build_history(now=NOW)}
+    assert found == {("1", "comment_reply"), ("2", "opening_dm"), ("3", "main_dm")}
+
+
+def test_the_seed_is_the_same_every_time() -> None:
+    assert build_history(now=NOW) == build_history(now=NOW)

@@ -1,0 +1,101 @@
+"""The processes of one `serve`: restarted, stopped in order, given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from automations import supervisor
+from automations.supervisor import Child, Supervisor
+
+WAITING = "import time; time.sleep(30)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(30)"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(supervisor, "_LONGEST_WAIT", 0.02)
+    monkeypatch.setattr(supervisor, "_STOP_SECONDS", 0.5)
+
+
+@pytest.fixture
+def numbers() -> Iterator[int]:
+    return count(1)
+
+
+def build_child(code: str, directory: Path, numbers: Iterator[int] | None = None) -> Child:
+    """A child whose environment has the number of its start."""
+    return Child(
+        name="child",
+        command=[sys.executable, "-S", "-c", code],
+        directory=directory,
+        build_environment=lambda: {"NUMBER": str(next(numbers))} if numbers else {},
+        log_path=directory / "child.log",
+    )
+
+
+def stop_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_child_that_ends_is_started_again_with_its_environment_asked_anew(
+    tmp_path: Path, numbers: Iterator[int]
+) -> None:
+    code = "import os, sys; sys.stderr.write(os.environ['NUMBER'] + ' ')"
+    log = tmp_path / "child.log"
+    is_stopped = Supervisor([build_child(code, tmp_path, numbers)]).run(
+        is_ready=lambda: log.exists() and "2 " in log.read_text(), on_ready=stop_this_process
+    )
+    assert is_stopped
+    assert log.read_text().startswith("1 2 ")
+
+
+def test_a_stop_signal_ends_everything_and_puts_the_handlers_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    one = Supervisor([build_child(WAITING, tmp_path), build_child(WAITING, tmp_path)])
+    assert one.run(is_ready=lambda: True, on_ready=stop_this_process)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [running.process.returncode for running in one._running] == [-signal.SIGTERM] * 2
+
+
+def test_who_does_not_end_is_killed(tmp_path: Path) -> None:
+    started_at = time.monotonic()
+    one = Supervisor([build_child(STUBBORN, tmp_path)])
+
+    def is_set_up() -> bool:
+        return time.monotonic() - started_at > 0.3
+
+    assert one.run(is_ready=is_set_up, on_ready=stop_this_process)
+    assert one._running[0].process.returncode == -signal.SIGKILL
+    assert time.monotonic() - started_at < 3
+
+
+def test_what_cannot_be_helped_is_given_up(
+    tmp_path: Path, numbers: Iterator[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    child = build_child("raise SystemExit(3)", tmp_path, numbers)
+    assert not Supervisor([child]).run(is_ready=lambda: False, on_ready=lambda: None)
+    assert next(numbers) == 6
+    assert "child ended with code 3" in caplog.text
+    assert "keeps ending right after its start" in caplog.text
+
+
+def test_restart_starts_everything_anew(tmp_path: Path, numbers: Iterator[int]) -> None:
+    one = Supervisor([build_child(WAITING, tmp_path, numbers)])
+    asked = count()
+
+    def is_ready() -> bool:
+        if next(asked) == 0:
+            one.restart()
+        return one._running[0].young_deaths == 1 and one._running[0].process.poll() is None
+
+    assert one.run(is_ready=is_ready, on_ready=stop_this_process)
+    assert next(numbers) == 3
