@@ -1,13 +1,13 @@
 """The reads and writes of a flush. Every method runs inside the caller's transaction."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo import InsertOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
+from pymongo.errors import WriteError
 
 from tracking.rollups import build_increments, build_live_id
 from tracking.runs import Claim, FlushPlan, Outcome, Planned, Trigger, build_contact_id
@@ -26,10 +26,10 @@ class FlushStore:
     """Access to the collections that a flush touches."""
 
     def __init__(self, database: Database[Document]) -> None:
+        self._database = database
         self._triggers = database["automation_triggers"]
         self._contacts = database["automation_contacts"]
         self._runs = database["automation_runs"]
-        self._stats = database["automation_run_stats"]
 
     def find_known_ids(self, trigger_ids: Sequence[str], session: ClientSession) -> set[str]:
         """Return those of `trigger_ids` that are stored: their events came before."""
@@ -101,17 +101,17 @@ class FlushStore:
         if not planned:
             return
         self._write_claims(plan, session)
-        self._triggers.insert_many([_build_trigger(item) for item in planned], session=session)
+        self._insert("automation_triggers", [_build_trigger(item) for item in planned], session)
         runs = [_build_run(item) for item in planned if item.outcome is Outcome.COUNTED]
         if runs:
-            self._runs.insert_many(runs, session=session)
+            self._insert("automation_runs", runs, session)
         self._update_live(planned, stripe, session)
 
     def insert_untracked(self, planned: Sequence[Planned], session: ClientSession) -> None:
         """Store triggers that are not counted now; they do not expire."""
         documents = [_build_trigger(item) for item in planned]
         if documents:
-            self._triggers.insert_many(documents, session=session)
+            self._insert("automation_triggers", documents, session)
 
     def _write_claims(self, plan: FlushPlan, session: ClientSession) -> None:
         owners = {
@@ -119,16 +119,16 @@ class FlushStore:
             for item in plan.planned
             if item.outcome is Outcome.COUNTED
         }
-        writes: list[InsertOne[Document] | UpdateOne] = []
+        updates: list[Document] = []
         inserts: list[Document] = []
         for contact_id, trigger in owners.items():
             claim = plan.claims[contact_id]
             if claim.is_stored:
-                writes.append(UpdateOne(
-                    {"_id": contact_id},
-                    {"$set": {"lastRunAt": claim.last_run_at, "lastRunId": claim.last_run_id},
-                     "$inc": {"runs": claim.new_runs}},
-                ))  # fmt: skip
+                change = {
+                    "$set": {"lastRunAt": claim.last_run_at, "lastRunId": claim.last_run_id},
+                    "$inc": {"runs": claim.new_runs},
+                }
+                updates.append({"q": {"_id": contact_id}, "u": change})
             else:
                 inserts.append({
                     "_id": contact_id, "automationId": trigger.automation_id,
@@ -137,9 +137,9 @@ class FlushStore:
                     "lastRunId": claim.last_run_id, "runs": claim.new_runs,
                 })  # fmt: skip
         if inserts:
-            self._contacts.insert_many(inserts, session=session)
-        if writes:
-            self._contacts.bulk_write(writes, ordered=False, session=session)
+            self._insert("automation_contacts", inserts, session)
+        if updates:
+            self._update("automation_contacts", updates, session)
 
     def _update_live(self, planned: Sequence[Planned], stripe: int, session: ClientSession) -> None:
         newest: dict[str, datetime] = {}
@@ -150,7 +150,7 @@ class FlushStore:
                 known = newest.get(automation_id)
                 if known is None or arrived_at > known:
                     newest[automation_id] = arrived_at
-        updates: list[UpdateOne] = []
+        updates: list[Document] = []
         for automation_id, increments in build_increments(planned).items():
             update: Document = {
                 "$inc": increments,
@@ -159,8 +159,26 @@ class FlushStore:
             if automation_id in newest:
                 update["$max"] = {"lastRunAt": newest[automation_id]}
             live_id = build_live_id(automation_id, stripe)
-            updates.append(UpdateOne({"_id": live_id}, update, upsert=True))
-        self._stats.bulk_write(updates, ordered=False, session=session)
+            updates.append({"q": {"_id": live_id}, "u": update, "upsert": True})
+        self._update("automation_run_stats", updates, session)
+
+    def _insert(
+        self, collection: str, documents: Sequence[Document], session: ClientSession
+    ) -> None:
+        # The bare commands: `insert_many` and `bulk_write` inspect every document once more,
+        # which was a fifth of a flush's time in Python.
+        command = {"insert": collection, "documents": documents}
+        _raise_first_error(self._database.command(command, session=session))
+
+    def _update(self, collection: str, updates: Sequence[Document], session: ClientSession) -> None:
+        command = {"update": collection, "updates": updates, "ordered": False}
+        _raise_first_error(self._database.command(command, session=session))
+
+
+def _raise_first_error(reply: Mapping[str, Any]) -> None:
+    """Raise what a write command reports about a single document, as pymongo's methods do."""
+    for error in reply.get("writeErrors", ()):
+        raise WriteError(error.get("errmsg", ""), error.get("code"), error)
 
 
 def _build_trigger(item: Planned) -> Document:
