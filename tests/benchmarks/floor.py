@@ -12,6 +12,8 @@ from typing import Any
 from bson import ObjectId
 from pymongo.database import Database
 
+from tests.benchmarks.workload import PER_ACCOUNT, pick_text
+
 BATCH = 1000
 NAME = f"floor: insert_many of {BATCH} runs"
 
@@ -46,7 +48,9 @@ class Floor:
         for _ in range(BATCH):
             self._number += 1
             number = self._number
-            automation = self._automations[number // 100 % len(self._automations)]
+            # In entries of 100 events of one account, as the deliveries have them.
+            account = number // 100 * PER_ACCOUNT + number % PER_ACCOUNT
+            automation = self._automations[account % len(self._automations)]
             batch.append({
                 "_id": ObjectId(),
                 "automationId": automation["_id"],
@@ -54,7 +58,7 @@ class Floor:
                 "triggerType": "opening_dm",
                 "userId": f"1784{number:013d}",
                 "metadata": {
-                    "messageText": "I would love the guide7, could you send it please?",
+                    "messageText": pick_text(number, word="guide7"),
                     "postId": f"1790{number % 97:013d}",
                 },
                 "createdAt": now,

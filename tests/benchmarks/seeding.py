@@ -29,7 +29,7 @@ def seed(bench: Bench, automations: Automations, runs: int) -> tuple[str, str, s
     began = time.monotonic()
     peers = server.create_database(automations.documents, has_indexes=False)
     _insert_runs(bench, peers, automations, runs)
-    ours = server.create_database([], has_indexes=False)
+    ours = server.create_database(automations.documents, has_indexes=False)
     source = server.get_database(peers)
     for name in ("automations", "automation_runs"):
         source[name].aggregate([{"$out": {"db": ours, "coll": name}}])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import random
 import time
 from collections.abc import Sequence
@@ -25,16 +26,16 @@ _HEAD = (
 )
 _COMMENT = (
     '{"field":"comments","value":{"id":"1785%013d","from":{"id":"1784%013d","username":"%s"},'
-    '"media":{"id":"1790%013d","media_product_type":"FEED"},"text":"%s"}}'
+    '"media":{"id":"1790%013d","media_product_type":"FEED"},"text":%s}}'
 )
 _TEXTS = (
     "%s",
     "%s please!",
-    "%s \\ud83d\\ude4f",
+    "%s 🙏",
     "Hi! Could you send me the %s?",
-    "I would love the %s \\u2764\\ufe0f\\u2764\\ufe0f",
+    "I would love the %s ❤️❤️",
     "this looks amazing, %s me",
-    "\\u00a1Qu\\u00e9 bonito! %s por favor",
+    "¡Qué bonito! %s por favor",
     "%s - saw it in your story yesterday and have been thinking about it ever since",
 )
 _NAMES = ("mia.travels", "noah_reads", "lena.bakes", "amir.films", "chloe_and.co", "yuki.paints")
@@ -152,8 +153,13 @@ class Workload:
         rule = 0 if self._is_one else person % PER_ACCOUNT
         _, word = self._automations.find_target(account * PER_ACCOUNT + rule)
         name = f"{_NAMES[person % len(_NAMES)]}{person % 9973}"
-        text = _TEXTS[person // 7 % len(_TEXTS)] % word
+        text = json.dumps(pick_text(person, word=word))
         return _COMMENT % (self._comment, person, name, account * 31 + person % 12, text)
+
+
+def pick_text(person: int, *, word: str) -> str:
+    """Return what a person writes, with the word in it."""
+    return _TEXTS[person // 7 % len(_TEXTS)] % word
 
 
 def sign(body: bytes) -> bytes:

@@ -49,8 +49,8 @@ def run(bench: Bench) -> list[Table]:
         Table(
             key="latency",
             title=f"Acknowledgement at {RATE} single deliveries a second",
-            note="Arrivals at random (Poisson), the same for all; p99 of each round.",
-            unit="p99 ms",
+            note="Arrivals at random (Poisson), the same for all.",
+            unit="p99 ms of a round",
             decimals=1,
             results=results,
             columns=("p50", "p99", "longest"),
