@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pymongo
-from bson import Binary, ObjectId
+from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
 from tracking.exceptions import TrackingUnavailable
 from tracking.failures import Failure, classify
@@ -31,7 +30,7 @@ from tracking.store import FlushStore, generate_run_ids
 from tracking.stripes import StripeLease
 from tracking.switch import SwitchState, read_switch
 from tracking.totals import TotalStore
-from tracking.transactions import MAJORITY, SNAPSHOT
+from tracking.transactions import MAJORITY, PRIMARY, SNAPSHOT, session_id_of
 
 logger = logging.getLogger("tracking")
 
@@ -93,10 +92,9 @@ class Flusher:
     ) -> list[Answer]:
         conflicts = 0
         tries = 0
-        is_unsure = False
         while True:
             try:
-                return self._attempt(triggers, deadline, attempts, is_unsure=is_unsure)
+                return self._attempt(triggers, deadline, attempts)
             except Exception as error:  # noqa: BLE001 - sorted by classify, bugs included
                 failure = classify(error)
                 logger.debug("flush of %d failed: %s %r", len(triggers), failure.name, error)
@@ -110,7 +108,6 @@ class Flusher:
                     if conflicts >= _CONFLICTS_BEFORE_SPLIT:
                         return self._split(triggers, deadline, attempts)
                 else:
-                    is_unsure = True
                     self._drop_session()
                 tries += 1
                 if time.monotonic() >= deadline:
@@ -141,7 +138,7 @@ class Flusher:
         if len(triggers) > 1:
             return self._split(triggers, deadline, attempts)
         try:
-            return self._attempt(triggers, deadline, attempts, is_unsure=True, is_counting=False)
+            return self._attempt(triggers, deadline, attempts, is_counting=False)
         except Exception as second:  # noqa: BLE001 - sorted by classify, bugs included
             if classify(second) is Failure.DOCUMENT:
                 logger.error("❌ [TRACKING] Trigger cannot be stored: %s", type(error).__name__)
@@ -161,7 +158,7 @@ class Flusher:
             len(triggers), type(error).__name__, getattr(error, "code", None) or "",
         )  # fmt: skip
         try:
-            return self._attempt(triggers, deadline, attempts, is_unsure=True, is_counting=False)
+            return self._attempt(triggers, deadline, attempts, is_counting=False)
         except Exception as second:  # noqa: BLE001 - sorted by classify, bugs included
             if classify(second) is Failure.DOCUMENT:
                 return self._isolate(triggers, deadline, attempts, second)
@@ -177,16 +174,20 @@ class Flusher:
         deadline: float,
         attempts: dict[str, Planned],
         *,
-        is_unsure: bool,
         is_counting: bool = True,
     ) -> list[Answer]:
+        """Try once. `attempts` are the triggers that came as far as a commit before, and do now."""
+        ids = [build_trigger_id(t.account_id, t.kind, t.event_id) for t in triggers]
         with pymongo.timeout(max(deadline - time.monotonic(), 0.05)):
-            self._ensure_bases(triggers)
+            if is_counting:
+                self._ensure_bases(triggers)
             session = self._ensure_session()
-            session.start_transaction(read_concern=SNAPSHOT, write_concern=MAJORITY)
+            session.start_transaction(
+                read_concern=SNAPSHOT, write_concern=MAJORITY, read_preference=PRIMARY
+            )
             try:
-                plan = self._write(triggers, session, is_counting=is_counting)
-                before = self._find_own(plan, attempts, session) if is_unsure else {}
+                plan = self._write(triggers, ids, session, is_counting=is_counting)
+                before = self._find_own(ids, plan, attempts, session)
                 attempts.update((item.trigger_id, item) for item in plan.planned)
                 # Also when nothing was written: an acknowledgement must not rest on a read that a
                 # failover undoes, and this commit waits for the majority.
@@ -200,14 +201,18 @@ class Flusher:
             return list(plan.outcomes)
         # pop: an event that stands twice in a flush was counted once.
         return [
-            before.pop(build_trigger_id(t.account_id, t.kind, t.event_id), outcome)
-            for t, outcome in zip(triggers, plan.outcomes, strict=True)
+            before.pop(trigger_id, outcome)
+            for trigger_id, outcome in zip(ids, plan.outcomes, strict=True)
         ]
 
     def _write(
-        self, triggers: Sequence[Trigger], session: ClientSession, *, is_counting: bool
+        self,
+        triggers: Sequence[Trigger],
+        ids: Sequence[str],
+        session: ClientSession,
+        *,
+        is_counting: bool,
     ) -> FlushPlan:
-        ids = [build_trigger_id(t.account_id, t.kind, t.event_id) for t in triggers]
         known = self._store.find_known_ids(ids, session)
         if len(known) == len(ids):
             return FlushPlan([Outcome.REDELIVERED] * len(ids), [], {})
@@ -252,11 +257,17 @@ class Flusher:
         return until is None or trigger.arrived_at > until + self._window
 
     def _find_own(
-        self, plan: FlushPlan, attempts: dict[str, Planned], session: ClientSession
+        self,
+        ids: Sequence[str],
+        plan: FlushPlan,
+        attempts: dict[str, Planned],
+        session: ClientSession,
     ) -> dict[str, Outcome]:
         """Return outcomes that an earlier attempt of ours committed before its reply was lost."""
+        if not attempts:
+            return {}
         fresh = {item.trigger_id for item in plan.planned}
-        ours = [trigger_id for trigger_id in attempts if trigger_id not in fresh]
+        ours = [one for one in ids if one in attempts and one not in fresh]
         stored = self._store.find_run_ids(ours, session) if ours else {}
         return {
             trigger_id: attempts[trigger_id].outcome
@@ -277,7 +288,7 @@ class Flusher:
         try:
             bases = self._totals.ensure_bases(missing, now=datetime.now(UTC), seconds=1.0)
         except PyMongoError as error:
-            if classify(error) is Failure.CONNECTIVITY and not error.timeout:
+            if _is_passing(error):
                 raise
             # Counting needs no base; the total shows the runs counted until one can be taken.
             self._base_retry_at |= dict.fromkeys(missing, now + _BASE_RETRY_SECONDS)
@@ -302,7 +313,7 @@ class Flusher:
         try:
             with pymongo.timeout(max(deadline - time.monotonic(), 0.2)):
                 self._totals.merge_totals(keys, now=datetime.now(UTC))
-        except PyMongoError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer stands
             # The runs are committed; the next flush or redelivery of the automation mends the copy.
             logger.warning("⚠️ [TRACKING] Totals not merged: %s", type(error).__name__)
 
@@ -310,7 +321,7 @@ class Flusher:
         if self._session is None:
             session = self._database.client.start_session(causal_consistency=False)
             # Named in the lease before it writes: else nobody could free its keys.
-            self.lease.hold(_session_id_of(session))
+            self.lease.hold(session_id_of(session))
             self._session = session
         return self._session
 
@@ -319,16 +330,19 @@ class Flusher:
             with suppress(PyMongoError), pymongo.timeout(0.5):
                 self._session.end_session()
             self._session = None
+            self.lease.abandon_session()
 
     def _bury_dead(self, deadline: float) -> None:
         with suppress(PyMongoError), pymongo.timeout(max(deadline - time.monotonic(), 0.05)):
             self.lease.bury_dead()
 
 
-def _session_id_of(session: ClientSession) -> UUID:
-    """Return the logical session's id, as `killSessions` wants it."""
-    value: Binary = session.session_id["id"]
-    return value.as_uuid()
+def _is_passing(error: PyMongoError) -> bool:
+    """Return whether the server is away or changing, rather than slow or unwilling."""
+    failure = classify(error)
+    if failure is Failure.CONNECTIVITY:
+        return isinstance(error, ServerSelectionTimeoutError) or not error.timeout
+    return failure is Failure.STALE_SESSION
 
 
 def plan_untracked(

@@ -6,9 +6,10 @@ stripes into its hour document (kept 400 days) and, as one number, into the base
 documents of stripes that nobody holds give their runs to the base and go.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from pymongo import DeleteOne, UpdateOne
 from pymongo.client_session import ClientSession
@@ -34,8 +35,15 @@ CLOSED_AFTER = timedelta(minutes=2)
 class Folder:
     """Moves closed hours out of the live documents."""
 
-    def __init__(self, database: Database[Document]) -> None:
+    def __init__(
+        self,
+        database: Database[Document],
+        *,
+        on_session: Callable[[UUID], None] | None = None,
+    ) -> None:
+        """`on_session` names each session in a lease: whoever dies in it must not lock writers."""
         self._database = database
+        self._on_session = on_session
         self._stats = database["automation_run_stats"]
         self._writers = database["tracking_writers"]
 
@@ -64,6 +72,7 @@ class Folder:
             self._database.client,
             lambda session: self._fold(automation_id, now, held, session),
             seconds=5.0,
+            on_session=self._on_session,
         )
 
     def _list_held_stripes(self) -> set[int]:

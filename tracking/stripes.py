@@ -6,20 +6,18 @@ that kills the session it names, which frees the keys at once
 (https://www.mongodb.com/docs/manual/reference/command/killSessions/).
 """
 
-import logging
 import os
 import socket
 import threading
 from typing import Any
 from uuid import UUID, uuid4
 
-from bson.binary import Binary, UuidRepresentation
+from bson.binary import Binary
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import DuplicateKeyError
 
 from tracking.rollups import STRIPES
-
-logger = logging.getLogger("tracking")
+from tracking.transactions import kill_session
 
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0
@@ -34,10 +32,12 @@ class StripeLease:
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._writers = database["tracking_writers"]
-        self._admin = database.client.admin
+        self._client = database.client
         self._owner = uuid4().hex
         self._slot: int | None = None
         self._session_id: UUID | None = None
+        self._chore_id: UUID | None = None
+        self._abandoned: list[UUID] = []
         self._lock = threading.Lock()
 
     @property
@@ -53,13 +53,31 @@ class StripeLease:
     def hold(self, session_id: UUID) -> None:
         """Name the flush session in the lease, before it writes; take a slot if there is none."""
         with self._lock:
+            self._kill_abandoned()
             self._session_id = session_id
             self._renew()
+
+    def hold_chore(self, session_id: UUID) -> None:
+        """Name the session of another transaction of this process, before it writes."""
+        with self._lock:
+            if session_id != self._chore_id:
+                self._chore_id = session_id
+                self._renew()
+
+    def abandon_session(self) -> None:
+        """Note that the held session may have left a transaction open on the server.
+
+        It is killed as soon as the server answers, and before the next session writes: else this
+        process would lock itself and others out of the same keys.
+        """
+        if self._session_id is not None:
+            self._abandoned.append(self._session_id)
 
     def renew(self) -> None:
         """Extend the lease; a lease that somebody took over meanwhile is taken anew."""
         with self._lock:
-            if self._session_id is not None:
+            self._kill_abandoned()
+            if self._session_id is not None or self._chore_id is not None:
                 self._renew()
 
     def _renew(self) -> None:
@@ -75,7 +93,9 @@ class StripeLease:
         """Take the lowest slot that is free; the dead are buried first."""
         self.bury_dead()
         self._slot = None
-        held = {writer["_id"] for writer in self._writers.find({}, {"_id": 1})}
+        # A slot of our own was taken by a write whose reply was lost.
+        others = {"owner": {"$ne": self._owner}}
+        held = {writer["_id"] for writer in self._writers.find(others, {"_id": 1})}
         for slot in range(_MOST_WRITERS):
             if slot in held:
                 continue
@@ -93,18 +113,18 @@ class StripeLease:
         with self._lock:
             if self._slot is not None:
                 self._writers.delete_one({"_id": self._slot, "owner": self._owner})
-            self._slot = self._session_id = None
+            self._slot = self._session_id = self._chore_id = None
 
     def bury_dead(self) -> int:
-        """Kill the flush session of every writer whose lease ran out; return how many."""
+        """Kill the sessions of every writer whose lease ran out; return how many there were."""
         dead = list(self._writers.find({"$expr": {"$lt": ["$leaseUntil", "$$NOW"]}}))
         for writer in dead:
-            session_id = writer.get("session")
-            if session_id is not None:
-                try:
-                    self._admin.command("killSessions", [{"id": session_id}])
-                except OperationFailure as error:
-                    logger.warning("⚠️ [TRACKING] killSessions refused: %s", error.code)
+            for session_id in (writer.get("session"), writer.get("chore")):
+                # A UUID where the URI asks for a representation of them.
+                if isinstance(session_id, Binary):
+                    kill_session(self._client, session_id.as_uuid())
+                elif isinstance(session_id, UUID):
+                    kill_session(self._client, session_id)
             # Only as it was read: a writer that came back has renewed it and stays.
             self._writers.delete_one(
                 {
@@ -115,11 +135,16 @@ class StripeLease:
             )
         return len(dead)
 
+    def _kill_abandoned(self) -> None:
+        while self._abandoned:
+            kill_session(self._client, self._abandoned[0])
+            del self._abandoned[0]
+
     def _lease(self) -> dict[str, Any]:
-        session_id = self._session_id
         return {
             "owner": self._owner,
-            "session": session_id and Binary.from_uuid(session_id, UuidRepresentation.STANDARD),
+            "session": self._session_id and Binary.from_uuid(self._session_id),
+            "chore": self._chore_id and Binary.from_uuid(self._chore_id),
             "host": {"$literal": socket.gethostname()},
             "pid": os.getpid(),
             "leaseUntil": {"$add": ["$$NOW", int(LEASE_SECONDS * 1000)]},

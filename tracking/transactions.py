@@ -4,24 +4,49 @@
 when the caller's time is over.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
+from uuid import UUID
 
 import pymongo
-from pymongo import MongoClient, WriteConcern
+from bson.binary import Binary
+from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from tracking.failures import Failure, classify
+
+logger = logging.getLogger("tracking")
 
 Result = TypeVar("Result")
 
 SNAPSHOT = ReadConcern("snapshot")
 MAJORITY = WriteConcern(w="majority", j=True)
+# Said each time: a client that prefers secondaries would refuse every transaction.
+PRIMARY = ReadPreference.PRIMARY
 _RETRIED = frozenset({Failure.CONFLICT, Failure.STALE_SESSION, Failure.CONNECTIVITY})
+
+
+def session_id_of(session: ClientSession) -> UUID:
+    """Return the id of a session on the server."""
+    value: Binary = session.session_id["id"]
+    return value.as_uuid()
+
+
+def kill_session(client: MongoClient[dict[str, Any]], session_id: UUID) -> None:
+    """End a session on the server and abort its transaction, which frees what it has locked.
+
+    https://www.mongodb.com/docs/manual/reference/command/killSessions/
+    """
+    try:
+        client.admin.command("killSessions", [{"id": Binary.from_uuid(session_id)}])
+    except OperationFailure as error:
+        logger.warning("⚠️ [TRACKING] killSessions refused: %s", error.code)
 
 
 def run_in_transaction(
@@ -29,28 +54,41 @@ def run_in_transaction(
     work: Callable[[ClientSession], Result],
     *,
     seconds: float = 10.0,
+    on_session: Callable[[UUID], None] | None = None,
 ) -> Result:
     """Run `work` in a transaction and return its result.
 
     Conflicts, lost snapshots and lost connections are retried with a new session until `seconds`
     are over; then, and for every other error, pymongo's error is raised. A duplicate key is
     retried once only: the second time the document was there in the new snapshot too.
+    `on_session` is told each session's id before it writes, so that a lease can name it.
     """
     deadline = time.monotonic() + seconds
     attempt = 0
     while True:
         attempt += 1
+        session_id: UUID | None = None
         try:
             with (
                 pymongo.timeout(max(deadline - time.monotonic(), 0.05)),
                 client.start_session() as session,
-                session.start_transaction(read_concern=SNAPSHOT, write_concern=MAJORITY),
             ):
-                return work(session)
+                session_id = session_id_of(session)
+                if on_session is not None:
+                    on_session(session_id)
+                with session.start_transaction(
+                    read_concern=SNAPSHOT, write_concern=MAJORITY, read_preference=PRIMARY
+                ):
+                    return work(session)
         except PyMongoError as error:
+            failure = classify(error)
+            if failure is Failure.CONNECTIVITY and session_id is not None:
+                # Its transaction may be open on the server, and lock out the next attempt.
+                with suppress(PyMongoError), pymongo.timeout(0.5):
+                    kill_session(client, session_id)
             is_hopeless = isinstance(error, DuplicateKeyError) and attempt > 1
             is_late = time.monotonic() >= deadline
-            if is_late or is_hopeless or classify(error) not in _RETRIED:
+            if is_late or is_hopeless or failure not in _RETRIED:
                 raise
         time.sleep(random.uniform(0.001, 0.02) * min(attempt, 10))  # noqa: S311
 
