@@ -18,9 +18,14 @@ class SwitchState(StrEnum):
 def read_switch(
     database: Database[dict[str, Any]], session: ClientSession | None = None
 ) -> SwitchState:
-    """Return the stored state; a switch that nobody ever touched is on."""
+    """Return the stored state; a switch that nobody ever touched is on, an unknown state off."""
     document = database["tracking_switch"].find_one({"_id": "tracking"}, session=session)
-    return SwitchState(document["state"]) if document else SwitchState.ON
+    if document is None:
+        return SwitchState.ON
+    try:
+        return SwitchState(document.get("state", ""))
+    except ValueError:
+        return SwitchState.OFF
 
 
 def is_stats_switched_on(database: Database[dict[str, Any]]) -> bool:
