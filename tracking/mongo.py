@@ -8,7 +8,7 @@ import threading
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from pymongo import MongoClient
+from pymongo import MongoClient, ReadPreference
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
@@ -59,7 +59,10 @@ def get_client() -> MongoClient[dict[str, Any]]:
 
 def get_database() -> Database[dict[str, Any]]:
     """Return the database that the URI names, `instagram_automations` when it names none."""
-    return get_client().get_default_database(DEFAULT_DATABASE)
+    # A count just committed must be in the next answer, whatever the URI prefers to read from.
+    return get_client().get_default_database(
+        DEFAULT_DATABASE, read_preference=ReadPreference.PRIMARY
+    )
 
 
 def close() -> None:
