@@ -54,7 +54,7 @@ class _Stored:
         if self.base is None:
             return False
         since = self.base.get("rollupsSince")
-        return since is None or since <= start
+        return since is None or since < start
 
 
 class StatsStore:
@@ -69,7 +69,11 @@ class StatsStore:
         self, automations: Sequence[Mapping[str, Any]]
     ) -> dict[str, tuple[int, datetime | None]]:
         """Return (total, newest run) by automation id, without windows."""
-        stored = self._read(automations, (), None)
+        if not automations:
+            return {}
+        stored = read_at_snapshot(
+            self._database.client, lambda session: self._read(automations, (), session)
+        )
         return {
             str(automation["_id"]): stored[str(automation["_id"])].total(automation)
             for automation in automations
@@ -109,7 +113,7 @@ class StatsStore:
         self,
         automations: Sequence[Mapping[str, Any]],
         edges: Sequence[WindowEdge],
-        session: ClientSession | None,
+        session: ClientSession,
     ) -> dict[str, _Stored]:
         stored: dict[str, _Stored] = {}
         ids: list[str] = []

@@ -20,9 +20,12 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from tracking.rollups import RECENT_HOURS, build_base_id, build_total_ids, hour_of
-from tracking.transactions import run_in_transaction
+from tracking.transactions import read_at_snapshot, run_in_transaction
 
 Document = dict[str, Any]
+
+# What the doubles of an older product hold exactly: past it, a stored count is nonsense.
+_LARGEST_COUNT = 2**53
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -38,10 +41,15 @@ def newest_of(*moments: Any) -> datetime | None:
 
 
 def parse_count(value: Any) -> int:
-    """Return a stored count as an int; an older product's null, text or fraction counts as 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """Return a stored count as an int; an older product's null, text or nonsense counts as 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return 0
-    return max(int(value), 0) if math.isfinite(value) else 0
+    return int(value) if 0 < value <= _LARGEST_COUNT else 0
+
+
+def is_replaceable(value: Any) -> bool:
+    """Return whether a stored count is nonsense that `$max` would not raise: text, infinity, ..."""
+    return isinstance(value, bool) or (value is not None and value != 0 and parse_count(value) == 0)
 
 
 class TotalStore:
@@ -112,6 +120,10 @@ class TotalStore:
             total = counted.get(automation_id)
             earlier = max(runs - (total.runs if total else 0), 0)
             taken = max(parse_count(automation.get("totalRuns")), earlier)
+            if is_replaceable(automation.get("totalRuns")):
+                change = {"$set": {"totalRuns": Int64(taken)}}
+                self._automations.update_one({"_id": automation["_id"]}, change, session=session)
+            until = newest_of(now, newest_run)
             documents.append({
                 "_id": build_base_id(automation_id),
                 "automationId": automation_id,
@@ -120,10 +132,10 @@ class TotalStore:
                 "base": Int64(taken - earlier),
                 "lastRunAt": newest_of(automation.get("lastRunAt"), newest_run),
                 "takenAt": now,
-                # Rollups are complete from here on; None: from the very first run.
-                "rollupsSince": now if earlier else None,
+                # Rollups are complete from after here on; None: from the very first run.
+                "rollupsSince": until if earlier else None,
                 # Pairs of earlier runs have no contacts; None: there are no earlier runs.
-                "claimsUntil": newest_run if earlier else None,
+                "claimsUntil": (newest_run or until) if earlier else None,
                 "h": {},
             })  # fmt: skip
         if documents:
@@ -157,7 +169,7 @@ class TotalStore:
             automation_id = document["automationId"]
             known = totals.get(automation_id, Total(0, None))
             totals[automation_id] = Total(
-                known.runs + document.get("runs", 0),
+                known.runs + parse_count(document.get("runs")),
                 newest_of(known.last_run_at, document.get("lastRunAt")),
             )
         return totals
@@ -166,9 +178,12 @@ class TotalStore:
         """Bring `totalRuns` and `lastRunAt` of these automations up to their totals.
 
         Sums read after a commit hold it, and `$max` keeps the newest of concurrent merges, so the
-        last one to write leaves the right figure. An automation that is gone stays gone.
+        last one to write leaves the right figure. An automation that is gone stays gone. At a
+        snapshot, because folding moves runs from one document to another.
         """
-        totals = self.list_totals(keys)
+        totals = read_at_snapshot(
+            self._database.client, lambda session: self.list_totals(keys, session)
+        )
         writes = build_merge_writes(keys, totals, now)
         if writes:
             self._automations.bulk_write(writes, ordered=False)
