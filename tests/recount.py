@@ -1,0 +1,153 @@
+"""Recount everything from the raw documents, and say where the promises do not hold.
+
+A model to compare with, not a tool: it reads whole collections and knows no shortcut. Only for a
+database at rest that the TTL indexes have taken nothing from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from pymongo.database import Database
+
+from tracking.rollups import hour_of
+from tracking.stats import StatsStore
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def recount(
+    db: Database[dict[str, Any]],
+    *,
+    window: timedelta = timedelta(hours=1),
+    at: datetime | None = None,
+) -> list[str]:
+    """Return every violation of I1-I4 and I8 as one sentence; windows end at `at` (now)."""
+    runs = list(db["automation_runs"].find())
+    triggers = list(db["automation_triggers"].find())
+    automations = {str(one["_id"]): one for one in db["automations"].find()}
+    # An older product's runs name no event; what it counted twice is not ours to judge.
+    ours = [run for run in runs if "eventId" in run]
+    times: dict[tuple[str, str], list[tuple[datetime, bool]]] = defaultdict(list)
+    for run in runs:
+        times[run["automationId"], run["userId"]].append((run["createdAt"], "eventId" in run))
+    return [
+        *_check_pairs(db, times, window),
+        *_check_triggers(triggers, ours, times, window),
+        *_check_totals(db, automations, runs, ours),
+        *_check_rollups(db, runs),
+        *_check_windows(db, automations, at or datetime.now(UTC)),
+    ]
+
+
+def _check_pairs(db: Any, times: Any, window: timedelta) -> list[str]:
+    contacts = {(c["automationId"], c["userId"]): c for c in db["automation_contacts"].find()}
+    wrong = []
+    for pair, runs in times.items():
+        for (earlier, _), (later, is_ours) in pairwise(sorted(runs)):
+            if is_ours and later - earlier <= window:
+                wrong.append(f"I1: two runs of {pair} within the window, at {earlier} and {later}")
+        counted = sum(is_ours for _, is_ours in runs)
+        contact = contacts.get(pair)
+        if contact is None:
+            wrong += [f"I1: no contact of {pair}"] * bool(counted)
+        elif contact["lastRunAt"] != max(runs)[0]:
+            wrong.append(
+                f"I1: contact of {pair} last ran at {contact['lastRunAt']}, not {max(runs)[0]}"
+            )
+        elif contact["runs"] - contact.get("earlier", 0) != counted:
+            wrong.append(f"I1: contact of {pair} has {contact['runs']} runs, not {counted}")
+    return wrong + [
+        f"I1: contact of {pair} without a run" for pair in contacts.keys() - times.keys()
+    ]
+
+
+def _check_triggers(triggers: Any, ours: Any, times: Any, window: timedelta) -> list[str]:
+    wrong = []
+    for one in triggers:
+        near = times.get((one["automationId"], one["userId"]), [])
+        if one["outcome"] == "duplicate" and not any(
+            abs(one["createdAt"] - at) <= window for at, _ in near
+        ):
+            wrong.append(f"I2: duplicate {one['_id']} without a run in the window")
+    named = Counter(one["runId"] for one in triggers if one["outcome"] == "counted")
+    stored = Counter(run["_id"] for run in ours)
+    wrong += [f"I3: run {one} has no trigger that counted it" for one in stored - named]
+    return wrong + [
+        f"I3: a counted trigger names run {one}, which is none" for one in named - stored
+    ]
+
+
+def _check_totals(db: Any, automations: Any, runs: Any, ours: Any) -> list[str]:
+    stats = list(db["automation_run_stats"].find({"hour": {"$exists": False}}))
+    bases = {one["automationId"]: one for one in stats if "stripe" not in one}
+    existing = Counter(run["automationId"] for run in runs)
+    wrong = [
+        f"I4: {automation_id} has counted runs and no base"
+        for automation_id in {run["automationId"] for run in ours} - bases.keys()
+    ]
+    for automation_id, base in bases.items():
+        parts = [one for one in stats if one["automationId"] == automation_id]
+        total = sum(one.get("runs", 0) for one in parts)
+        newest = max(one.get("lastRunAt") or LONG_AGO for one in parts)
+        expected = base["base"] + existing[automation_id]
+        last = max((r["createdAt"] for r in runs if r["automationId"] == automation_id),
+                   default=LONG_AGO)  # fmt: skip
+        if total != expected:
+            wrong.append(f"I4: total of {automation_id} is {total}, not {expected}")
+        if newest != max(last, base.get("lastRunAt") or LONG_AGO):
+            wrong.append(f"I4: newest run of {automation_id} is {newest}, not {last}")
+        copy = automations.get(automation_id, {"totalRuns": total, "lastRunAt": newest})
+        if (copy.get("totalRuns", 0), copy.get("lastRunAt") or LONG_AGO) != (total, newest):
+            wrong.append(f"I4: copy of {automation_id} is {copy.get('totalRuns')} "
+                         f"at {copy.get('lastRunAt')}, not {total} at {newest}")  # fmt: skip
+    return wrong
+
+
+def _check_rollups(db: Any, runs: Any) -> list[str]:
+    """Compare every minute that is rolled up, where rollups hold all runs, with the runs."""
+    minutes = Counter(
+        (r["automationId"], hour_of(r["createdAt"]), r["createdAt"].minute) for r in runs
+    )
+    rolled: Counter[tuple[str, int, int]] = Counter()
+    hours: Counter[tuple[str, int]] = Counter()
+    stats = list(db["automation_run_stats"].find())
+    for one in stats:
+        parts = one.get("h", {}) if "stripe" in one else {}
+        if "hour" in one:
+            parts = {hour_of(one["hour"]): one}
+            hours[one["automationId"], hour_of(one["hour"])] += one["n"]
+        for hour, part in parts.items():
+            for minute, count in part.get("m", {}).items():
+                rolled[one["automationId"], int(hour), int(minute)] += count
+            if sum(part.get("m", {}).values()) != part.get("n", 0):
+                rolled[one["automationId"], int(hour), -1] += 1
+    bases = [one for one in stats if "base" in one and one.get("rollupsSince") is None]
+    wrong = []
+    for base in bases:
+        name = base["automationId"]
+        keys = {key for key in minutes.keys() | rolled.keys() if key[0] == name}
+        wrong += [f"I8: minute {key} is rolled up as {rolled[key]}, not {minutes[key]}"
+                  for key in keys if rolled[key] != minutes[key]]  # fmt: skip
+        for hour, count in base["h"].items():
+            if count != hours[name, int(hour)]:
+                wrong.append(f"I8: hour {hour} of {name} is {count} in its base")
+    return wrong
+
+
+def _check_windows(db: Any, automations: Any, at: datetime) -> list[str]:
+    names = automations.keys() | set(db["automation_run_stats"].distinct("automationId"))
+    documents = [automations.get(name, {"_id": name}) for name in sorted(names)]
+    wrong = []
+    for name, summary in StatsStore(db).summarize(documents, at=at).items():
+        for length, shown in ((24, summary.last_24_hours), (168, summary.last_7_days)):
+            since = {"$gte": at - timedelta(hours=length)}
+            found = db["automation_runs"].count_documents(
+                {"automationId": name, "createdAt": since}
+            )
+            if shown != found:
+                wrong.append(f"I8: {name} shows {shown} runs in {length} hours, not {found}")
+    return wrong
