@@ -1,0 +1,120 @@
+"""What tests of tracking share: writers that are closed afterwards, and a server to break."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from tests.triggers import WINDOW
+from tracking import embedded
+from tracking.conf import conf
+from tracking.flush import Answer, Flusher
+from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+from tracking.runs import Trigger
+
+Document = dict[str, Any]
+MakeFlusher = Callable[..., Flusher]
+FailPoint = Callable[..., AbstractContextManager[None]]
+
+# Fail points name it, so that they hit nothing but the code under test.
+VICTIM = "victim"
+
+
+def flush(flusher: Flusher, *triggers: Trigger, seconds: float = 3.0) -> list[Answer]:
+    """Flush with a deadline that many seconds away."""
+    return flusher.flush(triggers, deadline=time.monotonic() + seconds)
+
+
+@pytest.fixture
+def make_flusher() -> Iterator[MakeFlusher]:
+    """Writers as of different processes: each has a session and a stripe of its own."""
+    flushers: list[Flusher] = []
+
+    def make(database: Database[Document], **options: Any) -> Flusher:
+        flushers.append(Flusher(database, **({"window": WINDOW} | options)))
+        return flushers[-1]
+
+    yield make
+    for flusher in flushers:
+        flusher.close()
+
+
+@pytest.fixture
+def flusher(db: Database[Document], make_flusher: MakeFlusher) -> Flusher:
+    """One writer on the test's database."""
+    return make_flusher(db)
+
+
+@pytest.fixture(scope="session")
+def fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of this worker alone, with fail points."""
+    directory = tmp_path_factory.mktemp("fragile")
+    yield embedded.ensure_running(directory, test_commands=True)
+    embedded.stop(directory)
+
+
+@pytest.fixture(scope="session")
+def fragile_client(fragile_server: str) -> Iterator[MongoClient[Document]]:
+    """A client that no fail point hits."""
+    with MongoClient[Document](fragile_server, tz_aware=True, appname="test") as client:
+        yield client
+
+
+@pytest.fixture
+def fragile_db(fragile_client: MongoClient[Document]) -> Database[Document]:
+    """An empty database on the server with fail points, for the test to look into."""
+    # Transactions that an earlier test has left open on purpose.
+    fragile_client.admin.command("killAllSessions", [])
+    database = fragile_client["fragile"]
+    ensure_collections(database)
+    for finding in compare_indexes(database, list_indexes(conf.retention)):
+        apply_finding(database, finding)
+    for name in database.list_collection_names():
+        database[name].delete_many({})
+    return database
+
+
+@pytest.fixture
+def victim_db(fragile_server: str, fragile_db: Database[Document]) -> Iterator[Database[Document]]:
+    """The same database for the code under test, through the client that fail points hit."""
+    with MongoClient[Document](
+        fragile_server,
+        tz_aware=True,
+        appname=VICTIM,
+        w="majority",
+        journal=True,
+        serverSelectionTimeoutMS=2500,
+    ) as client:
+        yield client[fragile_db.name]
+
+
+@pytest.fixture
+def fail_point(fragile_client: MongoClient[Document]) -> FailPoint:
+    """Return a context in which commands of the victim fail as said.
+
+    `times`: how many of them, None for all. See
+    https://github.com/mongodb/mongo/wiki/The-%22failCommand%22-fail-point.
+    """
+
+    @contextmanager
+    def fail(
+        *commands: str, times: int | None = None, namespace: str | None = None, **data: Any
+    ) -> Iterator[None]:
+        scope: dict[str, Any] = {"failCommands": list(commands), "appName": VICTIM}
+        if namespace is not None:
+            scope["namespace"] = f"fragile.{namespace}"
+        mode: str | Mapping[str, int] = "alwaysOn" if times is None else {"times": times}
+        admin = fragile_client.admin
+        admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": scope | data})
+        try:
+            yield
+        finally:
+            admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+    return fail
