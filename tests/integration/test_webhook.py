@@ -442,7 +442,7 @@ class TestDeadLetters(WebhookCases):
     def test_replay_says_when_the_database_is_away(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(dead_letters, "_SECONDS", 0.1)
+        monkeypatch.setattr(dead_letters, "_SECONDS", 0.6)
         settings.MONGODB_URI = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=50"
         with pytest.raises(CommandError, match="MongoDB did not answer"):
             self.replay()
