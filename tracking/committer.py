@@ -7,11 +7,12 @@ until its deadline, so that it never stops the others.
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,6 +61,7 @@ class Committer:
         self._flusher = flusher
         self._folder = folder
         self._on_late = on_late
+        self._pid = os.getpid()
         self._queue: deque[Ticket] = deque()
         self._parked: list[Ticket] = []
         self._queued_events = 0
@@ -89,11 +91,11 @@ class Committer:
             ticket.abandoned = True
             if not ticket.done.is_set():
                 raise TrackingUnavailable("the database did not answer in time")
-        outcomes: list[Outcome] = []
-        for answer in ticket.answers:
-            if not isinstance(answer, Outcome):
-                raise answer or TrackingUnavailable("another writer holds these keys")
-            outcomes.append(answer)
+        outcomes = [answer for answer in ticket.answers if isinstance(answer, Outcome)]
+        if len(outcomes) < len(triggers):
+            self._report_late(ticket)
+            reasons = [one for one in ticket.answers if isinstance(one, TrackingUnavailable)]
+            raise next(iter(reasons), TrackingUnavailable("another writer holds these keys"))
         return outcomes
 
     def find_key(self, automation_id: Any) -> Any:
@@ -102,6 +104,8 @@ class Committer:
 
     def close(self, *, seconds: float = 5.0) -> None:
         """Flush what is queued, stop the threads and give the stripe back."""
+        if os.getpid() != self._pid:
+            return  # at the end of a forked child: all of it belongs to the parent
         with self._wakeup:
             self._closing.set()
             self._wakeup.notify_all()
@@ -165,7 +169,8 @@ class Committer:
     def _flush(self, tickets: list[Ticket]) -> None:
         now = time.monotonic()
         live = [ticket for ticket in tickets if ticket.deadline > now]
-        self._finish([t for t in tickets if t not in live], TrackingUnavailable("waited too long"))
+        late = [ticket for ticket in tickets if ticket.deadline <= now]
+        self._finish(late, TrackingUnavailable("waited too long"))
         open_parts = [
             (ticket, [i for i, answer in enumerate(ticket.answers) if answer is None])
             for ticket in live
@@ -195,17 +200,21 @@ class Committer:
                 ticket.answers = [error if answer is None else answer for answer in ticket.answers]
             ticket.done.set()
             if ticket.abandoned:
-                # Nobody waits any more: what was committed all the same is still reported.
-                pairs = [
-                    (t, a)
-                    for t, a in zip(ticket.triggers, ticket.answers, strict=True)
-                    if isinstance(a, Outcome)
-                ]
-                self._on_late([t for t, _ in pairs], [a for _, a in pairs])
+                self._report_late(ticket)
+
+    def _report_late(self, ticket: Ticket) -> None:
+        """Report what was committed though the answer is, or was, that the database is away."""
+        pairs = [
+            (trigger, answer)
+            for trigger, answer in zip(ticket.triggers, ticket.answers, strict=True)
+            if isinstance(answer, Outcome)
+        ]
+        if pairs:
+            self._on_late([trigger for trigger, _ in pairs], [answer for _, answer in pairs])
 
     def _keep_lease(self) -> None:
         while not self._closing.is_set():
-            with suppress(PyMongoError), pymongo.timeout(HEARTBEAT_SECONDS):
+            with self._surviving("lease"), pymongo.timeout(HEARTBEAT_SECONDS):
                 self._flusher.lease.renew()
                 self._flusher.lease.bury_dead()
             self._closing.wait(HEARTBEAT_SECONDS)
@@ -213,6 +222,16 @@ class Committer:
     def _fold_closed_hours(self) -> None:
         """Keep reads small: the writer on the lowest slot folds for all of them."""
         while not self._closing.wait(FOLD_SECONDS):
-            with suppress(PyMongoError), pymongo.timeout(FOLD_SECONDS):
+            with self._surviving("folding"), pymongo.timeout(FOLD_SECONDS):
                 if self._folder is not None and self._flusher.lease.is_lowest():
                     self._folder.fold_all(now=datetime.now(UTC))
+
+    @contextmanager
+    def _surviving(self, chore: str) -> Iterator[None]:
+        """Let a chore fail and be done again: its thread lasts as long as the process."""
+        try:
+            yield
+        except PyMongoError as error:
+            logger.debug("%s failed: %r", chore, error)
+        except Exception:
+            logger.exception("❌ [TRACKING] Failed: %s", chore)
