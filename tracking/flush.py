@@ -28,7 +28,7 @@ from tracking.runs import (
 )
 from tracking.store import FlushStore, generate_run_ids
 from tracking.stripes import StripeLease
-from tracking.switch import SwitchState, read_switch
+from tracking.switch import SwitchState, read_switch, touch_stripe
 from tracking.totals import TotalStore
 from tracking.transactions import MAJORITY, PRIMARY, SNAPSHOT, session_id_of
 
@@ -216,12 +216,10 @@ class Flusher:
         known = self._store.find_known_ids(ids, session)
         if len(known) == len(ids):
             return FlushPlan([Outcome.REDELIVERED] * len(ids), [], {})
-        is_counting = (
-            is_counting
-            and self._is_enabled
-            and read_switch(self._database, session) is SwitchState.ON
-        )
-        if not is_counting:
+        is_on = read_switch(self._database, session) is SwitchState.ON
+        if not is_on:
+            touch_stripe(self._database, self.lease.stripe, session)
+        if not (is_on and is_counting and self._is_enabled):
             plan = plan_untracked(triggers, ids, known)
             self._store.insert_untracked(plan.planned, session)
             return plan

@@ -102,16 +102,20 @@ class FlushStore:
             return
         self._write_claims(plan, session)
         self._insert("automation_triggers", [_build_trigger(item) for item in planned], session)
-        runs = [_build_run(item) for item in planned if item.outcome is Outcome.COUNTED]
-        if runs:
-            self._insert("automation_runs", runs, session)
-        self._update_live(planned, stripe, session)
+        self.insert_runs(planned, session)
+        self.update_live(planned, stripe=stripe, session=session)
 
     def insert_untracked(self, planned: Sequence[Planned], session: ClientSession) -> None:
         """Store triggers that are not counted now; they do not expire."""
         documents = [_build_trigger(item) for item in planned]
         if documents:
             self._insert("automation_triggers", documents, session)
+
+    def insert_runs(self, planned: Sequence[Planned], session: ClientSession) -> None:
+        """Insert the run of every counted trigger."""
+        runs = [_build_run(item) for item in planned if item.outcome is Outcome.COUNTED]
+        if runs:
+            self._insert("automation_runs", runs, session)
 
     def _write_claims(self, plan: FlushPlan, session: ClientSession) -> None:
         owners = {
@@ -141,7 +145,10 @@ class FlushStore:
         if updates:
             self._update("automation_contacts", updates, session)
 
-    def _update_live(self, planned: Sequence[Planned], stripe: int, session: ClientSession) -> None:
+    def update_live(
+        self, planned: Sequence[Planned], *, stripe: int, session: ClientSession
+    ) -> None:
+        """Add counted runs and duplicates to the automations' live documents of a stripe."""
         newest: dict[str, datetime] = {}
         for item in planned:
             if item.outcome is Outcome.COUNTED:

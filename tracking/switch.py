@@ -1,10 +1,18 @@
-"""The stored switch of tracking: one document that every process reads in its flush."""
+"""The stored switch of tracking: one document that every process reads in its flush.
 
+While it is not on, a flush also touches a document of its stripe. The transaction that turns the
+switch on touches all of them: a flush that stores untracked triggers at that moment conflicts
+with it, and no untracked trigger is left behind a switch that is on.
+"""
+
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
+
+from tracking.rollups import STRIPES
 
 
 class SwitchState(StrEnum):
@@ -32,3 +40,38 @@ def is_stats_switched_on(database: Database[dict[str, Any]]) -> bool:
     """Return whether the stored switch lets statistics be shown."""
     document = database["tracking_switch"].find_one({"_id": "stats"})
     return document is None or document.get("state") == SwitchState.ON
+
+
+def touch_stripe(database: Database[dict[str, Any]], stripe: int, session: ClientSession) -> None:
+    """Note in a flush's transaction that it found the switch not on."""
+    database["tracking_switch"].update_one(
+        {"_id": f"stripe:{stripe}"}, {"$inc": {"flushes": 1}}, upsert=True, session=session
+    )
+
+
+def touch_all_stripes(database: Database[dict[str, Any]], session: ClientSession) -> None:
+    """Conflict with every flush that finds the switch not on."""
+    for stripe in range(STRIPES):
+        touch_stripe(database, stripe, session)
+
+
+def write_switch(
+    database: Database[dict[str, Any]],
+    name: str,
+    state: SwitchState,
+    *,
+    now: datetime,
+    session: ClientSession | None = None,
+) -> None:
+    """Set the switch `tracking` or `stats`; every process sees it in its next flush or answer."""
+    database["tracking_switch"].update_one(
+        {"_id": name}, {"$set": {"state": state.value, "changedAt": now}}, upsert=True,
+        session=session,
+    )  # fmt: skip
+
+
+def find_switch_time(database: Database[dict[str, Any]], name: str) -> datetime | None:
+    """Return when a switch was last set, None if nobody ever touched it."""
+    document = database["tracking_switch"].find_one({"_id": name})
+    changed_at = document.get("changedAt") if document else None
+    return changed_at if isinstance(changed_at, datetime) else None

@@ -1,0 +1,158 @@
+"""Off and on: the result equals never having been off (I7)."""
+
+from __future__ import annotations
+
+import random
+import threading
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from pymongo.database import Database
+
+from tests.recount import recount
+from tracking import service
+from tracking.replay import Replayer
+from tracking.runs import Outcome, Trigger
+from tracking.switch import SwitchState, read_switch, write_switch
+
+Document = dict[str, Any]
+HOUR = timedelta(hours=1)
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)
+
+
+def build_trigger(number: int, user_id: str, at: datetime, automation: str = "a1") -> Trigger:
+    return Trigger(
+        account_id="acc", kind="comment", event_id=f"e{number}", automation_key=automation,
+        automation_id=automation, workspace_id="w1", trigger_type="opening_dm", user_id=user_id,
+        arrived_at=at, metadata={"messageText": "LINK"},
+    )  # fmt: skip
+
+
+def run_command(*args: str) -> list[str]:
+    out = StringIO()
+    call_command("tracking", *args, stdout=out)
+    return out.getvalue().splitlines()
+
+
+@pytest.fixture
+def automations(db: Database[Document]) -> Database[Document]:
+    db["automations"].insert_many([{"_id": "a1", "workspaceId": "w1"}, {"_id": "a2"}])
+    return db
+
+
+def model_outcomes(triggers: list[Trigger]) -> list[str]:
+    """What a product that never was off says."""
+    newest: dict[tuple[str, str], datetime] = {}
+    outcomes = []
+    for trigger in triggers:
+        pair = (trigger.automation_id, trigger.user_id)
+        is_counted = pair not in newest or trigger.arrived_at > newest[pair] + HOUR
+        if is_counted:
+            newest[pair] = trigger.arrived_at
+        outcomes.append("counted" if is_counted else "duplicate")
+    return outcomes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_off_and_on_equals_never_off(automations: Database[Document], seed: int) -> None:
+    chance = random.Random(seed)
+    at = START
+    triggers = []
+    for number in range(300):
+        at += timedelta(milliseconds=chance.choice([1, 500, 60_000, 240_000]))
+        user = f"p{chance.randrange(12)}"
+        triggers.append(build_trigger(number, user, at, chance.choice(["a1", "a2"])))
+    for index, trigger in enumerate(triggers):
+        if index in (60, 200):
+            run_command("off")
+        if index in (150, 280):
+            run_command("on")
+        service.record_triggers([trigger])
+    stored = {one["_id"]: one for one in automations["automation_triggers"].find()}
+    outcomes = [stored[f"acc:comment:e{number}"]["outcome"] for number in range(300)]
+    assert outcomes == model_outcomes(triggers)
+    assert recount(automations) == []
+    assert all("metadata" not in one and "expireAt" in one for one in stored.values())
+
+
+def test_replays_keep_their_arrival_and_what_the_run_says(automations: Database[Document]) -> None:
+    run_command("off")
+    assert service.record_triggers([build_trigger(1, "p1", START)]) == [Outcome.UNTRACKED]
+    assert automations["automation_runs"].count_documents({}) == 0
+    lines = run_command("on")
+    assert lines[0] == "untracked triggers counted: 1"
+    [run] = automations["automation_runs"].find()
+    assert run["createdAt"] == START
+    assert run["metadata"] == {"messageText": "LINK"}
+    assert automations["automations"].find_one({"_id": "a1"})["totalRuns"] == 1  # type: ignore[index]
+
+
+def test_status_says_what_waits(automations: Database[Document], settings: Any) -> None:
+    assert run_command("status") == [
+        "tracking: on", "stats: on", "untracked triggers waiting: 0",
+    ]  # fmt: skip
+    run_command("off")
+    service.record_triggers([build_trigger(1, "p1", START)])
+    settings.TRACKING_STATS_ENABLED = False
+    tracking, stats, waiting = run_command("status")
+    assert tracking.startswith("tracking: off since ")
+    assert stats == "stats: on, but the environment says off (TRACKING_STATS_ENABLED)"
+    assert waiting == "untracked triggers waiting: 1"
+
+
+def test_the_switch_of_stats_is_its_own(automations: Database[Document]) -> None:
+    run_command("off", "--stats")
+    assert not service.is_stats_enabled()
+    assert read_switch(automations) is SwitchState.ON
+    run_command("on", "--stats")
+    assert service.is_stats_enabled()
+
+
+@pytest.mark.parametrize(("distance", "outcome"), [
+    (timedelta(minutes=30), "duplicate"), (HOUR, "duplicate"),
+    (HOUR + timedelta(milliseconds=1), "counted"),
+])  # fmt: skip
+@pytest.mark.parametrize("sign", [1, -1])
+def test_after_a_failure_a_run_on_either_side_makes_it_a_duplicate(
+    automations: Database[Document], distance: timedelta, outcome: str, sign: int
+) -> None:
+    middle = START + 2 * HOUR
+    write_switch(automations, "tracking", SwitchState.OFF, now=START)
+    service.record_triggers([build_trigger(1, "p1", middle)])
+    write_switch(automations, "tracking", SwitchState.ON, now=START)  # as if counting had failed
+    service.record_triggers([build_trigger(2, "p1", middle + sign * distance)])
+    Replayer(automations, window=HOUR).replay_all(now=datetime.now(UTC))
+    trigger = automations["automation_triggers"].find_one({"_id": "acc:comment:e1"})
+    assert trigger is not None
+    assert trigger["outcome"] == outcome
+    assert recount(automations) == []
+
+
+def test_nothing_is_left_behind_while_traffic_flows(automations: Database[Document]) -> None:
+    stop = threading.Event()
+    sent = 0
+
+    def send() -> None:
+        nonlocal sent
+        while not stop.is_set():
+            sent += 1
+            at = datetime.now(UTC)
+            at = at.replace(microsecond=at.microsecond // 1000 * 1000)
+            service.record_triggers([build_trigger(sent, f"p{sent}", at)])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for _ in range(3):
+            run_command("off")
+            run_command("on")
+    finally:
+        stop.set()
+        sender.join()
+    untracked = automations["automation_triggers"].count_documents({"outcome": "untracked"})
+    assert untracked == 0
+    assert automations["automation_runs"].count_documents({}) == sent
+    assert recount(automations) == []

@@ -1,0 +1,228 @@
+"""Counting later what was stored as untracked (I7).
+
+Untracked triggers are replayed in the order of their arrival, with their original arrival. One is
+counted if no run of its pair lies within the window on either side. After `tracking off` no newer
+run exists until all are replayed, so that the result equals never having been off; after a failure
+newer runs may exist, and the rule keeps two runs of a pair apart (I1).
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tracking.runs import Outcome, Planned, Trigger, build_contact_id, parse_trigger_id
+from tracking.store import FlushStore
+from tracking.switch import SwitchState, touch_all_stripes, write_switch
+from tracking.totals import TotalStore
+from tracking.transactions import run_in_transaction
+
+Document = dict[str, Any]
+
+BATCH = 500
+# The stripe that the first of the flushing processes holds, too: a conflict costs one retry.
+_STRIPE = 0
+# A job that waits to be sent ends within 14 days of its arrival.
+_RETENTION = timedelta(days=14)
+
+
+class ReplayReport(msgspec.Struct):
+    """How many untracked triggers were counted, and how many turned out to be duplicates."""
+
+    counted: int = 0
+    duplicates: int = 0
+
+    @property
+    def replayed(self) -> int:
+        """All of them."""
+        return self.counted + self.duplicates
+
+
+class Replayer:
+    """Counts untracked triggers. Safe to repeat, to interrupt and to run twice at once."""
+
+    def __init__(self, database: Database[Document], *, window: timedelta) -> None:
+        self._database = database
+        self._window = window
+        self._triggers = database["automation_triggers"]
+        self._contacts = database["automation_contacts"]
+        self._runs = database["automation_runs"]
+        self._store = FlushStore(database)
+        self._totals = TotalStore(database)
+
+    def count_untracked(self) -> int:
+        """Return how many triggers wait."""
+        return self._triggers.count_documents({"outcome": Outcome.UNTRACKED.value})
+
+    def replay_batch(self, *, now: datetime) -> ReplayReport:
+        """Replay the oldest untracked triggers; an empty report means that there are none."""
+        found = self._triggers.find({"outcome": Outcome.UNTRACKED.value}, {"automationId": 1})
+        oldest = list(found.sort([("createdAt", 1), ("_id", 1)]).limit(BATCH))
+        if not oldest:
+            return ReplayReport()
+        keys = {
+            automation_id: self._totals.find_key(automation_id)
+            for automation_id in {document["automationId"] for document in oldest}
+        }
+        self._totals.ensure_bases(keys, now=now, seconds=600.0)
+        ids = [document["_id"] for document in oldest]
+        report = run_in_transaction(
+            self._database.client, lambda session: self._replay(ids, keys, session), seconds=60.0
+        )
+        self._totals.merge_totals(keys, now=now)
+        return report
+
+    def replay_all(self, *, now: datetime) -> ReplayReport:
+        """Replay until no untracked trigger is left."""
+        report = ReplayReport()
+        while (batch := self.replay_batch(now=now)).replayed:
+            report.counted += batch.counted
+            report.duplicates += batch.duplicates
+        return report
+
+    def turn_on(self, *, now: datetime) -> ReplayReport:
+        """Catch up and only then count again: the result equals never having been off.
+
+        New triggers are stored as untracked until all of them are replayed; the transaction that
+        ends this conflicts with every flush that stores another one meanwhile.
+        """
+        write_switch(self._database, "tracking", SwitchState.CATCHING_UP, now=now)
+        report = ReplayReport()
+        is_on = False
+        while not is_on:
+            batch = self.replay_all(now=now)
+            report.counted += batch.counted
+            report.duplicates += batch.duplicates
+            is_on = run_in_transaction(
+                self._database.client,
+                lambda session: self._end_catching_up(now, session),
+                seconds=60.0,
+            )
+        return report
+
+    def _end_catching_up(self, now: datetime, session: ClientSession) -> bool:
+        untracked = {"outcome": Outcome.UNTRACKED.value}
+        if self._triggers.find_one(untracked, {"_id": 1}, session=session) is not None:
+            return False
+        touch_all_stripes(self._database, session)
+        write_switch(self._database, "tracking", SwitchState.ON, now=now, session=session)
+        return True
+
+    def _replay(
+        self, ids: Sequence[str], keys: dict[str, Any], session: ClientSession
+    ) -> ReplayReport:
+        query = {"_id": {"$in": list(ids)}, "outcome": Outcome.UNTRACKED.value}
+        documents = sorted(
+            self._triggers.find(query, session=session),
+            key=lambda document: (document["createdAt"], document["_id"]),
+        )
+        if not documents:
+            return ReplayReport()
+        triggers = [build_trigger(document, keys) for document in documents]
+        known = self._find_runs(triggers, session)
+        people = self._find_people(triggers, session)
+        planned: list[Planned] = []
+        for document, trigger in zip(documents, triggers, strict=True):
+            contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
+            runs = known.setdefault(contact_id, [])
+            near = [run_id for at, run_id in runs if abs(at - trigger.arrived_at) <= self._window]
+            if near:
+                planned.append(Planned(trigger, document["_id"], Outcome.DUPLICATE, near[-1]))
+                continue
+            run_id = ObjectId()
+            runs.append((trigger.arrived_at, run_id))
+            is_new = contact_id not in people
+            people.add(contact_id)
+            planned.append(Planned(trigger, document["_id"], Outcome.COUNTED, run_id, is_new))
+        self._write(planned, session)
+        counted = sum(item.outcome is Outcome.COUNTED for item in planned)
+        return ReplayReport(counted, len(planned) - counted)
+
+    def _find_runs(
+        self, triggers: Sequence[Trigger], session: ClientSession
+    ) -> dict[str, list[tuple[datetime, Any]]]:
+        """Return (time, id) of every run near one of the triggers, by contact id, oldest first."""
+        pairs: dict[str, set[str]] = {}
+        for trigger in triggers:
+            pairs.setdefault(trigger.automation_id, set()).add(trigger.user_id)
+        first = min(trigger.arrived_at for trigger in triggers) - self._window
+        last = max(trigger.arrived_at for trigger in triggers) + self._window
+        runs: dict[str, list[tuple[datetime, Any]]] = {}
+        for automation_id, user_ids in pairs.items():
+            query = {
+                "automationId": automation_id,
+                "userId": {"$in": list(user_ids)},
+                "createdAt": {"$gte": first, "$lte": last},
+            }
+            fields = {"userId": 1, "createdAt": 1}
+            for run in self._runs.find(query, fields, session=session).sort("createdAt", 1):
+                contact_id = build_contact_id(automation_id, run["userId"])
+                runs.setdefault(contact_id, []).append((run["createdAt"], run["_id"]))
+        return runs
+
+    def _find_people(self, triggers: Iterable[Trigger], session: ClientSession) -> set[str]:
+        ids = {build_contact_id(t.automation_id, t.user_id) for t in triggers}
+        cursor = self._contacts.find({"_id": {"$in": list(ids)}}, {"_id": 1}, session=session)
+        return {document["_id"] for document in cursor}
+
+    def _write(self, planned: Sequence[Planned], session: ClientSession) -> None:
+        triggers = [_build_trigger_write(item) for item in planned]
+        contacts = [
+            _build_contact_write(item) for item in planned if item.outcome is Outcome.COUNTED
+        ]
+        self._triggers.bulk_write(triggers, ordered=False, session=session)
+        if contacts:
+            # Ordered: two runs of one pair touch the same contact.
+            self._contacts.bulk_write(contacts, session=session)
+        self._store.insert_runs(planned, session)
+        self._store.update_live(planned, stripe=_STRIPE, session=session)
+
+
+def build_trigger(document: Document, keys: dict[str, Any]) -> Trigger:
+    """Return the trigger that an untracked document holds."""
+    account_id, kind, event_id = parse_trigger_id(document["_id"])
+    return Trigger(
+        account_id=account_id,
+        kind=kind,
+        event_id=event_id,
+        automation_key=keys[document["automationId"]],
+        automation_id=document["automationId"],
+        workspace_id=document["workspaceId"],
+        trigger_type=document["triggerType"],
+        user_id=document["userId"],
+        person_unknown=document.get("personUnknown", False),
+        arrived_at=document["createdAt"],
+        occurred_at=document.get("occurredAt"),
+        metadata=document.get("metadata") or {},
+    )
+
+
+def _build_trigger_write(item: Planned) -> UpdateOne:
+    change = {
+        "outcome": item.outcome.value,
+        "runId": item.run_id,
+        "expireAt": item.trigger.arrived_at + _RETENTION,
+    }
+    return UpdateOne({"_id": item.trigger_id}, {"$set": change, "$unset": {"metadata": ""}})
+
+
+def _build_contact_write(item: Planned) -> UpdateOne:
+    """A pipeline, because a newer run may be the pair's newest already."""
+    trigger = item.trigger
+    is_newer = {"$lt": [{"$ifNull": ["$lastRunAt", None]}, trigger.arrived_at]}
+    change = {
+        "automationId": {"$literal": trigger.automation_id},
+        "workspaceId": {"$literal": trigger.workspace_id},
+        "userId": {"$literal": trigger.user_id},
+        "firstRunAt": {"$min": ["$firstRunAt", trigger.arrived_at]},
+        "lastRunId": {"$cond": [is_newer, {"$literal": item.run_id}, "$lastRunId"]},
+        "lastRunAt": {"$max": ["$lastRunAt", trigger.arrived_at]},
+        "runs": {"$add": [{"$ifNull": ["$runs", 0]}, 1]},
+    }
+    contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
+    return UpdateOne({"_id": contact_id}, [{"$set": change}], upsert=True)
