@@ -27,6 +27,10 @@ class Bench:
         if self.peer.why_not:
             say(f"The peer on Node is left out: {self.peer.why_not}.")
 
+    def choose(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the candidates that take part in this run."""
+        return [one for one in candidates if self.options.is_wanted(one.name)]
+
     def start(self, candidate: Candidate, automations: Automations) -> Running:
         """Start a candidate on a new database with these automations."""
         database = self.server.create_database(automations.documents)

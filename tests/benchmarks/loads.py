@@ -143,9 +143,10 @@ def run_load(
     All entries have the same number of events in a delivery. The deliveries of a round are the
     same for all candidates with the same kind of load.
     """
+    entries = [entry for entry in entries if bench.options.is_wanted(entry[0].name)]
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     contestants = [Contestant(bench, candidate, plan, set_up) for candidate, plan in entries]
-    floor = FloorContestant(bench, set_up) if has_floor else None
+    floor = FloorContestant(bench, set_up) if has_floor and bench.options.is_wanted(NAME) else None
     loads = {
         plan.is_one: Workload(set_up, events=plan.events, is_one=plan.is_one) for _, plan in entries
     }

@@ -17,13 +17,19 @@ class Options(NamedTuple):
     rounds: int
     seconds: float
     list_sizes: tuple[int, ...]
+    only: str
     is_quick: bool
     has_profile: bool
 
     @property
     def is_complete(self) -> bool:
         """Whether the figures may replace RESULTS.md."""
-        return not self.is_quick and not self.has_profile and set(ROW_NAMES) <= set(self.rows)
+        is_cut = self.is_quick or self.has_profile or bool(self.only)
+        return not is_cut and set(ROW_NAMES) <= set(self.rows)
+
+    def is_wanted(self, name: str) -> bool:
+        """Whether a candidate takes part: `BENCH_ONLY=ours` leaves the others out."""
+        return self.only in name
 
 
 def read_options() -> Options:
@@ -44,6 +50,7 @@ def read_options() -> Options:
         rounds=int(os.environ.get("BENCH_ROUNDS", "1" if is_quick else "3")),
         seconds=float(os.environ.get("BENCH_SECONDS", "2" if is_quick else "5")),
         list_sizes=sizes,
+        only=os.environ.get("BENCH_ONLY", ""),
         is_quick=is_quick,
         has_profile=_has("BENCH_PROFILE"),
     )

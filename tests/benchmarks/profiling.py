@@ -5,15 +5,17 @@ Only of our own candidates. It slows what it looks at: such figures never go int
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks.bench import Bench, say
-from tests.benchmarks.candidates import Running
+from tests.benchmarks.candidates import ROOT, Running
 
 _SHOWN = 28
 
@@ -26,7 +28,8 @@ def profile(
     if not (is_on and bench.options.has_profile and running.candidate.is_ours):
         yield
         return
-    program = shutil.which("py-spy")
+    beside = Path(sys.executable).parent
+    program = shutil.which("py-spy", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if program is None:
         say("    BENCH_PROFILE needs py-spy: pip install -r tests/benchmarks/requirements.txt")
         yield
@@ -35,7 +38,9 @@ def profile(
     recorder = subprocess.Popen(
         [
             *(program, "record", "--pid", str(running.process.pid), "--subprocesses"),
-            *("--rate", "200", "--duration", str(max(int(seconds), 1))),
+            # Who holds the GIL is what computes; the rest waits, or is native and not ours.
+            *("--rate", "250", "--gil", "--nonblocking", "--full-filenames"),
+            *("--duration", str(max(int(seconds), 1))),
             *("--format", "raw", "--output", str(output)),
         ],
         stdout=subprocess.DEVNULL,
@@ -52,13 +57,15 @@ def _print(path: Path) -> None:
     total = 0
     for line in path.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = [_shorten(frame) for frame in stack.split(";")]
+        frames = [frame for frame in stack.split(";") if not frame.startswith("process ")]
+        if not frames:
+            continue
         total += int(count)
-        own[frames[-1]] += int(count)
-        for frame in set(frames):
+        own[_shorten(frames[-1])] += int(count)
+        for frame in {_shorten(frame) for frame in frames if str(ROOT) in frame}:
             within[frame] += int(count)
-    for title, counts in (("itself", own), ("with all it calls", within)):
-        say(f"    samples {total}, {title}:")
+    for title, counts in (("itself", own), ("ours, with all it calls", within)):
+        say(f"    {total} samples with the GIL held, {title}:")
         for frame, count in counts.most_common(_SHOWN):
             say(f"      {count / max(total, 1):6.1%}  {frame}")
 

@@ -37,7 +37,7 @@ def run_replay(bench: Bench) -> list[Table]:
     plan = Plan(EVENTS, CONNECTIONS)
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     deliveries = Workload(set_up, events=EVENTS).build(_REPLAYED_DELIVERIES)
-    candidates = [serve(2), *bench.peer.list_modes(), port(2)]
+    candidates = bench.choose([serve(2), *bench.peer.list_modes(), port(2)])
     contestants = [Contestant(bench, candidate, plan, set_up) for candidate in candidates]
     running = [contestant.running for contestant in contestants]
     try:

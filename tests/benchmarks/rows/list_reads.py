@@ -77,10 +77,12 @@ def _run_size(bench: Bench, size: int) -> list[_Reader]:
         "create_api_token", "--workspace", _WORKSPACE, uri=bench.server.build_uri(ours)
     )
     token = printed.split()[-1]
-    readers = [_Reader(bench.start_on(serve(2), ours), token=token, size=size)]
-    readers += [
-        _Reader(bench.start_on(candidate, peers), token="", size=size)
-        for candidate in [*bench.peer.find_mode("naive"), port(2)]
+    candidates = bench.choose([serve(2), *bench.peer.find_mode("naive"), port(2)])
+    readers = [
+        _Reader(bench.start_on(one, ours), token=token, size=size)
+        if one.is_ours
+        else _Reader(bench.start_on(one, peers), token="", size=size)
+        for one in candidates
     ]
     stored = {ours: size, peers: size}  # runs there have to be, by database
     load = Workload(set_up, events=_INGEST_EVENTS)
