@@ -64,6 +64,7 @@ class Committer:
         self._pid = os.getpid()
         self._queue: deque[Ticket] = deque()
         self._parked: list[Ticket] = []
+        self._was_parked = False
         self._queued_events = 0
         self._wakeup = threading.Condition()
         self._closing = threading.Event()
@@ -94,8 +95,9 @@ class Committer:
         outcomes = [answer for answer in ticket.answers if isinstance(answer, Outcome)]
         if len(outcomes) < len(triggers):
             self._report_late(ticket)
-            reasons = [one for one in ticket.answers if isinstance(one, TrackingUnavailable)]
-            raise next(iter(reasons), TrackingUnavailable("another writer holds these keys"))
+            # A fresh one: threads whose deliveries shared a flush share its answers.
+            reasons = [str(one) for one in ticket.answers if isinstance(one, TrackingUnavailable)]
+            raise TrackingUnavailable(next(iter(reasons), "another writer holds these keys"))
         return outcomes
 
     def find_key(self, automation_id: Any) -> Any:
@@ -146,15 +148,13 @@ class Committer:
                     return None
                 wait = min((t.retry_at for t in self._parked), default=now + 3600) - now
                 self._wakeup.wait(wait)
-            if due and not self._queue:
-                # Parked tickets go alone: their conflicts must not delay anybody.
+            # A parked ticket goes alone, and in turn with the queue: in a flush with others it
+            # would split them again and again (540 events/s instead of 8700, measured).
+            if due and not (self._queue and self._was_parked):
+                self._was_parked = True
                 self._parked.remove(due[0])
                 return [due[0]]
-            if due:
-                ticket = due[0]
-                self._parked.remove(ticket)
-                self._queue.append(ticket)
-                self._queued_events += len(ticket.triggers)
+            self._was_parked = False
             tickets: list[Ticket] = []
             events = 0
             while self._queue:

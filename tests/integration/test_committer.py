@@ -244,6 +244,8 @@ def test_a_locked_pair_delays_nobody_else(
     db: Db, flusher: Flusher, make_committer: MakeCommitter, pool: ThreadPoolExecutor
 ) -> None:
     """Somebody holds a contact in an open transaction: that delivery waits, the others do not."""
+    gate = Gate(flusher)
+    gate.opened.set()
     committer = make_committer(flusher)
     committer.submit([make_trigger(user_id="warm")])
     locked = build_contact_id("a1", "locked")
@@ -263,6 +265,14 @@ def test_a_locked_pair_delays_nobody_else(
         assert not any(one.done() for one in waiting)
         session.abort_transaction()
     assert longest < 0.5
+    # In a flush with others once at most: there it costs all of them a split.
+    shared = [
+        trigger.event_id
+        for triggers in gate.flushes
+        if len({t.user_id for t in triggers}) > 1
+        for trigger in triggers
+    ]
+    assert len(shared) == len(set(shared))
     assert tally([one.result(5)[0] for one in waiting]) == {"counted": 1, "duplicate": 2}
     assert recount(db) == []
 
