@@ -11,29 +11,17 @@ from typing import Any
 
 import msgspec
 from bson import Int64
-from pymongo import ReplaceOne, UpdateOne
+from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.rollups import (
-    build_base_id,
-    build_hour_id,
-    build_live_ids,
-    merge_hours,
-    start_of_hour,
-)
-from tracking.runs import build_contact_id
-from tracking.totals import Total, TotalStore, is_recent_hour, newest_of, parse_count
+from tracking.earlier_contacts import merge_contacts
+from tracking.rebuild import HourRebuilder
+from tracking.rollups import build_base_id
+from tracking.totals import Total, TotalStore, newest_of, parse_count
 from tracking.transactions import run_in_transaction
 
 Document = dict[str, Any]
-
-_RUNS_PER_TRANSACTION = 100_000
-_HOURS_PER_TRANSACTION = 48
-_CONTACTS_PER_WRITE = 1000
-_MILLISECONDS_PER_MINUTE = 60_000
-# Our own runs name their event; those of an older product do not.
-_EARLIER = {"eventId": {"$exists": False}}
 
 
 class BackfillReport(msgspec.Struct):
@@ -60,12 +48,10 @@ class Backfill:
     ) -> None:
         self._database = database
         self._now = now
-        # The TTL may have taken runs from older hours: these are left as they are.
-        self._oldest = None if retention is None else now - retention + timedelta(hours=1)
+        oldest = None if retention is None else now - retention + timedelta(hours=1)
+        self._rebuilder = HourRebuilder(database, now=now, oldest=oldest)
         self._automations = database["automations"]
-        self._runs = database["automation_runs"]
         self._stats = database["automation_run_stats"]
-        self._contacts = database["automation_contacts"]
         self._totals = TotalStore(database)
 
     def count_automations(self) -> int:
@@ -121,8 +107,8 @@ class Backfill:
             if recount and automation_id in before:
                 report.totals_raised += self._raise_total(automation_id, keys[automation_id])
             if recount or base.get("claimsUntil") or base.get("rollupsSince"):
-                report.contacts_written += self._merge_contacts(automation_id)
-                report.hours_rebuilt += self._rebuild_hours(automation_id)
+                report.contacts_written += merge_contacts(self._database, automation_id)
+                report.hours_rebuilt += self._rebuilder.rebuild(automation_id)
                 # Last, so that an interrupted automation is done again as a whole.
                 self._stats.update_one(
                     {"_id": build_base_id(automation_id)},
@@ -182,145 +168,6 @@ class Backfill:
             self._stats.update_one({"_id": build_base_id(automation_id)}, update, session=session)
         return int(wanted > total.runs)
 
-    def _merge_contacts(self, automation_id: str) -> int:
-        """Give every pair of earlier runs its contact; return how many there are.
-
-        A contact's `runs` are ours, added one by one, plus `earlier`, set here as a whole.
-        """
-        rows = self._runs.aggregate(build_contacts_pipeline(automation_id), allowDiskUse=True)
-        writes: list[UpdateOne] = []
-        written = 0
-        for row in rows:
-            writes.append(_build_contact_write(automation_id, row))
-            if len(writes) >= _CONTACTS_PER_WRITE:
-                written += len(writes)
-                self._contacts.bulk_write(writes, ordered=False)
-                writes = []
-        if writes:
-            written += len(writes)
-            self._contacts.bulk_write(writes, ordered=False)
-        return written
-
-    def _rebuild_hours(self, automation_id: str) -> int:
-        match: Document = {"automationId": automation_id}
-        # Always a range: it keeps to values that are dates.
-        match["createdAt"] = {"$gte": self._oldest or start_of_hour(0)}
-        rows = self._runs.aggregate(build_hours_pipeline(match), allowDiskUse=True)
-        counts = {int(row["_id"]): row["runs"] for row in rows}
-        first_whole = None if self._oldest is None else self._oldest
-        hours = [
-            hour
-            for hour in sorted(counts)
-            if first_whole is None or start_of_hour(hour) >= first_whole
-        ]
-        for chunk in _chunk_hours(hours, counts):
-            run_in_transaction(
-                self._database.client,
-                lambda session, chunk=chunk: self.rebuild_hours_in(  # type: ignore[misc]
-                    automation_id, chunk, session
-                ),
-                seconds=120.0,
-            )
-        return len(hours)
-
-    def rebuild_hours_in(
-        self, automation_id: str, hours: Sequence[int], session: ClientSession
-    ) -> None:
-        """Replace the run counts of some hours by a count of the runs in the same snapshot.
-
-        A flush that counts in one of them meanwhile either conflicts, or writes a live document
-        that is not seen here: exact both ways. Duplicates and new people are carried over.
-        """
-        raw = self._count_minutes(automation_id, hours, session)
-        seen: dict[int, list[Document]] = {hour: [] for hour in hours}
-        hour_ids = [build_hour_id(automation_id, hour) for hour in hours]
-        for document in self._stats.find({"_id": {"$in": hour_ids}}, session=session):
-            seen[int(document["_id"].rpartition(":h")[2])].append(document)
-        writes: list[ReplaceOne[Document] | UpdateOne] = []
-        live_ids = {"_id": {"$in": build_live_ids(automation_id)}}
-        for document in self._stats.find(live_ids, session=session):
-            present = [hour for hour in hours if str(hour) in document.get("h", {})]
-            for hour in present:
-                seen[hour].append(document["h"][str(hour)])
-            if present:
-                unset = {f"h.{hour}": "" for hour in present}
-                writes.append(UpdateOne({"_id": document["_id"]}, {"$unset": unset}))
-        recent: Document = {}
-        for hour in hours:
-            minutes = raw.get(hour, {})
-            carried = merge_hours(seen[hour])
-            document = carried | {
-                "_id": build_hour_id(automation_id, hour),
-                "automationId": automation_id,
-                "hour": start_of_hour(hour),
-                "n": sum(minutes.values()),
-                "m": minutes,
-            }
-            writes.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
-            if is_recent_hour(hour, self._now):
-                recent[f"h.{hour}"] = document["n"]
-        if recent:
-            writes.append(UpdateOne({"_id": build_base_id(automation_id)}, {"$set": recent}))
-        self._stats.bulk_write(writes, ordered=False, session=session)
-
-    def _count_minutes(
-        self, automation_id: str, hours: Sequence[int], session: ClientSession
-    ) -> dict[int, dict[str, int]]:
-        match = {
-            "automationId": automation_id,
-            "createdAt": {"$gte": start_of_hour(hours[0]), "$lt": start_of_hour(hours[-1] + 1)},
-        }
-        minutes: dict[int, dict[str, int]] = {}
-        for row in self._runs.aggregate(
-            build_hours_pipeline(match, minutes_per_group=1), session=session
-        ):
-            hour, minute = divmod(int(row["_id"]), 60)
-            minutes.setdefault(hour, {})[str(minute)] = row["runs"]
-        return minutes
-
-
-def build_hours_pipeline(match: Document, *, minutes_per_group: int = 60) -> list[Document]:
-    """Return the pipeline that counts runs by hour (or minute) number since 1970."""
-    size = _MILLISECONDS_PER_MINUTE * minutes_per_group
-    number = {"$floor": {"$divide": [{"$toLong": "$createdAt"}, size]}}
-    return [{"$match": match}, {"$group": {"_id": number, "runs": {"$sum": 1}}}]
-
-
-def build_contacts_pipeline(automation_id: str) -> list[Document]:
-    """Return the pipeline that lists the people of an automation's earlier runs."""
-    newest = {"$max": {"at": "$createdAt", "id": "$_id"}}
-    return [
-        {"$match": {"automationId": automation_id, "userId": {"$type": "string"}, **_EARLIER}},
-        {
-            "$group": {
-                "_id": "$userId",
-                "workspaceId": {"$first": "$workspaceId"},
-                "first": {"$min": "$createdAt"},
-                "newest": newest,
-                "runs": {"$sum": 1},
-            }
-        },
-    ]
-
-
-def _build_contact_write(automation_id: str, row: Document) -> UpdateOne:
-    newest = row["newest"]
-    is_newer = {"$lt": [{"$ifNull": ["$lastRunAt", None]}, newest["at"]]}
-    earlier = {"$max": [{"$ifNull": ["$earlier", 0]}, row["runs"]]}
-    own = {"$subtract": [{"$ifNull": ["$runs", 0]}, {"$ifNull": ["$earlier", 0]}]}
-    change = {
-        "automationId": {"$literal": automation_id},
-        "userId": {"$literal": row["_id"]},
-        "workspaceId": {"$ifNull": ["$workspaceId", {"$literal": row["workspaceId"]}]},
-        "firstRunAt": {"$min": ["$firstRunAt", row["first"]]},
-        "lastRunId": {"$cond": [is_newer, {"$literal": newest["id"]}, "$lastRunId"]},
-        "lastRunAt": {"$max": ["$lastRunAt", newest["at"]]},
-        "runs": {"$add": [own, earlier]},
-        "earlier": earlier,
-    }
-    contact_id = build_contact_id(automation_id, row["_id"])
-    return UpdateOne({"_id": contact_id}, [{"$set": change}], upsert=True)
-
 
 def _is_changed(document: Document, total: Total) -> bool:
     stored = document.get("totalRuns")
@@ -328,20 +175,3 @@ def _is_changed(document: Document, total: Total) -> bool:
     newest = newest_of(document.get("lastRunAt"))
     is_older = total.last_run_at is not None and (newest is None or newest < total.last_run_at)
     return is_behind or is_older or "lastRunAt" not in document
-
-
-def _chunk_hours(hours: Sequence[int], counts: dict[int, int]) -> Iterator[list[int]]:
-    """Yield neighbouring hours, few enough for one short transaction."""
-    chunk: list[int] = []
-    runs = 0
-    for hour in hours:
-        is_full = chunk and (
-            hour - chunk[0] >= _HOURS_PER_TRANSACTION or runs + counts[hour] > _RUNS_PER_TRANSACTION
-        )
-        if is_full:
-            yield chunk
-            chunk, runs = [], 0
-        chunk.append(hour)
-        runs += counts[hour]
-    if chunk:
-        yield chunk

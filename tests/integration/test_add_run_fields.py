@@ -13,7 +13,7 @@ from bson import ObjectId
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from tracking import backfill, service
+from tracking import rebuild, service
 from tracking.runs import Outcome, Trigger
 from tracking.stats import StatsStore
 
@@ -174,7 +174,7 @@ def test_recount_raises_a_total_and_never_lowers_it(old_database: Database[Docum
 def test_an_interrupt_is_finished_by_a_second_run(
     old_database: Database[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rebuild = backfill.Backfill.rebuild_hours_in
+    rebuild_hours = rebuild.HourRebuilder.rebuild_hours
     calls = 0
 
     def interrupt(self: Any, *args: Any) -> None:
@@ -182,9 +182,9 @@ def test_an_interrupt_is_finished_by_a_second_run(
         calls += 1
         if calls == 5:
             raise KeyboardInterrupt
-        rebuild(self, *args)
+        rebuild_hours(self, *args)
 
-    monkeypatch.setattr(backfill.Backfill, "rebuild_hours_in", interrupt)
+    monkeypatch.setattr(rebuild.HourRebuilder, "rebuild_hours", interrupt)
     with pytest.raises(CommandError, match="run the command again"):
         run_command()
     assert_windows_exact(old_database)

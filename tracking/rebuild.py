@@ -1,0 +1,137 @@
+"""Hour rollups, counted anew from the runs that exist."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo import ReplaceOne, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tracking.rollups import (
+    build_base_id,
+    build_hour_id,
+    build_live_ids,
+    merge_hours,
+    start_of_hour,
+)
+from tracking.totals import is_recent_hour
+from tracking.transactions import run_in_transaction
+
+Document = dict[str, Any]
+
+_RUNS_PER_TRANSACTION = 100_000
+_HOURS_PER_TRANSACTION = 48
+_MILLISECONDS_PER_MINUTE = 60_000
+
+
+class HourRebuilder:
+    """Rebuilds the hours of an automation, a few of them in a transaction.
+
+    Hours that begin before `oldest` are left as they are: the TTL may have taken runs from them.
+    """
+
+    def __init__(
+        self, database: Database[Document], *, now: datetime, oldest: datetime | None
+    ) -> None:
+        self._database = database
+        self._now = now
+        self._oldest = oldest or start_of_hour(0)
+        self._runs = database["automation_runs"]
+        self._stats = database["automation_run_stats"]
+
+    def rebuild(self, automation_id: str) -> int:
+        """Rebuild every hour that has runs; return how many there are."""
+        # Always a range: it keeps to values that are dates.
+        match = {"automationId": automation_id, "createdAt": {"$gte": self._oldest}}
+        rows = self._runs.aggregate(build_hours_pipeline(match), allowDiskUse=True)
+        counts = {int(row["_id"]): row["runs"] for row in rows}
+        hours = [hour for hour in sorted(counts) if start_of_hour(hour) >= self._oldest]
+        for chunk in _chunk_hours(hours, counts):
+            run_in_transaction(
+                self._database.client,
+                lambda session, chunk=chunk: self.rebuild_hours(  # type: ignore[misc]
+                    automation_id, chunk, session
+                ),
+                seconds=120.0,
+            )
+        return len(hours)
+
+    def rebuild_hours(
+        self, automation_id: str, hours: Sequence[int], session: ClientSession
+    ) -> None:
+        """Replace the run counts of some hours by a count of the runs in the same snapshot.
+
+        A flush that counts in one of them meanwhile either conflicts, or writes a live document
+        that is not seen here: exact both ways. Duplicates and new people are carried over.
+        """
+        raw = self._count_minutes(automation_id, hours, session)
+        seen: dict[int, list[Document]] = {hour: [] for hour in hours}
+        hour_ids = [build_hour_id(automation_id, hour) for hour in hours]
+        for document in self._stats.find({"_id": {"$in": hour_ids}}, session=session):
+            seen[int(document["_id"].rpartition(":h")[2])].append(document)
+        writes: list[ReplaceOne[Document] | UpdateOne] = []
+        live_ids = {"_id": {"$in": build_live_ids(automation_id)}}
+        for document in self._stats.find(live_ids, session=session):
+            present = [hour for hour in hours if str(hour) in document.get("h", {})]
+            for hour in present:
+                seen[hour].append(document["h"][str(hour)])
+            if present:
+                unset = {f"h.{hour}": "" for hour in present}
+                writes.append(UpdateOne({"_id": document["_id"]}, {"$unset": unset}))
+        recent: Document = {}
+        for hour in hours:
+            minutes = raw.get(hour, {})
+            carried = merge_hours(seen[hour])
+            document = carried | {
+                "_id": build_hour_id(automation_id, hour),
+                "automationId": automation_id,
+                "hour": start_of_hour(hour),
+                "n": sum(minutes.values()),
+                "m": minutes,
+            }
+            writes.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
+            if is_recent_hour(hour, self._now):
+                recent[f"h.{hour}"] = document["n"]
+        if recent:
+            writes.append(UpdateOne({"_id": build_base_id(automation_id)}, {"$set": recent}))
+        self._stats.bulk_write(writes, ordered=False, session=session)
+
+    def _count_minutes(
+        self, automation_id: str, hours: Sequence[int], session: ClientSession
+    ) -> dict[int, dict[str, int]]:
+        match = {
+            "automationId": automation_id,
+            "createdAt": {"$gte": start_of_hour(hours[0]), "$lt": start_of_hour(hours[-1] + 1)},
+        }
+        minutes: dict[int, dict[str, int]] = {}
+        for row in self._runs.aggregate(
+            build_hours_pipeline(match, minutes_per_group=1), session=session
+        ):
+            hour, minute = divmod(int(row["_id"]), 60)
+            minutes.setdefault(hour, {})[str(minute)] = row["runs"]
+        return minutes
+
+
+def build_hours_pipeline(match: Document, *, minutes_per_group: int = 60) -> list[Document]:
+    """Return the pipeline that counts runs by hour (or minute) number since 1970."""
+    size = _MILLISECONDS_PER_MINUTE * minutes_per_group
+    number = {"$floor": {"$divide": [{"$toLong": "$createdAt"}, size]}}
+    return [{"$match": match}, {"$group": {"_id": number, "runs": {"$sum": 1}}}]
+
+
+def _chunk_hours(hours: Sequence[int], counts: dict[int, int]) -> Iterator[list[int]]:
+    """Yield neighbouring hours, few enough for one short transaction."""
+    chunk: list[int] = []
+    runs = 0
+    for hour in hours:
+        is_full = chunk and (
+            hour - chunk[0] >= _HOURS_PER_TRANSACTION or runs + counts[hour] > _RUNS_PER_TRANSACTION
+        )
+        if is_full:
+            yield chunk
+            chunk, runs = [], 0
+        chunk.append(hour)
+        runs += counts[hour]
+    if chunk:
+        yield chunk
