@@ -104,6 +104,13 @@ class Committer:
         """Return the typed `_id` of the automation that `automation_id` names."""
         return self._flusher.find_key(automation_id)
 
+    def abandon(self) -> None:
+        """Let the threads end by themselves: the client they use is closed already."""
+        with self._wakeup:
+            self._closing.set()
+            self._wakeup.notify_all()
+        atexit.unregister(self.close)
+
     def close(self, *, seconds: float = 5.0) -> None:
         """Flush what is queued, stop the threads and give the stripe back."""
         if os.getpid() != self._pid:

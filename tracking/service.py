@@ -129,17 +129,24 @@ class _Process:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.client: Any = None
         self.committer: Committer | None = None
 
 
 def _get_committer() -> Committer:
-    if _process.committer is None:
+    # A new client, as when the embedded server has moved to another port, has a new committer.
+    client = mongo.get_client()
+    if _process.committer is None or _process.client is not client:
         with _process.lock:
-            if _process.committer is None:
+            if _process.committer is None or _process.client is not client:
+                if _process.committer is not None:
+                    _process.committer.abandon()
                 database = mongo.get_database()
                 flusher = Flusher(database, window=conf.dedup_window, is_enabled=conf.is_enabled)
-                folder = Folder(database, on_session=flusher.lease.hold_chore)
-                _process.committer = Committer(flusher, folder=folder, on_late=log_outcomes)
+                _process.client = client
+                _process.committer = Committer(
+                    flusher, folder=Folder(database), on_late=log_outcomes
+                )
     return _process.committer
 
 

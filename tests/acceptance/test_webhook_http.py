@@ -28,7 +28,8 @@ from tracking import embedded, mongod
 from tracking.indexes import ensure_collections
 
 BODY = read_payload("comments__feed")
-MOST_SECONDS = 3.3
+# What Meta waits. The deadline of ours is 3 s; `make chaos` measures what is kept of it.
+MOST_SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
