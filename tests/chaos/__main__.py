@@ -1,0 +1,204 @@
+"""`python -m tests.chaos`: exits with 1 when anything was lost or counted twice."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from automations.simulation import Plan, Target, generate_deliveries, send_deliveries
+from automations.simulation.plan import AUTOMATION_TYPES
+from tests.chaos.cluster import WINDOW_MINUTES, Cluster, find_longest_stall
+from tests.chaos.faults import Faults
+from tests.chaos.load import Load
+from tests.chaos.model import Verdict, compare
+from tests.chaos.schedule import Step, build_schedule
+from tests.recount import recount
+from tests.web_server import SECRET
+from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+
+ACCOUNTS = ("17841400000000001", "17841400000000002", "17841400000000003")
+CONNECTIONS = 8
+# Of events. After a stall there is more to do than that: what is due is sent at once.
+RATE = 300.0
+PATIENCE_SECONDS = 60.0
+_MOST_SHOWN = 10
+
+Document = dict[str, Any]
+
+
+def main() -> int:
+    """Run and print; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--events", type=int, default=100_000, help="to acknowledge, at least")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.CRITICAL)  # mongod's end is no news here
+    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    is_clean = False
+    try:
+        is_clean = run(directory, seed=options.seed, kills=options.kills, events=options.events)
+    finally:
+        if is_clean:
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            say(f"Logs and data are kept in {directory}")
+    return 0 if is_clean else 1
+
+
+def run(directory: Path, *, seed: int, kills: int, events: int) -> bool:
+    """Do one run in the directory and return whether every event is accounted for."""
+    cluster = Cluster(directory)
+    try:
+        with MongoClient[Document](cluster.uri, tz_aware=True, appname="chaos") as client:
+            database = client.get_default_database()
+            automations = prepare(database)
+            cluster.start()
+            load = Load(
+                generate_deliveries(build_plan(seed)),
+                [server.url for server in cluster.servers],
+                SECRET,
+                connections=CONNECTIONS,
+                rate=RATE,
+            )
+            started = time.monotonic()
+            load.start()
+            try:
+                strike_all(cluster, load, Faults(client), build_schedule(seed, kills), events)
+            finally:
+                load.stop()
+            resend(cluster, load, seed)
+            window = timedelta(minutes=WINDOW_MINUTES)
+            verdict = compare(load.acknowledged.values(), automations, database, window=window)
+            broken = recount(database, window=window, at=datetime.now(UTC))
+            report(cluster, load, verdict, broken, seconds=time.monotonic() - started)
+            is_polite = set(load.answers) <= {"200", "503", "none"}
+            return not (verdict.lost or verdict.double or broken) and is_polite
+    finally:
+        cluster.stop()
+
+
+def prepare(database: Database[Document]) -> dict[tuple[str, str], str]:
+    """Create collections, indexes and automations; return these by account and kind."""
+    ensure_collections(database)
+    for finding in compare_indexes(database, list_indexes(timedelta(days=90))):
+        apply_finding(database, finding)
+    documents = [
+        {
+            "_id": f"{account_id}-{kind}", "workspaceId": "ws", "accountId": account_id,
+            "name": kind, "type": type_, "isActive": True, "trigger": {"keywords": ["link"]},
+            "mainDm": {"text": "Here"}, "totalRuns": 0, "lastRunAt": None,
+            "createdAt": datetime.now(UTC), "updatedAt": datetime.now(UTC),
+        }
+        for account_id in ACCOUNTS
+        for kind, type_ in AUTOMATION_TYPES.items()
+    ]  # fmt: skip
+    database["automations"].insert_many(documents)
+    return {(one["accountId"], one["name"]): one["_id"] for one in documents}
+
+
+def build_plan(seed: int) -> Plan:
+    """Return traffic without end."""
+    targets = tuple(
+        Target(kind=kind, account_id=account_id, keywords=("link",))
+        for account_id in ACCOUNTS
+        for kind in AUTOMATION_TYPES
+    )
+    return Plan(targets=targets, events=None, duplicates=0.3, redeliveries=0.3, seed=seed)
+
+
+def strike_all(
+    cluster: Cluster, load: Load, faults: Faults, steps: list[Step], events: int
+) -> None:
+    """Let the blows fall, spread over the events, each on a system that is whole again."""
+    done, kills = 0, sum(step.kills for step in steps)
+    for step in steps:
+        wait_for(load, events * done // kills)
+        cluster.wait_until_whole()
+        faults.begin(step.fault)
+        if step.fault == "step down":
+            cluster.note_outage()
+        time.sleep(step.delay)
+        began = time.monotonic()
+        cluster.strike(step.target, step.server)
+        if step.target in ("mongod", "power"):
+            cluster.note_outage()
+        else:
+            faults.end()
+        done += step.kills
+        say(f"{done}/{kills} {step.target} during {step.fault} "
+            f"({time.monotonic() - began:.1f} s), {len(load.acknowledged)} events")  # fmt: skip
+    wait_for(load, events)
+    cluster.wait_until_whole()
+
+
+def wait_for(load: Load, events: int) -> None:
+    """Return once so many events are acknowledged. Raises TimeoutError when nothing moves."""
+    seen, seen_at = -1, time.monotonic()
+    while (count := len(load.acknowledged)) < events:
+        if count > seen:
+            seen, seen_at = count, time.monotonic()
+        if time.monotonic() - seen_at > PATIENCE_SECONDS:
+            raise TimeoutError(f"Nothing was acknowledged for {PATIENCE_SECONDS:.0f} s.")
+        time.sleep(0.02)
+
+
+def resend(cluster: Cluster, load: Load, seed: int) -> None:
+    """Send every delivery that was put aside again, twice, in another order."""
+    again = load.put_aside * 2
+    Random(f"resend:{seed}").shuffle(again)
+    if not again:
+        return
+    urls = [server.url for server in cluster.servers]
+    report = send_deliveries(again, urls, SECRET, connections=CONNECTIONS, is_retrying=True)
+    for event in report.acknowledged:
+        load.acknowledged[event.account_id, event.kind, event.event_id] = event
+    if report.unacknowledged:
+        raise TimeoutError(f"{len(report.unacknowledged)} deliveries are never acknowledged.")
+
+
+def report(
+    cluster: Cluster, load: Load, verdict: Verdict, broken: list[str], *, seconds: float
+) -> None:
+    """Print what became of it, the worst first."""
+    for line in [*verdict.lost, *verdict.double, *broken][:_MOST_SHOWN]:
+        say(f"WRONG: {line}")
+    between = (load.acknowledged_at, load.started_at, load.ended_at)
+    answers = ", ".join(f"{status} {count}" for status, count in sorted(load.answers.items()))
+    stall = find_longest_stall(*between)
+    own_stall = find_longest_stall(*between, cluster.outages)
+    down = sum(ended - began for began, ended in cluster.outages)
+    rows = {
+        "kills": f"{cluster.mongod_kills + cluster.process_kills} (mongod {cluster.mongod_kills}, "
+        f"web {cluster.process_kills}) in {seconds:.0f} s",
+        "answers": answers,
+        "sent again": f"{len(load.put_aside)} deliveries, twice",
+        "acknowledged": f"{len(load.acknowledged)} events",
+        "lost": len(verdict.lost),
+        "double": len(verdict.double),
+        "broken": f"{len(broken)} promises when counted again",
+        "slowest": f"{load.slowest:.2f} s to an answer",
+        "down": f"{down:.0f} s without a primary of MongoDB or any web process",
+        "longest stall": f"{stall:.2f} s, {own_stall:.2f} s without what was down",
+    }
+    sys.stdout.write("".join(f"{name:<14}{value}\n" for name, value in rows.items()))
+
+
+def say(text: str) -> None:
+    """Print progress where it does not mix with the result."""
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""What is killed, in which order, and which fault it meets: all from the seed (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+import msgspec
+
+# Ten kills. A "process" is one that answers, a "server" all processes of an address, "power" is
+# mongod and both servers at the same instant, three kills.
+_DECK = ("process", "process", "process", "server", "server", "mongod", "mongod", "power")
+KILLS = {"process": 1, "server": 1, "mongod": 1, "power": 3}
+# What MongoDB does just before and while the blow falls; most often, nothing.
+_FAULTS = (
+    *("none",) * 5,
+    "connection lost",
+    "reply lost after the write",
+    "reply lost after the commit",
+    "election errors",
+    "shutdown errors",
+    "slow commit",
+    "slow writes",
+    "step down",
+)
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One blow: it falls `delay` seconds after the fault began."""
+
+    target: str
+    fault: str
+    server: int  # which of the two, where one is meant
+    delay: float
+
+    @property
+    def kills(self) -> int:
+        """How many kill -9 it stands for."""
+        return KILLS[self.target]
+
+
+def build_schedule(seed: int, kills: int) -> list[Step]:
+    """Return the steps of a run: at least `kills` kills, every kind of blow early on."""
+    random = Random(f"chaos:{seed}")
+    steps: list[Step] = []
+    targets, faults = _deal(random, _DECK), _deal(random, _FAULTS)
+    left = kills
+    while left > 0:
+        target = next(targets)
+        if KILLS[target] > left:
+            continue
+        steps.append(
+            Step(
+                target=target,
+                fault=next(faults),
+                server=random.randrange(2),
+                delay=random.uniform(0.05, 0.5),
+            )
+        )
+        left -= KILLS[target]
+    return steps
+
+
+def _deal(random: Random, deck: tuple[str, ...]) -> Iterator[str]:
+    """Yield every card of a shuffled deck before any comes again."""
+    while True:
+        cards = list(deck)
+        random.shuffle(cards)
+        yield from cards
