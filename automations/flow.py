@@ -1,0 +1,229 @@
+"""What a job does next, and what an answer of Meta means. A table where one will do."""
+
+import random
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from automations.jobs import PRIVATE_REPLY, Change, Job, JobState, StepResult, StepState
+from automations.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
+
+
+class Call(Enum):
+    """The calls that a job can need."""
+
+    REPLY_PUBLICLY = "reply publicly"
+    REPLY_PRIVATELY = "reply privately"
+    SEND_MESSAGE = "send a message"
+    CHECK_FOLLOW = "check whether the person follows"
+
+
+class Follow(Enum):
+    """What the follow check said. Unknown is an answer of its own, never "no"."""
+
+    YES = "follows"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class Act(msgspec.Struct, frozen=True):
+    """Make this call for this step."""
+
+    call: Call
+    step: Mapping[str, Any]
+
+
+class Skip(msgspec.Struct, frozen=True):
+    """Pass over this step; without a reason nobody need know."""
+
+    step: str
+    reason: str | None = None
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Nothing is left to do; the job ends in this state."""
+
+    state: JobState
+
+
+class Verdict(Enum):
+    """What an error of Meta means for the message that met it."""
+
+    DELIVERED = "it is there already: our own earlier call"
+    FAILED = "it was refused for good"
+    UNKNOWN = "it may have been delivered: never send it again blindly"
+    NOT_SENT = "no byte left: try again later"
+    RATE = "the account is too fast: everything of it waits"
+    TOKEN_DEAD = "the token is dead: the account is paused"  # noqa: S105 - a sentence
+    RESTRICTED = "the account is restricted: the account is paused"
+
+
+# By the names of graph.ErrorClass; a class that is not here is a refusal.
+_VERDICTS = {
+    "ALREADY_REPLIED": Verdict.DELIVERED,
+    "UNKNOWN": Verdict.UNKNOWN,
+    "NOT_SENT": Verdict.NOT_SENT,
+    "RATE": Verdict.RATE,
+    "TOKEN_DEAD": Verdict.TOKEN_DEAD,
+    "RESTRICTED": Verdict.RESTRICTED,
+}
+_FOLLOW_SKIPS = {Follow.YES: "follows", Follow.UNKNOWN: "unknown"}
+_ENDS = {
+    StepState.SENT: JobState.SENT,
+    StepState.SHADOW: JobState.SHADOW,
+    StepState.FAILED: JobState.FAILED,
+    StepState.UNKNOWN: JobState.UNKNOWN,
+    StepState.EXPIRED: JobState.EXPIRED,
+}
+
+# The `reason` of a private reply whose first call came to nothing known.
+RETRIED = "retried"
+_PRIVATE_RETRY_WAIT = timedelta(seconds=30)
+_FIRST_WAIT = timedelta(seconds=2)
+_LONGEST_WAIT = timedelta(minutes=15)
+_MOST_DOUBLINGS = 10
+
+
+def decide(job: Job, *, follow: Follow | None = None) -> Act | Skip | Done:
+    """Return what `job` does at its position; `follow` is the answer to a check made just now."""
+    if job.position >= len(job.steps):
+        return Done(JobState.SENT)
+    step = job.steps[job.position]
+    name = step["name"]
+    if name == COMMENT_REPLY:
+        return Act(Call.REPLY_PUBLICLY, step) if job.comment_id else Skip(name)
+    if name == ASK_FOLLOW:
+        if follow is None:
+            return Act(Call.CHECK_FOLLOW, step)
+        if follow in _FOLLOW_SKIPS:
+            return Skip(name, _FOLLOW_SKIPS[follow])
+    if job.via == PRIVATE_REPLY:
+        return Act(Call.REPLY_PRIVATELY, step)
+    return Act(Call.SEND_MESSAGE, step)
+
+
+def conclude(job: Job, state: StepState) -> JobState | None:
+    """Return how the job ends after the step at its position came to `state`; None: it goes on.
+
+    A comment opens no window: after its one private reply the rest waits for a tap. A public reply
+    that did not go out stops nothing.
+    """
+    step = job.steps[job.position]
+    is_last = job.position + 1 >= len(job.steps)
+    if step["name"] == COMMENT_REPLY and state is not StepState.EXPIRED:
+        return _ENDS[state] if is_last else None
+    if state is not StepState.SENT:
+        # In shadow nobody has a button to tap, so that the job ends where it would wait.
+        goes_on = state is StepState.SHADOW and not is_last and not waits_for_tap(job, step)
+        return None if goes_on else _ENDS[state]
+    if waits_for_tap(job, step):
+        return JobState.WAITING
+    return JobState.SENT if is_last else None
+
+
+def waits_for_tap(job: Job, step: Mapping[str, Any]) -> bool:
+    """Return whether `step`, once it is sent, is carried on by a tap alone."""
+    if step["name"] == ASK_FOLLOW:
+        return True
+    if step["name"] != OPENING_DM or step is job.steps[-1]:
+        return False
+    return job.via == PRIVATE_REPLY or bool(step.get("button"))
+
+
+def is_completed(step: str, state: StepState) -> bool:
+    """Return whether this step in this state completes its run."""
+    return step == MAIN_DM and state is StepState.SENT
+
+
+def judge(error_class: str, call: Call) -> Verdict:
+    """Return what an error of the class with this name means for `call`."""
+    verdict = _VERDICTS.get(error_class, Verdict.FAILED)
+    if verdict is Verdict.DELIVERED and call is not Call.REPLY_PRIVATELY:
+        return Verdict.FAILED
+    return verdict
+
+
+def can_retry_unknown(job: Job) -> bool:
+    """Return whether the unknown step at the job's position may be sent once more.
+
+    Only a private reply: Meta accepts one for each comment, and refuses the second.
+    """
+    is_private = job.via == PRIVATE_REPLY and job.name_of(job.position) != COMMENT_REPLY
+    return is_private and not was_retried(job)
+
+
+def was_retried(job: Job) -> bool:
+    """Return whether the step at the job's position is being sent for the second time."""
+    return job.progress.get(job.name_of(job.position), {}).get("reason") == RETRIED
+
+
+def end_step(job: Job, result: StepResult, *, is_held: bool) -> Change:
+    """Return how `job` moves on after its step came to `result`.
+
+    A job that goes on stays leased if somebody holds it, else it is queued at once.
+    """
+    end = conclude(job, result.state)
+    name = job.name_of(job.position)
+    is_past = end is None or result.state in (StepState.SENT, StepState.SHADOW)
+    onward = JobState.LEASED if is_held else JobState.QUEUED
+    return Change(
+        state=end or onward,
+        position=job.position + 1 if is_past else job.position,
+        results={name: result},
+        next_at=result.at if end is None and not is_held else None,
+        attempts=0 if end is None else None,
+        done_at=None if end is None else result.at,
+        report_at=result.at,
+    )
+
+
+def expire(job: Job, *, at: datetime) -> Change:
+    """Return how a job ends whose window has."""
+    if job.position >= len(job.steps):
+        return Change(state=JobState.SENT, position=job.position, done_at=at)
+    return end_step(job, StepResult(state=StepState.EXPIRED, at=at), is_held=False)
+
+
+def retry_unknown(job: Job, *, at: datetime) -> Change:
+    """Return the change that queues a private reply for its one retry."""
+    wait = _PRIVATE_RETRY_WAIT * (0.5 + random.random())  # noqa: S311
+    result = StepResult(state=StepState.UNKNOWN, at=at, reason=RETRIED)
+    return Change(
+        state=JobState.QUEUED,
+        position=job.position,
+        results={job.name_of(job.position): result},
+        next_at=min(at + wait, job.window_ends_at),
+    )
+
+
+def release(job: Job, *, at: datetime, next_at: datetime, attempts: int | None = None) -> Change:
+    """Return the change that queues a job whose next message did not go out."""
+    return Change(
+        state=JobState.QUEUED,
+        position=job.position,
+        results=(
+            {job.name_of(job.position): StepResult(state=StepState.UNKNOWN, at=at, reason=RETRIED)}
+            if was_retried(job)
+            else {}
+        ),
+        forgets=not was_retried(job),
+        next_at=min(next_at, job.window_ends_at),
+        attempts=attempts,
+    )
+
+
+def find_retry_time(
+    now: datetime, *, attempts: int, window_ends_at: datetime, spread: float | None = None
+) -> datetime:
+    """Return when to try again: later with every attempt, never past the window.
+
+    `spread` (0 to 1, random by default) is the jitter: half to one and a half times the wait.
+    """
+    if spread is None:
+        spread = random.random()  # noqa: S311
+    wait = min(_FIRST_WAIT * 2 ** min(attempts, _MOST_DOUBLINGS), _LONGEST_WAIT)
+    next_at: datetime = min(now + wait * (0.5 + spread), window_ends_at)
+    return next_at

@@ -1,0 +1,138 @@
+"""A job: one trigger with something to send, as the outbox hands it around."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+PRIVATE_REPLY = "private_reply"
+DM = "dm"
+# How the first message of a job goes out; each has a lane of its own (automations/lanes.py).
+VIAS = (PRIVATE_REPLY, DM)
+
+# For a job that names no end of its window: that of a direct message, the shortest that is sure.
+_DEFAULT_WINDOW = timedelta(hours=24)
+
+
+class JobState(StrEnum):
+    """Where a job is. WAITING ends it too: a tap makes a new job."""
+
+    QUEUED = "queued"
+    LEASED = "leased"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+    WAITING = "waiting"
+    SHADOW = "shadow"
+
+
+class StepState(StrEnum):
+    """What became of a step. SENDING is not an end: the call is on its way, or was cut off."""
+
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    SKIPPED = "skipped"
+    SHADOW = "shadow"
+
+
+class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one step: stored as `progress.<step>`, and told to the run.
+
+    `mid` is Meta's id of the message, `code` and `subcode` its error, `reason` a word of ours.
+    """
+
+    state: StepState
+    at: datetime
+    mid: str | None = None
+    code: int | None = None
+    subcode: int | None = None
+    reason: str | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the result ready for BSON, without what is not there."""
+        document = msgspec.structs.asdict(self) | {"state": self.state.value}
+        return {name: value for name, value in document.items() if value is not None}
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job moves on. `next_at` goes with QUEUED; a state that ends it sets `done_at`.
+
+    `report_at` is set when the run has to be told. `forgets` takes back that the step at the old
+    position was being sent: it was not.
+    """
+
+    state: JobState
+    position: int
+    results: Mapping[str, StepResult] = {}
+    next_at: datetime | None = None
+    attempts: int | None = None
+    done_at: datetime | None = None
+    report_at: datetime | None = None
+    forgets: bool = False
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """A job as it was claimed; `position`, `attempts` and `progress` move on with it.
+
+    `steps` are the contents to send in order, each with its `name`; `position` is the next one.
+    `token` is the fencing token of the lease. `progress` holds the stored results by step.
+    """
+
+    id: str
+    account_id: str
+    automation_id: str
+    workspace_id: str
+    user_id: str
+    is_person_unknown: bool
+    run_id: Any
+    outcome: str
+    created_at: datetime
+    run_created_at: datetime | None
+    via: str
+    steps: tuple[Mapping[str, Any], ...]
+    position: int
+    comment_id: str | None
+    window_ends_at: datetime
+    attempts: int
+    token: int
+    progress: dict[str, dict[str, Any]]
+    sending_at: datetime | None = None
+
+    def name_of(self, position: int) -> str:
+        """Return the name of the step there."""
+        name: str = self.steps[position]["name"]
+        return name
+
+
+def parse_job(document: Mapping[str, Any]) -> Job:
+    """Return the job in a document of `automation_triggers` that has something to send."""
+    send = document["send"]
+    created_at = document["createdAt"]
+    return Job(
+        id=document["_id"],
+        account_id=document["accountId"],
+        automation_id=document["automationId"],
+        workspace_id=document["workspaceId"],
+        user_id=document["userId"],
+        is_person_unknown=bool(document.get("personUnknown")),
+        run_id=document.get("runId"),
+        outcome=document["outcome"],
+        created_at=created_at,
+        run_created_at=document.get("runCreatedAt"),
+        via=send.get("via", DM),
+        steps=tuple(send["steps"]),
+        position=send.get("position", 0),
+        comment_id=send.get("commentId"),
+        window_ends_at=send.get("windowEndsAt") or created_at + _DEFAULT_WINDOW,
+        attempts=document.get("attempts", 0),
+        token=(document.get("lease") or {}).get("token", 0),
+        progress=dict(document.get("progress") or {}),
+        sending_at=document.get("sendingAt"),
+    )

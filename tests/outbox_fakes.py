@@ -1,0 +1,214 @@
+"""What tests of the outbox share: jobs as the webhook leaves them, and a Graph API that notes."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from itertools import count
+from typing import Any
+
+from pymongo.database import Database
+
+from automations.jobs import Change, Job
+from automations.lanes import LaneStore
+from automations.outbox_reports import Reporter, Told
+from automations.outbox_store import OutboxStore
+from automations.sender import Outside
+from automations.worker import Worker
+from tests.triggers import T0
+
+PUBLIC = {"name": "comment_reply", "texts": ["See your messages!"]}
+OPENING = {"name": "opening_dm", "text": "Want the link?", "button": "Yes"}
+PLAIN_OPENING = {"name": "opening_dm", "text": "Hello!", "button": None}
+ASK = {"name": "ask_follow", "text": "Follow us first", "button": "Done"}
+MAIN = {"name": "main_dm", "text": "Here it is", "links": []}
+
+_numbers = count(1)
+
+
+def make_job_document(**fields: Any) -> dict[str, Any]:
+    """A trigger with something to send, due at T0: a direct message by default."""
+    number = next(_numbers)
+    created_at: datetime = fields.pop("created_at", T0)
+    account_id = fields.pop("account_id", "acc1")
+    send = {
+        "steps": [MAIN], "position": 0, "via": "dm",
+        "windowEndsAt": created_at + timedelta(hours=24),
+    } | fields.pop("send", {})  # fmt: skip
+    if send["via"] == "private_reply":
+        send = {"commentId": f"c{number}"} | send
+    return {
+        "_id": f"{account_id}:message:m{number:07}", "accountId": account_id,
+        "automationId": "a1", "workspaceId": "w1", "triggerType": send["steps"][0]["name"],
+        "userId": f"p{number}", "createdAt": created_at, "outcome": "counted", "runId": number,
+        "state": "queued", "nextAt": created_at, "send": send,
+        "expireAt": created_at + timedelta(days=14),
+    } | fields  # fmt: skip
+
+
+def make_comment_document(*steps: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """The trigger of a comment."""
+    send = {
+        "steps": list(steps or [PUBLIC, OPENING, ASK, MAIN]), "via": "private_reply",
+        "windowEndsAt": fields.get("created_at", T0) + timedelta(days=7),
+    }  # fmt: skip
+    return make_job_document(send=send | fields.pop("send", {}), **fields)
+
+
+class ErrorClass(Enum):
+    """The names of the classes of Meta's errors."""
+
+    TOKEN_DEAD = 1
+    RATE = 2
+    OUTSIDE_WINDOW = 3
+    CONFIGURATION = 4
+    PERMANENT = 5
+    ALREADY_REPLIED = 6
+    CONFLICT = 7
+    RESTRICTED = 8
+    NO_CONSENT = 9
+    UNKNOWN = 10
+    NOT_SENT = 11
+
+
+class FakeGraphError(Exception):
+    """What the client raises."""
+
+    def __init__(self, name: str, *, code: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(name)
+        self.classification = ErrorClass[name]
+        self.code = code
+        self.subcode = code * 10
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class FakeAccount:
+    token: str | None = "token"
+    state: str = "active"
+
+
+@dataclass(frozen=True)
+class Sent:
+    kind: str
+    to: str
+    message: Any
+
+
+@dataclass
+class FakeGraph:
+    """Notes what it delivers; `script` says what happens at each call before."""
+
+    journal: list[Sent] = field(default_factory=list)
+    script: list[Any] = field(default_factory=list)
+    follows: Any = None
+    before_call: Callable[[], None] | None = None
+
+    def reply_publicly(self, comment_id: str, text: Any, *, token: str) -> Any:
+        return self._deliver("public", comment_id, text)
+
+    def reply_privately(self, account: Any, comment_id: str, message: Any, *, token: str) -> Any:
+        return self._deliver("private", comment_id, message)
+
+    def send_message(self, account: Any, person_id: str, message: Any, *, token: str) -> Any:
+        return self._deliver("dm", person_id, message)
+
+    def is_following(self, person_id: str, *, token: str) -> bool | None:
+        if isinstance(self.follows, Exception):
+            raise self.follows
+        answer: bool | None = self.follows
+        return answer
+
+    def _deliver(self, kind: str, to: str, message: Any) -> Any:
+        if self.before_call is not None:
+            self.before_call()
+        plan = self.script.pop(0) if self.script else None
+        if plan == "reply lost":
+            self.journal.append(Sent(kind, to, message))
+            raise FakeGraphError("UNKNOWN", code=1)
+        if isinstance(plan, BaseException):
+            raise plan
+        self.journal.append(Sent(kind, to, message))
+        return SendResult(f"mid{len(self.journal)}")
+
+    @property
+    def sent(self) -> list[tuple[str, str]]:
+        """What went out: (kind, step)."""
+        return [(one.kind, one.message) for one in self.journal]
+
+    def count_doubles(self) -> int:
+        """How many people got a step twice."""
+        counts = Counter((one.kind, one.to, one.message) for one in self.journal)
+        return sum(number - 1 for number in counts.values())
+
+
+@dataclass(frozen=True)
+class SendResult:
+    message_id: str
+
+
+class Rig:
+    """A worker on the test's database, and everything around it."""
+
+    def __init__(
+        self, db: Database[dict[str, Any]], *, setting: str = "", owner: str = "w1",
+        graph: Any = None,
+    ) -> None:  # fmt: skip
+        self.db = db
+        self.graph: FakeGraph = graph or FakeGraph()
+        self.accounts: dict[str, FakeAccount] = {}
+        self.default_account: FakeAccount | None = FakeAccount()
+        self.told: list[Told] = []
+        self.record_error: Exception | None = None
+        self.store = OutboxStore(db, owner=owner)
+        self.lanes = LaneStore(db)
+        self.reporter = Reporter(self.store, self._record)
+        self.lock = threading.Lock()
+        self.worker = Worker(
+            store=self.store, lanes=self.lanes, reporter=self.reporter,
+            outside=Outside(
+                graph=self.graph, compose=lambda _job, step: step["name"], pause=self.pause,
+                report=lambda _job, _change: None,
+            ),
+            get_account=lambda one: self.accounts.get(one, self.default_account),
+            setting=setting,
+        )  # fmt: skip
+
+    def pause(self, account_id: str, state: str, reason: str) -> None:
+        self.accounts[account_id] = FakeAccount(state=state)
+
+    def _record(self, told: Iterable[Told]) -> None:
+        if self.record_error is not None:
+            raise self.record_error
+        self.told.extend(told)
+
+    def add(self, *documents: dict[str, Any]) -> str:
+        """Queue jobs; return the id of the first."""
+        self.db["automation_triggers"].insert_many(list(documents))
+        job_id: str = documents[0]["_id"]
+        return job_id
+
+    def find(self, job_id: str) -> dict[str, Any]:
+        found = self.db["automation_triggers"].find_one({"_id": job_id})
+        assert found is not None
+        return found
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        """What the runs were told: (step, state)."""
+        return [(one.step, one.result.state.value) for one in self.told]
+
+
+def make_job(**fields: Any) -> Job:
+    """A parsed job, for tests without a database."""
+    from automations.jobs import parse_job
+
+    return parse_job(make_job_document(**fields))
+
+
+def states_of(change: Change) -> dict[str, str]:
+    """The states in a change, by step."""
+    return {name: result.state.value for name, result in change.results.items()}

@@ -1,0 +1,244 @@
+"""What a job does next, and what Meta's errors mean for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from automations import flow
+from automations.flow import Act, Call, Done, Follow, Skip, Verdict
+from automations.jobs import Job, JobState, StepResult, StepState
+from tests.outbox_fakes import (
+    ASK,
+    MAIN,
+    OPENING,
+    PLAIN_OPENING,
+    PUBLIC,
+    make_job,
+    states_of,
+)
+from tests.triggers import T0
+
+
+def make_comment(*steps: Any, position: int = 0, **fields: Any) -> Job:
+    return make_job(
+        send={"steps": list(steps), "via": "private_reply", "position": position}, **fields
+    )
+
+
+def make_dm(*steps: Any, position: int = 0, **fields: Any) -> Job:
+    return make_job(send={"steps": list(steps), "position": position}, **fields)
+
+
+def walk(job: Job, *, follow: Follow = Follow.UNKNOWN, state: StepState = StepState.SENT) -> Any:
+    """Every call and skip until the job ends, and how it ends."""
+    log: list[str] = []
+    answer = None
+    while True:
+        decision = flow.decide(job, follow=answer)
+        if isinstance(decision, Done):
+            return log, decision.state
+        if isinstance(decision, Skip):
+            log.append(f"skip {decision.step} {decision.reason}")
+            job.position += 1
+            answer = None
+            continue
+        if decision.call is Call.CHECK_FOLLOW:
+            log.append("check")
+            answer = follow
+            continue
+        log.append(f"{decision.call.value}: {decision.step['name']}")
+        end = flow.conclude(job, state)
+        if end is not None:
+            return log, end
+        job.position += 1
+
+
+class TestComments:
+    def test_a_public_reply_and_one_private_reply_then_a_tap_is_awaited(self) -> None:
+        assert walk(make_comment(PUBLIC, OPENING, ASK, MAIN)) == (
+            ["reply publicly: comment_reply", "reply privately: opening_dm"],
+            JobState.WAITING,
+        )
+
+    def test_a_comment_opens_no_window_so_that_an_opening_without_button_waits_too(self) -> None:
+        assert walk(make_comment(PLAIN_OPENING, MAIN))[1] is JobState.WAITING
+
+    def test_without_an_opening_the_main_message_is_the_private_reply(self) -> None:
+        assert walk(make_comment(PUBLIC, MAIN)) == (
+            ["reply publicly: comment_reply", "reply privately: main_dm"],
+            JobState.SENT,
+        )
+
+    def test_who_does_not_follow_is_asked_in_the_private_reply(self) -> None:
+        assert walk(make_comment(ASK, MAIN), follow=Follow.NO) == (
+            ["check", "reply privately: ask_follow"],
+            JobState.WAITING,
+        )
+
+    def test_an_opening_alone_ends_the_job(self) -> None:
+        assert walk(make_comment(OPENING))[1] is JobState.SENT
+
+    @pytest.mark.parametrize("state", [StepState.FAILED, StepState.UNKNOWN])
+    def test_a_public_reply_that_is_not_out_stops_nothing(self, state: StepState) -> None:
+        assert flow.conclude(make_comment(PUBLIC, MAIN), state) is None
+        assert flow.conclude(make_comment(PUBLIC), state) is JobState(state.value)
+
+
+class TestMessages:
+    def test_a_button_waits_for_its_tap(self) -> None:
+        assert walk(make_dm(OPENING, MAIN)) == (
+            ["send a message: opening_dm"],
+            JobState.WAITING,
+        )
+
+    def test_without_a_button_the_flow_goes_on(self) -> None:
+        assert walk(make_dm(PLAIN_OPENING, ASK, MAIN)) == (
+            [
+                "send a message: opening_dm",
+                "check",
+                "skip ask_follow unknown",
+                "send a message: main_dm",
+            ],
+            JobState.SENT,
+        )
+
+    @pytest.mark.parametrize(
+        ("follow", "log", "end"),
+        [
+            (
+                Follow.YES,
+                ["check", "skip ask_follow follows", "send a message: main_dm"],
+                JobState.SENT,
+            ),
+            (Follow.NO, ["check", "send a message: ask_follow"], JobState.WAITING),
+        ],
+    )
+    def test_after_a_tap_the_follow_is_checked(
+        self, follow: Follow, log: list[str], end: JobState
+    ) -> None:
+        assert walk(make_dm(ASK, MAIN), follow=follow) == (log, end)
+
+    def test_a_public_reply_without_a_comment_is_passed_over_silently(self) -> None:
+        assert flow.decide(make_dm(PUBLIC, MAIN)) == Skip("comment_reply")
+
+    def test_past_its_steps_a_job_is_done(self) -> None:
+        assert flow.decide(make_dm(MAIN, position=1)) == Done(JobState.SENT)
+        assert flow.decide(make_dm(MAIN)) == Act(Call.SEND_MESSAGE, MAIN)
+
+
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [
+        (StepState.FAILED, JobState.FAILED),
+        (StepState.UNKNOWN, JobState.UNKNOWN),
+        (StepState.EXPIRED, JobState.EXPIRED),
+        (StepState.SHADOW, JobState.SHADOW),
+    ],
+)
+def test_what_does_not_arrive_ends_the_job(state: StepState, end: JobState) -> None:
+    assert walk(make_dm(OPENING, MAIN), state=state)[1] is end
+
+
+def test_a_shadow_goes_on_where_nobody_has_to_tap() -> None:
+    job = make_dm(PLAIN_OPENING, ASK, MAIN)
+    log, end = walk(job, state=StepState.SHADOW)
+    assert (log[-1], end) == ("send a message: main_dm", JobState.SHADOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("TOKEN_DEAD", Verdict.TOKEN_DEAD),
+        ("RATE", Verdict.RATE),
+        ("RESTRICTED", Verdict.RESTRICTED),
+        ("OUTSIDE_WINDOW", Verdict.FAILED),
+        ("CONFIGURATION", Verdict.FAILED),
+        ("PERMANENT", Verdict.FAILED),
+        ("CONFLICT", Verdict.FAILED),
+        ("NO_CONSENT", Verdict.FAILED),
+        ("ALREADY_REPLIED", Verdict.FAILED),
+        ("NOT_SENT", Verdict.NOT_SENT),
+        ("UNKNOWN", Verdict.UNKNOWN),
+    ],
+)
+def test_what_an_error_means_for_a_message(name: str, verdict: Verdict) -> None:
+    assert flow.judge(name, Call.SEND_MESSAGE) is verdict
+
+
+def test_a_comment_that_was_replied_to_was_replied_to_by_us() -> None:
+    assert flow.judge("ALREADY_REPLIED", Call.REPLY_PRIVATELY) is Verdict.DELIVERED
+
+
+class TestUnknown:
+    def test_only_a_private_reply_is_tried_once_more(self) -> None:
+        job = make_comment(PUBLIC, OPENING, MAIN, position=1)
+        assert flow.can_retry_unknown(job)
+        change = flow.retry_unknown(job, at=T0)
+        assert change.state is JobState.QUEUED
+        assert change.next_at is not None
+        assert T0 + timedelta(seconds=15) <= change.next_at <= T0 + timedelta(seconds=45)
+        job.progress["opening_dm"] = change.results["opening_dm"].to_document()
+        assert not flow.can_retry_unknown(job)
+
+    def test_a_public_reply_and_a_message_are_not(self) -> None:
+        assert not flow.can_retry_unknown(make_comment(PUBLIC, MAIN))
+        assert not flow.can_retry_unknown(make_dm(MAIN))
+
+    def test_the_one_retry_stays_used_when_the_job_has_to_wait_for_another_reason(self) -> None:
+        job = make_comment(MAIN, progress={"main_dm": {"state": "sending", "reason": "retried"}})
+        change = flow.release(job, at=T0, next_at=T0)
+        assert not change.forgets
+        assert change.results["main_dm"].reason == "retried"
+
+
+class TestChanges:
+    def test_a_step_that_is_not_the_last_keeps_the_lease_or_is_queued(self) -> None:
+        job = make_dm(PLAIN_OPENING, MAIN, attempts=3)
+        result = StepResult(state=StepState.SENT, at=T0, mid="m")
+        held = flow.end_step(job, result, is_held=True)
+        assert (held.state, held.position, held.attempts) == (JobState.LEASED, 1, 0)
+        loose = flow.end_step(job, result, is_held=False)
+        assert (loose.state, loose.next_at, loose.done_at) == (JobState.QUEUED, T0, None)
+
+    def test_an_end_has_its_time(self) -> None:
+        change = flow.end_step(
+            make_dm(MAIN), StepResult(state=StepState.FAILED, at=T0, code=10), is_held=True
+        )
+        assert (change.state, change.done_at, change.position) == (JobState.FAILED, T0, 0)
+        assert change.report_at == T0
+
+    def test_a_window_that_ends_expires_the_step_that_was_next(self) -> None:
+        change = flow.expire(make_comment(PUBLIC, MAIN), at=T0)
+        assert (change.state, states_of(change)) == (
+            JobState.EXPIRED,
+            {"comment_reply": "expired"},
+        )
+        assert flow.expire(make_dm(MAIN, position=1), at=T0).state is JobState.SENT
+
+    def test_what_was_not_sent_is_forgotten_and_waits_no_longer_than_its_window(self) -> None:
+        job = make_dm(MAIN)
+        change = flow.release(job, at=T0, next_at=T0 + timedelta(days=3), attempts=2)
+        assert change.forgets
+        assert (change.next_at, change.attempts) == (job.window_ends_at, 2)
+
+
+def test_retries_come_later_and_later_with_jitter_up_to_the_window() -> None:
+    end = T0 + timedelta(hours=24)
+
+    def wait(attempts: int, spread: float) -> float:
+        at = flow.find_retry_time(T0, attempts=attempts, window_ends_at=end, spread=spread)
+        return (at - T0).total_seconds()
+
+    assert [wait(number, 0.5) for number in range(4)] == [2, 4, 8, 16]
+    assert (wait(1, 0.0), wait(1, 1.0)) == (2, 6)
+    assert wait(50, 0.5) == 900
+    assert flow.find_retry_time(T0, attempts=50, window_ends_at=T0) == T0
+
+
+def test_only_a_main_message_that_is_out_completes_a_run() -> None:
+    assert flow.is_completed("main_dm", StepState.SENT)
+    assert not flow.is_completed("main_dm", StepState.SHADOW)
+    assert not flow.is_completed("opening_dm", StepState.SENT)
