@@ -39,7 +39,7 @@ STATS_RETENTION = timedelta(days=400)
 COLLECTIONS = (
     "automations", "automation_runs", "automation_contacts", "automation_triggers",
     "automation_run_stats", "tracking_writers", "tracking_switch", "webhook_dead_letters",
-    "accounts", "api_tokens", "web_sessions",
+    "accounts", "api_tokens", "web_sessions", "automation_lanes",
 )  # fmt: skip
 
 
@@ -58,6 +58,22 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
             "automation_triggers", "untracked_createdAt", (("createdAt", 1),),
             partial={"outcome": "untracked"},
         ),
+        # The outbox: each holds only what there is to do; a new trigger pays for the first alone.
+        Index(
+            "automation_triggers", "outbox_queue",
+            (("send.via", 1), ("accountId", 1), ("nextAt", 1), ("send.windowEndsAt", 1)),
+            partial={"nextAt": {"$exists": True}},
+        ),
+        Index("automation_triggers", "outbox_leases", (("lease.until", 1),),
+              partial={"lease.until": {"$exists": True}}),
+        Index("automation_triggers", "outbox_unsettled", (("accountId", 1), ("userId", 1)),
+              partial={"sendingAt": {"$exists": True}}),
+        Index("automation_triggers", "outbox_mids", (("mids", 1),),
+              partial={"mids": {"$exists": True}}),
+        Index("automation_triggers", "outbox_reports", (("reportAt", 1),),
+              partial={"reportAt": {"$exists": True}}),
+        Index("automation_lanes", "turnAt", (("turnAt", 1),),
+              partial={"turnAt": {"$exists": True}}),
         Index("automation_run_stats", "hour_ttl", (("hour", 1),), STATS_RETENTION),
         Index("automation_run_stats", "stripe", (("stripe", 1),),
               partial={"stripe": {"$exists": True}}),

@@ -1,0 +1,253 @@
+"""Lanes: who may send now, and how much. Meta's limits as token buckets, and turns in between.
+
+A lane is an account and a way to send, so that taps do not queue behind a viral post's private
+replies. A bucket is one date, the moment up to which its tokens are given out: what lies between
+it and now, in units of the bucket's pace, may still be taken, the burst at most. One atomic update
+fills, takes and decides when the lane's next turn is; the lane whose turn is the longest due goes
+first, and one that was served goes behind all that wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.database import Database
+
+from automations.jobs import DM, PRIVATE_REPLY, VIAS
+from tracking.bounds import bounded
+
+Document = dict[str, Any]
+LANES = "automation_lanes"
+
+_SECONDS = 5.0
+# With a bound on an index's own type beside it, $expr is read from the index too.
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+# Error 613 and kin say no end: a minute, then twice that, an hour at most.
+_FIRST_BACK_OFF = timedelta(minutes=1)
+_LONGEST_BACK_OFF = timedelta(hours=1)
+_FORGIVEN_AFTER = timedelta(minutes=10)
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """A limit: `burst` tokens at once, one more after each `pace`. `field` holds its date."""
+
+    field: str
+    burst: int
+    pace: timedelta
+
+    @property
+    def depth(self) -> timedelta:
+        """Return how long an empty bucket takes to fill."""
+        return self.burst * self.pace
+
+
+# Meta, an account: 750 private replies an hour, 100 text sends and 2 conversation reads a second
+# (https://developers.facebook.com/docs/graph-api/overview/rate-limiting, "Messenger API for
+# Instagram"). Burst plus one period's refill stays below: 40 + 690 private replies, and 12 more if
+# each token is used as late as its lease allows; 10 + 40 texts, so that with a burst of private
+# replies too a second has 90; 1 + 1 reads.
+_MAIN = {
+    PRIVATE_REPLY: Bucket("givenUntil", 40, timedelta(hours=1) / 690),
+    DM: Bucket("givenUntil", 10, timedelta(milliseconds=25)),
+}
+_READS = Bucket("readsGivenUntil", 1, timedelta(seconds=1))
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """A lane's turn: at most `granted` messages may go out. `at` is the server's time."""
+
+    account_id: str
+    via: str
+    granted: int
+    at: datetime
+    next_at: datetime
+
+
+class LaneStore:
+    """Access to `automation_lanes`. Every method raises TrackingUnavailable.
+
+    `now` is for tests with a clock of their own; None is the server's time.
+    """
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._lanes = database[LANES]
+
+    def open_lanes(self, via: str, account_ids: Iterable[str], *, now: datetime) -> int:
+        """Give a turn to each of these accounts that has none coming; return to how many."""
+        wanted = {build_lane_id(account_id, via): account_id for account_id in account_ids}
+        if not wanted:
+            return 0
+        with bounded(_SECONDS):
+            # Covered by the index: as many keys as there are lanes with work.
+            found = self._lanes.find({"turnAt": {"$gt": LONG_AGO}}, {"_id": 1}, batch_size=100_000)
+            missing = wanted.keys() - {document["_id"] for document in found}
+            writes = [
+                UpdateOne(
+                    {"_id": lane_id},
+                    [{"$set": {
+                        "accountId": wanted[lane_id],
+                        "via": via,
+                        "turnAt": {"$ifNull": ["$turnAt", {"$max": [now, "$backOffUntil"]}]},
+                    }}],
+                    upsert=True,
+                )
+                for lane_id in sorted(missing)
+            ]  # fmt: skip
+            if writes:
+                self._lanes.bulk_write(writes, ordered=False)
+        return len(writes)
+
+    def take_turn(self, *, want: int, now: datetime | None = None) -> Turn | None:
+        """Take up to `want` tokens of the lane whose turn is the longest due; None if none is."""
+        moment = build_now(now)
+        query = {"turnAt": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$turnAt", moment]}}
+        update = [
+            *_build_take(_MAIN[DM], want, moment, when={"$eq": ["$via", DM]}),
+            *_build_take(_MAIN[PRIVATE_REPLY], want, moment, when={"$ne": ["$via", DM]}),
+            {"$set": {"servedAt": moment}},
+        ]
+        with bounded(_SECONDS):
+            lane = self._lanes.find_one_and_update(
+                query, update, sort={"turnAt": 1}, return_document=ReturnDocument.AFTER
+            )
+        if lane is None:
+            return None
+        return Turn(
+            account_id=lane["accountId"], via=lane["via"], granted=int(lane["granted"]),
+            at=lane["servedAt"], next_at=lane["turnAt"],
+        )  # fmt: skip
+
+    def take(
+        self, account_id: str, via: str, *, is_read: bool = False, now: datetime | None = None
+    ) -> datetime | None:
+        """Take one token outside a turn; return None, or when to come again if there is none."""
+        bucket = _READS if is_read else _MAIN[via]
+        lane = self._change(account_id, via, _build_fill(bucket, 1, build_now(now)))
+        if lane["granted"]:
+            return None
+        given_until: datetime = lane[bucket.field]
+        return given_until + bucket.pace
+
+    def end_turn(self, turn: Turn, *, unused: int, is_empty: bool) -> None:
+        """Give back what a turn did not use; a lane without work has no turn until it is opened."""
+        update: Document = {
+            "givenUntil": {"$subtract": ["$givenUntil", _in_ms(unused * _MAIN[turn.via].pace)]}
+        }
+        if is_empty:
+            is_ours = {"$eq": ["$turnAt", turn.next_at]}
+            update["turnAt"] = {"$cond": [is_ours, "$$REMOVE", "$turnAt"]}
+        self._update(turn.account_id, turn.via, [{"$set": update}])
+
+    def give_back(self, account_id: str, via: str) -> None:
+        """Give back one token that was not used."""
+        earlier = {"$subtract": ["$givenUntil", _in_ms(_MAIN[via].pace)]}
+        self._update(account_id, via, [{"$set": {"givenUntil": earlier}}])
+
+    def rest(self, turn: Turn, *, until: datetime) -> None:
+        """Give back a turn's tokens; the lane's next turn is at `until`."""
+        pace = _in_ms(turn.granted * _MAIN[turn.via].pace)
+        earlier = {"$subtract": ["$givenUntil", pace]}
+        changes = {"givenUntil": earlier, "turnAt": until}
+        self._update(turn.account_id, turn.via, [{"$set": changes}])
+
+    def back_off(
+        self, account_id: str, *, at_least: timedelta = timedelta(0), now: datetime | None = None
+    ) -> datetime:
+        """Stop every lane of the account for a while and return until when.
+
+        Longer each time, from a minute to an hour, unless `at_least` is more; answers to calls
+        that were on their way together count once.
+        """
+        moment = build_now(now)
+        is_waiting = {"$gt": ["$backOffUntil", moment]}
+        recent = {"$subtract": [moment, _in_ms(_FORGIVEN_AFTER)]}
+        is_again = {"$gt": ["$backOffUntil", recent]}
+        strikes = {"$cond": [is_again, {"$add": ["$strikes", 1]}, 0]}
+        wait = {"$multiply": [_in_ms(_FIRST_BACK_OFF), {"$pow": [2, {"$min": ["$strikes", 10]}]}]}
+        bounded_wait = {"$max": [_in_ms(at_least), {"$min": [wait, _in_ms(_LONGEST_BACK_OFF)]}]}
+        update: list[Document] = [
+            {"$set": {"strikes": {"$cond": [is_waiting, "$strikes", strikes]}}},
+            {"$set": {"backOffUntil": {"$cond": [
+                is_waiting, "$backOffUntil", {"$add": [moment, bounded_wait]}]}}},
+            {"$set": {"turnAt": {"$cond": [
+                {"$gt": ["$turnAt", None]}, {"$max": ["$turnAt", "$backOffUntil"]}, "$$REMOVE"]}}},
+        ]  # fmt: skip
+        until: datetime = max(self._change(account_id, via, update)["backOffUntil"] for via in VIAS)
+        return until
+
+    def resume(self, account_id: str, *, now: datetime) -> None:
+        """Let a resting account have its turns now."""
+        lanes = [build_lane_id(account_id, via) for via in VIAS]
+        with bounded(_SECONDS):
+            self._lanes.update_many(
+                {"_id": {"$in": lanes}, "turnAt": {"$gt": now}},
+                [{"$set": {"turnAt": {"$max": [now, "$backOffUntil"]}}}],
+            )
+
+    def estimate(self, account_id: str, via: str, length: int, *, now: datetime) -> datetime:
+        """Return when the last of `length` messages goes out, with the whole lane to themselves."""
+        bucket = _MAIN[via]
+        with bounded(_SECONDS):
+            lane = self._lanes.find_one({"_id": build_lane_id(account_id, via)}) or {}
+        full = now - bucket.depth
+        given_until: datetime = max(lane.get(bucket.field, full), full)
+        last_at = given_until + length * bucket.pace
+        end: datetime = max(now, last_at, lane.get("backOffUntil", now))
+        return end
+
+    def _change(self, account_id: str, via: str, update: list[Document]) -> Document:
+        """Change a lane, making it if need be, and return it."""
+        named: Document = {"$set": {"accountId": account_id, "via": via}}
+        with bounded(_SECONDS):
+            lane: Document | None = self._lanes.find_one_and_update(
+                {"_id": build_lane_id(account_id, via)}, [named, *update],
+                upsert=True, return_document=ReturnDocument.AFTER,
+            )  # fmt: skip
+        return lane or {}
+
+    def _update(self, account_id: str, via: str, update: list[Document]) -> None:
+        with bounded(_SECONDS):
+            self._lanes.update_one({"_id": build_lane_id(account_id, via)}, update)
+
+
+def build_lane_id(account_id: str, via: str) -> str:
+    """Return the `_id` of a lane."""
+    return f"{via}:{account_id}"
+
+
+def build_now(now: datetime | None) -> Any:
+    """Return the expression for a test's clock or, None, for the server's."""
+    return "$$NOW" if now is None else now
+
+
+def _build_fill(bucket: Bucket, want: int, moment: Any) -> list[Document]:
+    field = f"${bucket.field}"
+    pace = _in_ms(bucket.pace)
+    ready = {"$floor": {"$divide": [{"$subtract": [moment, field]}, pace]}}
+    return [
+        {"$set": {bucket.field: {"$max": [field, {"$subtract": [moment, _in_ms(bucket.depth)]}]}}},
+        {"$set": {"granted": {"$max": [0, {"$min": [want, ready]}]}}},
+        {"$set": {bucket.field: {"$add": [field, {"$multiply": ["$granted", pace]}]}}},
+    ]
+
+
+def _build_take(bucket: Bucket, want: int, moment: Any, *, when: Document) -> list[Document]:
+    """Return the update that fills, takes and sets the next turn, for lanes that are so."""
+    next_token = {"$add": [f"${bucket.field}", _in_ms(bucket.pace)]}
+    stages = [
+        *_build_fill(bucket, want, moment),
+        {"$set": {"turnAt": {"$max": [moment, next_token, "$backOffUntil"]}}},
+    ]
+    return [
+        {"$set": {name: {"$cond": [when, value, f"${name}"]} for name, value in stage.items()}}
+        for stage in (one["$set"] for one in stages)
+    ]
+
+
+def _in_ms(duration: timedelta) -> int:
+    # Rounded up: a pace is never faster than it says.
+    return -(-duration // timedelta(milliseconds=1))

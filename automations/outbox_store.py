@@ -1,0 +1,276 @@
+"""The outbox in MongoDB: jobs in `automation_triggers`, leased, moved on and settled.
+
+`nextAt` is there while a job is queued, `lease.until` while a worker holds it, `sendingAt` from the
+call of a message until it is settled, `reportAt` until its run was told: so each of these indexes
+holds only what there is to do. A lease is its owner and its token, which grows with every claim;
+whoever writes later names both, so that a worker that was away too long changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from pymongo import UpdateOne, WriteConcern
+from pymongo.database import Database
+
+from automations.jobs import VIAS, Change, Job, JobState, StepState, parse_job
+from automations.lanes import LONG_AGO, build_now
+from tracking.bounds import bounded
+
+Document = dict[str, Any]
+
+# A call takes 8 s at most, and each one renews the lease.
+LEASE = timedelta(seconds=60)
+DONE_RETENTION = timedelta(days=7)
+_SECONDS = 5.0
+_BATCH = 200
+# A lease that a failover forgets costs nothing: `begin_sending` asks for it, and is journaled.
+_QUICK = WriteConcern(w=1, j=False)
+
+
+class Claimed(msgspec.Struct):
+    """What a claim leased: `jobs` to send, and those whose window had ended."""
+
+    jobs: list[Job]
+    overdue: list[Job]
+    is_last: bool  # nothing else was due
+
+
+class OutboxStore:
+    """Reads and writes of jobs. Every method raises TrackingUnavailable.
+
+    `now` is for tests with a clock of their own; None is the server's time.
+    """
+
+    def __init__(self, database: Database[Document], *, owner: str) -> None:
+        self._jobs = database["automation_triggers"]
+        self._quick = self._jobs.with_options(write_concern=_QUICK)
+        self.owner = owner
+
+    def list_due_accounts(self, via: str, *, now: datetime) -> list[str]:
+        """Return the accounts that have jobs due, from one index key each."""
+        with bounded(_SECONDS):
+            found: list[str] = self._jobs.distinct(
+                "accountId", {"send.via": via, "nextAt": {"$lte": now}}
+            )
+        return found
+
+    def claim(self, account_id: str, via: str, *, limit: int, now: datetime | None,
+              at: datetime) -> Claimed:  # fmt: skip
+        """Lease up to `limit` of the jobs that are due at `at`, the longest due first."""
+        query = {"send.via": via, "accountId": account_id, "nextAt": {"$lte": at}}
+        with bounded(_SECONDS):
+            found = list(self._jobs.find(query, limit=limit, sort={"nextAt": 1}))
+            if not found:
+                return Claimed([], [], is_last=True)
+            ids = [document["_id"] for document in found]
+            leased = self._quick.update_many(
+                {"_id": {"$in": ids}, "state": JobState.QUEUED.value},
+                [{"$set": {
+                    "state": JobState.LEASED.value,
+                    "lease": {
+                        "owner": self.owner,
+                        "token": {"$add": [{"$ifNull": ["$lease.token", 0]}, 1]},
+                        "until": {"$add": [build_now(now), _in_ms(LEASE)]},
+                    },
+                }}, {"$unset": "nextAt"}],
+            )  # fmt: skip
+            jobs = [parse_job(document) for document in found]
+            for job in jobs:
+                job.token += 1
+            if leased.modified_count < len(jobs):  # another worker was faster with some
+                held = {**self._held(), "state": JobState.LEASED.value, "_id": {"$in": ids}}
+                tokens = {
+                    d["_id"]: d["lease"]["token"] for d in self._jobs.find(held, {"lease": 1})
+                }
+                jobs = [job for job in jobs if tokens.get(job.id) == job.token]
+        return Claimed(
+            [job for job in jobs if job.window_ends_at > at],
+            [job for job in jobs if job.window_ends_at <= at],
+            is_last=len(found) < limit,
+        )
+
+    def begin_sending(self, job: Job, *, now: datetime | None) -> bool:
+        """Note that the call of the job's next step starts, and renew the lease.
+
+        False: the lease is not ours any more, or the job moved on; do not call.
+        """
+        moment = build_now(now)
+        step = f"progress.{job.name_of(job.position)}"
+        query = {
+            **self._held_job(job, JobState.LEASED),
+            "$expr": {"$gt": ["$lease.until", moment]},
+        }
+        change = {
+            "state": JobState.SENDING.value,
+            "sendingAt": moment,
+            "lease.until": {"$add": [moment, _in_ms(LEASE)]},
+            f"{step}.state": StepState.SENDING.value,
+            f"{step}.at": moment,
+        }
+        with bounded(_SECONDS):
+            return self._jobs.update_one(query, [{"$set": change}]).modified_count == 1
+
+    def settle(self, job: Job, change: Change, *, expected: Sequence[JobState],
+               without_echo: bool = False) -> bool:  # fmt: skip
+        """Move on a job that we hold and that is in one of the `expected` states.
+
+        False: somebody else did. `without_echo`: neither, if an echo of the message came.
+        """
+        query = self._held_job(job, *expected)
+        if without_echo:
+            query[f"progress.{job.name_of(job.position)}.echo"] = {"$exists": False}
+        with bounded(_SECONDS):
+            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+
+    def find_echo(self, job: Job) -> str | None:
+        """Return the id of the message that came back as an echo while it was being sent."""
+        field = f"progress.{job.name_of(job.position)}"
+        with bounded(_SECONDS):
+            document = self._jobs.find_one({"_id": job.id}, {f"{field}.echo": 1}) or {}
+        progress = document.get("progress", {})
+        echo: str | None = progress.get(job.name_of(job.position), {}).get("echo")
+        return echo
+
+    def requeue_abandoned(self, *, now: datetime | None) -> int:
+        """Put back what was leased, and not being sent, by workers that are gone; count it."""
+        moment = build_now(now)
+        with bounded(_SECONDS):
+            done = self._jobs.update_many(
+                {**_build_lapsed(moment), "state": JobState.LEASED.value},
+                [
+                    {"$set": {"state": JobState.QUEUED.value, "nextAt": moment}},
+                    {"$unset": "lease.until"},
+                ],
+            )
+        return done.modified_count
+
+    def list_cut_off(self, *, now: datetime | None) -> list[Job]:
+        """Return jobs whose worker went away in the middle of a call."""
+        query = {**_build_lapsed(build_now(now)), "state": JobState.SENDING.value}
+        with bounded(_SECONDS):
+            return [parse_job(document) for document in self._jobs.find(query, limit=_BATCH)]
+
+    def settle_cut_off(self, job: Job, change: Change) -> bool:
+        """Move on a job from `list_cut_off` or `find_unsettled`, unless somebody was faster."""
+        query = {
+            "_id": job.id, "lease.token": job.token, "sendingAt": job.sending_at,
+            "send.position": job.position,
+            "state": {"$in": [JobState.SENDING.value, JobState.UNKNOWN.value]},
+        }  # fmt: skip
+        with bounded(_SECONDS):
+            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+
+    def list_overdue(self, account_id: str, via: str, *, at: datetime) -> list[Job]:
+        """Return queued jobs whose window has ended; the index alone answers it."""
+        query = {"send.via": via, "accountId": account_id, "nextAt": {"$gt": LONG_AGO},
+                 "send.windowEndsAt": {"$lte": at}}  # fmt: skip
+        with bounded(_SECONDS):
+            return [parse_job(document) for document in self._jobs.find(query, limit=_BATCH)]
+
+    def expire_queued(self, job: Job, change: Change) -> bool:
+        """End a queued job."""
+        query = {"_id": job.id, "state": JobState.QUEUED.value}
+        with bounded(_SECONDS):
+            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+
+    def find_unsettled(self, account_id: str, user_id: str) -> list[Job]:
+        """Return the person's jobs whose message is being sent, or is unknown."""
+        query = {"accountId": account_id, "userId": user_id, "sendingAt": {"$gt": LONG_AGO}}
+        with bounded(_SECONDS):
+            return [parse_job(document) for document in self._jobs.find(query)]
+
+    def has_message(self, mid: str) -> bool:
+        """Return whether a job is known to have sent this message."""
+        with bounded(_SECONDS):
+            return self._jobs.find_one({"mids": mid}, {"_id": 1}) is not None
+
+    def note_echo(self, job: Job, mid: str) -> bool:
+        """Keep the echo of a message whose call has not come back yet."""
+        field = f"progress.{job.name_of(job.position)}.echo"
+        query = {
+            "_id": job.id, "lease.token": job.token, "sendingAt": job.sending_at,
+            "state": JobState.SENDING.value, field: {"$exists": False},
+        }  # fmt: skip
+        with bounded(_SECONDS):
+            return self._jobs.update_one(query, {"$set": {field: mid}}).modified_count == 1
+
+    def count_queued(self, account_id: str) -> dict[str, int]:
+        """Return the number of jobs that wait, by the way they go."""
+        with bounded(_SECONDS):
+            return {
+                via: self._jobs.count_documents(
+                    {"send.via": via, "accountId": account_id, "nextAt": {"$gt": LONG_AGO}}
+                )
+                for via in VIAS
+            }
+
+    def list_unreported(self, *, before: datetime) -> list[tuple[Job, datetime]]:
+        """Return jobs whose runs were not told, with the time that `clear_reports` wants."""
+        with bounded(_SECONDS):
+            found = self._jobs.find({"reportAt": {"$lte": before}}, limit=_BATCH)
+            return [(parse_job(document), document["reportAt"]) for document in found]
+
+    def clear_reports(self, reported: Sequence[tuple[str, datetime]]) -> None:
+        """Note that these runs were told what happened up to then."""
+        writes = [
+            UpdateOne({"_id": job_id, "reportAt": at}, {"$unset": {"reportAt": ""}})
+            for job_id, at in reported
+        ]
+        if writes:
+            with bounded(_SECONDS):
+                self._quick.bulk_write(writes, ordered=False)
+
+    def _held(self) -> Document:
+        return {"lease.owner": self.owner}
+
+    def _held_job(self, job: Job, *states: JobState) -> Document:
+        return {
+            "_id": job.id, **self._held(), "lease.token": job.token,
+            "state": {"$in": [state.value for state in states]}, "send.position": job.position,
+        }  # fmt: skip
+
+
+def build_change(job: Job, change: Change) -> Document:
+    """Return the update that moves `job` on."""
+    set_: Document = {"state": change.state.value, "send.position": change.position}
+    unset: Document = {}
+    for name, result in change.results.items():
+        set_[f"progress.{name}"] = result.to_document()
+    if change.forgets:
+        unset[f"progress.{job.name_of(job.position)}"] = ""
+    if change.attempts is not None:
+        set_["attempts"] = change.attempts
+    if change.state is not JobState.LEASED:
+        unset["lease.until"] = ""
+    if change.state is not JobState.UNKNOWN:
+        unset["sendingAt"] = ""
+    if change.next_at is not None:
+        set_["nextAt"] = change.next_at
+    if change.done_at is not None:
+        unset["nextAt"] = ""
+        set_["doneAt"] = change.done_at
+        # What is not counted yet stays until it is (see tracking.store).
+        if job.outcome != "untracked":
+            set_["expireAt"] = change.done_at + DONE_RETENTION
+    if change.report_at is not None:
+        set_["reportAt"] = change.report_at
+    update: Document = {"$set": set_, "$unset": unset}
+    mids = [result.mid for result in change.results.values() if result.mid is not None]
+    if mids:
+        update["$addToSet"] = {"mids": {"$each": mids}}
+    return {name: part for name, part in update.items() if part}
+
+
+def _build_lapsed(moment: Any) -> Document:
+    return {
+        "lease.until": {"$gt": LONG_AGO},
+        "$expr": {"$lte": ["$lease.until", moment]},
+    }
+
+
+def _in_ms(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)

@@ -1,0 +1,294 @@
+"""One held job, from its lease to where it goes next: the calls, and what is stored around them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from automations import flow
+from automations.flow import Act, Call, Done, Follow, Skip, Verdict
+from automations.jobs import DM, Change, Job, JobState, StepResult, StepState
+from automations.lanes import LaneStore
+from automations.outbox_store import OutboxStore
+from tracking.exceptions import TrackingUnavailable
+from tracking.runs import truncate_to_milliseconds
+
+logger = logging.getLogger("automations.outbox")
+
+# Meta's answer is known and must not be lost: worth more patience than a request has.
+_SETTLE_SECONDS = 45.0
+_SETTLE_WAIT_SECONDS = 0.5
+# Of Meta's quota, as its usage headers tell it: past this the account waits a little.
+_MOST_USAGE = 0.9
+_FOLLOWS = {True: Follow.YES, False: Follow.NO, None: Follow.UNKNOWN}
+_PAUSES = {Verdict.TOKEN_DEAD: "token_dead", Verdict.RESTRICTED: "restricted"}
+
+
+class Graph(Protocol):
+    """The calls. Their errors have `classification` (an Enum), `code`, `subcode`, `retry_after`."""
+
+    def reply_publicly(self, comment_id: str, text: Any, *, token: str) -> Any:
+        """Answer below the comment."""
+
+    def reply_privately(self, account: Any, comment_id: str, message: Any, *, token: str) -> Any:
+        """Answer the writer of a comment in a message; `message_id` is its id."""
+
+    def send_message(self, account: Any, person_id: str, message: Any, *, token: str) -> Any:
+        """Send a message; `message_id` is its id."""
+
+    def is_following(self, person_id: str, *, token: str) -> bool | None:
+        """Return whether the person follows; None is unknown."""
+
+
+class Outside(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sender is given of the world.
+
+    `compose` makes a step's message (a public reply's text) as the Graph API takes it; `pause` is
+    told an account's id, its new state and why; `report` is told every change that a run has to
+    know; `now` is a test's clock, or None for the server's; `is_stopping` asks to let go soon.
+    """
+
+    graph: Graph
+    compose: Callable[[Job, Mapping[str, Any]], Any]
+    pause: Callable[[str, str, str], None]
+    report: Callable[[Job, Change], None]
+    now: Callable[[], datetime | None] = lambda: None
+    is_stopping: Callable[[], bool] = lambda: False
+
+    def read_clock(self) -> datetime:
+        """Return the time as it is stored in results."""
+        return self.now() or truncate_to_milliseconds(datetime.now(UTC))
+
+
+class Sender:
+    """Sends one job, which came with one token of its lane. `token` is None in shadow."""
+
+    def __init__(
+        self, job: Job, *, token: str | None, store: OutboxStore, lanes: LaneStore, outside: Outside
+    ) -> None:
+        self._job = job
+        self._access_token = token
+        self._store = store
+        self._lanes = lanes
+        self._outside = outside
+        self._has_lane_token = True
+        self._follow: Follow | None = None
+
+    def run(self) -> None:
+        """Carry the job on until it waits, ends or is somebody else's.
+
+        Raises TrackingUnavailable when the database is away; the lease then runs out.
+        """
+        while self._advance():
+            pass
+        if self._has_lane_token:
+            self._lanes.give_back(self._job.account_id, self._job.via)
+
+    def _advance(self) -> bool:
+        """Do one thing; return whether there may be another."""
+        job = self._job
+        decision = flow.decide(job, follow=self._follow)
+        at = self._outside.read_clock()
+        if isinstance(decision, Done):
+            change = Change(state=decision.state, position=job.position, done_at=at)
+            self._settle(change, JobState.LEASED)
+            return False
+        if self._outside.is_stopping():
+            return self._release(at)
+        if at >= job.window_ends_at:
+            return self._end_step(StepResult(state=StepState.EXPIRED, at=at), JobState.LEASED)
+        if isinstance(decision, Skip):
+            return self._skip(decision)
+        if decision.call is Call.CHECK_FOLLOW:
+            return self._check_follow()
+        return self._send(decision)
+
+    def _skip(self, skip: Skip) -> bool:
+        at = self._outside.read_clock()
+        result = StepResult(state=StepState.SKIPPED, at=at, reason=skip.reason)
+        self._follow = None
+        return self._settle(
+            Change(
+                state=JobState.LEASED,
+                position=self._job.position + 1,
+                results={skip.step: result} if skip.reason else {},
+                report_at=at if skip.reason else None,
+            ),
+            JobState.LEASED,
+        )
+
+    def _check_follow(self) -> bool:
+        job = self._job
+        self._follow = Follow.UNKNOWN
+        if self._access_token is None or job.is_person_unknown:
+            return True
+        now = self._outside.now()
+        ready_at = self._lanes.take(job.account_id, DM, is_read=True, now=now)
+        if ready_at is not None:
+            return self._release(ready_at)
+        try:
+            answer = self._outside.graph.is_following(job.user_id, token=self._access_token)
+        except Exception as error:  # noqa: BLE001 - sorted by judge
+            return self._after_failed_check(error)
+        self._follow = _FOLLOWS[answer]
+        return True
+
+    def _after_failed_check(self, error: Exception) -> bool:
+        # A question may be asked again, and its other failures are an answer: unknown.
+        verdict = flow.judge(_read_class(error), Call.CHECK_FOLLOW)
+        if verdict in (Verdict.RATE, Verdict.NOT_SENT) or verdict in _PAUSES:
+            return self._put_off(error, verdict, JobState.LEASED)
+        return True
+
+    def _send(self, act: Act) -> bool:
+        job = self._job
+        at = self._outside.read_clock()
+        try:
+            message = self._outside.compose(job, act.step)
+        except Exception as error:
+            logger.exception("❌ A message could not be built: %s", type(error).__name__)
+            result = StepResult(state=StepState.FAILED, at=at, reason="content")
+            return self._end_step(result, JobState.LEASED)
+        if self._access_token is None:
+            # In shadow too a lane's pace is kept: what is tried out is what will happen.
+            self._has_lane_token = False
+            return self._end_step(StepResult(state=StepState.SHADOW, at=at), JobState.LEASED)
+        now = self._outside.now()
+        needs_token = act.call is not Call.REPLY_PUBLICLY  # that goes with the private reply's
+        if needs_token and not self._has_lane_token:
+            ready_at = self._lanes.take(job.account_id, job.via, now=now)
+            if ready_at is not None:
+                return self._release(ready_at)
+            self._has_lane_token = True
+        if not self._store.begin_sending(job, now=now):
+            return False
+        self._has_lane_token = self._has_lane_token and not needs_token
+        try:
+            sent = self._call(act, message, self._access_token)
+        except Exception as error:  # noqa: BLE001 - sorted by judge
+            return self._after_failed_send(act, error)
+        result = StepResult(
+            state=StepState.SENT,
+            at=self._outside.read_clock(),
+            mid=getattr(sent, "message_id", None),
+        )
+        self._mind_usage()
+        return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
+
+    def _call(self, act: Act, message: Any, token: str) -> Any:
+        job, graph = self._job, self._outside.graph
+        if act.call is Call.REPLY_PUBLICLY:
+            return graph.reply_publicly(job.comment_id or "", message, token=token)
+        if act.call is Call.REPLY_PRIVATELY:
+            comment_id = job.comment_id or ""
+            return graph.reply_privately(job.account_id, comment_id, message, token=token)
+        return graph.send_message(job.account_id, job.user_id, message, token=token)
+
+    def _after_failed_send(self, act: Act, error: Exception) -> bool:
+        job = self._job
+        at = self._outside.read_clock()
+        name = _read_class(error)
+        verdict = flow.judge(name, act.call)
+        code, subcode = getattr(error, "code", None), getattr(error, "subcode", None)
+        result = StepResult(
+            state=StepState.FAILED, at=at, code=code, subcode=subcode, reason=name.lower()
+        )
+        if verdict is Verdict.FAILED:
+            return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
+        if verdict is Verdict.DELIVERED:
+            result = msgspec.structs.replace(result, state=StepState.SENT)
+            return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
+        if verdict is not Verdict.UNKNOWN:
+            return self._put_off(error, verdict, JobState.SENDING)
+        if flow.can_retry_unknown(job):
+            self._settle(flow.retry_unknown(job, at=at), JobState.SENDING)
+            return False
+        result = msgspec.structs.replace(result, state=StepState.UNKNOWN)
+        return self._end_step(result, JobState.SENDING)
+
+    def _put_off(self, error: Exception, verdict: Verdict, held: JobState) -> bool:
+        """Queue the job again: nothing was sent, and trying again is safe."""
+        job = self._job
+        at = self._outside.read_clock()
+        attempts = None
+        next_at = at
+        if verdict is Verdict.RATE:
+            retry_after = getattr(error, "retry_after", None) or 0
+            at_least = timedelta(seconds=float(retry_after))
+            now = self._outside.now()
+            next_at = self._lanes.back_off(job.account_id, at_least=at_least, now=now)
+            logger.warning("⚠️ Account %s is too fast for Meta, it waits", job.account_id)
+        elif verdict in _PAUSES:
+            code = getattr(error, "code", None)
+            self._outside.pause(job.account_id, _PAUSES[verdict], f"error {code}")
+        else:
+            attempts = job.attempts + 1
+            next_at = flow.find_retry_time(
+                at, attempts=job.attempts, window_ends_at=job.window_ends_at
+            )
+        self._settle(flow.release(job, at=at, next_at=next_at, attempts=attempts), held)
+        return False
+
+    def _release(self, next_at: datetime) -> bool:
+        at = self._outside.read_clock()
+        self._settle(flow.release(self._job, at=at, next_at=next_at), JobState.LEASED)
+        return False
+
+    def _mind_usage(self) -> None:
+        """Slow down before Meta says so; its headers tell how much of the quota is used."""
+        usage = getattr(self._outside.graph, "usage", None)
+        if usage is not None and usage(self._job.account_id) >= _MOST_USAGE:
+            self._lanes.back_off(self._job.account_id, now=self._outside.now())
+
+    def _end_step(self, result: StepResult, *expected: JobState) -> bool:
+        """Store what became of the step; return whether the job goes on in our hands."""
+        job = self._job
+        change = flow.end_step(job, result, is_held=True)
+        is_unknown = result.state is StepState.UNKNOWN
+        if change.state is not JobState.LEASED:
+            if self._settle(change, *expected, without_echo=is_unknown):
+                return False
+            echo = self._store.find_echo(job) if is_unknown else None
+            if echo is not None:
+                sent = StepResult(state=StepState.SENT, at=result.at, mid=echo)
+                return self._end_step(sent, *expected)
+            return False
+        if self._settle(change, expected[0]):
+            return True
+        if JobState.UNKNOWN in expected:
+            # We were away so long that the call counted as cut off; its answer is still the truth.
+            self._settle(flow.end_step(job, result, is_held=False), JobState.UNKNOWN)
+        return False
+
+    def _settle(self, change: Change, *expected: JobState, without_echo: bool = False) -> bool:
+        job = self._job
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while True:
+            try:
+                is_ours = self._store.settle(
+                    job, change, expected=expected, without_echo=without_echo
+                )
+                break
+            except TrackingUnavailable:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_SETTLE_WAIT_SECONDS)
+        if is_ours:
+            if change.report_at is not None:
+                self._outside.report(job, change)
+            for name, result in change.results.items():
+                job.progress[name] = result.to_document()
+            job.position = change.position
+            job.attempts = job.attempts if change.attempts is None else change.attempts
+        return is_ours
+
+
+def _read_class(error: Exception) -> str:
+    # What the client did not sort was thrown somewhere between our call and Meta's answer.
+    name: str = getattr(getattr(error, "classification", None), "name", "UNKNOWN")
+    return name

@@ -1,0 +1,262 @@
+"""The worker: finds lanes with work, takes their turns, hands their jobs to threads, sweeps."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import msgspec
+
+from automations import flow, outbox
+from automations.jobs import VIAS, Change, Job, JobState
+from automations.lanes import LaneStore, Turn
+from automations.outbox import Mode
+from automations.outbox_reports import Reporter
+from automations.outbox_store import OutboxStore
+from automations.sender import Outside, Sender
+from tracking.exceptions import TrackingUnavailable
+
+logger = logging.getLogger("automations.worker")
+
+THREADS = 16
+# Few: the jobs of one turn go out one after another in the end, and others wait for theirs.
+_TURN_JOBS = 10
+_DISCOVER_SECONDS = 0.25
+_SWEEP_SECONDS = 5.0
+_REPORT_SECONDS = 0.5
+_LATE_SECONDS = 30.0
+_IDLE_SECONDS = 0.1
+# An account that somebody paused or mended is seen within this.
+_ACCOUNT_SECONDS = 5.0
+_AWAY_SECONDS = 1.0
+# How long a paused account is left alone; `outbox.resume_account` ends it at once.
+_REST = timedelta(seconds=60)
+
+
+class Account(Protocol):
+    """What sending needs of an account."""
+
+    @property
+    def token(self) -> str | None:
+        """The access token."""
+
+    @property
+    def state(self) -> str:
+        """`active`, or why it is paused."""
+
+
+class Worker:
+    """Sends what is due. `drain` works in the caller's thread, `run` until it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        store: OutboxStore,
+        lanes: LaneStore,
+        outside: Outside,
+        reporter: Reporter,
+        get_account: Callable[[str], Account | None],
+        setting: str,
+    ) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._stop = threading.Event()
+        self._now: datetime | None = None
+        self._pause = outside.pause
+        self._outside = msgspec.structs.replace(
+            outside,
+            pause=self._pause_account,
+            report=reporter.add,
+            now=lambda: self._now,
+            is_stopping=self._stop.is_set,
+        )
+        self._reporter = reporter
+        self._get_account = get_account
+        self._setting = setting
+        self._accounts: dict[str, tuple[float, Account | None]] = {}
+        self._due_at: dict[str, float] = {}
+        self._free = THREADS
+        self._freed = threading.Condition()
+
+    def drain(self, *, now: datetime | None = None) -> int:
+        """Send everything that is due and that the lanes allow; return how many jobs were held.
+
+        `now` is the time for all of it, in place of the server's. Raises TrackingUnavailable.
+        """
+        self._now = now
+        self._accounts.clear()
+        held = 0
+        try:
+            self.sweep()
+            while True:
+                while (senders := self._take_turn(_TURN_JOBS)) is not None:
+                    for sender in senders:
+                        sender.run()
+                    held += len(senders)
+                if not self._discover():
+                    break
+            self._reporter.flush()
+            self._reporter.tell_late(at=self._outside.read_clock())
+        finally:
+            self._now = None
+        return held
+
+    def run(self) -> None:
+        """Work until `stop`; then finish the calls under way, and let go of the rest."""
+        reporting = threading.Thread(target=self._report, name="reports")
+        reporting.start()
+        was_away = False
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="send") as pool:
+            while not self._stop.is_set():
+                try:
+                    self._work(pool)
+                    was_away = False
+                except TrackingUnavailable as error:
+                    if not was_away:
+                        logger.warning("⚠️ Nothing can be sent now: %s", error)
+                    was_away = True
+                    self._stop.wait(_AWAY_SECONDS)
+                except Exception:
+                    logger.exception("❌ The worker stumbled, and goes on")
+                    self._stop.wait(_AWAY_SECONDS)
+        reporting.join()
+
+    def stop(self) -> None:
+        """Make `run` return once the calls under way are back. Safe in a signal handler."""
+        self._stop.set()
+
+    def sweep(self) -> None:
+        """Put right what workers that are gone have left."""
+        now, at = self._now, self._outside.read_clock()
+        if count := self._store.requeue_abandoned(now=now):
+            logger.warning("⚠️ %d jobs of a worker that is gone are queued again", count)
+        if count := outbox.settle_cut_off(self._store, now=now, at=at, report=self._reporter.add):
+            logger.warning("⚠️ %d calls of a worker that is gone were settled", count)
+
+    def _work(self, pool: ThreadPoolExecutor) -> None:
+        if self._is_due("sweep", _SWEEP_SECONDS):
+            self.sweep()
+        if self._is_due("discover", _DISCOVER_SECONDS):
+            self._discover()
+        with self._freed:
+            if not self._free:
+                self._freed.wait(_IDLE_SECONDS)
+            want = min(self._free, _TURN_JOBS)
+        if not want:
+            return
+        senders = self._take_turn(want)
+        if senders is None:
+            self._stop.wait(_IDLE_SECONDS)
+        for sender in senders or ():
+            with self._freed:
+                self._free -= 1
+            pool.submit(self._send, sender)
+
+    def _send(self, sender: Sender) -> None:
+        try:
+            sender.run()
+        except TrackingUnavailable as error:
+            # What was not stored is put right when its lease runs out.
+            logger.warning("⚠️ A job was let go: %s", error)
+        except Exception:
+            logger.exception("❌ A job was let go")
+        finally:
+            with self._freed:
+                self._free += 1
+                self._freed.notify()
+
+    def _report(self) -> None:
+        # In a thread of its own: tracking that hangs must not keep a message waiting.
+        while not self._stop.wait(_REPORT_SECONDS):
+            self._reporter.flush()
+            if self._is_due("late", _LATE_SECONDS):
+                self._reporter.tell_late(at=self._outside.read_clock())
+        self._reporter.flush()
+
+    def _is_due(self, name: str, seconds: float) -> bool:
+        now = time.monotonic()
+        if self._due_at.get(name, 0.0) > now:
+            return False
+        self._due_at[name] = now + seconds
+        return True
+
+    def _discover(self) -> int:
+        """Open the lanes of accounts that have work and no turn coming."""
+        at = self._outside.read_clock()
+        opened = 0
+        for via in VIAS:
+            account_ids = self._store.list_due_accounts(via, now=at)
+            opened += self._lanes.open_lanes(via, account_ids, now=at)
+        return opened
+
+    def _take_turn(self, want: int) -> list[Sender] | None:
+        """Return the jobs of the next turn, ready to run; None when no lane is due."""
+        turn = self._lanes.take_turn(want=want, now=self._now)
+        if turn is None:
+            return None
+        if not turn.granted:
+            return []
+        account = self._find_account(turn.account_id)
+        access_token = None if account is None else account.token
+        mode = outbox.find_mode(
+            self._setting,
+            has_token=bool(access_token),
+            state=outbox.ACTIVE if account is None else account.state,
+        )
+        if mode is Mode.HOLD:
+            self._rest(turn)
+            return []
+        jobs = self._claim(turn)
+        return [
+            Sender(
+                job,
+                token=access_token if mode is Mode.SEND else None,
+                store=self._store,
+                lanes=self._lanes,
+                outside=self._outside,
+            )
+            for job in jobs
+        ]
+
+    def _claim(self, turn: Turn) -> list[Job]:
+        claimed = self._store.claim(
+            turn.account_id, turn.via, limit=turn.granted, now=self._now, at=turn.at
+        )
+        for job in claimed.overdue:
+            self._expire(job, at=turn.at)
+        unused = turn.granted - len(claimed.jobs)
+        if unused:
+            self._lanes.end_turn(turn, unused=unused, is_empty=claimed.is_last)
+        return claimed.jobs
+
+    def _expire(self, job: Job, *, at: datetime) -> None:
+        change: Change = flow.expire(job, at=at)
+        if self._store.settle(job, change, expected=[JobState.LEASED]):
+            self._reporter.add(job, change)
+
+    def _rest(self, turn: Turn) -> None:
+        at = self._outside.read_clock()
+        outbox.expire_queued(
+            self._store, turn.account_id, turn.via, at=at, report=self._reporter.add
+        )
+        # Spread, so that thousands that rest do not come back together.
+        self._lanes.rest(turn, until=at + _REST * random.uniform(1.0, 1.5))  # noqa: S311
+
+    def _find_account(self, account_id: str) -> Account | None:
+        known = self._accounts.get(account_id)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        account = self._get_account(account_id)
+        self._accounts[account_id] = (time.monotonic() + _ACCOUNT_SECONDS, account)
+        return account
+
+    def _pause_account(self, account_id: str, state: str, reason: str) -> None:
+        logger.error("❌ Account %s is paused (%s): %s", account_id, state, reason)
+        self._pause(account_id, state, reason)
+        self._accounts.pop(account_id, None)
