@@ -14,6 +14,8 @@ from tracking.runs import Claim, FlushPlan, Outcome, Planned, Trigger, build_con
 
 Document = dict[str, Any]
 TRIGGER_RETENTION = timedelta(days=7)
+# One with something to send: twice the longest window; whoever sends it shortens this.
+JOB_RETENTION = timedelta(days=14)
 
 
 def generate_run_ids() -> Iterator[ObjectId]:
@@ -208,10 +210,12 @@ def _build_trigger(item: Planned) -> Document:
     if trigger.send is not None:
         document["send"] = trigger.send
         document["state"] = "queued"
+        document["nextAt"] = trigger.arrived_at
     if item.outcome is Outcome.UNTRACKED:
         document["metadata"] = trigger.metadata  # the run is written from here later
     else:
-        document["expireAt"] = trigger.arrived_at + TRIGGER_RETENTION
+        kept = TRIGGER_RETENTION if trigger.send is None else JOB_RETENTION
+        document["expireAt"] = trigger.arrived_at + kept
     return document
 
 
