@@ -1,0 +1,82 @@
+"""Reads and writes of the collection `accounts`. pymongo's errors stop here.
+
+Everything here raises TrackingUnavailable when the database is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo.collection import Collection as MongoCollection
+from pymongo.errors import DuplicateKeyError
+
+from automations.store import reach_mongo
+from tracking import mongo
+from tracking.exceptions import TrackingUnavailable
+
+Document = dict[str, Any]
+
+
+def find_account(account_id: str) -> Document | None:
+    """Return the account's document, or None."""
+    with reach_mongo():
+        return _accounts().find_one({"_id": account_id})
+
+
+def list_accounts(workspace_id: str | None = None) -> list[Document]:
+    """Return the accounts of a workspace, or all, by id; the token is only true or false."""
+    query = {} if workspace_id is None else {"workspaceId": workspace_id}
+    shown = {
+        "workspaceId": 1, "host": 1, "state": 1, "stateReason": 1, "stateAt": 1,
+        "lastWebhookAt": 1, "createdAt": 1, "token": {"$gt": ["$token", None]},
+    }  # fmt: skip
+    with reach_mongo():
+        return list(_accounts().find(query, shown).sort("_id", 1))
+
+
+def upsert_account(
+    account_id: str, *, workspace_id: str, changes: Document, created_at: datetime
+) -> bool:
+    """Set `changes` on the account, made if it is not there; False: another workspace has it."""
+    try:
+        with reach_mongo():
+            _accounts().update_one(
+                {"_id": account_id, "workspaceId": workspace_id},
+                {"$set": changes, "$setOnInsert": {"createdAt": created_at}},
+                upsert=True,
+            )
+    except TrackingUnavailable as error:
+        if isinstance(error.__cause__, DuplicateKeyError):
+            return False
+        raise
+    return True
+
+
+def update_state(account_id: str, *, state: str, reason: str | None, at: datetime) -> bool:
+    """Set the state; return whether it was another one."""
+    with reach_mongo():
+        result = _accounts().update_one(
+            {"_id": account_id, "state": {"$ne": state}},
+            {"$set": {"state": state, "stateReason": reason, "stateAt": at}},
+        )
+    return result.modified_count == 1
+
+
+def update_last_webhook(
+    account_ids: Collection[str], *, at: datetime, resolution: timedelta
+) -> None:
+    """Set `lastWebhookAt` of those whose own is older than `resolution`."""
+    with reach_mongo():
+        _accounts().update_many(
+            {
+                "_id": {"$in": list(account_ids)},
+                "lastWebhookAt": {"$not": {"$gt": at - resolution}},
+            },
+            {"$set": {"lastWebhookAt": at}},
+        )
+
+
+def _accounts() -> MongoCollection[Document]:
+    return mongo.get_database()["accounts"]

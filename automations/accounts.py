@@ -1,0 +1,137 @@
+"""Accounts that can send: their access tokens, encrypted at rest, and whether they work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from automations import account_store
+from automations.access_tokens import AccessToken, Host
+from automations.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt
+
+logger = logging.getLogger("automations.accounts")
+
+_LAST_WEBHOOK_RESOLUTION = timedelta(minutes=1)  # one write a minute, not one per delivery
+
+
+class AccountState(StrEnum):
+    """Whether an account can send."""
+
+    ACTIVE = "active"
+    TOKEN_DEAD = "token_dead"  # noqa: S105 - the name of a state
+    RESTRICTED = "restricted"
+
+
+class AccountTaken(Exception):
+    """The account belongs to another workspace; the message does not say to which."""
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """An account. `token` shows itself in no repr; it is None where it is not asked for.
+
+    `last_webhook_at` is to the minute. Times are aware UTC.
+    """
+
+    id: str
+    workspace_id: str
+    host: Host
+    state: AccountState
+    state_reason: str | None
+    state_at: datetime | None
+    last_webhook_at: datetime | None
+    created_at: datetime | None
+    has_token: bool
+    token: AccessToken | None = None
+
+
+def get_account(account_id: str) -> Account | None:
+    """Return the account with its token, None if there is none.
+
+    A token that cannot be decrypted is as good as a dead one: the account's state says so, and
+    nothing of it is sent until the key is back. Raises TrackingUnavailable.
+    """
+    document = account_store.find_account(account_id)
+    if document is None:
+        return None
+    account = _parse_account(document)
+    encrypted = document.get("token")
+    if not encrypted:
+        return account
+    try:
+        token = AccessToken(decrypt(encrypted), host=account.host)
+    except (EncryptionKeyMissing, Undecryptable) as error:
+        logger.error("❌ The token of account %s cannot be read. %s", account_id, error)
+        return msgspec.structs.replace(
+            account, state=AccountState.TOKEN_DEAD, state_reason=str(error)
+        )
+    return msgspec.structs.replace(account, token=token)
+
+
+def list_accounts(workspace_id: str | None = None) -> list[Account]:
+    """Return the accounts of a workspace, or of all, by id and without their tokens.
+
+    Raises TrackingUnavailable.
+    """
+    return [_parse_account(document) for document in account_store.list_accounts(workspace_id)]
+
+
+def add_account(
+    account_id: str, *, workspace_id: str, token: str, at: datetime, host: Host = Host.INSTAGRAM
+) -> None:
+    """Store an account with its token, or a new token for it; its state is active again.
+
+    Raises ValueError for what can be no id or no token, EncryptionKeyMissing, AccountTaken, and
+    TrackingUnavailable.
+    """
+    if not account_id or not workspace_id or "/" in account_id + workspace_id:
+        raise ValueError("An id is not empty and holds no slash.")
+    # It travels in a header.
+    if not token or not token.isascii() or not all(character > " " for character in token):
+        raise ValueError("An access token is ASCII text without spaces.")
+    changes = {
+        "token": encrypt(token),
+        "host": host.value,
+        "state": AccountState.ACTIVE.value,
+        "stateReason": None,
+        "stateAt": at,
+    }
+    if not account_store.upsert_account(
+        account_id, workspace_id=workspace_id, changes=changes, created_at=at
+    ):
+        raise AccountTaken(f"Account {account_id} belongs to another workspace.")
+
+
+def set_state(account_id: str, state: AccountState, reason: str | None, *, at: datetime) -> bool:
+    """Set an account's state and why; return whether it was another one, and log it then.
+
+    `reason` is a sentence or a code, never a token. Raises TrackingUnavailable.
+    """
+    is_new = account_store.update_state(account_id, state=state.value, reason=reason, at=at)
+    if is_new and state is not AccountState.ACTIVE:
+        logger.error("❌ Account %s is paused: %s (%s)", account_id, state.value, reason)
+    return is_new
+
+
+def note_webhooks(account_ids: Collection[str], *, at: datetime) -> None:
+    """Note that Meta has sent something for these accounts. Raises TrackingUnavailable."""
+    if account_ids:
+        account_store.update_last_webhook(account_ids, at=at, resolution=_LAST_WEBHOOK_RESOLUTION)
+
+
+def _parse_account(document: Mapping[str, Any]) -> Account:
+    return Account(
+        id=document["_id"],
+        workspace_id=document["workspaceId"],
+        host=Host(document.get("host") or Host.INSTAGRAM),
+        state=AccountState(document.get("state") or AccountState.ACTIVE),
+        state_reason=document.get("stateReason"),
+        state_at=document.get("stateAt"),
+        last_webhook_at=document.get("lastWebhookAt"),
+        created_at=document.get("createdAt"),
+        has_token=bool(document.get("token")),
+    )

@@ -1,0 +1,54 @@
+"""Secrets at rest: encrypted with the first of FIELD_ENCRYPTION_KEYS, decrypted with any.
+
+A key is rotated by putting the new one in front; what is stored again is encrypted with it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import lru_cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from automations.conf import conf
+
+
+class EncryptionKeyMissing(Exception):
+    """FIELD_ENCRYPTION_KEYS is not set; the message is one sentence that says what to set."""
+
+
+class Undecryptable(Exception):
+    """No key in FIELD_ENCRYPTION_KEYS has encrypted this. The message holds nothing of it."""
+
+
+def encrypt(text: str) -> str:
+    """Return `text` encrypted and signed, as URL-safe base64. Raises EncryptionKeyMissing."""
+    return _get_fernet().encrypt(text.encode()).decode("ascii")
+
+
+def decrypt(encrypted: str) -> str:
+    """Return what `encrypt` was given. Raises EncryptionKeyMissing and Undecryptable."""
+    fernet = _get_fernet()
+    with suppress(InvalidToken, UnicodeError):
+        return fernet.decrypt(encrypted.encode()).decode()
+    raise Undecryptable("It was encrypted with a key that is not in FIELD_ENCRYPTION_KEYS.")
+
+
+def make_key() -> str:
+    """Return a new key for FIELD_ENCRYPTION_KEYS."""
+    return Fernet.generate_key().decode("ascii")
+
+
+def _get_fernet() -> MultiFernet:
+    keys = conf.field_encryption_keys
+    if not keys:
+        raise EncryptionKeyMissing(
+            "FIELD_ENCRYPTION_KEYS should be set to store access tokens; this makes a key: python "
+            '-c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+        )
+    return _build_fernet(keys)
+
+
+@lru_cache(maxsize=4)
+def _build_fernet(keys: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in keys])

@@ -1,0 +1,68 @@
+"""`manage.py add_account <id> --workspace <wsid>`: an account that may send, and its token."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from automations.access_tokens import Host
+from automations.accounts import AccountTaken, add_account
+from automations.encryption import EncryptionKeyMissing
+from tracking.exceptions import TrackingError
+from tracking.runs import truncate_to_milliseconds
+
+_HOSTS = {"instagram": Host.INSTAGRAM, "facebook": Host.FACEBOOK}
+
+
+class Command(BaseCommand):
+    """Stores an account with its token; never takes the token as an argument, which `ps` shows."""
+
+    help = "Add an Instagram account, or give it a new token, and set it active."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the account, --workspace, --host and --token-file."""
+        parser.add_argument("account", help="the id of the Instagram professional account")
+        parser.add_argument("--workspace", required=True, help="the workspace it belongs to")
+        parser.add_argument(
+            "--host", choices=sorted(_HOSTS), default="instagram",
+            help="the login its token comes from (default instagram)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--token-file", type=Path,
+            help="a file that holds the token; without one it is asked for, or read from stdin",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Read the token and store the account."""
+        token = _read_token(options["token_file"])
+        try:
+            add_account(
+                options["account"],
+                workspace_id=options["workspace"],
+                token=token,
+                host=_HOSTS[options["host"]],
+                at=truncate_to_milliseconds(datetime.now(UTC)),
+            )
+        except (ValueError, AccountTaken, EncryptionKeyMissing, TrackingError) as error:
+            raise CommandError(f"Nothing was stored. {error}") from None
+        self.stdout.write(
+            f"Account {options['account']} of workspace {options['workspace']} is active; "
+            "its token is stored encrypted."
+        )
+
+
+def _read_token(path: Path | None) -> str:
+    if path is not None:
+        try:
+            return path.read_text().strip()
+        except (OSError, UnicodeError) as error:
+            raise CommandError(f"--token-file cannot be read: {type(error).__name__}.") from None
+    if sys.stdin.isatty():
+        return getpass.getpass("Access token (not shown): ").strip()
+    return sys.stdin.readline().strip()
