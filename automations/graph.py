@@ -1,0 +1,269 @@
+"""The calls to Meta's Graph API that sending needs, and what its errors mean.
+
+https://developers.facebook.com/docs/instagram-platform/instagram-api-with-instagram-login/messaging-api
+https://developers.facebook.com/docs/instagram-platform/private-replies
+https://developers.facebook.com/docs/instagram-platform/comment-moderation
+
+A token is in the Authorization header of its own call and nowhere else. Errors carry none of Meta's
+sentences: 190 quotes the token in its own ("Malformed access token ...").
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx2
+import msgspec
+import orjson
+
+from automations.access_tokens import AccessToken, Host
+from automations.error_classes import ErrorClass, classify_error
+from automations.usage import UsageBoard, read_retry_after
+
+# httpx writes each URL at INFO, and a person's id is in some of them.
+for _name in ("httpx2", "httpcore2"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+# A lease lasts 30 s. A call waits at most for a connection, for it to open, to write, for the first
+# byte, and to the end of the answer: with 8 s that is 2 + 4 + 4 + 8 + 8 = 26 s.
+_MOST_TIMEOUT_SECONDS = 8.0
+_CONNECT_SECONDS = 4.0
+_POOL_SECONDS = 2.0
+# As long as httpx keeps one by default: shorter than servers do, so that a call seldom meets a
+# connection that was just closed, whose fate would be unknown.
+_KEEP_ALIVE_SECONDS = 5.0
+_MOST_CONNECTIONS = 64
+_MOST_ANSWER_BYTES = 256 * 1024
+_SUCCESS = range(200, 300)
+
+# Raised before the first byte of a request is written (httpcore2 opens a connection, TLS included,
+# before it writes); everything else may have been delivered.
+_NOTHING_LEFT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+)
+
+
+class SendResult(msgspec.Struct, frozen=True):
+    """What Meta has accepted: the `mid` of the message (of a public reply, the comment's id)."""
+
+    message_id: str | None
+    recipient_id: str | None
+
+
+class GraphError(Exception):
+    """A call that did not work: its class, and Meta's numbers where there are any.
+
+    `retry_after` is in seconds, for RATE alone. Holds no token, no text and no id of a person.
+    """
+
+    def __init__(
+        self,
+        classification: ErrorClass,
+        *,
+        code: int | None = None,
+        subcode: int | None = None,
+        retry_after: float | None = None,
+        trace_id: str | None = None,
+        detail: str = "",
+    ) -> None:
+        numbers = "" if code is None else f" (error {code}/{subcode})"
+        trace = f" [fbtrace_id {trace_id}]" if trace_id else ""
+        super().__init__(f"{detail or classification.value}{numbers}{trace}")
+        self.classification = classification
+        self.code = code
+        self.subcode = subcode
+        self.retry_after = retry_after
+
+
+class GraphClient:
+    """Calls over a pool of connections that are kept open; threads may share it, forks may not.
+
+    `base_url` is INSTAGRAM_GRAPH_URL. One of Meta's hosts, with a version as its path or without,
+    means: each call goes to the host of its token. Another one gets every call. Proxies and .netrc
+    of the environment are not used.
+    """
+
+    def __init__(self, base_url: str = "", *, timeout_seconds: float = 8) -> None:
+        if not 0 < timeout_seconds <= _MOST_TIMEOUT_SECONDS:
+            raise ValueError(f"timeout_seconds is more than 0 and at most {_MOST_TIMEOUT_SECONDS}.")
+        parts = urlsplit(base_url)
+        self._is_meta = parts.hostname is None or parts.hostname in set(Host)
+        self._base_url = base_url.rstrip("/")
+        self._version = parts.path.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        self._usage = UsageBoard()
+        self._client = httpx2.Client(
+            headers={"User-Agent": "automation-run-tracking"},
+            timeout=httpx2.Timeout(
+                timeout_seconds,
+                connect=min(timeout_seconds, _CONNECT_SECONDS),
+                write=min(timeout_seconds, _CONNECT_SECONDS),
+                pool=min(timeout_seconds, _POOL_SECONDS),
+            ),
+            limits=httpx2.Limits(
+                max_connections=_MOST_CONNECTIONS,
+                max_keepalive_connections=_MOST_CONNECTIONS,
+                keepalive_expiry=_KEEP_ALIVE_SECONDS,
+            ),
+            # Cookies would carry something of one account into the calls of another.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def reply_privately(
+        self, account: str, comment_id: str, message: Mapping[str, Any], *, token: str
+    ) -> SendResult:
+        """Answer the writer of a comment in a message. Raises GraphError, as every call does.
+
+        Meta accepts one for each comment, within 7 days of it.
+        """
+        return self._send_message(account, {"comment_id": comment_id}, message, token)
+
+    def send_message(
+        self, account: str, person_id: str, message: Mapping[str, Any], *, token: str
+    ) -> SendResult:
+        """Send a message to a person who wrote or tapped in the last 24 hours."""
+        return self._send_message(account, {"id": person_id}, message, token)
+
+    def reply_publicly(self, comment_id: str, text: str, *, token: str) -> SendResult:
+        """Answer below a comment, where everybody sees it."""
+        path = f"/{quote(comment_id, safe='')}/replies"
+        answer = self._call("POST", path, token=token, body={"message": text})
+        return SendResult(message_id=_read_text(answer, "id"), recipient_id=None)
+
+    def is_following(self, person_id: str, *, token: str) -> bool | None:
+        """Return whether the person follows the account; None: Meta does not say.
+
+        It says so only of people who wrote or tapped before.
+        """
+        path = f"/{quote(person_id, safe='')}?fields=is_user_follow_business"
+        try:
+            answer = self._call("GET", path, token=token)
+        except GraphError as error:
+            if error.classification is ErrorClass.NO_CONSENT:
+                return None
+            raise
+        value = answer.get("is_user_follow_business")
+        return value if isinstance(value, bool) else None
+
+    def usage(self, account: str) -> float:
+        """Return how much of its quota the account has used, 0 to 1, as Meta said last."""
+        return self._usage.read(account, at=time.monotonic())
+
+    def _send_message(
+        self, account: str, recipient: Mapping[str, str], message: Mapping[str, Any], token: str
+    ) -> SendResult:
+        path = f"/{quote(account, safe='')}/messages"
+        body = {"recipient": recipient, "message": message}
+        answer = self._call("POST", path, token=token, body=body, account=account)
+        return SendResult(
+            message_id=_read_text(answer, "message_id"),
+            recipient_id=_read_text(answer, "recipient_id"),
+        )
+
+    def _call(
+        self, method: str, path: str, *, token: str, body: Any = None, account: str | None = None
+    ) -> dict[str, Any]:
+        if not token or not token.isascii() or not token.isprintable():
+            raise GraphError(ErrorClass.TOKEN_DEAD, detail="the token cannot stand in a header")
+        headers = {"Authorization": f"Bearer {token}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        failure: ErrorClass
+        try:
+            with self._client.stream(
+                method,
+                self._build_url(path, token),
+                headers=headers,
+                content=None if body is None else orjson.dumps(body),
+            ) as response:
+                status, answer_headers = response.status_code, response.headers
+                data = self._read_body(response)
+        except _NOTHING_LEFT:
+            failure = ErrorClass.NOT_SENT
+        except (httpx2.HTTPError, OSError):
+            failure = ErrorClass.UNKNOWN
+        else:
+            self._usage.note(account, answer_headers, at=time.monotonic())
+            return _read_answer(status, answer_headers, data)
+        # Not inside of `except`: the error of httpx holds the request, and so the token.
+        raise GraphError(failure)
+
+    def _build_url(self, path: str, token: str) -> str:
+        if not self._is_meta:
+            return self._base_url + path
+        host = token.host if isinstance(token, AccessToken) else Host.INSTAGRAM
+        return f"https://{host.value}{self._version}{path}"
+
+    def _read_body(self, response: httpx2.Response) -> bytes:
+        """Return the body, as far as it came in time: an answer in drips would outlast a lease."""
+        deadline = time.monotonic() + self._timeout_seconds
+        data = bytearray()
+        for chunk in response.iter_bytes():
+            data += chunk
+            if len(data) > _MOST_ANSWER_BYTES or time.monotonic() > deadline:
+                break
+        return bytes(data)
+
+
+def _read_answer(status: int, headers: httpx2.Headers, data: bytes) -> dict[str, Any]:
+    """Return the answer to a call that worked. Raises GraphError for one that did not."""
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        answer = None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if status in _SUCCESS and error is None and isinstance(answer, dict):
+        return answer
+    if not isinstance(error, dict):
+        if status in _SUCCESS:
+            raise GraphError(ErrorClass.UNKNOWN, detail="the answer cannot be read")
+        error = {}
+    code, subcode = _read_int(error, "code"), _read_int(error, "error_subcode")
+    classification = classify_error(
+        code, subcode, status=status, is_transient=error.get("is_transient") is True
+    )
+    is_rate = classification is ErrorClass.RATE
+    raise GraphError(
+        classification,
+        code=code,
+        subcode=subcode,
+        retry_after=read_retry_after(headers) if is_rate else None,
+        trace_id=_read_trace_id(error),
+        detail="" if code is not None else f"{classification.value} (HTTP {status})",
+    )
+
+
+def _read_text(answer: Mapping[str, Any], name: str) -> str | None:
+    value = answer.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _read_int(error: Mapping[str, Any], name: str) -> int | None:
+    value = error.get(name)
+    return value if type(value) is int else None
+
+
+def _read_trace_id(error: Mapping[str, Any]) -> str | None:
+    # What Meta's support asks for: a short opaque word.
+    value = error.get("fbtrace_id")
+    return value if isinstance(value, str) and len(value) <= 40 else None

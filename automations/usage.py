@@ -1,0 +1,90 @@
+"""How much of its quota an account has used, as Meta's headers tell with every answer.
+
+https://developers.facebook.com/docs/graph-api/overview/rate-limiting: the values are percentages of
+a rolling hour; `estimated_time_to_regain_access` is in minutes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+BUSINESS_HEADER = "x-business-use-case-usage"
+APP_HEADER = "x-app-usage"
+_PERCENTAGES = ("call_count", "total_cputime", "total_time")
+_REGAIN = "estimated_time_to_regain_access"
+_REMEMBERED_SECONDS = 3600.0
+_MOST_ACCOUNTS = 100_000
+
+
+class UsageBoard:
+    """The last value of every account, and of the app; threads may share it. `at` is monotonic."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str | None, tuple[float, float]] = {}
+
+    def note(self, account: str | None, headers: Mapping[str, str], *, at: float) -> None:
+        """Keep what the headers of an answer to `account` say (None: no account is known)."""
+        business = _find_highest(_read_business(headers))
+        app = _find_highest([_read_object(headers, APP_HEADER)])
+        with self._lock:
+            if business is not None and account is not None:
+                if len(self._values) >= _MOST_ACCOUNTS:
+                    self._values.clear()
+                self._values[account] = (business, at)
+            if app is not None:
+                self._values[None] = (app, at)
+
+    def read(self, account: str, *, at: float) -> float:
+        """Return the used part of the quota, 0 to 1: the account's or the app's, the higher one.
+
+        0 where nothing was heard for an hour, which is all that Meta counts.
+        """
+        with self._lock:
+            found = [self._values.get(account), self._values.get(None)]
+        return max(
+            (value for value, noted in filter(None, found) if at - noted < _REMEMBERED_SECONDS),
+            default=0.0,
+        )
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return in how many seconds the account may call again, None where Meta does not say."""
+    waits = [
+        60.0 * usage[_REGAIN]
+        for usage in _read_business(headers)
+        if isinstance(usage.get(_REGAIN), int | float) and usage[_REGAIN] > 0
+    ]
+    retry_after = headers.get("retry-after", "")
+    if retry_after.isascii() and retry_after.isdigit():
+        waits.append(float(retry_after))
+    return max(waits, default=None)
+
+
+def _read_business(headers: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+    # {"<id of the business object>": [{"type": "messenger", "call_count": 28, ...}, ...], ...}
+    for usages in _read_object(headers, BUSINESS_HEADER).values():
+        if isinstance(usages, list):
+            yield from (usage for usage in usages if isinstance(usage, dict))
+
+
+def _read_object(headers: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(headers.get(name, "{}"))
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _find_highest(usages: Any) -> float | None:
+    values = [
+        usage[name] / 100
+        for usage in usages
+        for name in _PERCENTAGES
+        if isinstance(usage.get(name), int | float)
+    ]
+    return min(1.0, max(0.0, *values)) if values else None
