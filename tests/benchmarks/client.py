@@ -19,9 +19,9 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class Answer(NamedTuple):
-    """What came back for request `index`; status 0 when the connection broke."""
+    """What came back for request `number`; status 0 when the connection broke."""
 
-    index: int
+    number: int
     status: int
     seconds: float
     body: bytes
@@ -77,11 +77,11 @@ class Lane:
 
     def list_acknowledged(self) -> list[int]:
         """Return the indices answered 200."""
-        return [answer.index for answer in self.answers if answer.status == 200]
+        return [answer.number for answer in self.answers if answer.status == 200]
 
     def list_refused(self) -> list[int]:
         """Return the indices answered otherwise, or not at all."""
-        return [answer.index for answer in self.answers if answer.status != 200]
+        return [answer.number for answer in self.answers if answer.status != 200]
 
 
 class _Connection:

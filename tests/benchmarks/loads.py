@@ -57,7 +57,7 @@ class Contestant:
         after = self.bench.read_cpu(self.running)
         done = lane.list_acknowledged()
         events = sum(len(deliveries[index].people) for index in done)
-        self.acknowledged += count_people(deliveries, [one.index for one in lane.answers])
+        self.acknowledged += count_people(deliveries, [one.number for one in lane.answers])
         self.fastest = max(self.fastest, len(done) / lane.seconds)
         self.send_again(deliveries, lane.list_refused())
         if is_counted and events:
@@ -187,7 +187,10 @@ def _run_round(
         doubled = any(one.plan.is_doubled for one in contestants)
         built[is_one] = load.build_doubled(count) if doubled else load.build(count)
     running = [contestant.running for contestant in contestants]
-    for contestant in order_round([*contestants, *([floor] if floor else [])], number):
+    everybody: list[Contestant | FloorContestant] = [*contestants]
+    if floor is not None:
+        everybody.append(floor)
+    for contestant in order_round(everybody, number):
         bench.settle(running)
         if isinstance(contestant, FloorContestant):
             contestant.run(seconds=seconds)

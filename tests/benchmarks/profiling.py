@@ -66,8 +66,8 @@ def _print(path: Path) -> None:
             within[frame] += int(count)
     for title, counts in (("itself", own), ("ours, with all it calls", within)):
         say(f"    {total} samples with the GIL held, {title}:")
-        for frame, count in counts.most_common(_SHOWN):
-            say(f"      {count / max(total, 1):6.1%}  {frame}")
+        for frame, samples in counts.most_common(_SHOWN):
+            say(f"      {samples / max(total, 1):6.1%}  {frame}")
 
 
 def _shorten(frame: str) -> str:
