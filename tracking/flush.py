@@ -197,6 +197,9 @@ class Flusher:
                     with suppress(PyMongoError):
                         session.abort_transaction()
                 raise
+        # Answered: an event that stands in another part of the flush too is a redelivery there.
+        for trigger_id in ids:
+            attempts.pop(trigger_id, None)
         if not before:
             return list(plan.outcomes)
         # pop: an event that stands twice in a flush was counted once.
