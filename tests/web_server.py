@@ -86,6 +86,12 @@ class WebServer:
         finally:
             connection.close()
 
+    def start_if_ended(self) -> None:
+        """Start again what gave up by itself, as the supervisor of `serve` does."""
+        if self._process is not None and self._process.poll() is not None:
+            self.kill()
+            self.start()
+
     def kill(self) -> None:
         """Kill -9 every process at once."""
         if self._process is not None:

@@ -72,17 +72,21 @@ def run(directory: Path, *, seed: int, kills: int, events: int) -> bool:
                 connections=CONNECTIONS,
                 rate=RATE,
             )
+            faults = Faults(client)
             started = time.monotonic()
             load.start()
             try:
-                strike_all(cluster, load, Faults(client), build_schedule(seed, kills), events)
+                strike_all(cluster, load, faults, build_schedule(seed, kills), events)
             finally:
                 load.stop()
             resend(cluster, load, seed)
             window = timedelta(minutes=WINDOW_MINUTES)
             verdict = compare(load.acknowledged.values(), automations, database, window=window)
             broken = recount(database, window=window, at=datetime.now(UTC))
-            report(cluster, load, verdict, broken, seconds=time.monotonic() - started)
+            report(
+                cluster, load, verdict, broken,
+                faults_met=faults.hits, seconds=time.monotonic() - started,
+            )  # fmt: skip
             is_polite = set(load.answers) <= {"200", "503", "none"}
             return not (verdict.lost or verdict.double or broken) and is_polite
     finally:
@@ -169,7 +173,13 @@ def resend(cluster: Cluster, load: Load, seed: int) -> None:
 
 
 def report(
-    cluster: Cluster, load: Load, verdict: Verdict, broken: list[str], *, seconds: float
+    cluster: Cluster,
+    load: Load,
+    verdict: Verdict,
+    broken: list[str],
+    *,
+    faults_met: int,
+    seconds: float,
 ) -> None:
     """Print what became of it, the worst first."""
     for line in [*verdict.lost, *verdict.double, *broken][:_MOST_SHOWN]:
@@ -182,6 +192,7 @@ def report(
     rows = {
         "kills": f"{cluster.mongod_kills + cluster.process_kills} (mongod {cluster.mongod_kills}, "
         f"web {cluster.process_kills}) in {seconds:.0f} s",
+        "faults": f"{faults_met} commands met one, those of a mongod that was killed not counted",
         "answers": answers,
         "sent again": f"{len(load.put_aside)} deliveries, twice",
         "acknowledged": f"{len(load.acknowledged)} events",

@@ -64,6 +64,9 @@ class Cluster:
         """Return once mongod has a primary and both servers answer."""
         deadline = time.monotonic() + seconds
         while not (self._has_primary() and all(server.is_ready() for server in self.servers)):
+            for server in self.servers:
+                # granian gives up on a process that is killed twice within seconds.
+                server.start_if_ended()
             if time.monotonic() > deadline:
                 raise TimeoutError("Something that was killed does not come back.")
             time.sleep(_LOOK_SECONDS)

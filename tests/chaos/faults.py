@@ -64,6 +64,8 @@ class Faults:
 
     def __init__(self, client: MongoClient[dict[str, Any]]) -> None:
         self._admin = client.admin
+        self.hits = 0  # commands that met a fault; those of a server that was killed are unknown
+        self._met = 0
         self._current = "none"
         self._elections = 0
 
@@ -78,19 +80,22 @@ class Faults:
                 # It is its own only voter, and stands again after this second.
                 self._admin.command("replSetStepDown", 1, force=True, secondaryCatchUpPeriodSecs=0)
             for point in FAIL_POINTS.get(fault, ()):
-                self._configure(point, {"activationProbability": point.probability})
+                self._met = self._configure(point, {"activationProbability": point.probability})
 
     def end(self) -> None:
         """Behave again, as a new primary would."""
         with suppress(PyMongoError):
             for point in FAIL_POINTS.get(self._current, ()):
-                self._configure(point, "off")
+                self.hits += self._configure(point, "off") - self._met
             if self._current.startswith(_CHANGES_TOPOLOGY):
                 self._change_topology()
         self._current = "none"
 
-    def _configure(self, point: FailPoint, mode: Any) -> None:
-        self._admin.command("configureFailPoint", point.name, mode=mode, data=point.data)
+    def _configure(self, point: FailPoint, mode: Any) -> int:
+        """Return how often the point was met since the server started."""
+        done = self._admin.command("configureFailPoint", point.name, mode=mode, data=point.data)
+        count: int = done["count"]
+        return count
 
     def _change_topology(self) -> None:
         """Raise the topology version: a client that took the errors for true waits for that."""
