@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 PACKAGES := manage.py project automations tracking tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench format clean
+.PHONY: help demo test lint bench chaos format clean
 
 help:
 	@echo "make demo    serve a made-up workspace with simulated traffic, on an embedded MongoDB"
@@ -15,6 +15,8 @@ help:
 	@echo "make lint    ruff, mypy, import-linter, Django's checks"
 	@echo "make bench   measure speed and exactness beside the system we replace (20 minutes;"
 	@echo "             BENCH_QUICK=1: 3, BENCH_FULL=1: with 5 million runs, BENCH_ROWS=100,list)"
+	@echo "make chaos   kill processes and mongod under load and count again (15 minutes;"
+	@echo "             CHAOS_ARGS='--seed 2 --kills 20 --events 5000')"
 	@echo "make format  write the code as ruff wants it"
 	@echo "make clean   remove the virtual environment and the caches, not the data in .data"
 
@@ -33,6 +35,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(PACKAGES)
