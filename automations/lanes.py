@@ -31,6 +31,18 @@ _FIRST_BACK_OFF = timedelta(minutes=1)
 _LONGEST_BACK_OFF = timedelta(hours=1)
 _FORGIVEN_AFTER = timedelta(minutes=10)
 
+_PUT_OFF_TURN: Document = {
+    "$set": {
+        "turnAt": {
+            "$cond": [
+                {"$gt": ["$turnAt", None]},
+                {"$max": ["$turnAt", "$backOffUntil"]},
+                "$$REMOVE",
+            ]
+        }
+    }
+}
+
 
 class Bucket(msgspec.Struct, frozen=True):
     """A limit: `burst` tokens at once, one more after each `pace`. `field` holds its date."""
@@ -173,11 +185,16 @@ class LaneStore:
             {"$set": {"strikes": {"$cond": [is_waiting, "$strikes", strikes]}}},
             {"$set": {"backOffUntil": {"$cond": [
                 is_waiting, "$backOffUntil", {"$add": [moment, bounded_wait]}]}}},
-            {"$set": {"turnAt": {"$cond": [
-                {"$gt": ["$turnAt", None]}, {"$max": ["$turnAt", "$backOffUntil"]}, "$$REMOVE"]}}},
+            _PUT_OFF_TURN,
         ]  # fmt: skip
         until: datetime = max(self._change(account_id, via, update)["backOffUntil"] for via in VIAS)
         return until
+
+    def slow_down(self, account_id: str, *, wait: timedelta, now: datetime | None = None) -> None:
+        """Let every lane of the account wait that long from now on, as a precaution."""
+        until = {"$max": ["$backOffUntil", {"$add": [build_now(now), _in_ms(wait)]}]}
+        for via in VIAS:
+            self._change(account_id, via, [{"$set": {"backOffUntil": until}}, _PUT_OFF_TURN])
 
     def resume(self, account_id: str, *, now: datetime) -> None:
         """Let a resting account have its turns now."""

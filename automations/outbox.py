@@ -35,8 +35,8 @@ class Mode(Enum):
     HOLD = "they stay queued until their window ends"
 
 
-def find_mode(setting: str, *, has_token: bool, state: str) -> Mode:
-    """Return the mode of an account by INSTAGRAM_SENDING and its own state.
+def find_mode(setting: str, *, has_token: bool, can_send: bool) -> Mode:
+    """Return the mode of an account by INSTAGRAM_SENDING and whether it works.
 
     By default ("") an account is sent for if it has a token, else it is a shadow.
     """
@@ -44,7 +44,7 @@ def find_mode(setting: str, *, has_token: bool, state: str) -> Mode:
         return Mode.HOLD
     if setting == "shadow" or (setting == "" and not has_token):
         return Mode.SHADOW
-    return Mode.SEND if has_token and state == ACTIVE else Mode.HOLD
+    return Mode.SEND if can_send else Mode.HOLD
 
 
 def settle_by_echo(account_id: str, mid: str, person_id: str, at: datetime) -> bool:

@@ -25,6 +25,7 @@ _SETTLE_SECONDS = 45.0
 _SETTLE_WAIT_SECONDS = 0.5
 # Of Meta's quota, as its usage headers tell it: past this the account waits a little.
 _MOST_USAGE = 0.9
+_USAGE_WAIT = timedelta(minutes=1)
 _FOLLOWS = {True: Follow.YES, False: Follow.NO, None: Follow.UNKNOWN}
 _PAUSES = {Verdict.TOKEN_DEAD: "token_dead", Verdict.RESTRICTED: "restricted"}
 
@@ -243,7 +244,8 @@ class Sender:
         """Slow down before Meta says so; its headers tell how much of the quota is used."""
         usage = getattr(self._outside.graph, "usage", None)
         if usage is not None and usage(self._job.account_id) >= _MOST_USAGE:
-            self._lanes.back_off(self._job.account_id, now=self._outside.now())
+            now = self._outside.now()
+            self._lanes.slow_down(self._job.account_id, wait=_USAGE_WAIT, now=now)
 
     def _end_step(self, result: StepResult, *expected: JobState) -> bool:
         """Store what became of the step; return whether the job goes on in our hands."""

@@ -43,8 +43,12 @@ class Account(Protocol):
     """What sending needs of an account."""
 
     @property
+    def has_token(self) -> bool:
+        """Whether a token is stored for it."""
+
+    @property
     def token(self) -> str | None:
-        """The access token."""
+        """The access token, None also when it cannot be read."""
 
     @property
     def state(self) -> str:
@@ -206,8 +210,9 @@ class Worker:
         access_token = None if account is None else account.token
         mode = outbox.find_mode(
             self._setting,
-            has_token=bool(access_token),
-            state=outbox.ACTIVE if account is None else account.state,
+            # One that cannot be read is no reason to count the messages as sent in shadow.
+            has_token=account is not None and account.has_token,
+            can_send=account is not None and bool(access_token) and account.state == outbox.ACTIVE,
         )
         if mode is Mode.HOLD:
             self._rest(turn)

@@ -91,6 +91,10 @@ class FakeAccount:
     token: str | None = "token"
     state: str = "active"
 
+    @property
+    def has_token(self) -> bool:
+        return bool(self.token)
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -151,6 +155,13 @@ class SendResult:
     message_id: str
 
 
+def compose(_job: Job, step: Mapping[str, Any]) -> Any:
+    """A message that is its step's name."""
+    if step.get("text") == "unsendable":
+        raise ValueError("nothing to send")
+    return step["name"]
+
+
 class Rig:
     """A worker on the test's database, and everything around it."""
 
@@ -171,7 +182,7 @@ class Rig:
         self.worker = Worker(
             store=self.store, lanes=self.lanes, reporter=self.reporter,
             outside=Outside(
-                graph=self.graph, compose=lambda _job, step: step["name"], pause=self.pause,
+                graph=self.graph, compose=compose, pause=self.pause,
                 report=lambda _job, _change: None,
             ),
             get_account=lambda one: self.accounts.get(one, self.default_account),

@@ -1,0 +1,282 @@
+"""Jobs sent by one worker, on a clock of the test: what goes out, and what is stored of it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from automations import outbox
+from tests.outbox_fakes import (
+    ASK,
+    MAIN,
+    OPENING,
+    PLAIN_OPENING,
+    PUBLIC,
+    FakeAccount,
+    FakeGraphError,
+    Rig,
+    make_comment_document,
+    make_job_document,
+)
+from tests.triggers import T0
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def rig(db: Database[dict[str, Any]]) -> Rig:
+    return Rig(db)
+
+
+def drain_for(rig: Rig, start: datetime, *, minutes: int) -> datetime:
+    """Drain once a minute; return the last of them."""
+    for minute in range(minutes + 1):
+        rig.worker.drain(now=start + minute * MINUTE)
+    return start + minutes * MINUTE
+
+
+class TestFlows:
+    def test_a_comment_is_answered_below_it_and_in_private_and_waits(self, rig: Rig) -> None:
+        job_id = rig.add(make_comment_document())
+        assert rig.worker.drain(now=T0) == 1
+        assert rig.graph.sent == [("public", "comment_reply"), ("private", "opening_dm")]
+        job = rig.find(job_id)
+        assert job["state"] == "waiting"
+        assert (job["doneAt"], job["expireAt"]) == (T0, T0 + timedelta(days=7))
+        assert job["progress"]["opening_dm"] == {"state": "sent", "at": T0, "mid": "mid2"}
+        assert job["mids"] == ["mid1", "mid2"]
+        assert job.keys().isdisjoint({"nextAt", "sendingAt", "reportAt"})
+        assert "until" not in job["lease"]
+        assert rig.outcomes() == [("comment_reply", "sent"), ("opening_dm", "sent")]
+
+    def test_a_second_drain_sends_nothing(self, rig: Rig) -> None:
+        rig.add(make_comment_document())
+        rig.worker.drain(now=T0)
+        assert rig.worker.drain(now=T0 + HOUR) == 0
+        assert len(rig.graph.journal) == 2
+
+    @pytest.mark.parametrize(
+        ("follows", "sent", "state", "skipped"),
+        [
+            (True, ["main_dm"], "sent", "follows"),
+            (None, ["main_dm"], "sent", "unknown"),
+            (False, ["ask_follow"], "waiting", None),
+            (FakeGraphError("PERMANENT"), ["main_dm"], "sent", "unknown"),
+            (FakeGraphError("UNKNOWN"), ["main_dm"], "sent", "unknown"),
+        ],
+    )
+    def test_after_a_tap(
+        self, rig: Rig, follows: Any, sent: list[str], state: str, skipped: str | None
+    ) -> None:
+        rig.graph.follows = follows
+        job_id = rig.add(make_job_document(send={"steps": [ASK, MAIN]}))
+        rig.worker.drain(now=T0)
+        assert [step for _, step in rig.graph.sent] == sent
+        job = rig.find(job_id)
+        assert job["state"] == state
+        if skipped:
+            assert job["progress"]["ask_follow"]["reason"] == skipped
+            assert rig.outcomes()[0] == ("ask_follow", "skipped")
+
+    def test_a_message_without_button_goes_on_to_the_next(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}))
+        rig.worker.drain(now=T0)
+        assert [step for _, step in rig.graph.sent] == ["opening_dm", "main_dm"]
+        assert rig.find(job_id)["state"] == "sent"
+
+    def test_two_checks_a_second_are_all_and_nobody_is_lost(self, rig: Rig) -> None:
+        rig.graph.follows = True
+        rig.add(*(make_job_document(send={"steps": [ASK, MAIN]}) for _ in range(3)))
+        rig.worker.drain(now=T0)
+        assert len(rig.graph.journal) == 1
+        for second in range(1, 4):
+            rig.worker.drain(now=T0 + timedelta(seconds=second))
+        assert len(rig.graph.journal) == 3
+
+
+class TestModes:
+    def test_off_keeps_jobs_until_their_window_ends(self, db: Database[dict[str, Any]]) -> None:
+        rig = Rig(db, setting="off")
+        job_id = rig.add(make_comment_document())
+        assert rig.worker.drain(now=T0) == 0
+        assert rig.find(job_id)["state"] == "queued"
+        rig.worker.drain(now=T0 + timedelta(days=7, minutes=2))
+        assert rig.find(job_id)["state"] == "expired"
+        assert rig.outcomes() == [("comment_reply", "expired")]
+        assert rig.graph.journal == []
+
+    @pytest.mark.parametrize(("setting", "token"), [("shadow", "token"), ("", None)])
+    def test_in_shadow_everything_happens_but_the_call(
+        self, db: Database[dict[str, Any]], setting: str, token: str | None
+    ) -> None:
+        rig = Rig(db, setting=setting)
+        rig.default_account = FakeAccount(token=token)
+        job_id = rig.add(make_comment_document())
+        rig.worker.drain(now=T0)
+        assert rig.graph.journal == []
+        assert rig.find(job_id)["state"] == "shadow"
+        assert rig.outcomes() == [("comment_reply", "shadow"), ("opening_dm", "shadow")]
+
+    @pytest.mark.parametrize(
+        ("setting", "has_token", "can_send", "mode"),
+        [
+            ("", True, True, "SEND"), ("", True, False, "HOLD"), ("", False, False, "SHADOW"),
+            ("on", True, True, "SEND"), ("on", False, False, "HOLD"),
+            ("off", True, True, "HOLD"), ("shadow", True, False, "SHADOW"),
+        ],
+    )  # fmt: skip
+    def test_modes(self, setting: str, has_token: bool, can_send: bool, mode: str) -> None:
+        found = outbox.find_mode(setting, has_token=has_token, can_send=can_send)
+        assert found is outbox.Mode[mode]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "name", ["OUTSIDE_WINDOW", "CONFIGURATION", "PERMANENT", "CONFLICT", "ALREADY_REPLIED"]
+    )
+    def test_a_refusal_fails_the_step_with_its_codes(self, rig: Rig, name: str) -> None:
+        rig.graph.script = [FakeGraphError(name, code=10)]
+        job_id = rig.add(make_job_document())
+        rig.worker.drain(now=T0)
+        job = rig.find(job_id)
+        assert (job["state"], job["progress"]["main_dm"]) == (
+            "failed",
+            {"state": "failed", "at": T0, "code": 10, "subcode": 100, "reason": name.lower()},
+        )
+        assert rig.outcomes() == [("main_dm", "failed")]
+
+    def test_a_refused_public_reply_does_not_stop_the_private_one(self, rig: Rig) -> None:
+        rig.graph.script = [FakeGraphError("CONFIGURATION", code=200)]
+        rig.add(make_comment_document())
+        rig.worker.drain(now=T0)
+        assert rig.graph.sent == [("private", "opening_dm")]
+        assert rig.outcomes() == [("comment_reply", "failed"), ("opening_dm", "sent")]
+
+    def test_a_dead_token_pauses_the_account_and_its_jobs_wait(self, rig: Rig) -> None:
+        rig.graph.script = [FakeGraphError("TOKEN_DEAD", code=190)]
+        rig.add(*(make_job_document() for _ in range(30)))
+        rig.worker.drain(now=T0)
+        states = [job["state"] for job in rig.db["automation_triggers"].find()]
+        # Those of the turn under way still went out; here each call but the first worked.
+        assert states.count("queued") >= 20
+        assert rig.accounts["acc1"].state == "token_dead"
+        before = len(rig.graph.journal)
+        rig.worker.drain(now=T0 + 10 * MINUTE)
+        assert len(rig.graph.journal) == before
+        rig.accounts.clear()
+        outbox.resume_account("acc1")
+        drain_for(rig, T0 + 20 * MINUTE, minutes=2)
+        assert len(rig.graph.journal) == 30
+        assert rig.graph.count_doubles() == 0
+
+    def test_restricted_stops_the_account(self, rig: Rig) -> None:
+        rig.graph.script = [FakeGraphError("RESTRICTED")]
+        job_id = rig.add(make_job_document())
+        rig.worker.drain(now=T0)
+        assert rig.accounts["acc1"].state == "restricted"
+        assert rig.find(job_id)["state"] == "queued"
+        rig.worker.drain(now=T0 + 25 * HOUR)
+        assert rig.find(job_id)["state"] == "expired"
+
+    def test_rate_holds_that_account_back_and_no_other(self, rig: Rig) -> None:
+        rig.graph.script = [FakeGraphError("RATE", code=613, retry_after=300)]
+        job_id = rig.add(make_job_document())
+        rig.worker.drain(now=T0)
+        rig.add(make_job_document(account_id="acc2"), make_job_document())
+        rig.worker.drain(now=T0 + MINUTE)
+        assert [one.to for one in rig.graph.journal] == [
+            rig.db["automation_triggers"].find_one({"accountId": "acc2"})["userId"]  # type: ignore[index]
+        ]
+        rig.worker.drain(now=T0 + 5 * MINUTE)
+        assert rig.find(job_id)["state"] == "sent"
+        assert len(rig.graph.journal) == 3
+
+    def test_backing_off_takes_longer_each_time(self, rig: Rig) -> None:
+        at, waits = T0, []
+        for _ in range(8):
+            until = rig.lanes.back_off("acc1", now=at)
+            assert rig.lanes.back_off("acc1", now=at) == until
+            waits.append((until - at) / MINUTE)
+            at = until
+        assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+        later = at + HOUR
+        assert rig.lanes.back_off("acc1", now=later) - later == MINUTE
+
+    def test_what_was_not_sent_is_tried_again_until_its_window_ends(self, rig: Rig) -> None:
+        rig.graph.script = [FakeGraphError("NOT_SENT")] * 3
+        job_id = rig.add(make_job_document())
+        rig.worker.drain(now=T0)
+        job = rig.find(job_id)
+        assert (job["state"], job["attempts"]) == ("queued", 1)
+        assert "main_dm" not in job.get("progress", {})
+        drain_for(rig, T0, minutes=5)
+        assert rig.find(job_id)["state"] == "sent"
+        assert len(rig.graph.journal) == 1
+
+    def test_a_retry_never_leaves_its_window(self, rig: Rig) -> None:
+        rig.graph.script = [FakeGraphError("NOT_SENT")] * 50
+        job_id = rig.add(make_job_document(send={"windowEndsAt": T0 + MINUTE}))
+        drain_for(rig, T0, minutes=2)
+        assert rig.find(job_id)["state"] == "expired"
+        assert rig.graph.journal == []
+
+    def test_a_message_whose_answer_is_lost_is_unknown_and_never_sent_again(self, rig: Rig) -> None:
+        rig.graph.script = ["reply lost"]
+        job_id = rig.add(make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}))
+        drain_for(rig, T0, minutes=3)
+        assert rig.find(job_id)["state"] == "unknown"
+        assert rig.graph.sent == [("dm", "opening_dm")]
+        assert rig.outcomes() == [("opening_dm", "unknown")]
+
+    def test_a_private_reply_has_one_retry_and_meta_knows_it(self, rig: Rig) -> None:
+        rig.graph.script = ["reply lost", FakeGraphError("ALREADY_REPLIED", code=100)]
+        job_id = rig.add(make_comment_document(OPENING, MAIN))
+        drain_for(rig, T0, minutes=3)
+        assert rig.find(job_id)["state"] == "waiting"
+        assert len(rig.graph.journal) == 1
+        assert rig.outcomes() == [("opening_dm", "sent")]
+
+    def test_a_private_reply_is_not_tried_a_third_time(self, rig: Rig) -> None:
+        rig.graph.script = [FakeGraphError("UNKNOWN")] * 5
+        job_id = rig.add(make_comment_document(OPENING, MAIN))
+        drain_for(rig, T0, minutes=5)
+        assert rig.find(job_id)["state"] == "unknown"
+        assert len(rig.graph.script) == 3
+
+    def test_an_error_that_nobody_sorted_may_have_been_delivered(self, rig: Rig) -> None:
+        rig.graph.script = [ConnectionResetError()]
+        job_id = rig.add(make_job_document())
+        drain_for(rig, T0, minutes=2)
+        assert rig.find(job_id)["state"] == "unknown"
+
+    def test_a_message_that_cannot_be_built_fails_alone(self, rig: Rig) -> None:
+        broken = make_job_document(send={"steps": [MAIN | {"text": "unsendable"}]})
+        job_id = rig.add(broken, make_job_document())
+        rig.worker.drain(now=T0)
+        assert rig.find(job_id)["progress"]["main_dm"]["reason"] == "content"
+        assert len(rig.graph.journal) == 1
+
+
+class TestTelling:
+    def test_tracking_that_fails_stops_no_message_and_is_told_later(self, rig: Rig) -> None:
+        rig.record_error = RuntimeError("tracking is broken")
+        job_id = rig.add(make_comment_document(PUBLIC, MAIN))
+        rig.worker.drain(now=T0)
+        assert rig.find(job_id)["state"] == "sent"
+        assert rig.find(job_id)["reportAt"] == T0
+        rig.record_error = None
+        rig.worker.drain(now=T0 + 2 * MINUTE)
+        assert rig.outcomes() == [("comment_reply", "sent"), ("main_dm", "sent")]
+        assert "reportAt" not in rig.find(job_id)
+
+    def test_an_untracked_trigger_is_sent_and_stays_until_it_is_counted(self, rig: Rig) -> None:
+        document = make_job_document(outcome="untracked", runId=None)
+        del document["expireAt"]
+        job_id = rig.add(document)
+        rig.worker.drain(now=T0)
+        assert rig.find(job_id)["state"] == "sent"
+        assert "expireAt" not in rig.find(job_id)
