@@ -82,7 +82,8 @@ class Job(msgspec.Struct, kw_only=True):
     """A job as it was claimed; `position`, `attempts` and `progress` move on with it.
 
     `steps` are the contents to send in order, each with its `name`; `position` is the next one.
-    `token` is the fencing token of the lease. `progress` holds the stored results by step.
+    `token` is the fencing token of the lease. `progress` holds the stored results by step;
+    `report_at` is set if its run was not told all of them yet when the job was read.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Job(msgspec.Struct, kw_only=True):
     token: int
     progress: dict[str, dict[str, Any]]
     sending_at: datetime | None = None
+    report_at: datetime | None = None
 
     def name_of(self, position: int) -> str:
         """Return the name of the step there."""
@@ -135,4 +137,5 @@ def parse_job(document: Mapping[str, Any]) -> Job:
         token=(document.get("lease") or {}).get("token", 0),
         progress=dict(document.get("progress") or {}),
         sending_at=document.get("sendingAt"),
+        report_at=document.get("reportAt"),
     )

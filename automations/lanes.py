@@ -45,7 +45,10 @@ _PUT_OFF_TURN: Document = {
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """A limit: `burst` tokens at once, one more after each `pace`. `field` holds its date."""
+    """A limit: `burst` tokens at once, one more after each `pace` (whole milliseconds).
+
+    `field` is the one of the lane that holds its date.
+    """
 
     field: str
     burst: int
@@ -61,9 +64,9 @@ class Bucket(msgspec.Struct, frozen=True):
 # (https://developers.facebook.com/docs/graph-api/overview/rate-limiting, "Messenger API for
 # Instagram"). Burst plus one period's refill stays below: 40 + 690 private replies, and 12 more if
 # each token is used as late as its lease allows; 10 + 40 texts, so that with a burst of private
-# replies too a second has 90; 1 + 1 reads.
+# replies too a second has 90; 1 + 1 reads. 5218 ms are 690 an hour, rounded down.
 _MAIN = {
-    PRIVATE_REPLY: Bucket("givenUntil", 40, timedelta(hours=1) / 690),
+    PRIVATE_REPLY: Bucket("givenUntil", 40, timedelta(milliseconds=5218)),
     DM: Bucket("givenUntil", 10, timedelta(milliseconds=25)),
 }
 _READS = Bucket("readsGivenUntil", 1, timedelta(seconds=1))
@@ -266,5 +269,4 @@ def _build_take(bucket: Bucket, want: int, moment: Any, *, when: Document) -> li
 
 
 def _in_ms(duration: timedelta) -> int:
-    # Rounded up: a pace is never faster than it says.
-    return -(-duration // timedelta(milliseconds=1))
+    return duration // timedelta(milliseconds=1)

@@ -50,6 +50,8 @@ class Reporter:
         """Tell the job's run about a change later."""
         if change.report_at is not None:
             told = [Told(job, name, result) for name, result in change.results.items()]
+            if job.report_at is not None:  # somebody else owed it the earlier ones
+                told = list_results(job) + told
             with self._lock:
                 self._waiting.append((told, job.id, change.report_at))
 

@@ -1,0 +1,323 @@
+"""Leases: workers that die, hang or race lose nothing and send nothing twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from automations import outbox
+from automations.jobs import DM, PRIVATE_REPLY, Job
+from automations.outbox_store import OutboxStore
+from tests.outbox_fakes import (
+    MAIN,
+    OPENING,
+    PLAIN_OPENING,
+    PUBLIC,
+    FakeGraph,
+    Rig,
+    make_comment_document,
+    make_job_document,
+)
+from tests.triggers import T0, now_in_milliseconds
+
+LEASE = timedelta(seconds=60)
+LATER = T0 + timedelta(seconds=61)
+
+
+class Killed(BaseException):
+    """Ends a worker in the middle, as kill -9 does: nothing after it runs."""
+
+
+@pytest.fixture
+def rig(db: Database[dict[str, Any]]) -> Rig:
+    return Rig(db)
+
+
+def claim_one(store: OutboxStore, via: str = DM) -> Job:
+    [job] = store.claim("acc1", via, limit=1, now=T0, at=T0).jobs
+    return job
+
+
+class TestClaims:
+    def test_a_job_is_leased_to_one_owner_with_a_token_that_grows(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document())
+        job = claim_one(rig.store)
+        stored = rig.find(job_id)
+        assert stored["state"] == "leased"
+        assert stored["lease"] == {"owner": "w1", "token": 1, "until": T0 + LEASE}
+        assert "nextAt" not in stored
+        assert OutboxStore(rig.db, owner="w2").claim("acc1", DM, limit=1, now=T0, at=T0).jobs == []
+        assert rig.store.requeue_abandoned(now=LATER) == 1
+        assert OutboxStore(rig.db, owner="w2").claim(
+            "acc1", DM, limit=1, now=LATER, at=LATER
+        ).jobs[0].token == job.token + 1  # fmt: skip
+
+    def test_the_longest_due_comes_first_and_what_is_not_due_stays(self, rig: Rig) -> None:
+        late = make_job_document(created_at=T0 - timedelta(minutes=1))
+        rig.add(make_job_document(), late, make_job_document(created_at=LATER))
+        claimed = rig.store.claim("acc1", DM, limit=5, now=T0, at=T0)
+        assert [job.created_at for job in claimed.jobs] == [late["createdAt"], T0]
+        assert claimed.is_last
+
+    def test_with_the_servers_time_a_lease_ends_by_it(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document())
+        rig.store.claim("acc1", DM, limit=1, now=None, at=T0)
+        left = rig.find(job_id)["lease"]["until"] - now_in_milliseconds()
+        assert timedelta(seconds=55) < left < timedelta(seconds=65)
+        assert rig.store.requeue_abandoned(now=None) == 0
+
+    def test_workers_that_race_share_the_jobs(self, rig: Rig) -> None:
+        rig.add(*(make_job_document() for _ in range(200)))
+        claimed: list[str] = []
+
+        def claim(number: int) -> None:
+            store = OutboxStore(rig.db, owner=f"w{number}")
+            while jobs := store.claim("acc1", DM, limit=7, now=T0, at=T0):
+                claimed.extend(job.id for job in jobs.jobs)
+                if jobs.is_last:
+                    break
+
+        threads = [threading.Thread(target=claim, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(claimed) == len(set(claimed)) == 200
+
+
+class TestFencing:
+    def test_who_lost_its_lease_does_not_send(self, rig: Rig) -> None:
+        rig.add(make_job_document())
+        job = claim_one(rig.store)
+        assert not rig.store.begin_sending(job, now=LATER)
+        rig.store.requeue_abandoned(now=LATER)
+        other = OutboxStore(rig.db, owner="w2")
+        [again] = other.claim("acc1", DM, limit=1, now=LATER, at=LATER).jobs
+        assert not rig.store.begin_sending(job, now=LATER)
+        assert other.begin_sending(again, now=LATER)
+
+    def test_the_same_claim_sends_once(self, rig: Rig) -> None:
+        rig.add(make_job_document())
+        job = claim_one(rig.store)
+        assert rig.store.begin_sending(job, now=T0)
+        assert not rig.store.begin_sending(job, now=T0)
+
+    def test_an_answer_that_comes_after_the_lease_is_still_the_truth(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}))
+        sweeper = Rig(rig.db, owner="w2")
+        rig.graph.before_call = lambda: _sweep(sweeper, at=LATER)
+        rig.worker.drain(now=T0)
+        job = rig.find(job_id)
+        assert (job["state"], job["send"]["position"]) == ("sent", 2)
+        assert job["progress"]["opening_dm"]["state"] == "sent"
+        assert rig.graph.sent == [("dm", "opening_dm"), ("dm", "main_dm")]
+
+
+def _sweep(rig: Rig, *, at: Any) -> None:
+    rig.worker._now = at
+    rig.worker.sweep()
+
+
+class TestDeaths:
+    def test_a_worker_that_dies_before_the_call_leaves_the_job_to_others(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document())
+        claim_one(rig.store)
+        rig.worker.drain(now=LATER)
+        assert rig.find(job_id)["state"] == "sent"
+
+    def test_one_that_dies_in_the_call_of_a_message_leaves_it_unknown(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document())
+        rig.graph.script = [Killed()]
+        with pytest.raises(Killed):
+            rig.worker.drain(now=T0)
+        assert rig.find(job_id)["state"] == "sending"
+        survivor = Rig(rig.db, owner="w2", graph=rig.graph)
+        survivor.worker.drain(now=T0 + timedelta(seconds=59))
+        assert rig.find(job_id)["state"] == "sending"
+        survivor.worker.drain(now=LATER)
+        assert rig.find(job_id)["state"] == "unknown"
+        assert survivor.outcomes() == [("main_dm", "unknown")]
+        survivor.worker.drain(now=T0 + timedelta(hours=30))
+        assert rig.graph.journal == []
+
+    def test_one_that_dies_in_a_private_reply_has_its_one_retry(self, rig: Rig) -> None:
+        job_id = rig.add(make_comment_document(OPENING, MAIN))
+        rig.graph.script = [Killed(), Killed()]
+        with pytest.raises(Killed):
+            rig.worker.drain(now=T0)
+        rig.worker.drain(now=T0 + timedelta(minutes=2))
+        assert rig.find(job_id)["state"] == "queued"
+        with pytest.raises(Killed):
+            rig.worker.drain(now=T0 + timedelta(minutes=3))
+        for minute in range(5, 10):
+            rig.worker.drain(now=T0 + timedelta(minutes=minute))
+        assert rig.find(job_id)["state"] == "unknown"
+        assert rig.graph.journal == []
+
+    def test_one_that_dies_in_a_public_reply_does_not_repeat_it(self, rig: Rig) -> None:
+        job_id = rig.add(make_comment_document(PUBLIC, OPENING, MAIN))
+        rig.graph.script = [Killed()]
+        with pytest.raises(Killed):
+            rig.worker.drain(now=T0)
+        for minute in range(1, 5):
+            rig.worker.drain(now=T0 + timedelta(minutes=minute))
+        job = rig.find(job_id)
+        assert job["state"] == "waiting"
+        assert job["progress"]["comment_reply"]["state"] == "unknown"
+        assert rig.graph.sent == [("private", "opening_dm")]
+
+    def test_one_that_dies_before_it_told_the_run_is_spoken_for(self, rig: Rig) -> None:
+        rig.add(make_job_document())
+        rig.record_error = RuntimeError("died here")
+        rig.worker.drain(now=T0)
+        survivor = Rig(rig.db, owner="w2")
+        survivor.worker.drain(now=T0 + timedelta(seconds=90))
+        assert survivor.outcomes() == [("main_dm", "sent")]
+
+
+class TestEchoes:
+    @pytest.fixture
+    def cut_off(self, rig: Rig) -> str:
+        job_id = rig.add(make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}, userId="p"))
+        rig.graph.script = ["reply lost"]
+        rig.worker.drain(now=T0)
+        assert rig.find(job_id)["state"] == "unknown"
+        return job_id
+
+    def test_an_echo_settles_a_message_and_the_flow_goes_on(self, rig: Rig, cut_off: str) -> None:
+        assert outbox.settle_by_echo("acc1", "mid-e", "p", T0 + timedelta(seconds=1))
+        job = rig.find(cut_off)
+        assert (job["state"], job["progress"]["opening_dm"]["mid"]) == ("queued", "mid-e")
+        rig.worker.drain(now=T0 + timedelta(minutes=2))
+        assert rig.find(cut_off)["state"] == "sent"
+        assert rig.graph.sent == [("dm", "opening_dm"), ("dm", "main_dm")]
+        assert ("opening_dm", "sent") in rig.outcomes()
+
+    @pytest.mark.parametrize(
+        ("account_id", "person_id", "seconds"),
+        [("acc2", "p", 1), ("acc1", "q", 1), ("acc1", "p", -60), ("acc1", "p", 600)],
+    )
+    def test_an_echo_of_something_else_settles_nothing(
+        self, rig: Rig, cut_off: str, account_id: str, person_id: str, seconds: int
+    ) -> None:
+        at = T0 + timedelta(seconds=seconds)
+        assert not outbox.settle_by_echo(account_id, "mid-e", person_id, at)
+        assert rig.find(cut_off)["state"] == "unknown"
+
+    def test_the_echo_of_a_message_that_is_known_settles_no_other(
+        self, rig: Rig, cut_off: str
+    ) -> None:
+        rig.add(make_job_document(userId="p"))
+        rig.worker.drain(now=T0)
+        assert not outbox.settle_by_echo("acc1", "mid2", "p", T0)
+        assert rig.find(cut_off)["state"] == "unknown"
+
+    def test_an_echo_that_is_faster_than_the_answer_is_kept_for_it(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document(userId="p"))
+        rig.graph.script = ["reply lost"]
+        rig.graph.before_call = lambda: _echo("mid-e")
+        rig.worker.drain(now=T0)
+        job = rig.find(job_id)
+        assert (job["state"], job["progress"]["main_dm"]["mid"]) == ("sent", "mid-e")
+
+    def test_an_echo_speaks_for_a_worker_that_died(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document(userId="p"))
+        rig.graph.before_call = lambda: _echo("mid-e")
+        rig.graph.script = [Killed()]
+        with pytest.raises(Killed):
+            rig.worker.drain(now=T0)
+        rig.worker.drain(now=LATER)
+        assert rig.find(job_id)["state"] == "sent"
+
+
+def _echo(mid: str) -> None:
+    assert outbox.settle_by_echo("acc1", mid, "p", T0 + timedelta(seconds=1))
+
+
+class TestRunning:
+    def test_run_sends_what_comes_and_stops_when_told(self, db: Database[dict[str, Any]]) -> None:
+        rig = Rig(db)
+        thread = threading.Thread(target=rig.worker.run)
+        thread.start()
+        now = now_in_milliseconds()
+        jobs = [make_job_document(created_at=now, account_id=f"a{n % 7}") for n in range(100)]
+        rig.add(*jobs)
+        _wait_for(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
+        rig.worker.stop()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert len(rig.told) == 100
+        assert rig.graph.count_doubles() == 0
+
+    def test_a_stop_finishes_the_call_and_lets_go_of_the_rest(
+        self, db: Database[dict[str, Any]]
+    ) -> None:
+        rig = Rig(db)
+        is_calling, may_answer = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            is_calling.set()
+            may_answer.wait(10)
+
+        rig.graph.before_call = wait
+        now = now_in_milliseconds()
+        job_id = rig.add(make_job_document(created_at=now, send={"steps": [PLAIN_OPENING, MAIN]}))
+        thread = threading.Thread(target=rig.worker.run)
+        thread.start()
+        assert is_calling.wait(5)
+        rig.worker.stop()
+        may_answer.set()
+        thread.join(5)
+        job = rig.find(job_id)
+        assert (job["state"], job["send"]["position"]) == ("queued", 1)
+        assert rig.graph.sent == [("dm", "opening_dm")]
+
+    def test_two_workers_send_nothing_twice(self, db: Database[dict[str, Any]]) -> None:
+        graph = FakeGraph()
+        rigs = [Rig(db, owner=f"w{number}", graph=graph) for number in range(2)]
+        now = now_in_milliseconds()
+        rigs[0].add(
+            *(make_comment_document(PUBLIC, MAIN, created_at=now, account_id=f"a{n % 5}")
+              for n in range(100))
+        )  # fmt: skip
+        threads = [threading.Thread(target=rig.worker.run) for rig in rigs]
+        for thread in threads:
+            thread.start()
+        _wait_for(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
+        for rig in rigs:
+            rig.worker.stop()
+        for thread in threads:
+            thread.join(5)
+        assert len(graph.journal) == 200
+        assert graph.count_doubles() == 0
+
+
+def _wait_for(is_so: Any, *, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class TestQueues:
+    def test_an_empty_queue_has_no_end(self, rig: Rig) -> None:
+        assert outbox.describe_queue("acc1") == (0, None)
+
+    def test_a_viral_post_has_a_length_and_an_end(self, rig: Rig) -> None:
+        rig.add(*(make_comment_document(MAIN) for _ in range(100)))
+        length, ends_at = outbox.describe_queue("acc1", now=T0)
+        assert length == 100
+        assert ends_at == T0 + 60 * timedelta(milliseconds=5218)
+        rig.worker.drain(now=T0)
+        length, ends_at = outbox.describe_queue("acc1", now=T0)
+        assert (length, ends_at) == (60, T0 + 60 * timedelta(milliseconds=5218))
+
+    def test_a_lane_that_backs_off_ends_later(self, rig: Rig) -> None:
+        rig.add(make_job_document(send={"via": PRIVATE_REPLY}))
+        until = rig.lanes.back_off("acc1", now=T0)
+        assert outbox.describe_queue("acc1", now=T0) == (1, until)
