@@ -83,6 +83,7 @@ def build_increments(planned: Iterable[Planned]) -> dict[str, dict[str, int]]:
 
 
 def _build_paths(moment: datetime, outcome: Outcome) -> tuple[str, str, str]:
+    moment = moment.astimezone(UTC)
     hour = f"h.{hour_of(moment)}"
     quarter = moment.minute // 15
     main = f"{hour}.n" if outcome is Outcome.COUNTED else f"{hour}.d.{quarter}"
@@ -107,6 +108,8 @@ class WindowEdge:
     """Where a window that starts at `start` cuts through an hour and a minute."""
 
     def __init__(self, start: datetime) -> None:
+        # Minutes are those of UTC: some zones are half an hour away from it.
+        start = start.astimezone(UTC)
         self.start = start
         self.hour = hour_of(start)
         self.minute = start.minute
