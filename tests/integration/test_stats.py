@@ -1,0 +1,447 @@
+"""Statistics equal a count of the runs at the same instant, and cost the same for any number."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+from tests.integration.conftest import MakeFlusher, flush
+from tests.recount import recount
+from tests.triggers import (
+    MILLISECOND,
+    T0,
+    WINDOW,
+    make_people,
+    make_run,
+    make_trigger,
+    now_in_milliseconds,
+)
+from tracking.flush import Flusher
+from tracking.folding import Folder
+from tracking.rollups import build_hour_id, hour_of, start_of_hour
+from tracking.runs import Outcome
+from tracking.stats import RunSummary, StatsStore, build_count_pipeline
+from tracking.stripes import StripeLease
+
+Db = Database[dict[str, Any]]
+DAY, WEEK = timedelta(hours=24), timedelta(days=7)
+MINUTE = timedelta(minutes=1)
+
+
+def summarize(db: Db, *automation_ids: Any, at: datetime) -> list[RunSummary]:
+    found = {one["_id"]: one for one in db["automations"].find()}
+    documents = [found.get(one, {"_id": one}) for one in automation_ids]
+    summaries = StatsStore(db).summarize(documents, at=at)
+    return [summaries[str(one)] for one in automation_ids]
+
+
+def count(db: Db, automation_id: str, at: datetime, window: timedelta) -> int:
+    """The definition of I8."""
+    since = {"createdAt": {"$gte": at - window}}
+    return db["automation_runs"].count_documents({"automationId": automation_id, **since})
+
+
+def check_windows(db: Db, at: datetime, *automation_ids: str) -> None:
+    for automation_id, shown in zip(
+        automation_ids, summarize(db, *automation_ids, at=at), strict=True
+    ):
+        expected = (count(db, automation_id, at, DAY), count(db, automation_id, at, WEEK))
+        assert (shown.last_24_hours, shown.last_7_days) == expected, (automation_id, at)
+
+
+def scatter_runs(chance: random.Random, at: datetime, number: int) -> list[datetime]:
+    """Return times of runs: half of them within two minutes of a window's edge, or of its ends."""
+    times = []
+    for _ in range(number):
+        edge = at - chance.choice([DAY, WEEK, timedelta(0)])
+        spread = chance.choice([3, 500, 61_000, 120_000, 3_600_000, 40 * 3_600_000])
+        times.append(edge + chance.randint(-spread, spread) * MILLISECOND)
+    return times
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_windows_equal_a_count_around_both_edges_before_and_after_folding(
+    db: Db, make_flusher: MakeFlusher, seed: int
+) -> None:
+    """I8: on several stripes, with a base and without, folded and not, at many instants."""
+    chance = random.Random(seed)
+    # Half a minute, a full minute, a full hour and anything.
+    now = chance.choice([T0, T0.replace(second=30), start_of_hour(hour_of(T0)), T0 + 7 * MINUTE])
+    db["automations"].insert_many([{"_id": "a1", "totalRuns": 50}, {"_id": "a2"}])
+    flushers = [make_flusher(db) for _ in range(3)]
+    for person, at in enumerate(scatter_runs(chance, now, 120)):
+        trigger = make_trigger(
+            automation_id=chance.choice(["a1", "a2"]), user_id=f"p{person}", arrived_at=at
+        )
+        assert flush(chance.choice(flushers), trigger) == [Outcome.COUNTED]
+        if person in (40, 80):
+            Folder(db).fold_all(now=now)
+    instants = [now, now + MILLISECOND, now - MILLISECOND, now + 30 * MINUTE, now - 2 * MINUTE]
+    instants += [now + chance.randint(-90_000, 90_000) * MILLISECOND for _ in range(15)]
+    for at in instants:
+        check_windows(db, at, "a1", "a2")
+    assert recount(db, at=now) == []
+    flushers[2].close()  # its stripe is nobody's now
+    Folder(db).fold_all(now=now)
+    for at in instants:
+        check_windows(db, at, "a1", "a2")
+    assert recount(db, at=now) == []
+
+
+def test_every_millisecond_around_the_edge(db: Db, flusher: Flusher) -> None:
+    edge = T0 - DAY
+    for offset in (-2, -1, 0, 1, 2):
+        flush(flusher, make_trigger(user_id=f"p{offset}", arrived_at=edge + offset * MILLISECOND))
+    shown = [summarize(db, "a1", at=T0 + n * MILLISECOND)[0].last_24_hours for n in range(-3, 4)]
+    assert shown == [5, 5, 4, 3, 2, 1, 0]
+
+
+def test_the_end_of_the_minute_that_is_cut(db: Db, flusher: Flusher) -> None:
+    end = (T0 - DAY).replace(second=0, microsecond=0) + MINUTE
+    for offset in (-1, 0, 1):
+        flush(flusher, make_trigger(user_id=f"p{offset}", arrived_at=end + offset * MILLISECOND))
+    assert summarize(db, "a1", at=T0)[0].last_24_hours == 3
+
+
+def test_rollups_that_start_inside_the_window(db: Db, flusher: Flusher) -> None:
+    """An automation with earlier runs: before `add_run_fields`, only newer windows use rollups."""
+    chance = random.Random(5)
+    now = now_in_milliseconds()
+    earlier = [make_run("a1", at, userId=f"old{n}") for n, at in
+               enumerate(scatter_runs(chance, now, 60))]  # fmt: skip
+    db["automation_runs"].insert_many(earlier)
+    flush(flusher, make_trigger(arrived_at=now))
+    base = db["automation_run_stats"].find_one({"_id": "a1:b"})
+    assert base is not None
+    assert base["rollupsSince"] >= now
+    for person in range(20):
+        at = now + timedelta(days=2) + chance.randint(0, 10**8) * MILLISECOND
+        flush(flusher, make_trigger(user_id=f"p{person}", arrived_at=at))
+    for later in range(0, 12 * 24, 7):
+        check_windows(db, now + timedelta(hours=later), "a1")
+    # The instant itself: an earlier run may lie in that very millisecond.
+    since = base["rollupsSince"]
+    db["automation_runs"].insert_one(make_run("a1", since, userId="at that instant"))
+    for at in (since - MILLISECOND, since, since + MILLISECOND):
+        check_windows(db, at + DAY, "a1")
+        check_windows(db, at + WEEK, "a1")
+
+
+def test_runs_without_any_total_document_are_counted(db: Db) -> None:
+    key = ObjectId()
+    runs = [make_run(str(key), T0 - offset) for offset in (MINUTE, DAY, 2 * DAY, WEEK, 2 * WEEK)]
+    db["automation_runs"].insert_many(runs)
+    db["automations"].insert_one({"_id": key, "totalRuns": 9, "lastRunAt": T0 - MINUTE})
+    db["automations"].insert_one({"_id": "text", "totalRuns": "9", "lastRunAt": None})
+    assert summarize(db, key, "text", at=T0) == [
+        RunSummary(9, T0 - MINUTE, 2, 4),
+        RunSummary(0, None, 0, 0),
+    ]
+
+
+def test_totals_and_the_newest_run(db: Db, flusher: Flusher) -> None:
+    automations = [{"_id": "a1", "totalRuns": 7}, {"_id": "a2", "totalRuns": 3, "lastRunAt": T0}]
+    db["automations"].insert_many(automations)
+    later = T0 + WINDOW
+    flush(flusher, *make_people(3, arrived_at=later))
+    flush(flusher, make_trigger(arrived_at=T0))
+    stats = StatsStore(db)
+    # The totals, not the documents that were read a moment ago.
+    assert summarize(db, "a1", "a2", at=later) == [
+        RunSummary(10, later, 3, 3),
+        RunSummary(3, T0, 0, 0),
+    ]
+    assert stats.list_totals(automations) == {"a1": (10, later), "a2": (3, T0)}
+    assert stats.summarize([], at=T0) == {}
+    assert stats.list_totals([]) == {}
+
+
+class Recorder(CommandListener):
+    """Remembers the commands of a client."""
+
+    def __init__(self) -> None:
+        self.events: list[CommandStartedEvent] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.events.append(event)
+
+    def succeeded(self, event: Any) -> None: ...
+
+    def failed(self, event: Any) -> None: ...
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def recorded_db(db: Db, mongodb_server: str, recorder: Recorder) -> Iterator[Db]:
+    with MongoClient[dict[str, Any]](
+        mongodb_server, tz_aware=True, event_listeners=[recorder]
+    ) as client:
+        yield client[db.name]
+
+
+def examine(db: Db, event: CommandStartedEvent) -> int:
+    """Return how many documents and keys a recorded read makes the server look at."""
+    names = {"find": ("filter", "projection", "batchSize"), "aggregate": ("pipeline", "cursor")}
+    command = {event.command_name: event.command[event.command_name]}
+    for name in names[event.command_name]:
+        if name in event.command:
+            command[name] = event.command[name]
+    plan = db.command("explain", command, verbosity="executionStats")
+    stages = plan.get("stages", [{"$cursor": plan}])
+    stats = (stages[0].get("$cursor") or plan)["executionStats"]
+    return int(stats["totalDocsExamined"] + stats["totalKeysExamined"])
+
+
+def test_the_cost_of_a_read_does_not_depend_on_the_number_of_runs(
+    db: Db, recorded_db: Db, flusher: Flusher, recorder: Recorder
+) -> None:
+    """I9: the same commands over the same documents; only the minutes cut by an edge are runs."""
+    costs = []
+    for people in (20, 400):
+        for hour in range(0, 200, 20):
+            at = T0 - hour * timedelta(hours=1) + MINUTE
+            group = [make_trigger(user_id=f"{at} {n} of {people}", arrived_at=at)
+                     for n in range(people)]  # fmt: skip
+            assert flush(flusher, *group) == [Outcome.COUNTED] * people
+        Folder(db).fold_all(now=T0)
+        recorder.events.clear()
+        stats = StatsStore(recorded_db)
+        shown = stats.summarize([{"_id": "a1"}], at=T0 + 2 * MINUTE)
+        assert shown["a1"].last_7_days == count(db, "a1", T0 + 2 * MINUTE, WEEK)
+        reads = list(recorder.events)
+        costs.append(([one.command_name for one in reads], [examine(db, one) for one in reads]))
+    assert db["automation_runs"].count_documents({}) > 3000
+    assert costs[0] == costs[1]
+    assert costs[0][0] == ["find"]
+
+
+def test_a_minute_that_is_cut_is_read_from_the_index_alone(
+    db: Db, recorded_db: Db, flusher: Flusher, recorder: Recorder
+) -> None:
+    edge = T0 - DAY
+    inside = edge + MILLISECOND
+    flush(flusher, *make_people(30, arrived_at=inside))
+    flush(flusher, *make_people(300, automation_id="a2", arrived_at=T0))
+    recorder.events.clear()
+    documents = [{"_id": "a1"}, {"_id": "a2"}, {"_id": "a3"}]
+    assert StatsStore(recorded_db).summarize(documents, at=T0)["a1"].last_24_hours == 30
+    # a3 was never met: whether it has runs is a question to them, too, but no run is looked at.
+    assert [one.command_name for one in recorder.events] == ["find", *["aggregate"] * 3]
+    assert all(examine(db, one) <= 2 * 30 + 20 for one in recorder.events)
+    pipeline = build_count_pipeline(["a1"], {"$gte": edge, "$lt": edge + MINUTE})
+    plan = db.command(
+        "explain",
+        {"aggregate": "automation_runs", "pipeline": pipeline, "cursor": {}},
+        verbosity="executionStats",
+    )
+    text = str(plan)
+    assert "automationId_createdAt" in text
+    assert "'totalDocsExamined': 0" in text
+
+
+class TestFolding:
+    """Closed hours leave the live documents, and no figure changes on the way."""
+
+    def test_hour_documents_are_exact(self, db: Db, make_flusher: MakeFlusher) -> None:
+        flushers = [make_flusher(db), make_flusher(db)]
+        hour = start_of_hour(hour_of(T0))
+        for number, minute in enumerate((0, 14, 15, 59, 59)):
+            at = hour + minute * MINUTE
+            flush(flushers[number % 2], make_trigger(user_id=f"p{number}", arrived_at=at))
+        flush(flushers[0], make_trigger(user_id="p0", arrived_at=hour + 16 * MINUTE))
+        now = hour + 3 * WINDOW
+        flush(flushers[1], make_trigger(user_id="p0", arrived_at=now))
+        assert Folder(db).fold_all(now=now) == 1
+        closed = db["automation_run_stats"].find_one({"_id": build_hour_id("a1", hour_of(T0))})
+        assert closed == {
+            "_id": build_hour_id("a1", hour_of(T0)),
+            "automationId": "a1",
+            "hour": hour,
+            "n": 5,
+            "m": {"0": 1, "14": 1, "15": 1, "59": 2},
+            "d": {"1": 1},
+            "p": {"0": 2, "1": 1, "3": 2},
+        }
+        live = list(db["automation_run_stats"].find({"stripe": {"$exists": True}}))
+        open_hour = {"n": 1, "m": {"20": 1}} if now.minute == 20 else {"n": 1, "m": {"0": 1}}
+        assert [one["h"] for one in live] == [{}, {str(hour_of(now)): open_hour}]
+        base = db["automation_run_stats"].find_one({"_id": "a1:b"})
+        assert base is not None
+        assert base["h"] == {str(hour_of(T0)): 5}
+        assert Folder(db).fold_all(now=now) == 0
+        assert recount(db, at=now) == []
+
+    def test_an_hour_is_open_for_two_minutes_after_its_end(self, db: Db, flusher: Flusher) -> None:
+        flush(flusher, make_trigger())
+        end = start_of_hour(hour_of(T0) + 1)
+        assert Folder(db).list_foldable(now=end + 2 * MINUTE - MILLISECOND) == []
+        assert Folder(db).list_foldable(now=end + 2 * MINUTE) == ["a1"]
+
+    def test_a_late_replay_opens_its_hour_again(self, db: Db, flusher: Flusher) -> None:
+        now = T0 + 5 * WINDOW
+        for person in ("first", "late", "later"):
+            flush(flusher, make_trigger(user_id=person))
+            check_windows(db, now, "a1")
+            assert Folder(db).fold_all(now=now) == 1
+            check_windows(db, now, "a1")
+        assert db["automation_run_stats"].count_documents({"hour": {"$exists": True}}) == 1
+        assert recount(db, at=now) == []
+
+    def test_totals_survive_the_stripes_of_writers_that_are_gone(
+        self, db: Db, make_flusher: MakeFlusher
+    ) -> None:
+        db["automations"].insert_one({"_id": "a1", "totalRuns": 4})
+        now = T0 + MINUTE
+        for number in range(3):
+            gone = make_flusher(db)
+            holder = make_flusher(db)
+            flush(holder, make_trigger(automation_id="other", user_id=f"h{number}"))
+            flush(gone, make_trigger(user_id=f"p{number}", arrived_at=T0 + number * MILLISECOND))
+            gone.close()
+            before = summarize(db, "a1", at=now)
+            assert before[0].total_runs == 5 + number
+            # The hour is still open, and goes all the same.
+            assert Folder(db).fold_all(now=now) == 1
+            assert summarize(db, "a1", at=now) == before
+            holder.close()
+            Folder(db).fold_all(now=now)
+        live = {"automationId": "a1", "stripe": {"$exists": True}}
+        assert db["automation_run_stats"].count_documents(live) == 0
+        assert summarize(db, "a1", at=now) == [RunSummary(7, T0 + 2 * MILLISECOND, 3, 3)]
+        flush(make_flusher(db), make_trigger(user_id="next"))
+        assert recount(db, at=now) == []
+
+    def test_a_base_that_was_not_taken_yet_is_waited_for(
+        self, db: Db, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        db["automation_runs"].insert_one(make_run("a1", T0 - 2 * DAY, userId="earlier"))
+        monkeypatch.setattr(flusher, "_ensure_bases", lambda _: None)
+        flush(flusher, make_trigger())
+        assert Folder(db).fold_all(now=T0 + DAY) == 0
+        monkeypatch.undo()
+        flush(flusher, make_trigger(user_id="p2"))
+        assert Folder(db).fold_all(now=T0 + DAY) == 1
+        assert recount(db, at=T0 + DAY) == []
+
+    def test_hours_leave_the_base_after_eight_days(self, db: Db, flusher: Flusher) -> None:
+        flush(flusher, make_trigger())
+        Folder(db).fold_all(now=T0 + 2 * WINDOW)
+        later = T0 + timedelta(days=9)
+        flush(flusher, make_trigger(arrived_at=later))
+        very_late = make_trigger(user_id="late", arrived_at=T0)
+        flush(flusher, very_late)
+        Folder(db).fold_all(now=later + 2 * WINDOW)
+        base = db["automation_run_stats"].find_one({"_id": "a1:b"})
+        assert base is not None
+        assert base["h"] == {str(hour_of(later)): 1}
+        closed = db["automation_run_stats"].find_one({"_id": build_hour_id("a1", hour_of(T0))})
+        assert closed is not None
+        assert closed["n"] == 2
+        check_windows(db, later + WINDOW, "a1")
+        assert recount(db, at=later) == []
+
+
+def run_threads(*works: Any) -> None:
+    """Run works beside each other until all are done; raise what any of them raises."""
+    errors: list[BaseException] = []
+
+    def run(work: Any) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised by the test's own thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def test_one_read_is_one_instant_while_others_write_and_fold(
+    db: Db, make_flusher: MakeFlusher
+) -> None:
+    """Every answer equals a state that was there: windows and total move together."""
+    now = now_in_milliseconds().replace(second=30, microsecond=0)
+    db["automations"].insert_one({"_id": "a1"})
+    done = threading.Event()
+    # Half of the people fall into the minute that the edge cuts, half into an hour that is folded.
+    times = [now - DAY + MILLISECOND, now - timedelta(hours=5)]
+    flushers = [make_flusher(db), make_flusher(db)]
+    flush(flushers[0], make_trigger(user_id="first", arrived_at=now - 2 * WINDOW))
+
+    def write(writer: int) -> None:
+        for number in range(60):
+            people = [
+                make_trigger(user_id=f"{writer}-{number}-{one}", arrived_at=times[one % 2])
+                for one in range(6)
+            ]
+            answers: Sequence[Any] = [None]
+            while None in answers:
+                answers = flush(flushers[writer], *people)
+
+    def fold() -> None:
+        while not done.wait(0.01):
+            Folder(db).fold_all(now=now)
+            # A stripe that seems to be nobody's, so that runs move to the base as well.
+            db["tracking_writers"].delete_many({"_id": 1})
+
+    def write_all() -> None:
+        try:
+            run_threads(lambda: write(0), lambda: write(1))
+        finally:
+            done.set()
+
+    seen: list[RunSummary] = []
+    copies: list[int] = []
+
+    def read() -> None:
+        while not done.is_set():
+            [summary] = summarize(db, "a1", at=now)
+            seen.append(summary)
+            [(total, _)] = StatsStore(db).list_totals([{"_id": "a1"}]).values()
+            assert total >= summary.total_runs
+            automation = db["automations"].find_one()
+            assert automation is not None
+            copies.append(automation["totalRuns"])
+
+    run_threads(write_all, fold, read)
+    assert len(seen) > 20
+    for summary in seen:
+        assert summary.total_runs == summary.last_24_hours == summary.last_7_days
+    totals = [summary.total_runs for summary in seen]
+    assert totals == sorted(totals)
+    assert copies == sorted(copies)
+    assert summarize(db, "a1", at=now)[0].total_runs == 2 * 60 * 6 + 1
+    assert recount(db, at=now) == []
+
+
+def test_a_writer_beside_folding_is_held_by_its_lease(db: Db, flusher: Flusher) -> None:
+    flush(flusher, make_trigger())
+    assert StripeLease(db).is_lowest() is False
+    assert Folder(db).list_foldable(now=T0) == []
+    db["tracking_writers"].delete_many({})
+    assert Folder(db).list_foldable(now=T0) == ["a1"]
+
+
+def test_other_time_zones_name_the_same_instant(db: Db, flusher: Flusher) -> None:
+    india = timezone(timedelta(hours=5, minutes=30))
+    at = (T0 - DAY).astimezone(india)
+    flush(flusher, make_trigger(arrived_at=at), make_trigger(user_id="p2", arrived_at=at - MINUTE))
+    assert summarize(db, "a1", at=T0.astimezone(india)) == [RunSummary(2, at, 1, 2)]
+    assert recount(db, at=T0) == []
