@@ -37,11 +37,15 @@ def compare(
     for event in events:
         if not event.is_match:
             continue
-        one = triggers.pop(f"{event.account_id}:{event.kind}:{event.event_id}", {"outcome": None})
+        one = triggers.pop(
+            f"{event.account_id}:{event.kind}:{event.event_id}", {"outcome": "missing"}
+        )
         pair = (automations[event.account_id, event.sim_kind], event.user_id)
         is_run = one["outcome"] == "counted" and one["runId"] in runs
-        is_near = any(abs(at - one["createdAt"]) <= window for at in times[pair])
-        if not (is_run or (one["outcome"] == "duplicate" and is_near)):
+        is_explained = one["outcome"] == "duplicate" and any(
+            abs(at - one["createdAt"]) <= window for at in times[pair]
+        )
+        if not (is_run or is_explained):
             verdict.lost.append(f"event {event.event_id} by {pair}: {one['outcome']}")
     verdict.double.extend(f"trigger {one} of no acknowledged event" for one in triggers)
     for pair, moments in times.items():
@@ -49,13 +53,9 @@ def compare(
         verdict.double.extend(f"run of {pair} at {at}, within the window" for at in near)
     counts = Counter(run["eventId"] for run in runs.values())
     verdict.double.extend(f"event {one}: {n} runs" for one, n in counts.items() if n > 1)
-    for document in database["automations"].find():
-        total, found = (
-            document["totalRuns"],
-            sum(
-                len(moments) for (name, _), moments in times.items() if name == str(document["_id"])
-            ),
-        )
-        wrong = verdict.lost if total < found else verdict.double
-        wrong.extend([f"total of {document['_id']}: {total}, runs: {found}"] * (total != found))
+    found = Counter(run["automationId"] for run in runs.values())
+    for automation in database["automations"].find():
+        name, total = str(automation["_id"]), automation["totalRuns"]
+        wrong = verdict.lost if total < found[name] else verdict.double
+        wrong.extend([f"total of {name}: {total}, runs: {found[name]}"] * (total != found[name]))
     return verdict

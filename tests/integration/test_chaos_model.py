@@ -52,8 +52,9 @@ def test_what_is_right_is_found_right(counted: Db) -> None:
     assert judge(counted, [*EVENTS, unmatched]) == Verdict([], [])
 
 
-def test_event_without_a_trigger_is_lost(counted: Db) -> None:
-    [line] = judge(counted, [*EVENTS, build_event(4, "u4")]).lost
+@pytest.mark.parametrize("user_id", ["u1", "u4"])
+def test_event_without_a_trigger_is_lost(counted: Db, user_id: str) -> None:
+    [line] = judge(counted, [*EVENTS, build_event(4, user_id)]).lost
     assert "17900000000000004" in line
 
 
