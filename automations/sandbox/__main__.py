@@ -1,0 +1,65 @@
+"""`python -m automations.sandbox`: a fake Meta to try the project on, and a line per command."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+
+from automations.sandbox.sandbox import Sandbox
+
+_COMMANDS = """\
+comment <account> <person> <text>     a comment on a post
+message <account> <person> <text>     a direct message
+tap <person> [<title>]                a tap on the newest button
+follow <person> <account>             the person follows the account
+journal <person>                      what the person received
+fault <500|lost|reset|slow|190|613>   for the next call
+"""
+
+
+def main() -> None:
+    """Read commands from stdin until it ends."""
+    parser = argparse.ArgumentParser(prog="python -m automations.sandbox", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="default: any free one")
+    parser.add_argument("--webhook-url", default="", help="where webhooks go")
+    parser.add_argument("--app-secret", default="", help="what they are signed with (a fake one)")
+    parser.add_argument("--account", action="append", default=[], help="an account; repeatable")
+    options = parser.parse_args()
+    with Sandbox(
+        port=options.port, webhook_url=options.webhook_url, app_secret=options.app_secret
+    ) as meta:
+        _say(f"INSTAGRAM_GRAPH_URL={meta.url}")
+        for account_id in options.account:
+            _say(f"account {account_id} has the token {meta.add_account(account_id)}")
+        _say(_COMMANDS)
+        for line in sys.stdin:
+            try:
+                _say(_obey(meta, shlex.split(line)))
+            except (KeyError, LookupError, TypeError, ValueError) as error:
+                _say(f"{type(error).__name__}: {error}")
+
+
+def _obey(meta: Sandbox, words: list[str]) -> str:
+    if not words:
+        return ""
+    commands: dict[str, Callable[..., object]] = {
+        "comment": meta.comment,
+        "message": meta.message,
+        "tap": meta.tap,
+        "follow": meta.follow,
+        "journal": lambda person: "\n".join(map(str, meta.journal(person))),
+        "fault": meta.faults.script,
+    }
+    result = commands[words[0]](*words[1:])
+    return "done" if result is None else str(result)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What goes wrong, when it is told to: a script for the next calls, or shares of all of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from enum import Enum
+from hashlib import sha256
+from typing import NamedTuple
+
+
+class Fault(Enum):
+    """The ways in which a call can go wrong."""
+
+    ERROR_500 = "500"  # answered 500, not carried out
+    LOST = "lost"  # carried out, and the connection closed without an answer
+    RESET = "reset"  # not carried out, and the connection closed without an answer
+    SLOW = "slow"  # carried out, answered late
+    TOKEN_DEAD = "190"  # noqa: S105 - an error code
+    RATE = "613"
+
+
+class _Line(NamedTuple):
+    fault: Fault
+    where: str | None
+    account_id: str | None
+
+
+class Faults:
+    """Chooses a fault for a call. The same seed chooses the same for the same calls, whatever the
+    order in which threads make them.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.slow_seconds = 1.0
+        self.made: Counter[Fault] = Counter()
+        self._seed = seed
+        self._lock = threading.Lock()
+        self._script: deque[_Line] = deque()
+        self._shares: dict[Fault, float] = {}
+        self._attempts: Counter[str] = Counter()
+
+    def script(
+        self,
+        fault: Fault | str,
+        *,
+        times: int = 1,
+        where: str | None = None,
+        account_id: str | None = None,
+    ) -> None:
+        """Make the next so many calls go wrong; `where` is messages, replies or profile."""
+        line = _Line(Fault(fault), where, account_id)
+        with self._lock:
+            self._script.extend([line] * times)
+
+    def set_shares(self, shares: Mapping[Fault | str, float]) -> None:
+        """Make these shares of all calls go wrong, from now on: {"lost": 0.01}."""
+        with self._lock:
+            self._shares = {Fault(fault): share for fault, share in shares.items()}
+
+    def clear(self) -> None:
+        """Let everything work again."""
+        with self._lock:
+            self._script.clear()
+            self._shares = {}
+
+    def choose(self, key: str, *, where: str, account_id: str) -> Fault | None:
+        """Return what goes wrong with a call; `key` tells what it wants, attempts apart."""
+        with self._lock:
+            fault = self._choose_scripted(where, account_id) or self._choose_share(key)
+            if fault is not None:
+                self.made[fault] += 1
+            return fault
+
+    def _choose_scripted(self, where: str, account_id: str) -> Fault | None:
+        for line in self._script:
+            if line.where in (None, where) and line.account_id in (None, account_id):
+                self._script.remove(line)
+                return line.fault
+        return None
+
+    def _choose_share(self, key: str) -> Fault | None:
+        if not self._shares:
+            return None
+        self._attempts[key] += 1
+        seed = f"{self._seed}:{key}:{self._attempts[key]}".encode()
+        number = int.from_bytes(sha256(seed).digest()[:8]) / 2**64
+        for fault, share in self._shares.items():
+            number -= share
+            if number < 0:
+                return fault
+        return None

@@ -1,0 +1,203 @@
+"""Instagram as far as sending sees it: who wrote what and when, and what each person received."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta
+
+import msgspec
+
+from automations.sandbox.errors import Refused
+from automations.sandbox.limits import Limits, RollingWindow
+from automations.sandbox.shapes import Button
+
+COMMENT_WINDOW = timedelta(days=7)
+MESSAGE_WINDOW = timedelta(hours=24)
+
+# The text of a message, and its buttons.
+Content = tuple[str, tuple[Button, ...]]
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person received: a private_reply, a dm, or a public_reply below their comment."""
+
+    kind: str
+    account_id: str
+    person_id: str
+    message_id: str
+    text: str
+    buttons: tuple[Button, ...]
+    comment_id: str | None
+    at: datetime
+
+
+class Comment(msgspec.Struct, kw_only=True):
+    """A comment; it has one private reply in it."""
+
+    id: str
+    account_id: str
+    person_id: str
+    media_id: str
+    is_live: bool
+    at: datetime
+    is_replied: bool = False
+
+
+class AccountBook:
+    """An account: its limits, and what is wrong with it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.is_restricted = False
+        self.private_replies = RollingWindow(limits.private_replies_per_hour, 3600)
+        self.messages = RollingWindow(limits.messages_per_second, 1)
+        self.reads = RollingWindow(limits.reads_per_second, 1)
+
+
+class World:
+    """The state and its rules; whoever holds its lock may use it. Calls raise Refused."""
+
+    def __init__(self, *, seed: int, limits: Limits) -> None:
+        self.accounts: dict[str, AccountBook] = {}
+        self.comments: dict[str, Comment] = {}
+        self.journal: defaultdict[str, list[Received]] = defaultdict(list)
+        self.follows: set[tuple[str, str]] = set()
+        self.blocked: set[str] = set()
+        self.taken_over: set[tuple[str, str]] = set()
+        self.ended_media: set[str] = set()
+        self._heard_at: dict[tuple[str, str], datetime] = {}
+        self._account_of_token: dict[str, str] = {}
+        self._ids: Counter[str] = Counter()
+        self._seed = seed
+        self._limits = limits
+
+    def add_account(self, account_id: str, token: str) -> None:
+        """Make an account, or give it another token; an older one is dead then."""
+        if account_id not in self.accounts:
+            self.accounts[account_id] = AccountBook(self._limits)
+        self.expire_token(account_id)
+        self._account_of_token[token] = account_id
+
+    def expire_token(self, account_id: str) -> None:
+        """Let an account's token die."""
+        for token in [one for one, id_ in self._account_of_token.items() if id_ == account_id]:
+            del self._account_of_token[token]
+
+    def find_account_id(self, token: str) -> str:
+        """Return the account of a token. Raises Refused."""
+        account_id = self._account_of_token.get(token)
+        if account_id is None:
+            raise Refused("bad_token")
+        return account_id
+
+    def make_id(self, kind: str, *parts: str) -> str:
+        """Return a new id, always the same for the nth one of these parts."""
+        name = ":".join((kind, *parts))
+        self._ids[name] += 1
+        digest = hashlib.sha256(f"{self._seed}:{name}:{self._ids[name]}".encode()).digest()
+        if kind == "mid":
+            # https://developers.facebook.com/docs/messenger-platform/reference/webhook-events
+            return "aWdfZAG1f" + base64.urlsafe_b64encode(digest * 2).decode().rstrip("=")
+        return f"1{int.from_bytes(digest[:8]) % 10**16:016}"
+
+    def hear(self, account_id: str, person_id: str, at: datetime) -> None:
+        """A person wrote or tapped: the window is open, and a look at the profile allowed."""
+        self._heard_at[account_id, person_id] = at
+
+    def reply_privately(
+        self,
+        account_id: str,
+        comment_id: str,
+        content: Content,
+        at: datetime,
+    ) -> Received:
+        """Carry out a private reply."""
+        book = self._find_sender(account_id)
+        comment = self.comments.get(comment_id)
+        if comment is None or comment.account_id != account_id:
+            raise Refused("no_object")
+        if comment.is_replied:
+            raise Refused("already_replied")
+        is_over = comment.is_live and comment.media_id in self.ended_media
+        if is_over or at - comment.at > COMMENT_WINDOW:
+            raise Refused("outside_window")
+        self._check_person(account_id, comment.person_id)
+        if not book.private_replies.take(at.timestamp()):
+            raise Refused("rate")
+        comment.is_replied = True
+        return self._deliver(
+            "private_reply", account_id, comment.person_id, content, at, comment=comment
+        )
+
+    def send_message(
+        self,
+        account_id: str,
+        person_id: str,
+        content: Content,
+        at: datetime,
+    ) -> Received:
+        """Carry out a direct message."""
+        book = self._find_sender(account_id)
+        heard_at = self._heard_at.get((account_id, person_id))
+        self._check_person(account_id, person_id)
+        if heard_at is None or at - heard_at > MESSAGE_WINDOW:
+            raise Refused("outside_window")
+        if not book.messages.take(at.timestamp()):
+            raise Refused("rate")
+        return self._deliver("dm", account_id, person_id, content, at)
+
+    def reply_publicly(self, account_id: str, comment_id: str, text: str, at: datetime) -> Received:
+        """Carry out a reply below a comment."""
+        self._find_sender(account_id)
+        comment = self.comments.get(comment_id)
+        if comment is None or comment.account_id != account_id:
+            raise Refused("no_object")
+        return self._deliver(
+            "public_reply", account_id, comment.person_id, (text, ()), at, comment=comment
+        )
+
+    def is_following(self, account_id: str, person_id: str, at: datetime) -> bool:
+        """Answer a look at a person's profile."""
+        if not self.accounts[account_id].reads.take(at.timestamp()):
+            raise Refused("rate")
+        if (account_id, person_id) not in self._heard_at:
+            raise Refused("no_consent")
+        return (account_id, person_id) in self.follows
+
+    def _find_sender(self, account_id: str) -> AccountBook:
+        book = self.accounts[account_id]
+        if book.is_restricted:
+            raise Refused("restricted")
+        return book
+
+    def _check_person(self, account_id: str, person_id: str) -> None:
+        if person_id in self.blocked:
+            raise Refused("unavailable")
+        if (account_id, person_id) in self.taken_over:
+            raise Refused("conflict")
+
+    def _deliver(
+        self,
+        kind: str,
+        account_id: str,
+        person_id: str,
+        content: Content,
+        at: datetime,
+        *,
+        comment: Comment | None = None,
+    ) -> Received:
+        text, buttons = content
+        id_kind = "comment" if kind == "public_reply" else "mid"
+        received = Received(
+            kind=kind,
+            account_id=account_id,
+            person_id=person_id,
+            message_id=self.make_id(id_kind, account_id, person_id),
+            text=text,
+            buttons=buttons,
+            comment_id=None if comment is None else comment.id,
+            at=at,
+        )
+        self.journal[person_id].append(received)
+        return received

@@ -1,0 +1,426 @@
+"""The fake Meta keeps Instagram's rules, and breaks only as it is told to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from automations.error_classes import ErrorClass
+from automations.graph import GraphClient, GraphError
+from automations.messages import build_message
+from automations.payloads import parse_delivery
+from automations.sandbox import Limits, Sandbox
+from automations.sandbox.server import Answer, HttpServer, Request
+from automations.signature import InvalidSignature, verify_signature
+
+ACCOUNT, PERSON = "17841400000000001", "5550001"
+TOKEN = "IGAA-token"
+APP_SECRET = "app-secret"
+HELLO = {"text": "Hello"}
+
+
+class Clock:
+    """A clock that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def meta(clock: Clock) -> Iterator[Sandbox]:
+    with Sandbox(seed=1, clock=clock, limits=Limits(private_replies_per_hour=5)) as meta:
+        meta.add_account(ACCOUNT, TOKEN)
+        yield meta
+
+
+@pytest.fixture
+def client(meta: Sandbox) -> Iterator[GraphClient]:
+    with GraphClient(meta.url, timeout_seconds=5) as client:
+        yield client
+
+
+def catch(call: Callable[[], object]) -> tuple[ErrorClass, int | None, int | None]:
+    with pytest.raises(GraphError) as caught:
+        call()
+    return (caught.value.classification, caught.value.code, caught.value.subcode)
+
+
+class TestRules:
+    def test_a_comment_has_one_private_reply(self, meta: Sandbox, client: GraphClient) -> None:
+        comment_id = meta.comment(ACCOUNT, PERSON, "link")
+        client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
+        assert catch(lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)) == (
+            ErrorClass.ALREADY_REPLIED, 100, 2534025,
+        )  # fmt: skip
+        assert len(meta.journal(PERSON)) == 1
+
+    @pytest.mark.parametrize(("days", "is_open"), [(7, True), (7.001, False)])
+    def test_a_private_reply_has_seven_days(
+        self, meta: Sandbox, client: GraphClient, clock: Clock, days: float, is_open: bool
+    ) -> None:
+        comment_id = meta.comment(ACCOUNT, PERSON, "link")
+        clock.move(days=days)
+        if is_open:
+            client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
+        else:
+            error = catch(lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN))
+            assert error[0] is ErrorClass.OUTSIDE_WINDOW
+
+    def test_a_live_comment_is_answered_while_live(
+        self, meta: Sandbox, client: GraphClient
+    ) -> None:
+        first, second = (
+            meta.comment(ACCOUNT, PERSON, "link", "live1", is_live=True) for _ in range(2)
+        )
+        client.reply_privately(ACCOUNT, first, HELLO, token=TOKEN)
+        meta.end_live("live1")
+        error = catch(lambda: client.reply_privately(ACCOUNT, second, HELLO, token=TOKEN))
+        assert error[0] is ErrorClass.OUTSIDE_WINDOW
+
+    def test_a_comment_opens_no_window_a_message_and_a_tap_do(
+        self, meta: Sandbox, client: GraphClient, clock: Clock
+    ) -> None:
+        def send() -> object:
+            return client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+
+        comment_id = meta.comment(ACCOUNT, PERSON, "link")
+        assert catch(send) == (ErrorClass.OUTSIDE_WINDOW, 10, 2534022)
+        opening = build_message({"text": "Want it?"}, payload="run1.x")
+        client.reply_privately(ACCOUNT, comment_id, opening, token=TOKEN)
+        assert catch(send)[0] is ErrorClass.OUTSIDE_WINDOW
+        meta.tap(PERSON, "Continue")
+        send()
+        clock.move(hours=24)
+        send()
+        clock.move(seconds=1)
+        assert catch(send)[0] is ErrorClass.OUTSIDE_WINDOW
+        meta.message(ACCOUNT, PERSON, "hi")
+        send()
+
+    def test_a_look_at_a_profile_needs_consent(self, meta: Sandbox, client: GraphClient) -> None:
+        meta.comment(ACCOUNT, PERSON, "link")
+        meta.follow(PERSON, ACCOUNT)
+        assert client.is_following(PERSON, token=TOKEN) is None
+        assert meta.answers["profile", 230] == 1
+        meta.message(ACCOUNT, PERSON, "hi")
+        assert client.is_following(PERSON, token=TOKEN) is True
+
+    def test_limits_are_counted_in_a_rolling_hour(
+        self, meta: Sandbox, client: GraphClient, clock: Clock
+    ) -> None:
+        def reply() -> object:
+            comment_id = meta.comment(ACCOUNT, PERSON, "link")
+            return client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
+
+        for _ in range(5):
+            reply()
+            clock.move(minutes=10)
+        assert client.usage(ACCOUNT) == 1.0
+        with pytest.raises(GraphError) as caught:
+            reply()
+        assert (caught.value.code, caught.value.retry_after) == (613, 600.0)
+        clock.move(minutes=10)
+        reply()
+        assert meta.find_peaks(ACCOUNT)["private_replies"] == 5
+
+    def test_an_account_has_a_hundred_messages_a_second(
+        self, meta: Sandbox, client: GraphClient, clock: Clock
+    ) -> None:
+        meta.message(ACCOUNT, PERSON, "hi")
+        for _ in range(100):
+            client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        error = catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN))
+        assert error[0] is ErrorClass.RATE
+        clock.move(seconds=1)
+        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+
+    @pytest.mark.parametrize(
+        ("trouble", "expected"),
+        [
+            (lambda meta: meta.expire_token(ACCOUNT), (ErrorClass.TOKEN_DEAD, 190, None)),
+            (lambda meta: meta.add_account(ACCOUNT, "new"), (ErrorClass.TOKEN_DEAD, 190, None)),
+            (lambda meta: meta.restrict(ACCOUNT), (ErrorClass.RESTRICTED, 10, 1893063)),
+            (lambda meta: meta.block(PERSON), (ErrorClass.PERMANENT, 551, None)),
+            (lambda meta: meta.take_over(ACCOUNT, PERSON), (ErrorClass.CONFLICT, 10, 2018300)),
+        ],
+    )
+    def test_troubles(
+        self, meta: Sandbox, client: GraphClient, trouble: Callable[[Sandbox], object],
+        expected: tuple[Any, ...],
+    ) -> None:  # fmt: skip
+        meta.message(ACCOUNT, PERSON, "hi")
+        trouble(meta)
+        assert catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)) == expected
+        assert meta.journal(PERSON) == []
+
+    def test_an_account_sees_only_its_own(self, meta: Sandbox, client: GraphClient) -> None:
+        other = meta.add_account("2")
+        comment_id = meta.comment(ACCOUNT, PERSON, "link")
+        for call in (
+            lambda: client.reply_privately("2", comment_id, HELLO, token=other),
+            lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=other),
+            lambda: client.reply_publicly(comment_id, "hi", token=other),
+        ):
+            assert catch(call) == (ErrorClass.PERMANENT, 100, 33)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            {},
+            {"text": ""},
+            {"text": "ä" * 501},
+            {"text": "x", "attachment": {}},
+            {"text": "x", "quick_replies": [{"content_type": "text", "title": "x" * 21}]},
+            {"text": "x", "quick_replies": [
+                {"content_type": "text", "title": "a", "payload": "p"}] * 14},
+            {"attachment": {"type": "image", "payload": {}}},
+            {"attachment": {"type": "template", "payload": {
+                "template_type": "button", "text": "x", "buttons": []}}},
+            {"attachment": {"type": "template", "payload": {
+                "template_type": "button", "text": "x" * 641,
+                "buttons": [{"type": "web_url", "url": "https://a.example", "title": "a"}]}}},
+            {"attachment": {"type": "template", "payload": {
+                "template_type": "button", "text": "x",
+                "buttons": [{"type": "web_url", "url": "https://a.example", "title": "a"}] * 4}}},
+            {"attachment": {"type": "template", "payload": {
+                "template_type": "button", "text": "x",
+                "buttons": [{"type": "web_url", "url": "mailto:a", "title": "a"}]}}},
+            {"attachment": {"type": "template", "payload": {
+                "template_type": "button", "text": "x",
+                "buttons": [{"type": "postback", "title": "a", "payload": "p" * 1001}]}}},
+        ],
+    )  # fmt: skip
+    def test_a_message_past_its_lengths_is_refused(
+        self, meta: Sandbox, client: GraphClient, message: dict[str, Any]
+    ) -> None:
+        meta.message(ACCOUNT, PERSON, "hi")
+        error = catch(lambda: client.send_message(ACCOUNT, PERSON, message, token=TOKEN))
+        assert error[:2] == (ErrorClass.PERMANENT, 100)
+
+    def test_a_tap_needs_a_button(self, meta: Sandbox) -> None:
+        meta.message(ACCOUNT, PERSON, "hi")
+        with pytest.raises(LookupError):
+            meta.tap(PERSON)
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("fault", "expected", "is_delivered"),
+        [
+            ("500", ErrorClass.UNKNOWN, False),
+            ("lost", ErrorClass.UNKNOWN, True),
+            ("reset", ErrorClass.UNKNOWN, False),
+            ("190", ErrorClass.TOKEN_DEAD, False),
+            ("613", ErrorClass.RATE, False),
+        ],
+    )
+    def test_a_scripted_fault_hits_once(
+        self, meta: Sandbox, client: GraphClient, fault: str, expected: ErrorClass,
+        is_delivered: bool,
+    ) -> None:  # fmt: skip
+        meta.message(ACCOUNT, PERSON, "hi")
+        meta.faults.script(fault, where="messages", account_id=ACCOUNT)
+        error = catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN))
+        assert error[0] is expected
+        assert len(meta.journal(PERSON)) == is_delivered
+        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        assert len(meta.journal(PERSON)) == is_delivered + 1
+
+    def test_a_slow_answer_is_still_one(self, meta: Sandbox, client: GraphClient) -> None:
+        meta.message(ACCOUNT, PERSON, "hi")
+        meta.faults.slow_seconds = 0.2
+        meta.faults.script("slow")
+        started = time.monotonic()
+        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        assert time.monotonic() - started >= 0.2
+
+    def test_a_fault_for_others_does_not_hit(self, meta: Sandbox, client: GraphClient) -> None:
+        meta.message(ACCOUNT, PERSON, "hi")
+        meta.faults.script("500", where="replies")
+        meta.faults.script("500", account_id="another")
+        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        meta.faults.clear()
+        assert meta.faults.made.total() == 0
+
+    def test_shares_hit_the_same_calls_in_any_order(self) -> None:
+        def run(seed: int, people: list[str]) -> set[str]:
+            with Sandbox(seed=seed, limits=Limits(messages_per_second=1000)) as meta:
+                meta.add_account(ACCOUNT, TOKEN)
+                meta.faults.set_shares({"500": 0.1, "lost": 0.1})
+                with GraphClient(meta.url) as client, ThreadPoolExecutor(4) as pool:
+
+                    def send(person: str) -> bool:
+                        meta.message(ACCOUNT, person, "hi")
+                        try:
+                            client.send_message(ACCOUNT, person, HELLO, token=TOKEN)
+                        except GraphError:
+                            return False
+                        return True
+
+                    outcomes = dict(zip(people, pool.map(send, people), strict=True))
+            return {person for person, is_sent in outcomes.items() if not is_sent}
+
+        people = [str(number) for number in range(200)]
+        failed = run(7, people)
+        assert 20 <= len(failed) <= 60
+        assert run(7, people[::-1]) == failed
+        assert run(8, people) != failed
+
+
+class Receiver:
+    """An app that receives webhooks, and refuses the first few."""
+
+    def __init__(self, *, refusals: int = 0) -> None:
+        self.bodies: list[bytes] = []
+        self.errors: list[str] = []
+        self._refusals = refusals
+        self._lock = threading.Lock()
+        self._server = HttpServer(self._handle)
+        self.url = f"http://127.0.0.1:{self._server.port}/api/webhooks/instagram"
+
+    def __enter__(self) -> Receiver:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+    def _handle(self, request: Request) -> Answer:
+        with self._lock:
+            if self._refusals:
+                self._refusals -= 1
+                return Answer(503, {})
+            try:
+                verify_signature(
+                    request.body, request.headers.get("x-hub-signature-256"), [APP_SECRET]
+                )
+            except InvalidSignature as error:
+                self.errors.append(repr(error))
+            self.bodies.append(request.body)
+            return Answer(200, {})
+
+
+class TestWebhooks:
+    def test_what_people_do_arrives_signed_and_readable(self) -> None:
+        with (
+            Receiver() as app,
+            Sandbox(webhook_url=app.url, app_secret=APP_SECRET) as meta,
+            GraphClient(meta.url) as client,
+        ):
+            meta.add_account(ACCOUNT, TOKEN)
+            comment_id = meta.comment(ACCOUNT, PERSON, "Größe? 💛", "media1", parent_id="9")
+            unknown = meta.comment(ACCOUNT, "7", "link", is_live=True, has_person=False)
+            mid = meta.message(ACCOUNT, PERSON, "yes", story_id="story1")
+            opening = build_message({"text": "Want it?", "button": "Yes"}, payload="run1.x")
+            client.reply_privately(ACCOUNT, comment_id, opening, token=TOKEN)
+            client.reply_publicly(comment_id, "Sent!", token=TOKEN)
+            tap_mid = meta.tap(PERSON)
+            assert meta.wait_for_webhooks()
+        assert app.errors == []
+        deliveries = [parse_delivery(body) for body in app.bodies]
+        assert [one for delivery in deliveries for one in delivery.malformed] == []
+        events = {one.event_id: one for delivery in deliveries for one in delivery.events}
+        assert events[comment_id].text == "Größe? 💛"
+        assert events[comment_id].media_ids == ("media1",)
+        assert events[comment_id].parent_id == "9"
+        assert (events[unknown].person_unknown, events[unknown].is_live) == (True, True)
+        assert (events[mid].type, events[mid].story_id) == ("story_reply", "story1")
+        everything = [
+            element
+            for body in app.bodies
+            for entry in json.loads(body)["entry"]
+            for element in entry.get("messaging", []) + entry.get("changes", [])
+        ]
+        [echo] = [one for one in everything if one.get("message", {}).get("is_echo")]
+        assert echo["message"]["mid"] == meta.journal(PERSON)[0].message_id
+        assert (echo["sender"]["id"], echo["recipient"]["id"]) == (ACCOUNT, PERSON)
+        [postback] = [one["postback"] for one in everything if "postback" in one]
+        assert postback == {"mid": tap_mid, "title": "Yes", "payload": "run1.x"}
+        assert [one for one in everything if one.get("value", {}).get("text") == "Sent!"]
+
+    def test_a_quick_reply_is_tapped_as_a_message(self) -> None:
+        with (
+            Receiver() as app,
+            Sandbox(webhook_url=app.url, app_secret=APP_SECRET) as meta,
+            GraphClient(meta.url) as client,
+        ):
+            meta.add_account(ACCOUNT, TOKEN)
+            meta.message(ACCOUNT, PERSON, "hi")
+            step = {"text": "x" * 700, "button": "Yes"}
+            client.send_message(ACCOUNT, PERSON, build_message(step, payload="run1.x"), token=TOKEN)
+            meta.tap(PERSON, "Yes")
+            assert meta.wait_for_webhooks()
+        assert any(b'"quick_reply":{"payload":"run1.x"}' in body for body in app.bodies)
+
+    def test_a_refused_webhook_comes_again(self) -> None:
+        with (
+            Receiver(refusals=2) as app,
+            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, retry_seconds=(0.01, 0.02)) as meta,
+        ):
+            meta.message(ACCOUNT, PERSON, "hi")
+            assert meta.wait_for_webhooks()
+            assert len(app.bodies) == 1
+            assert (meta.webhook_counts.accepted, meta.webhook_counts.retried) == (1, 2)
+
+    def test_a_webhook_is_given_up_in_the_end(self) -> None:
+        with Sandbox(webhook_url="http://127.0.0.1:1/", retry_seconds=(0.01, 0.01)) as meta:
+            meta.message(ACCOUNT, PERSON, "hi")
+            assert meta.wait_for_webhooks()
+            assert meta.webhook_counts.dropped == 1
+
+    def test_many_are_sent_in_batches(self) -> None:
+        with (
+            Receiver(refusals=2) as app,
+            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, retry_seconds=(0.2,)) as meta,
+        ):
+            for number in range(500):
+                meta.message(ACCOUNT, str(number), "hi")
+            assert meta.wait_for_webhooks()
+            events = [one for body in app.bodies for one in parse_delivery(body).events]
+        assert len(events) == 500
+        assert len({one.event_id for one in events}) == 500
+        assert len(app.bodies) < 400
+
+
+def test_the_same_seed_makes_the_same_ids() -> None:
+    def make(seed: int) -> list[str]:
+        meta = Sandbox(seed=seed)
+        meta._server._server.server_close()
+        return [meta.comment(ACCOUNT, PERSON, "a"), meta.message(ACCOUNT, PERSON, "b")]
+
+    assert make(1) == make(1)
+    assert make(1) != make(2)
+
+
+def test_it_runs_from_the_command_line() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "automations.sandbox", "--account", ACCOUNT],
+        input=f"message {ACCOUNT} {PERSON} 'hi there'\njournal {PERSON}\nfault 500\nnonsense\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "INSTAGRAM_GRAPH_URL=http://127.0.0.1:" in result.stdout
+    assert f"account {ACCOUNT} has the token IGAAsandbox{ACCOUNT}" in result.stdout
+    assert result.stdout.endswith("done\nKeyError: 'nonsense'\n")
