@@ -1,0 +1,54 @@
+"""Secrets at rest: any key decrypts, the first one encrypts, and nothing is said of them."""
+
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from automations.access_tokens import AccessToken, Host
+from automations.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt, make_key
+
+OLD, NEW = make_key(), make_key()
+
+
+def test_what_was_encrypted_comes_back(settings: Any) -> None:
+    settings.FIELD_ENCRYPTION_KEYS = (NEW,)
+    encrypted = encrypt("IGAA-token")
+    assert "IGAA" not in encrypted
+    assert encrypted != encrypt("IGAA-token")
+    assert decrypt(encrypted) == "IGAA-token"
+
+
+def test_keys_are_rotated_by_a_new_one_in_front(settings: Any) -> None:
+    settings.FIELD_ENCRYPTION_KEYS = (OLD,)
+    old = encrypt("secret")
+    settings.FIELD_ENCRYPTION_KEYS = (NEW, OLD)
+    assert decrypt(old) == "secret"
+    assert Fernet(NEW).decrypt(encrypt("secret")) == b"secret"
+
+
+@pytest.mark.parametrize(
+    "encrypted", ["", "nonsense", "ümlaut", Fernet(OLD).encrypt(b"s").decode()]
+)
+def test_what_no_key_has_encrypted(settings: Any, encrypted: str) -> None:
+    settings.FIELD_ENCRYPTION_KEYS = (NEW,)
+    with pytest.raises(Undecryptable) as caught:
+        decrypt(encrypted)
+    assert str(caught.value) == (
+        "It was encrypted with a key that is not in FIELD_ENCRYPTION_KEYS."
+    )
+    assert caught.value.__context__ is None
+
+
+def test_without_a_key_one_sentence_says_what_to_do(settings: Any) -> None:
+    settings.FIELD_ENCRYPTION_KEYS = ()
+    for call in (encrypt, decrypt):
+        with pytest.raises(EncryptionKeyMissing, match="FIELD_ENCRYPTION_KEYS should be set"):
+            call("x")
+
+
+def test_an_access_token_hides_itself() -> None:
+    token = AccessToken("IGAA-secret", host=Host.FACEBOOK)
+    assert repr(token) == "<AccessToken for graph.facebook.com>"
+    assert "secret" not in f"{[token]} {token!r}"
+    assert f"Bearer {token}" == "Bearer IGAA-secret"
