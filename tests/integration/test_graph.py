@@ -1,0 +1,335 @@
+"""The Graph client against a fake Meta, over real HTTP."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+
+from automations.access_tokens import AccessToken, Host
+from automations.error_classes import ERROR_CLASSES, ErrorClass
+from automations.graph import GraphClient, GraphError
+from automations.sandbox import Sandbox
+from automations.sandbox.server import Answer, HttpServer, Request
+from automations.usage import UsageBoard
+
+ACCOUNT, PERSON = "17841400000000001", "5550001"
+SECRET = "IGAA-very-secret"
+TEXT = "a text that nobody else may read"
+
+
+@pytest.fixture
+def meta() -> Iterator[Sandbox]:
+    with Sandbox(seed=1) as meta:
+        meta.add_account(ACCOUNT, SECRET)
+        yield meta
+
+
+@pytest.fixture
+def client(meta: Sandbox) -> Iterator[GraphClient]:
+    with GraphClient(meta.url, timeout_seconds=2) as client:
+        yield client
+
+
+def catch(call: Callable[[], object]) -> GraphError:
+    with pytest.raises(GraphError) as caught:
+        call()
+    return caught.value
+
+
+class Stub:
+    """A server whose answers a test gives; it keeps the requests."""
+
+    def __init__(self, *answers: Answer | None) -> None:
+        self.requests: list[Request] = []
+        self._answers = list(answers)
+        self._server = HttpServer(self._handle)
+        self.url = f"http://127.0.0.1:{self._server.port}"
+
+    def _handle(self, request: Request) -> Answer | None:
+        self.requests.append(request)
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+    def __enter__(self) -> Stub:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+
+def send_to(stub: Stub) -> GraphError:
+    with GraphClient(stub.url, timeout_seconds=1) as client:
+        return catch(lambda: client.send_message(ACCOUNT, PERSON, {"text": TEXT}, token=SECRET))
+
+
+class TestCalls:
+    def test_a_private_reply(self, meta: Sandbox, client: GraphClient) -> None:
+        comment_id = meta.comment(ACCOUNT, PERSON, "link")
+        result = client.reply_privately(ACCOUNT, comment_id, {"text": TEXT}, token=SECRET)
+        [received] = meta.journal(PERSON)
+        assert (received.kind, received.text, received.comment_id) == (
+            "private_reply", TEXT, comment_id,
+        )  # fmt: skip
+        assert (result.message_id, result.recipient_id) == (received.message_id, PERSON)
+
+    def test_a_message(self, meta: Sandbox, client: GraphClient) -> None:
+        meta.message(ACCOUNT, PERSON, "hi")
+        result = client.send_message(ACCOUNT, PERSON, {"text": "Grüße 💛"}, token=SECRET)
+        [received] = meta.journal(PERSON)
+        assert (received.kind, received.text) == ("dm", "Grüße 💛")
+        assert result.message_id == received.message_id
+
+    def test_a_public_reply(self, meta: Sandbox, client: GraphClient) -> None:
+        comment_id = meta.comment(ACCOUNT, PERSON, "link")
+        result = client.reply_publicly(comment_id, "Sent!", token=SECRET)
+        [received] = meta.journal(PERSON)
+        assert (received.kind, received.text) == ("public_reply", "Sent!")
+        assert result.message_id == received.message_id
+
+    def test_a_follow_check_has_three_answers(self, meta: Sandbox, client: GraphClient) -> None:
+        assert client.is_following(PERSON, token=SECRET) is None
+        meta.message(ACCOUNT, PERSON, "hi")
+        assert client.is_following(PERSON, token=SECRET) is False
+        meta.follow(PERSON, ACCOUNT)
+        time.sleep(1)  # two reads a second
+        assert client.is_following(PERSON, token=SECRET) is True
+
+    def test_a_follow_check_without_the_field_is_unknown(self) -> None:
+        with Stub(Answer(200, {"id": PERSON})) as stub, GraphClient(stub.url) as client:
+            assert client.is_following(PERSON, token=SECRET) is None
+
+    def test_ids_stay_inside_of_their_path(self) -> None:
+        with Stub(Answer(200, {"id": "1"})) as stub, GraphClient(stub.url) as client:
+            client.reply_publicly("1/../me?x=#é", "text", token=SECRET)
+        [request] = stub.requests
+        assert request.target == "/1%2F..%2Fme%3Fx%3D%23%C3%A9/replies"
+
+    def test_threads_share_connections(self, meta: Sandbox, client: GraphClient) -> None:
+        people = [str(number) for number in range(200)]
+        for person in people:
+            meta.message(ACCOUNT, person, "hi")
+
+        def send(person: str) -> str | None:
+            with_limit = client.send_message(ACCOUNT, person, {"text": person}, token=SECRET)
+            return with_limit.recipient_id
+
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = [pool.submit(send, person) for person in people]
+        sent = {one.result() for one in outcomes if one.exception() is None}
+        assert len(sent) >= 100
+        assert {one.text for one in meta.list_received()} == sent
+        refused = [one.exception() for one in outcomes if one.exception() is not None]
+        assert {error.code for error in refused} <= {613}  # type: ignore[union-attr]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(("row", "expected"), ERROR_CLASSES.items())
+    def test_every_row_over_http(self, row: tuple[int, int | None], expected: ErrorClass) -> None:
+        code, subcode = row
+        body = {"error": {"message": f"no {SECRET}", "code": code, "error_subcode": subcode}}
+        with Stub(Answer(400, body)) as stub:
+            error = send_to(stub)
+        assert (error.classification, error.code, error.subcode) == (expected, code, subcode)
+        assert SECRET not in str(error)
+
+    def test_an_account_over_its_limit_is_told_how_long(self) -> None:
+        usage = '{"1": [{"type": "messenger", "estimated_time_to_regain_access": 3}]}'
+        headers = {"X-Business-Use-Case-Usage": usage, "Retry-After": "20"}
+        with Stub(Answer(400, {"error": {"code": 613}}, headers)) as stub:
+            error = send_to(stub)
+        assert (error.classification, error.retry_after) == (ErrorClass.RATE, 180.0)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            None,  # closed without a word
+            Answer(200, [1]),
+            Answer(200, "text"),
+            Answer(500, {"error": {"code": 2, "is_transient": True}}),
+            Answer(502, "bad gateway"),
+            Answer(200, {"filler": "x" * 600_000}),
+        ],
+    )
+    def test_what_may_have_been_delivered_is_unknown(self, answer: Answer | None) -> None:
+        with Stub(answer) as stub:
+            assert send_to(stub).classification is ErrorClass.UNKNOWN
+
+    def test_an_error_inside_of_a_success_is_an_error(self) -> None:
+        with Stub(Answer(200, {"error": {"code": 190}})) as stub:
+            assert send_to(stub).classification is ErrorClass.TOKEN_DEAD
+
+    def test_a_redirect_is_not_followed(self) -> None:
+        with Stub(Answer(200, {"message_id": "m"})) as other:
+            location = {"Location": f"{other.url}/steal"}
+            with Stub(Answer(302, {}, location)) as stub:
+                error = send_to(stub)
+        assert error.classification is ErrorClass.CONFIGURATION
+        assert other.requests == []
+
+    def test_a_slow_answer_is_unknown(self, meta: Sandbox) -> None:
+        meta.message(ACCOUNT, PERSON, "hi")
+        meta.faults.script("slow")
+        with GraphClient(meta.url, timeout_seconds=0.2) as client:
+            error = catch(lambda: client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET))
+        assert error.classification is ErrorClass.UNKNOWN
+
+    def test_an_answer_in_drips_ends_in_time(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            is_over = threading.Event()
+
+            def drip() -> None:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+                    try:
+                        while not is_over.wait(0.1):
+                            connection.sendall(b" ")
+                    except OSError:
+                        pass
+
+            thread = threading.Thread(target=drip)
+            thread.start()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            started = time.monotonic()
+            with GraphClient(url, timeout_seconds=0.5) as client:
+                error = catch(
+                    lambda: client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET)
+                )
+            is_over.set()
+            thread.join()
+        assert error.classification is ErrorClass.UNKNOWN
+        assert time.monotonic() - started < 3
+
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nowhere.invalid"])
+    def test_what_never_left_is_not_sent(self, url: str) -> None:
+        with GraphClient(url, timeout_seconds=2) as client:
+            error = catch(lambda: client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET))
+        assert error.classification is ErrorClass.NOT_SENT
+
+    def test_a_server_that_goes_away_between_two_calls(self) -> None:
+        with Stub(Answer(200, {"message_id": "m"})) as stub:
+            client = GraphClient(stub.url, timeout_seconds=1)
+            client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET)
+        error = catch(lambda: client.send_message(ACCOUNT, PERSON, {"text": "2"}, token=SECRET))
+        client.close()
+        assert error.classification in (ErrorClass.NOT_SENT, ErrorClass.UNKNOWN)
+
+    @pytest.mark.parametrize("token", ["", "töken", "two\r\nlines"])
+    def test_a_token_that_no_header_can_hold(self, client: GraphClient, token: str) -> None:
+        error = catch(lambda: client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=token))
+        assert error.classification is ErrorClass.TOKEN_DEAD
+
+    def test_a_timeout_must_stay_below_the_lease(self) -> None:
+        with pytest.raises(ValueError, match="timeout_seconds"):
+            GraphClient(timeout_seconds=20)
+
+
+class TestSecrets:
+    def test_the_token_is_in_its_header_alone(self) -> None:
+        with Stub(Answer(200, {"message_id": "m"})) as stub, GraphClient(stub.url) as client:
+            client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET)
+        [request] = stub.requests
+        assert request.headers["authorization"] == f"Bearer {SECRET}"
+        assert SECRET not in request.target + str(request.body)
+
+    @pytest.mark.parametrize("fault", ["500", "lost", "190", "613"])
+    def test_no_log_and_no_trace_holds_a_token_or_a_text(
+        self, meta: Sandbox, client: GraphClient, caplog: pytest.LogCaptureFixture, fault: str
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        meta.message(ACCOUNT, PERSON, "hi")
+        meta.faults.script(fault)
+        error = catch(lambda: client.send_message(ACCOUNT, PERSON, {"text": TEXT}, token=SECRET))
+        told = "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
+        assert error.__context__ is None
+        assert error.__cause__ is None
+        for secret in (SECRET, TEXT, PERSON):
+            assert secret not in told
+            assert secret not in caplog.text
+
+    def test_cookies_are_not_carried_over(self) -> None:
+        cookie = {"Set-Cookie": "session=of-one-account; Path=/"}
+        with (
+            Stub(Answer(200, {"message_id": "m"}, cookie)) as stub,
+            GraphClient(stub.url) as client,
+        ):
+            for _ in range(2):
+                client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET)
+        assert "cookie" not in stub.requests[1].headers
+
+
+class TestHosts:
+    @pytest.mark.parametrize(
+        ("base_url", "token", "expected"),
+        [
+            ("", SECRET, "https://graph.instagram.com/p/replies"),
+            ("https://graph.instagram.com", SECRET, "https://graph.instagram.com/p/replies"),
+            (
+                "https://graph.instagram.com/v26.0/",
+                AccessToken(SECRET, host=Host.FACEBOOK),
+                "https://graph.facebook.com/v26.0/p/replies",
+            ),
+            (
+                "http://127.0.0.1:9/v26.0",
+                AccessToken(SECRET, host=Host.FACEBOOK),
+                "http://127.0.0.1:9/v26.0/p/replies",
+            ),
+        ],
+    )
+    def test_a_call_goes_to_the_host_of_its_token(
+        self, monkeypatch: pytest.MonkeyPatch, base_url: str, token: str, expected: str
+    ) -> None:
+        seen: list[str] = []
+
+        def refuse(_: Any, method: str, url: str, **__: Any) -> None:
+            seen.append(url)
+            raise httpx2.ConnectError("no")
+
+        monkeypatch.setattr(httpx2.Client, "stream", refuse)
+        with GraphClient(base_url) as client:
+            catch(lambda: client.reply_publicly("p", "text", token=token))
+        assert seen == [expected]
+
+
+class TestUsage:
+    def test_an_account_knows_how_much_it_has_used(self) -> None:
+        usage = {"X-Business-Use-Case-Usage": '{"1": [{"call_count": 91, "total_time": 3}]}'}
+        with (
+            Stub(Answer(200, {"message_id": "m"}, usage)) as stub,
+            GraphClient(stub.url) as client,
+        ):
+            assert client.usage(ACCOUNT) == 0.0
+            client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET)
+            assert client.usage(ACCOUNT) == 0.91
+            assert client.usage("another") == 0.0
+
+    def test_an_error_tells_it_too(self) -> None:
+        usage = {"X-App-Usage": '{"call_count": 120}'}
+        with (
+            Stub(Answer(400, {"error": {"code": 4}}, usage)) as stub,
+            GraphClient(stub.url) as client,
+        ):
+            catch(lambda: client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET))
+            assert client.usage("any account of the app") == 1.0
+
+    @pytest.mark.parametrize("value", ["nonsense", "[]", '{"1": 5}', '{"1": [[]]}', "{}"])
+    def test_what_cannot_be_read_changes_nothing(self, value: str) -> None:
+        board = UsageBoard()
+        board.note(ACCOUNT, {"x-business-use-case-usage": value}, at=0)
+        assert board.read(ACCOUNT, at=1) == 0.0
+
+    def test_an_hour_later_it_is_forgotten(self) -> None:
+        board = UsageBoard()
+        board.note(ACCOUNT, {"x-business-use-case-usage": '{"1": [{"call_count": 50}]}'}, at=0)
+        assert board.read(ACCOUNT, at=3599) == 0.5
+        assert board.read(ACCOUNT, at=3600) == 0.0
