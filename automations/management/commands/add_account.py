@@ -62,7 +62,11 @@ def _read_token(path: Path | None) -> str:
         try:
             return path.read_text().strip()
         except (OSError, UnicodeError) as error:
-            raise CommandError(f"--token-file cannot be read: {type(error).__name__}.") from None
+            # Never its name: somebody may have given the token itself.
+            raise CommandError(
+                f"--token-file cannot be read: {type(error).__name__}. It is the path of a file, "
+                "a token is no argument."
+            ) from None
     if sys.stdin.isatty():
         return getpass.getpass("Access token (not shown): ").strip()
     return sys.stdin.readline().strip()

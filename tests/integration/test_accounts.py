@@ -1,0 +1,233 @@
+"""Accounts: tokens encrypted at rest, their state, and the two commands."""
+
+from __future__ import annotations
+
+import io
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from automations.access_tokens import Host
+from automations.accounts import (
+    Account,
+    AccountState,
+    AccountTaken,
+    add_account,
+    get_account,
+    list_accounts,
+    note_webhooks,
+    set_state,
+)
+from automations.encryption import EncryptionKeyMissing, make_key
+from tracking import mongo
+from tracking.exceptions import TrackingUnavailable
+
+NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+SECRET = "IGAA-very-secret"
+
+
+@pytest.fixture(autouse=True)
+def _key(settings: Any) -> None:
+    settings.FIELD_ENCRYPTION_KEYS = (make_key(),)
+
+
+def add(account_id: str = "178", *, workspace_id: str = "ws", token: str = SECRET) -> None:
+    add_account(account_id, workspace_id=workspace_id, token=token, at=NOW)
+
+
+def fetch(account_id: str = "178") -> Account:
+    account = get_account(account_id)
+    assert account is not None
+    return account
+
+
+class TestAccounts:
+    def test_a_token_is_stored_encrypted_and_comes_back(self, db: Any) -> None:
+        add_account("178", workspace_id="ws", token=SECRET, at=NOW, host=Host.FACEBOOK)
+        assert SECRET not in str(db.accounts.find_one())
+        account = fetch()
+        assert account.token == SECRET
+        assert account.token is not None
+        assert account.token.host is Host.FACEBOOK
+        assert (account.workspace_id, account.state, account.created_at) == (
+            "ws", AccountState.ACTIVE, NOW,
+        )  # fmt: skip
+
+    def test_no_repr_holds_the_token(self, db: Any) -> None:
+        add()
+        assert SECRET not in repr(fetch())
+        assert SECRET not in f"{fetch()}"
+
+    def test_an_account_that_is_not_there(self, db: Any) -> None:
+        assert get_account("178") is None
+        assert list_accounts() == []
+
+    def test_a_new_token_makes_it_active_again(self, db: Any) -> None:
+        add()
+        set_state("178", AccountState.TOKEN_DEAD, "error 190", at=LATER)
+        add_account("178", workspace_id="ws", token="another", at=LATER + timedelta(hours=1))
+        account = fetch()
+        assert (account.token, account.state, account.state_reason) == ("another", "active", None)
+        assert account.created_at == NOW
+
+    def test_another_workspace_cannot_take_it(self, db: Any) -> None:
+        add()
+        with pytest.raises(AccountTaken):
+            add(workspace_id="thief", token="theirs")
+        assert fetch().token == SECRET
+
+    @pytest.mark.parametrize("token", ["", "two words", "töken", "line\n", "tab\t"])
+    def test_what_no_header_can_hold_is_no_token(self, db: Any, token: str) -> None:
+        with pytest.raises(ValueError, match="access token"):
+            add(token=token)
+        assert get_account("178") is None
+
+    @pytest.mark.parametrize("ids", [("", "ws"), ("178", ""), ("1/8", "ws"), ("178", "w/s")])
+    def test_what_no_path_can_hold_is_no_id(self, db: Any, ids: tuple[str, str]) -> None:
+        with pytest.raises(ValueError, match="slash"):
+            add(ids[0], workspace_id=ids[1])
+
+    def test_without_a_key_nothing_is_stored(self, db: Any, settings: Any) -> None:
+        settings.FIELD_ENCRYPTION_KEYS = ()
+        with pytest.raises(EncryptionKeyMissing):
+            add()
+        assert db.accounts.count_documents({}) == 0
+
+    @pytest.mark.parametrize("keys", [(), (make_key(),)])
+    def test_a_token_that_cannot_be_read_pauses_the_account(
+        self, db: Any, settings: Any, caplog: pytest.LogCaptureFixture, keys: tuple[str, ...]
+    ) -> None:
+        add()
+        settings.FIELD_ENCRYPTION_KEYS = keys
+        account = fetch()
+        assert (account.token, account.state) == (None, AccountState.TOKEN_DEAD)
+        assert account.has_token
+        assert "FIELD_ENCRYPTION_KEYS" in str(account.state_reason)
+        assert "❌ The token of account 178 cannot be read." in caplog.text
+        assert db.accounts.find_one()["state"] == "active"
+
+    def test_an_older_document_has_the_defaults(self, db: Any) -> None:
+        db.accounts.insert_one({"_id": "178", "workspaceId": "ws"})
+        account = fetch()
+        assert (account.host, account.state, account.token, account.has_token) == (
+            Host.INSTAGRAM, AccountState.ACTIVE, None, False,
+        )  # fmt: skip
+
+    def test_accounts_are_listed_without_their_tokens(self, db: Any) -> None:
+        add("2")
+        add("1", workspace_id="other")
+        db.accounts.insert_one({"_id": "3", "workspaceId": "ws"})
+        assert [(one.id, one.token, one.has_token) for one in list_accounts()] == [
+            ("1", None, True), ("2", None, True), ("3", None, False),
+        ]  # fmt: skip
+        assert [one.id for one in list_accounts("ws")] == ["2", "3"]
+
+
+class TestState:
+    def test_a_dead_token_is_told_once(self, db: Any, caplog: pytest.LogCaptureFixture) -> None:
+        add()
+        assert set_state("178", AccountState.TOKEN_DEAD, "error 190", at=LATER)
+        assert not set_state("178", AccountState.TOKEN_DEAD, "error 190", at=LATER)
+        account = fetch()
+        assert (account.state, account.state_reason, account.state_at) == (
+            "token_dead", "error 190", LATER,
+        )  # fmt: skip
+        assert caplog.text.count("❌ Account 178 is paused: token_dead (error 190)") == 1
+
+    def test_an_account_that_is_not_there_has_no_state(self, db: Any) -> None:
+        assert not set_state("178", AccountState.RESTRICTED, None, at=NOW)
+        assert db.accounts.count_documents({}) == 0
+
+    def test_the_last_webhook_is_kept_to_the_minute(self, db: Any) -> None:
+        add("1")
+        add("2")
+        note_webhooks(["1", "unknown"], at=NOW)
+        note_webhooks(["1"], at=NOW + timedelta(seconds=59))
+        assert [one.last_webhook_at for one in list_accounts()] == [NOW, None]
+        note_webhooks(["1", "2"], at=NOW + timedelta(seconds=60))
+        assert {one.last_webhook_at for one in list_accounts()} == {NOW + timedelta(seconds=60)}
+        note_webhooks([], at=LATER)
+        assert db.accounts.count_documents({}) == 2
+
+    def test_a_database_that_is_away(self, settings: Any) -> None:
+        settings.MONGODB_URI = "mongodb://127.0.0.1:1/nowhere?serverSelectionTimeoutMS=50"
+        try:
+            with pytest.raises(TrackingUnavailable):
+                get_account("178")
+            with pytest.raises(TrackingUnavailable):
+                add()
+        finally:
+            mongo.close()
+
+
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue()
+
+
+class TestCommands:
+    def test_a_token_from_a_file(self, db: Any, tmp_path: Path) -> None:
+        path = tmp_path / "token"
+        path.write_text(f"{SECRET}\n")
+        said = run(
+            "add_account", "178", "--workspace", "ws", "--host", "facebook",
+            "--token-file", str(path),
+        )  # fmt: skip
+        assert said == ("Account 178 of workspace ws is active; its token is stored encrypted.\n")
+        assert (fetch().token, fetch().host) == (SECRET, Host.FACEBOOK)
+
+    def test_a_token_from_stdin(self, db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{SECRET}\n"))
+        run("add_account", "178", "--workspace", "ws")
+        assert (fetch().token, fetch().host) == (SECRET, Host.INSTAGRAM)
+
+    def test_a_token_is_asked_for_at_a_terminal(
+        self, db: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        monkeypatch.setattr(sys, "stdin", Terminal())
+        monkeypatch.setattr("getpass.getpass", lambda prompt: SECRET)
+        run("add_account", "178", "--workspace", "ws")
+        assert fetch().token == SECRET
+
+    def test_a_token_is_no_argument(self, db: Any) -> None:
+        with pytest.raises(CommandError, match="a token is no argument") as caught:
+            run("add_account", "178", "--workspace", "ws", "--token", SECRET)
+        assert SECRET not in str(caught.value)
+
+    def test_a_file_that_is_not_there(self, db: Any, tmp_path: Path) -> None:
+        with pytest.raises(CommandError, match="--token-file cannot be read: FileNotFoundError"):
+            run("add_account", "178", "--workspace", "ws", "--token-file", str(tmp_path / "no"))
+
+    def test_without_a_key_it_says_what_to_set(
+        self, db: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.FIELD_ENCRYPTION_KEYS = ()
+        monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET))
+        with pytest.raises(CommandError, match=r"Nothing was stored\. FIELD_ENCRYPTION_KEYS"):
+            run("add_account", "178", "--workspace", "ws")
+
+    def test_accounts_are_listed_with_their_state(self, db: Any) -> None:
+        assert run("list_accounts").startswith("There is no account;")
+        add("1")
+        add("2", workspace_id="other")
+        note_webhooks(["1"], at=NOW)
+        set_state("2", AccountState.TOKEN_DEAD, "error 190", at=LATER)
+        lines = [line.split() for line in run("list_accounts").splitlines()]
+        assert lines[1:] == [
+            ["1", "ws", "graph.instagram.com", "stored", "2026-11-23T10:30:00.000Z",
+             "2026-11-23T10:30:00.000Z", "active"],
+            ["2", "other", "graph.instagram.com", "stored", "never",
+             "2026-11-23T11:30:00.000Z", "token_dead:", "error", "190"],
+        ]  # fmt: skip
+        assert len(run("list_accounts", "--workspace", "ws").splitlines()) == 2
+        assert SECRET not in run("list_accounts")
