@@ -23,13 +23,14 @@ from tracking.runs import (
     Planned,
     Trigger,
     build_contact_id,
+    build_continuation,
     build_trigger_id,
     plan_flush,
 )
 from tracking.store import FlushStore, generate_run_ids
 from tracking.stripes import StripeLease
 from tracking.switch import SwitchState, read_switch, touch_stripe
-from tracking.totals import TotalStore
+from tracking.totals import TotalStore, is_ambiguous
 from tracking.transactions import MAJORITY, PRIMARY, SNAPSHOT, session_id_of
 
 logger = logging.getLogger("tracking")
@@ -73,11 +74,15 @@ class Flusher:
 
     def find_key(self, automation_id: Any) -> Any:
         """Return the typed `_id` of an automation that a caller names by its text or its key."""
-        text = str(automation_id)
-        if text not in self._keys:
+        if not is_ambiguous(automation_id):
+            return automation_id
+        if automation_id not in self._keys:
             with pymongo.timeout(2):
-                self._keys[text] = self._totals.find_key(automation_id)
-        return self._keys[text]
+                key = self._totals.find_stored_key(automation_id)
+            if key is None:
+                return ObjectId(automation_id)  # it may still come, of either type
+            self._keys[automation_id] = key
+        return self._keys[automation_id]
 
     def close(self) -> None:
         """End the session and give the stripe back."""
@@ -239,8 +244,10 @@ class Flusher:
         return plan
 
     def _find_claims(self, fresh: Sequence[Trigger], session: ClientSession) -> dict[str, Claim]:
-        pairs = {build_contact_id(t.automation_id, t.user_id): t for t in fresh}
-        claims = self._store.find_claims(pairs, session)
+        pairs = {
+            build_contact_id(t.automation_id, t.user_id): t for t in fresh if t.continues is None
+        }
+        claims = self._store.find_claims(pairs, session) if pairs else {}
         unsettled = [
             trigger
             for contact_id, trigger in pairs.items()
@@ -282,6 +289,7 @@ class Flusher:
             t.automation_id: t.automation_key
             for t in triggers
             if t.automation_id not in self._claims_until
+            and t.continues is None
             and self._base_retry_at.get(t.automation_id, 0.0) <= now
         }
         if not missing:
@@ -307,7 +315,9 @@ class Flusher:
         keys = {
             t.automation_id: t.automation_key
             for t, answer in zip(triggers, answers, strict=True)
-            if isinstance(answer, Outcome) and t.automation_id in self._claims_until
+            if isinstance(answer, Outcome)
+            and t.continues is None
+            and t.automation_id in self._claims_until
         }
         if not keys:
             return
@@ -349,7 +359,10 @@ def _is_passing(error: PyMongoError) -> bool:
 def plan_untracked(
     triggers: Sequence[Trigger], trigger_ids: Sequence[str], known_ids: set[str]
 ) -> FlushPlan:
-    """Return the plan that stores every new trigger without counting it."""
+    """Return the plan that stores every new trigger without counting it.
+
+    A continuation never counts, so that it is stored as what it is.
+    """
     seen = set(known_ids)
     outcomes: list[Outcome] = []
     planned: list[Planned] = []
@@ -359,6 +372,10 @@ def plan_untracked(
             outcomes.append(Outcome.REDELIVERED)
             continue
         seen.add(trigger_id)
+        if trigger.continues is not None:
+            outcomes.append(Outcome.CONTINUATION)
+            planned.append(build_continuation(trigger, trigger_id))
+            continue
         outcomes.append(Outcome.UNTRACKED)
         planned.append(Planned(trigger, trigger_id, Outcome.UNTRACKED, no_run))
     return FlushPlan(outcomes, planned, {})

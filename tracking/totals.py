@@ -52,6 +52,11 @@ def is_replaceable(value: Any) -> bool:
     return isinstance(value, bool) or (value is not None and value != 0 and parse_count(value) == 0)
 
 
+def is_ambiguous(automation_id: Any) -> bool:
+    """Return whether an automation's id may be a text or an ObjectId."""
+    return isinstance(automation_id, str) and ObjectId.is_valid(automation_id)
+
+
 class TotalStore:
     """Bases and totals of automations."""
 
@@ -62,15 +67,20 @@ class TotalStore:
         self._stats = database["automation_run_stats"]
 
     def find_key(self, automation_id: Any) -> Any:
-        """Return the stored `_id` that `automation_id` names; itself where there is none.
+        """Return the stored `_id` that `automation_id` names; a guess where there is none.
 
         Engines often hold an ObjectId as its text, and a text `_id` may look like one.
         """
-        if not (isinstance(automation_id, str) and ObjectId.is_valid(automation_id)):
+        if not is_ambiguous(automation_id):
             return automation_id
-        forms = [automation_id, ObjectId(automation_id)]
+        stored = self.find_stored_key(automation_id)
+        return ObjectId(automation_id) if stored is None else stored
+
+    def find_stored_key(self, text: str) -> Any | None:
+        """Return the stored `_id` that is `text` or the ObjectId it spells, None if none is."""
+        forms = [text, ObjectId(text)]
         found = self._automations.find_one({"_id": {"$in": forms}}, {"_id": 1})
-        return found["_id"] if found else forms[1]
+        return found["_id"] if found else None
 
     def find_bases(
         self, automation_ids: Collection[str], session: ClientSession | None = None
