@@ -1,0 +1,351 @@
+"""The front door: what another engine sees of it, and the exact lines of the log."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from pymongo.database import Database
+
+from tests.recount import recount
+from tests.triggers import T0, WINDOW, make_run, make_trigger, now_in_milliseconds
+from tracking import mongo, service
+from tracking.exceptions import TrackingUnavailable
+from tracking.runs import Outcome
+from tracking.service import track_automation_run
+
+Db = Database[dict[str, Any]]
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, logger="tracking")
+    return caplog
+
+
+def read(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the lines of tracking since the last read."""
+    found = [one.getMessage() for one in caplog.records if one.name == "tracking"]
+    caplog.clear()
+    return found
+
+
+class TestTrackAutomationRun:
+    def test_true_means_counted_and_false_a_duplicate(
+        self, db: Db, lines: pytest.LogCaptureFixture
+    ) -> None:
+        before = now_in_milliseconds()
+        metadata = {"messageText": "hi", "conversationId": "c1"}
+        assert track_automation_run("a1", "w1", "main_dm", "p1", metadata) is True
+        assert read(lines) == ["✅ [TRACKING] Automation run tracked: a1 (main_dm)"]
+        assert track_automation_run("a1", "w1", "main_dm", "p1") is False
+        assert read(lines) == ["ℹ️ [TRACKING] Duplicate run skipped for user p1"]
+        [run] = db["automation_runs"].find()
+        assert before <= run.pop("createdAt") <= now_in_milliseconds()
+        assert run == {
+            "_id": run["_id"],
+            "automationId": "a1",
+            "workspaceId": "w1",
+            "triggerType": "main_dm",
+            "userId": "p1",
+            "metadata": metadata,
+            "eventId": run["eventId"],
+        }
+        assert recount(db) == []
+
+    def test_each_call_is_an_event_unless_it_names_one(
+        self, db: Db, lines: pytest.LogCaptureFixture
+    ) -> None:
+        assert track_automation_run("a1", "w1", "t", "p1", event_id="e1") is True
+        assert track_automation_run("a1", "w1", "t", "p2", event_id="e1") is False
+        assert read(lines)[-1] == "ℹ️ [TRACKING] Event was recorded before, nothing counted"
+        assert track_automation_run("a2", "w2", "t", "p2", event_id="e1") is True
+        assert track_automation_run("a1", "w1", "t", "p3") is True
+        assert track_automation_run("a1", "w1", "t", "p4") is True
+        assert db["automation_triggers"].count_documents({}) == 4
+        assert recount(db) == []
+
+    @pytest.mark.parametrize("is_text", [True, False])
+    def test_an_object_id_may_be_named_by_its_text(self, db: Db, is_text: bool) -> None:
+        key = ObjectId()
+        db["automations"].insert_one({"_id": key, "totalRuns": 2})
+        assert track_automation_run(str(key) if is_text else key, "w1", "t", "p1") is True
+        automation = db["automations"].find_one({"_id": key})
+        assert automation is not None
+        assert automation["totalRuns"] == 3
+        assert recount(db) == []
+
+    def test_a_text_that_looks_like_an_object_id_may_be_one_itself(self, db: Db) -> None:
+        key = str(ObjectId())
+        db["automations"].insert_one({"_id": key, "totalRuns": 2})
+        assert track_automation_run(key, "w1", "t", "p1") is True
+        automation = db["automations"].find_one({"_id": key})
+        assert automation is not None
+        assert automation["totalRuns"] == 3
+
+    def test_an_automation_that_comes_later_is_found_then(self, db: Db) -> None:
+        key = str(ObjectId())
+        assert track_automation_run(key, "w1", "t", "p1") is True
+        db["automations"].insert_one({"_id": key})
+        assert track_automation_run(key, "w1", "t", "p2") is True
+        automation = db["automations"].find_one()
+        assert automation is not None
+        assert automation["totalRuns"] == 2
+
+    def test_off_is_false_and_the_trigger_is_kept(
+        self, db: Db, settings: Any, lines: pytest.LogCaptureFixture
+    ) -> None:
+        settings.TRACKING_ENABLED = False
+        assert track_automation_run("a1", "w1", "t", "p1") is False
+        assert read(lines) == ["⚠️ [TRACKING] Tracking is off or failing: run kept as untracked"]
+        [trigger] = db["automation_triggers"].find()
+        assert trigger["outcome"] == "untracked"
+        assert db["automation_runs"].count_documents({}) == 0
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("a1", "w1", "t", "\ud800"),
+            ("a1", "w1", "t", "p1", {"big": 2**64}),
+            ("a1", "w1", "t", "p1", {"object": object()}),
+            ("a1", "w1", "t", "p1", 7),
+            ("a1", "w1", "t", "p1", ["not", "a", "mapping"]),
+            (object(), "w1", "t", "p1"),
+            (2**80, "w1", "t", "p1"),
+            ("\ud800", "w1", "t", "p1"),
+            ({"a": 1}, "w1", "t", "p1"),
+        ],
+        ids=repr,
+    )
+    def test_nothing_that_is_passed_makes_it_raise(
+        self, db: Db, lines: pytest.LogCaptureFixture, arguments: tuple[Any, ...]
+    ) -> None:
+        result = track_automation_run(*arguments)
+        said = read(lines)
+        assert said
+        if not result:
+            assert any("[TRACKING]" in line and line.startswith(("❌", "⚠️")) for line in said)
+        assert track_automation_run("a1", "w1", "t", "next") is True
+        assert recount(db) == []
+
+    def test_a_broken_automation_id_s_text_does_not_make_it_raise(
+        self, db: Db, lines: pytest.LogCaptureFixture
+    ) -> None:
+        class Broken:
+            def __str__(self) -> str:
+                raise ValueError
+
+        assert track_automation_run(Broken(), "w1", "t", "p1") is False
+        assert "❌ [TRACKING] Run not tracked: ValueError" in read(lines)
+
+    def test_an_absent_database_does_not_make_it_raise(
+        self, settings: Any, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_short = partial(service.record_triggers, seconds=0.3)
+        monkeypatch.setattr(service, "record_triggers", in_short)
+        settings.MONGODB_URI = "mongodb://127.0.0.1:1/nowhere?serverSelectionTimeoutMS=100"
+        try:
+            assert track_automation_run("a1", "w1", "t", "p1") is False
+            settings.MONGODB_URI = "not a URI"
+            service.close()
+            assert track_automation_run("a1", "w1", "t", "p1") is False
+        finally:
+            service.close()
+            mongo.close()
+        said = read(lines)
+        assert len(said) == 2
+        assert all(line.startswith("❌ [TRACKING] Run not tracked: ") for line in said)
+
+
+class TestRecordTriggers:
+    def test_a_delivery_is_recorded_in_order(self, db: Db, lines: pytest.LogCaptureFixture) -> None:
+        delivery = [
+            make_trigger(user_id="p1", trigger_type="comment_reply"),
+            make_trigger(user_id="p1"),
+            make_trigger(user_id="p2", event_id="e"),
+            make_trigger(user_id="p3", event_id="e"),
+            make_trigger(user_id="\ud800"),
+        ]
+        assert service.record_triggers(delivery) == [
+            Outcome.COUNTED,
+            Outcome.DUPLICATE,
+            Outcome.COUNTED,
+            Outcome.REDELIVERED,
+            Outcome.REJECTED,
+        ]
+        assert [line for line in read(lines) if not line.startswith("❌")] == [
+            "✅ [TRACKING] Automation run tracked: a1 (comment_reply)",
+            "ℹ️ [TRACKING] Duplicate run skipped for user p1",
+            "✅ [TRACKING] Automation run tracked: a1 (comment_reply)",
+        ]
+
+    def test_no_trigger_needs_no_database(self) -> None:
+        assert service.record_triggers([]) == []
+
+    def test_what_is_recorded_is_shown_at_once(self, db: Db) -> None:
+        """I5: in the next answer and in the automation's own document."""
+        db["automations"].insert_one({"_id": "a1", "totalRuns": 0, "lastRunAt": None})
+        for number in range(1, 31):
+            at = now_in_milliseconds()
+            service.record_triggers([make_trigger(user_id=f"p{number}", arrived_at=at)])
+            automation = db["automations"].find_one()
+            assert automation is not None
+            assert (automation["totalRuns"], automation["lastRunAt"]) == (number, at)
+            shown = service.summarize_runs([automation], at=at)["a1"]
+            assert (shown.total_runs, shown.last_24_hours, shown.last_7_days) == (number,) * 3
+            assert shown.last_run_at == at
+            assert service.get_totals([automation]) == {"a1": (number, at)}
+
+    def test_an_absent_database_is_told_to_who_answers(self, settings: Any) -> None:
+        settings.MONGODB_URI = "mongodb://127.0.0.1:1/nowhere?serverSelectionTimeoutMS=100"
+        try:
+            with pytest.raises(TrackingUnavailable):
+                service.record_triggers([make_trigger()], seconds=0.3)
+        finally:
+            service.close()
+            mongo.close()
+
+    def test_the_window_of_the_settings_counts(self, db: Db, settings: Any) -> None:
+        settings.TRACKING_DEDUP_WINDOW_MINUTES = 5
+        later = make_trigger(arrived_at=T0 + timedelta(minutes=6))
+        assert service.record_triggers([make_trigger(), later]) == [Outcome.COUNTED] * 2
+
+
+def test_statistics_need_the_environment_and_the_stored_switch(db: Db, settings: Any) -> None:
+    assert service.is_stats_enabled()
+    db["tracking_switch"].insert_one({"_id": "stats", "state": "off"})
+    assert not service.is_stats_enabled()
+    db["tracking_switch"].update_one({"_id": "stats"}, {"$set": {"state": "on"}})
+    assert service.is_stats_enabled()
+    settings.TRACKING_STATS_ENABLED = False
+    assert not service.is_stats_enabled()
+
+
+def test_closing_twice_and_going_on(db: Db) -> None:
+    service.record_triggers([make_trigger(user_id="p1")])
+    service.close()
+    service.close()
+    assert service.record_triggers([make_trigger(user_id="p2")]) == [Outcome.COUNTED]
+
+
+class TestRecount:
+    """The reference model of the acceptance tests sees what it is for."""
+
+    @pytest.fixture(autouse=True)
+    def _runs(self, db: Db) -> None:
+        db["automations"].insert_one({"_id": "a1", "totalRuns": 5, "lastRunAt": T0 - 9 * WINDOW})
+        db["automation_runs"].insert_one(make_run("a1", T0 - 9 * WINDOW))
+        service.record_triggers(
+            [
+                make_trigger(user_id="p1"),
+                make_trigger(user_id="p1"),
+                make_trigger(user_id="p2", arrived_at=T0 + WINDOW),
+                make_trigger(user_id="p2", automation_id="a2"),
+            ]
+        )
+        assert recount(db) == []
+
+    @pytest.mark.parametrize(
+        ("collection", "selection", "change", "promise"),
+        [
+            ("automations", {}, {"$inc": {"totalRuns": 1}}, "I4: copy of a1"),
+            ("automations", {}, {"$set": {"lastRunAt": T0}}, "I4: copy of a1"),
+            ("automation_run_stats", {"_id": "a1:s0"}, {"$inc": {"runs": 1}}, "I4: total of a1"),
+            ("automation_run_stats", {"_id": "a2:b"}, {"$inc": {"base": 1}}, "I4: total of a2"),
+            (
+                "automation_run_stats",
+                {"_id": "a1:s0"},
+                {"$set": {"lastRunAt": T0 + 2 * WINDOW}},
+                "I4: newest run of a1",
+            ),
+            (
+                "automation_contacts",
+                {"_id": "a1:p2"},
+                {"$set": {"lastRunAt": T0}},
+                "I1: contact of ('a1', 'p2')",
+            ),
+            ("automation_contacts", {"_id": "a1:p2"}, {"$inc": {"runs": 1}}, "I1: contact of"),
+            (
+                "automation_triggers",
+                {"outcome": "duplicate"},
+                {"$set": {"createdAt": T0 + WINDOW + timedelta(milliseconds=1)}},
+                "I2: duplicate",
+            ),
+            (
+                "automation_triggers",
+                {"outcome": "counted", "userId": "p1"},
+                {"$set": {"outcome": "duplicate"}},
+                "I3: run",
+            ),
+            (
+                "automation_triggers",
+                {"outcome": "duplicate"},
+                {"$set": {"outcome": "counted"}},
+                "I3: a counted trigger",
+            ),
+            (
+                "automation_run_stats",
+                {"_id": "a2:s0"},
+                [
+                    {
+                        "$set": {
+                            "h": {
+                                "$arrayToObject": {
+                                    "$map": {
+                                        "input": {"$objectToArray": "$h"},
+                                        "in": {"k": "$$this.k", "v": {"n": 2, "m": {"20": 2}}},
+                                    }
+                                }
+                            }
+                        }
+                    }
+                ],
+                "I8: minute ('a2'",
+            ),
+        ],
+    )
+    def test_a_tampered_document_is_seen(
+        self, db: Db, collection: str, selection: Any, change: Any, promise: str
+    ) -> None:
+        assert db[collection].update_one(selection, change).modified_count == 1
+        assert any(line.startswith(promise) for line in recount(db)), recount(db)
+
+    def test_a_run_inserted_twice_is_seen(self, db: Db) -> None:
+        run = db["automation_runs"].find_one({"userId": "p2", "automationId": "a1"})
+        assert run is not None
+        db["automation_runs"].insert_one(run | {"_id": ObjectId()})
+        found = {line.split(" of ")[0] for line in recount(db)}
+        assert {"I1: two runs", "I1: contact", "I4: total"} <= found
+        assert any(line.startswith("I3: run") for line in recount(db))
+
+    @pytest.mark.parametrize(
+        ("collection", "selection", "promise"),
+        [
+            ("automation_contacts", {"_id": "a1:p1"}, "I1: no contact of ('a1', 'p1')"),
+            ("automation_runs", {"userId": "p2", "automationId": "a1"}, "I3: a counted trigger"),
+            ("automation_runs", {"automationId": "a2"}, "I1: contact of ('a2', 'p2') without"),
+            ("automation_run_stats", {"_id": "a1:s0"}, "I4: total of a1"),
+            ("automation_run_stats", {"_id": "a1:b"}, "I4: a1 has counted runs and no base"),
+            ("automation_triggers", {"outcome": "counted"}, "I3: run"),
+        ],
+    )
+    def test_a_missing_document_is_seen(
+        self, db: Db, collection: str, selection: Any, promise: str
+    ) -> None:
+        assert db[collection].delete_one(selection).deleted_count == 1
+        assert any(line.startswith(promise) for line in recount(db)), recount(db)
+
+    def test_a_run_inside_the_window_is_seen(self, db: Db) -> None:
+        # The edge itself: at exactly an hour it is still a duplicate.
+        first = db["automation_runs"].find_one({"userId": "p1", "eventId": {"$exists": True}})
+        assert first is not None
+        second = first | {"_id": ObjectId(), "createdAt": T0 + WINDOW}
+        db["automation_runs"].insert_one(second)
+        assert any(line.startswith("I1: two runs") for line in recount(db))
+        after = {"$set": {"createdAt": T0 + WINDOW + timedelta(milliseconds=1)}}
+        db["automation_runs"].update_one({"_id": second["_id"]}, after)
+        assert not any(line.startswith("I1: two runs") for line in recount(db))
