@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,9 @@ from tracking.indexes import ensure_collections, find_missing_indexes
 # The processes of a `serve` that was killed need a moment to notice and let go of the port.
 _PORT_PATIENCE_SECONDS = 1.5
 _LOOK_SECONDS = 10.0
+# A call to Meta takes 26 s at the very most (automations/graph.py), and one that is cut off may
+# have been delivered or not.
+_WORKER_STOP_SECONDS = 28.0
 _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to
 
 
@@ -163,7 +167,15 @@ def run_processes(
         build_environment=build_environment,
         log_path=log_path,
     )
-    supervisor = Supervisor([web])
+    worker = Child(
+        name="worker",
+        command=[sys.executable, "manage.py", "run_worker", "--parent", str(os.getpid())],
+        directory=settings.BASE_DIR,
+        build_environment=build_environment,
+        log_path=log_path,
+        stop_seconds=_WORKER_STOP_SECONDS,
+    )
+    supervisor = Supervisor([web, worker])
 
     def follow_mongodb() -> None:
         # It moves to another port when something took its own while it was down.

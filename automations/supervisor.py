@@ -35,6 +35,8 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     build_environment: Callable[[], Mapping[str, str]]
     # Where its log goes, appended; None is wherever ours goes.
     log_path: Path | None = None
+    # How long it may take to end; None is what every child has.
+    stop_seconds: float | None = None
 
 
 class _Running:
@@ -129,10 +131,11 @@ class Supervisor:
     def _stop_all(self) -> None:
         """Ask every child to end, in the order of their start; a second signal kills at once."""
         asked = self._stop_requests
-        deadline = time.monotonic() + _STOP_SECONDS
+        asked_at = time.monotonic()
         for running in self._running:
             running.process.terminate()
         for running in self._running:
+            deadline = asked_at + (running.child.stop_seconds or _STOP_SECONDS)
             while running.process.poll() is None:
                 if time.monotonic() >= deadline or self._stop_requests > asked:
                     running.process.kill()

@@ -1,0 +1,56 @@
+"""`run_worker`: sends what the webhook has queued, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from automations.conf import conf
+from automations.lifeline import die_with_parent
+from automations.sending import build_worker
+from tracking import mongo
+from tracking.exceptions import TrackingError
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_MODES = {
+    "off": "off: jobs stay queued until their window ends",
+    "shadow": "shadow: everything but the calls",
+    "on": "on",
+    "": "on for accounts with a token, else shadow",
+}
+
+
+class Command(BaseCommand):
+    """Sends; start as many as wanted, anywhere. `serve` runs one itself."""
+
+    help = (
+        "Send the messages that automations have queued. Any number of workers may run, on any "
+        "machine; SIGTERM lets the calls under way finish."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare what `serve` says to its own worker, and nobody else."""
+        parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+
+    def handle(self, **options: Any) -> None:
+        """Send until told to stop. Raises CommandError when there is no MongoDB to use."""
+        if options["parent"]:
+            die_with_parent(options["parent"])
+        try:
+            worker = build_worker()
+        except TrackingError as error:
+            raise CommandError(str(error)) from error
+        before = {number: signal.signal(number, lambda *_: worker.stop())
+                  for number in _STOP_SIGNALS}  # fmt: skip
+        if not options["parent"]:
+            self.stdout.write(f"Sending is {_MODES[conf.sending]}. Stop with Ctrl-C.")
+            self.stdout.flush()
+        try:
+            worker.run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            mongo.close()

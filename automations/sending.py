@@ -1,0 +1,72 @@
+"""The worker, put together from the settings, the accounts and the Graph API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from automations import accounts, flow
+from automations.accounts import AccountState
+from automations.button_payloads import build_payload
+from automations.conf import conf
+from automations.graph import GraphClient
+from automations.jobs import Job
+from automations.lanes import LaneStore
+from automations.messages import build_message, choose_public_reply
+from automations.outbox import build_owner
+from automations.outbox_reports import Reporter, Told
+from automations.outbox_store import OutboxStore
+from automations.sender import Graph, Outside
+from automations.steps import COMMENT_REPLY
+from automations.worker import Worker
+from tracking import mongo
+from tracking.runs import truncate_to_milliseconds
+
+
+def build_worker(graph: Graph | None = None) -> Worker:
+    """Return a worker on this process's database; `graph` is a GraphClient unless given.
+
+    Raises MongoNotConfigured and TrackingUnavailable as `mongo.get_database` does.
+    """
+    database = mongo.get_database()
+    store = OutboxStore(database, owner=build_owner())
+    reporter = Reporter(store, record_results)
+    return Worker(
+        store=store,
+        lanes=LaneStore(database),
+        outside=Outside(
+            graph=graph or GraphClient(conf.graph_url),
+            compose=compose,
+            pause=pause_account,
+            report=reporter.add,
+        ),
+        reporter=reporter,
+        get_account=accounts.get_account,
+        setting=conf.sending,
+    )
+
+
+def compose(job: Job, step: Mapping[str, Any]) -> Any:
+    """Return a step's message, or its text for a public reply.
+
+    What waits for a tap has a button whose payload names the job's trigger and its run. Raises
+    ValueError for content that cannot be sent.
+    """
+    if step["name"] == COMMENT_REPLY:
+        return choose_public_reply(step, trigger_id=job.id)
+    if not flow.waits_for_tap(job, step):
+        return build_message(step)
+    run_id = None if job.run_id is None else str(job.run_id)
+    payload = build_payload(job.id, run_id, job.automation_id, step["name"], key=conf.payload_key)
+    return build_message(step, payload=payload)
+
+
+def pause_account(account_id: str, state: str, reason: str) -> None:
+    """Stop sending for an account until somebody mends it. Raises TrackingUnavailable."""
+    at = truncate_to_milliseconds(datetime.now(UTC))
+    accounts.set_state(account_id, AccountState(state), reason, at=at)
+
+
+def record_results(told: Sequence[Told]) -> None:
+    """Tell the runs what became of their steps. Told twice, they note it once."""
