@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.database import Database
 
 from automations.jobs import DM, PRIVATE_REPLY, VIAS
@@ -24,6 +24,9 @@ Document = dict[str, Any]
 LANES = "automation_lanes"
 
 _SECONDS = 5.0
+# Not waiting for the majority costs nothing: the log of writes is one, and `begin_sending`, which
+# stands between a token or a lease and its call, waits until all that came before it is safe.
+QUICK = WriteConcern(w=1, j=False)
 # With a bound on an index's own type beside it, $expr is read from the index too.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # Error 613 and kin say no end: a minute, then twice that, an hour at most.
@@ -89,7 +92,7 @@ class LaneStore:
     """
 
     def __init__(self, database: Database[Document]) -> None:
-        self._lanes = database[LANES]
+        self._lanes = database[LANES].with_options(write_concern=QUICK)
 
     def open_lanes(self, via: str, account_ids: Iterable[str], *, now: datetime) -> int:
         """Give a turn to each of these accounts that has none coming; return to how many."""

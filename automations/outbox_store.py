@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from pymongo import UpdateOne, WriteConcern
+from pymongo import UpdateOne
 from pymongo.database import Database
 
 from automations.jobs import VIAS, Change, Job, JobState, StepState, parse_job
-from automations.lanes import LONG_AGO, build_now
+from automations.lanes import LONG_AGO, QUICK, build_now
 from tracking.bounds import bounded
 
 Document = dict[str, Any]
@@ -27,8 +27,6 @@ LEASE = timedelta(seconds=60)
 DONE_RETENTION = timedelta(days=7)
 _SECONDS = 5.0
 _BATCH = 200
-# A lease that a failover forgets costs nothing: `begin_sending` asks for it, and is journaled.
-_QUICK = WriteConcern(w=1, j=False)
 
 
 class Claimed(msgspec.Struct):
@@ -47,7 +45,7 @@ class OutboxStore:
 
     def __init__(self, database: Database[Document], *, owner: str) -> None:
         self._jobs = database["automation_triggers"]
-        self._quick = self._jobs.with_options(write_concern=_QUICK)
+        self._quick = self._jobs.with_options(write_concern=QUICK)
         self.owner = owner
 
     def list_due_accounts(self, via: str, *, now: datetime) -> list[str]:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo import WriteConcern
 from pymongo.database import Database
 
 from automations.jobs import DM, PRIVATE_REPLY
@@ -132,11 +131,7 @@ def test_the_server_keeps_the_time_unless_a_test_does(lanes: LaneStore) -> None:
     assert turn.next_at > turn.at
 
 
-def test_an_hour_of_full_lanes_never_passes_a_limit_and_is_fair(
-    db: Database[dict[str, Any]],
-) -> None:
-    # Nothing here outlives a crash.
-    lanes = LaneStore(db.with_options(write_concern=WriteConcern(w=1, j=False)))
+def test_an_hour_of_full_lanes_never_passes_a_limit_and_is_fair(lanes: LaneStore) -> None:
     accounts = [f"account-{number}" for number in range(ACCOUNTS)]
     lanes.open_lanes(PRIVATE_REPLY, accounts, now=T0)
     times: dict[str, list[datetime]] = defaultdict(list)
