@@ -1,0 +1,33 @@
+"""`run_worker` as people start it: it sends, and ends when told to."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from pymongo.database import Database
+
+from tests.acceptance.processes import build_environment, running, wait_until
+from tests.outbox_fakes import make_comment_document
+from tests.triggers import now_in_milliseconds
+
+
+def test_a_worker_sends_what_is_due_and_ends_in_order(
+    db: Database[dict[str, Any]], settings: Any
+) -> None:
+    job = make_comment_document(created_at=now_in_milliseconds())
+    db["automation_triggers"].insert_one(job)
+    environment = build_environment(MONGODB_URI=settings.MONGODB_URI, INSTAGRAM_SENDING="shadow")
+
+    def is_done() -> bool:
+        stored = db["automation_triggers"].find_one({"_id": job["_id"]})
+        return stored is not None and stored["state"] == "shadow"
+
+    with running("run_worker", environment=environment) as worker:
+        worker.wait_for_line("Sending is shadow: everything but the calls")
+        wait_until(is_done, seconds=15)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    stored = db["automation_triggers"].find_one({"_id": job["_id"]})
+    assert stored is not None
+    assert stored["progress"].keys() == {"comment_reply", "opening_dm"}
