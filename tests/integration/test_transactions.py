@@ -1,0 +1,96 @@
+"""Transactions outside the flush: bounded in time, and never in their own way."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from tests.integration.conftest import FailPoint
+from tracking.transactions import read_at_snapshot, run_in_transaction
+
+Db = Database[dict[str, Any]]
+
+
+def insert(db: Db, key: str = "k") -> Any:
+    return lambda session: db["accounts"].insert_one({"_id": key}, session=session)
+
+
+def test_a_commit_that_does_not_arrive_does_not_lock_out_the_next_try(
+    fragile_db: Db, victim_db: Db, fail_point: FailPoint
+) -> None:
+    """The transaction stays open on the server, and holds what the next try needs."""
+    started = time.monotonic()
+    with fail_point("commitTransaction", times=1, errorCode=11601, errorLabels=[]):
+        run_in_transaction(victim_db.client, insert(victim_db), seconds=3.0)
+    assert time.monotonic() - started < 1.0
+    assert fragile_db["accounts"].find_one({"_id": "k"}) is not None
+
+
+def test_what_was_there_already_is_found_out_in_two_tries(db: Db) -> None:
+    db["accounts"].insert_one({"_id": "k"})
+    tries = []
+
+    def work(session: ClientSession) -> None:
+        tries.append(1)
+        db["accounts"].insert_one({"_id": "k"}, session=session)
+
+    with pytest.raises(DuplicateKeyError):
+        run_in_transaction(db.client, work)
+    assert len(tries) == 2
+
+
+def test_a_lock_is_waited_for_until_the_time_is_over(db: Db) -> None:
+    with db.client.start_session() as session:
+        session.start_transaction()
+        db["accounts"].insert_one({"_id": "k"}, session=session)
+        started = time.monotonic()
+        with pytest.raises(OperationFailure):
+            run_in_transaction(db.client, insert(db), seconds=0.3)
+        assert 0.2 < time.monotonic() - started < 1.0
+        session.abort_transaction()
+    run_in_transaction(db.client, insert(db), seconds=0.3)
+
+
+def test_each_session_is_named_before_it_writes(db: Db) -> None:
+    named = []
+
+    def work(session: ClientSession) -> int:
+        assert named[-1] == session.session_id["id"].as_uuid()
+        return len(named)
+
+    assert run_in_transaction(db.client, work, on_session=named.append) == 1
+
+
+def test_an_error_of_the_work_aborts_it(db: Db) -> None:
+    def work(session: ClientSession) -> None:
+        insert(db)(session)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_in_transaction(db.client, work)
+    run_in_transaction(db.client, insert(db), seconds=0.3)
+
+
+def test_reads_at_a_snapshot_see_one_instant(db: Db) -> None:
+    def work(session: ClientSession) -> list[int]:
+        counts = [len(list(db["accounts"].find(session=session)))]
+        db["accounts"].insert_one({"_id": "k"})
+        return [*counts, len(list(db["accounts"].find(session=session)))]
+
+    assert read_at_snapshot(db.client, work) == [0, 0]
+
+
+@pytest.mark.parametrize("code", [246, 239, 189])
+def test_a_snapshot_that_is_gone_is_taken_anew(
+    fragile_db: Db, victim_db: Db, fail_point: FailPoint, code: int
+) -> None:
+    with fail_point("find", times=2, errorCode=code):
+        read = read_at_snapshot(
+            victim_db.client, lambda s: list(victim_db["accounts"].find(session=s))
+        )
+    assert read == []
