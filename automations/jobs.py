@@ -95,7 +95,6 @@ class Job(msgspec.Struct, kw_only=True):
     run_id: Any
     outcome: str
     created_at: datetime
-    run_created_at: datetime | None
     via: str
     steps: tuple[Mapping[str, Any], ...]
     position: int
@@ -127,7 +126,6 @@ def parse_job(document: Mapping[str, Any]) -> Job:
         run_id=document.get("runId"),
         outcome=document["outcome"],
         created_at=created_at,
-        run_created_at=document.get("runCreatedAt"),
         via=send.get("via", DM),
         steps=tuple(send["steps"]),
         position=send.get("position", 0),

@@ -20,7 +20,8 @@ from automations.outbox_store import OutboxStore
 from automations.sender import Graph, Outside
 from automations.steps import COMMENT_REPLY
 from automations.worker import Worker
-from tracking import mongo
+from tracking import mongo, service
+from tracking.outcomes import StepOutcome
 from tracking.runs import truncate_to_milliseconds
 
 
@@ -69,4 +70,21 @@ def pause_account(account_id: str, state: str, reason: str) -> None:
 
 
 def record_results(told: Sequence[Told]) -> None:
-    """Tell the runs what became of their steps. Told twice, they note it once."""
+    """Tell the runs what became of their steps; told twice, they note it once.
+
+    Raises TrackingUnavailable.
+    """
+    service.record_step_outcomes([
+        StepOutcome(
+            run_id=one.job.run_id,
+            automation_id=one.job.automation_id,
+            step=one.step,
+            state=one.result.state.value,
+            at=one.result.at,
+            code=one.result.code,
+            subcode=one.result.subcode,
+            reason=one.result.reason,
+            is_completed=flow.is_completed(one.step, one.result.state),
+        )
+        for one in told
+    ])  # fmt: skip
