@@ -15,7 +15,7 @@ from automations.sandbox.elements import Element, build_echo
 from automations.sandbox.errors import Refused
 from automations.sandbox.faults import Fault, Faults
 from automations.sandbox.server import Answer, Request
-from automations.sandbox.world import World
+from automations.sandbox.world import Received, World
 
 # Which refusal a fault looks like; the call is not carried out.
 _REFUSALS = {Fault.ERROR_500: "server", Fault.TOKEN_DEAD: "bad_token", Fault.RATE: "rate"}
@@ -30,11 +30,13 @@ class Answering:
         *,
         faults: Faults,
         send_webhook: Callable[[Element], None],
+        on_received: Callable[[Received], None] | None = None,
     ) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
         self._use_world = use_world
         self._faults = faults
         self._send_webhook = send_webhook
+        self._on_received = on_received
 
     def handle(self, request: Request) -> Answer | None:
         """Return the answer to a request; None closes the connection without one."""
@@ -64,6 +66,8 @@ class Answering:
         if received is not None:
             # Before the answer: Meta promises no order, and this one is the harder.
             self._send_webhook(build_echo(received))
+            if self._on_received is not None:
+                self._on_received(received)
         return None if fault is Fault.LOST else Answer(200, body, headers)
 
 

@@ -26,7 +26,9 @@ class Sandbox:
     """A fake Meta on 127.0.0.1; `with Sandbox() as meta:` starts and stops it.
 
     The same `seed` makes the same ids and, by shares, the same faults. `webhook_url` is where its
-    signed webhooks go ("" sends none). `clock` is for tests that jump over a window.
+    signed webhooks go ("" sends none), every `double_every`th element twice. `clock` is for tests
+    that jump over a window. `on_received` is called with what a person has just received, before
+    the call is answered, and may let them tap.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class Sandbox:
         limits: Limits | None = None,
         clock: Callable[[], datetime] | None = None,
         retry_seconds: Sequence[float] = RETRY_SECONDS,
+        double_every: int = 0,
+        on_received: Callable[[Received], None] | None = None,
     ) -> None:
         self.faults = Faults(seed)
         self._read_clock = clock or (lambda: datetime.now(UTC))
@@ -49,9 +53,13 @@ class Sandbox:
             secret=app_secret,
             read_time=lambda: self._read_clock().timestamp(),
             retry_seconds=retry_seconds,
+            double_every=double_every,
         )
         self._answering = Answering(
-            self._use_world, faults=self.faults, send_webhook=self._webhooks.send
+            self._use_world,
+            faults=self.faults,
+            send_webhook=self._webhooks.send,
+            on_received=on_received,
         )
         self._server = HttpServer(self._answering.handle, port=port)
         self.url = f"http://127.0.0.1:{self._server.port}"

@@ -34,7 +34,10 @@ class Counts(msgspec.Struct):
 
 
 class WebhookSender:
-    """Posts what it is given to `url`, from threads of its own. Without a URL it drops it."""
+    """Posts what it is given to `url`, from threads of its own. Without a URL it drops it.
+
+    Meta also sends doubles of its own accord: here every `double_every`th element, 0 is none.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class WebhookSender:
         secret: str,
         read_time: Callable[[], float],
         retry_seconds: Sequence[float] = RETRY_SECONDS,
+        double_every: int = 0,
         threads: int = 2,
     ) -> None:
         self.counts = Counts()
@@ -50,6 +54,8 @@ class WebhookSender:
         self._secret = secret
         self._read_time = read_time
         self._retry_seconds = retry_seconds
+        self._double_every = double_every
+        self._sent = 0
         self._changed = threading.Condition()
         self._new: list[Element] = []
         # (when, number, attempt, body, how many elements)
@@ -84,8 +90,11 @@ class WebhookSender:
         """Send an element soon, perhaps with others."""
         with self._changed:
             if self._url:
-                self._new.append(element)
-                self._open += 1
+                self._sent += 1
+                is_double = self._double_every and self._sent % self._double_every == 0
+                copies = 2 if is_double else 1
+                self._new += [element] * copies
+                self._open += copies
                 self._changed.notify_all()  # `wait` waits here too
 
     def wait(self, seconds: float) -> bool:

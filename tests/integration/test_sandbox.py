@@ -18,7 +18,7 @@ from automations.error_classes import ErrorClass
 from automations.graph import GraphClient, GraphError
 from automations.messages import build_message
 from automations.payloads import parse_delivery
-from automations.sandbox import Limits, Sandbox
+from automations.sandbox import Limits, Received, Sandbox
 from automations.sandbox.server import Answer, HttpServer, Request
 from automations.signature import InvalidSignature, verify_signature
 
@@ -400,6 +400,36 @@ class TestWebhooks:
         assert len(events) == 500
         assert len({one.event_id for one in events}) == 500
         assert len(app.bodies) < 400
+
+    def test_some_come_twice(self) -> None:
+        with (
+            Receiver() as app,
+            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, double_every=10) as meta,
+        ):
+            for number in range(100):
+                meta.message(ACCOUNT, str(number), "hi")
+            assert meta.wait_for_webhooks()
+            events = [one.event_id for body in app.bodies for one in parse_delivery(body).events]
+        assert (len(events), len(set(events))) == (110, 100)
+
+
+def test_people_may_react_at_once() -> None:
+    def tap(received: Received) -> None:
+        if received.buttons:
+            meta.tap(received.person_id)
+
+    with (
+        Receiver() as app,
+        Sandbox(webhook_url=app.url, app_secret=APP_SECRET, on_received=tap) as meta,
+        GraphClient(meta.url) as client,
+    ):
+        meta.add_account(ACCOUNT, TOKEN)
+        comment_id = meta.comment(ACCOUNT, PERSON, "link")
+        opening = build_message({"text": "Want it?"}, payload="run1.x")
+        client.reply_privately(ACCOUNT, comment_id, opening, token=TOKEN)
+        assert meta.wait_for_webhooks()
+        assert any(b'"payload":"run1.x"' in body for body in app.bodies)
+        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
 
 
 def test_the_same_seed_makes_the_same_ids() -> None:
