@@ -12,9 +12,13 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from automations.conf import conf
 
+_MAKE_KEY = (
+    'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+)
+
 
 class EncryptionKeyMissing(Exception):
-    """FIELD_ENCRYPTION_KEYS is not set; the message is one sentence that says what to set."""
+    """FIELD_ENCRYPTION_KEYS has no usable key; the message is one sentence that mends it."""
 
 
 class Undecryptable(Exception):
@@ -41,12 +45,11 @@ def make_key() -> str:
 
 def _get_fernet() -> MultiFernet:
     keys = conf.field_encryption_keys
-    if not keys:
-        raise EncryptionKeyMissing(
-            "FIELD_ENCRYPTION_KEYS should be set to store access tokens; this makes a key: python "
-            '-c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
-        )
-    return _build_fernet(keys)
+    if keys:
+        with suppress(ValueError):
+            return _build_fernet(keys)
+    fact = "holds what is no Fernet key" if keys else "should be set to store access tokens"
+    raise EncryptionKeyMissing(f"FIELD_ENCRYPTION_KEYS {fact}; this makes a key: {_MAKE_KEY}")
 
 
 @lru_cache(maxsize=4)

@@ -47,6 +47,13 @@ def test_without_a_key_one_sentence_says_what_to_do(settings: Any) -> None:
             call("x")
 
 
+def test_what_is_no_key_is_not_shown(settings: Any) -> None:
+    settings.FIELD_ENCRYPTION_KEYS = (NEW, "not-a-key")
+    with pytest.raises(EncryptionKeyMissing, match="holds what is no Fernet key") as caught:
+        encrypt("x")
+    assert "not-a-key" not in str(caught.value)
+
+
 def test_an_access_token_hides_itself() -> None:
     token = AccessToken("IGAA-secret", host=Host.FACEBOOK)
     assert repr(token) == "<AccessToken for graph.facebook.com>"
