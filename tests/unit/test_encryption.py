@@ -28,7 +28,9 @@ def test_keys_are_rotated_by_a_new_one_in_front(settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "encrypted", ["", "nonsense", "ümlaut", Fernet(OLD).encrypt(b"s").decode()]
+    "encrypted",
+    ["", "nonsense", "ümlaut", Fernet(OLD).encrypt(b"s").decode()],
+    ids=["empty", "nonsense", "not ASCII", "another key"],
 )
 def test_what_no_key_has_encrypted(settings: Any, encrypted: str) -> None:
     settings.FIELD_ENCRYPTION_KEYS = (NEW,)
