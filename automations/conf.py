@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.utils.crypto import salted_hmac
 
 
 class Conf:
@@ -35,6 +36,20 @@ class Conf:
     def field_encryption_keys(self) -> tuple[str, ...]:
         """FIELD_ENCRYPTION_KEYS: Fernet keys, the first one encrypts, all decrypt."""
         return tuple(getattr(settings, "FIELD_ENCRYPTION_KEYS", ()))
+
+    @property
+    def payload_keys(self) -> tuple[bytes, ...]:
+        """The keys of button payloads, from SECRET_KEY (it signs) and SECRET_KEY_FALLBACKS."""
+        secrets = (settings.SECRET_KEY, *getattr(settings, "SECRET_KEY_FALLBACKS", ()))
+        return tuple(
+            salted_hmac("automations.button_payloads", "", secret=one, algorithm="sha256").digest()
+            for one in secrets
+        )
+
+    @property
+    def payload_key(self) -> bytes:
+        """The key that signs button payloads."""
+        return self.payload_keys[0]
 
     @property
     def is_secret_key_ephemeral(self) -> bool:
