@@ -244,9 +244,13 @@ class Flusher:
         return plan
 
     def _find_claims(self, fresh: Sequence[Trigger], session: ClientSession) -> dict[str, Claim]:
-        pairs = {
-            build_contact_id(t.automation_id, t.user_id): t for t in fresh if t.continues is None
-        }
+        # Of each pair the one that arrived first: an earlier run may count for that one alone.
+        pairs: dict[str, Trigger] = {}
+        for trigger in fresh:
+            contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
+            first = pairs.get(contact_id, trigger)
+            if trigger.continues is None and trigger.arrived_at <= first.arrived_at:
+                pairs[contact_id] = trigger
         claims = self._store.find_claims(pairs, session) if pairs else {}
         unsettled = [
             trigger

@@ -63,6 +63,8 @@ def build_increments(planned: Iterable[Planned]) -> dict[str, dict[str, int]]:
     increments: dict[str, dict[str, int]] = {}
     paths: dict[tuple[datetime, Outcome], tuple[str, str, str]] = {}
     for item in planned:
+        if item.outcome is Outcome.CONTINUATION:
+            continue
         trigger = item.trigger
         inc = increments.get(trigger.automation_id)
         if inc is None:

@@ -25,6 +25,9 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     `account_id`, `kind` and `event_id` together identify the event; `automation_key` is the
     automation's own typed `_id`, `automation_id` its string form. Times are aware UTC,
     whole milliseconds. `send` is what has to be sent, ready for BSON, or None.
+
+    A trigger that `continues` another, named by its id, carries on the run `run_id` (None if that
+    other is not counted yet): it is stored, and it never counts.
     """
 
     account_id: str
@@ -40,6 +43,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime | None = None
     person_unknown: bool = False
     send: Mapping[str, Any] | None = None
+    continues: str | None = None
+    run_id: Any = None
 
 
 class Claim(msgspec.Struct):
@@ -106,6 +111,11 @@ def is_duplicate(arrived_at: datetime, last_run_at: datetime | None, window: tim
     return last_run_at is not None and arrived_at <= last_run_at + window
 
 
+def build_continuation(trigger: Trigger, trigger_id: str) -> Planned:
+    """Return the plan of a trigger that carries a run on: no claim, no run, no count."""
+    return Planned(trigger, trigger_id, Outcome.CONTINUATION, trigger.run_id)
+
+
 def plan_flush(
     triggers: Sequence[Trigger],
     trigger_ids: Sequence[str],
@@ -130,6 +140,10 @@ def plan_flush(
             outcomes.append(Outcome.REDELIVERED)
             continue
         seen.add(trigger_id)
+        if trigger.continues is not None:
+            outcomes.append(Outcome.CONTINUATION)
+            planned.append(build_continuation(trigger, trigger_id))
+            continue
         contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
         claim = claims.get(contact_id)
         if claim is None:

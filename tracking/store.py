@@ -169,7 +169,8 @@ class FlushStore:
                 update["$max"] = {"lastRunAt": newest[automation_id]}
             live_id = build_live_id(automation_id, stripe)
             updates.append({"q": {"_id": live_id}, "u": update, "upsert": True})
-        self._update("automation_run_stats", updates, session)
+        if updates:  # there are none where a flush holds only continuations
+            self._update("automation_run_stats", updates, session)
 
     def _insert(
         self, collection: str, documents: Sequence[Document], session: ClientSession
@@ -207,6 +208,8 @@ def _build_trigger(item: Planned) -> Document:
         document["occurredAt"] = trigger.occurred_at
     if trigger.person_unknown:
         document["personUnknown"] = True
+    if trigger.continues is not None:
+        document["continues"] = trigger.continues
     if trigger.send is not None:
         document["send"] = trigger.send
         document["state"] = "queued"
