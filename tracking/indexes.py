@@ -40,6 +40,7 @@ COLLECTIONS = (
     "automations", "automation_runs", "automation_contacts", "automation_triggers",
     "automation_run_stats", "tracking_writers", "tracking_switch", "webhook_dead_letters",
     "accounts", "api_tokens", "web_sessions", "automation_lanes",
+    "automation_hours",
 )  # fmt: skip
 
 
@@ -77,6 +78,7 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
         Index("automation_run_stats", "hour_ttl", (("hour", 1),), STATS_RETENTION),
         Index("automation_run_stats", "stripe", (("stripe", 1),),
               partial={"stripe": {"$exists": True}}),
+        Index("automation_hours", "hour_ttl", (("hour", 1),), STATS_RETENTION),
         Index("automations", "accountId_isActive", (("accountId", 1), ("isActive", 1))),
         Index("automations", "workspaceId_createdAt", (("workspaceId", 1), newest)),
         Index("api_tokens", "hash", (("hash", 1),), is_unique=True),

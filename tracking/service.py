@@ -1,24 +1,31 @@
 """The front door: what other engines and the webhook call. Plain values in, plain values out."""
 
+import atexit
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from tracking import mongo
+from tracking.account_hours import AccountHours
 from tracking.committer import DEADLINE_SECONDS, Committer
 from tracking.conf import conf
 from tracking.exceptions import TrackingError
 from tracking.flush import Flusher
 from tracking.folding import Folder
+from tracking.hour_store import AccountHour, HourStore
+from tracking.outcomes import StepOutcome
 from tracking.runs import Outcome, Trigger, truncate_to_milliseconds
 from tracking.stats import RunSummary, StatsStore
 from tracking.switch import is_stats_switched_on
 
 logger = logging.getLogger("tracking")
+
+_SECONDS = 5.0
 
 
 def record_triggers(
@@ -102,6 +109,65 @@ def is_stats_enabled() -> bool:
     return conf.is_stats_enabled and is_stats_switched_on(mongo.get_database())
 
 
+def record_step_outcomes(outcomes: Sequence[StepOutcome], *, seconds: float = _SECONDS) -> None:
+    """Store what became of runs' steps: on the run, and in the hour in which the run was counted.
+
+    Told again, or in another order, they come to the same. Those of no run (`run_id` None), or of
+    a run that is gone, are left out. Raises TrackingUnavailable: tell them all again.
+    """
+    of_runs = [outcome for outcome in outcomes if outcome.run_id is not None]
+    HourStore(mongo.get_database()).record_outcomes(of_runs, seconds=seconds)
+
+
+def summarize_outcomes(
+    automation_ids: Collection[str],
+    from_: datetime,
+    to: datetime,
+    *,
+    seconds: float = _SECONDS,
+) -> dict[str, dict[str, int]]:
+    """Return `{automation id: {"<step>.<state>": runs, ..., "completed": runs}}`, without zeros.
+
+    Of the runs counted in the hours that overlap [from_, to): whole hours, UTC. Raises
+    TrackingUnavailable.
+    """
+    store = HourStore(mongo.get_database())
+    return store.summarize_outcomes(automation_ids, since=from_, until=to, seconds=seconds)
+
+
+def note_ignored(
+    ignored: Sequence[Mapping[str, Mapping[Any, int]]],
+    *,
+    redelivered: Mapping[str, int],
+    at: datetime,
+) -> None:
+    """Note what became no trigger at `at`: `{account id: {reason: events}}`, and redeliveries.
+
+    Best effort, written by a thread within about a second; never raises, never waits.
+    """
+    try:
+        if redelivered or any(ignored):
+            hours = _get_account_hours()
+            for by_account in ignored:
+                for account_id, reasons in by_account.items():
+                    hours.add(account_id, at=at, ignored=reasons)
+            for account_id, count in redelivered.items():
+                hours.add(account_id, at=at, redelivered=count)
+    except Exception as error:  # noqa: BLE001 - a delivery must not fail for these
+        logger.warning("⚠️ [TRACKING] Ignored events not noted: %s", type(error).__name__)
+
+
+def summarize_ignored(
+    account_id: str, from_: datetime, to: datetime, *, seconds: float = _SECONDS
+) -> AccountHour:
+    """Return what an account ignored in the hours that overlap [from_, to), best effort.
+
+    Raises TrackingUnavailable.
+    """
+    store = HourStore(mongo.get_database())
+    return store.summarize_account(account_id, since=from_, until=to, seconds=seconds)
+
+
 def log_outcomes(triggers: Sequence[Trigger], outcomes: Sequence[Outcome]) -> None:
     """Write the log line that each outcome has."""
     if not logger.isEnabledFor(logging.INFO):
@@ -122,6 +188,14 @@ def close() -> None:
         committer, _process.committer = _process.committer, None
     if committer is not None:
         committer.close()
+    _close_account_hours()
+
+
+def _close_account_hours() -> None:
+    with _process.lock:
+        hours, _process.hours = _process.hours, None
+    if hours is not None:
+        hours.close()
 
 
 class _Process:
@@ -131,6 +205,8 @@ class _Process:
         self.lock = threading.Lock()
         self.client: Any = None
         self.committer: Committer | None = None
+        self.hours_client: Any = None
+        self.hours: AccountHours | None = None
 
 
 def _get_committer() -> Committer:
@@ -150,6 +226,21 @@ def _get_committer() -> Committer:
     return _process.committer
 
 
+def _get_account_hours() -> AccountHours:
+    client = mongo.get_client()
+    if _process.hours is None or _process.hours_client is not client:
+        with _process.lock:
+            if _process.hours is None or _process.hours_client is not client:
+                if _process.hours is not None:
+                    _process.hours.abandon()
+                store = HourStore(mongo.get_database())
+                _process.hours_client = client
+                _process.hours = AccountHours(partial(store.add_account_hours, seconds=2.0))
+    return _process.hours
+
+
 _process = _Process()
+# Of this process, whichever it is: what a parent had pending is its own to write.
+atexit.register(_close_account_hours)
 # The parent keeps its committer; the child starts its own.
 os.register_at_fork(after_in_child=_process.__init__)  # type: ignore[misc]
