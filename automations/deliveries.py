@@ -1,4 +1,4 @@
-"""One whole delivery: parse it, match its events, hand the triggers to tracking."""
+"""One whole delivery: parse it, match its events, read its taps, hand the triggers to tracking."""
 
 import logging
 import time
@@ -9,11 +9,15 @@ from typing import Any
 
 import msgspec
 
+from automations.conf import conf
+from automations.continuations import build_continuation, find_sources, parse_tap
 from automations.dead_letters import DeadLetter
 from automations.definitions import Automation
-from automations.events import Event, UnreadableDelivery
+from automations.echoes import settle_echoes
+from automations.events import Delivery, Event, UnreadableDelivery
 from automations.payloads import parse_delivery
 from automations.registry import get_dead_letters, get_rules_cache
+from automations.send_plans import build_send
 from tracking import service
 from tracking.runs import Outcome, Trigger
 
@@ -43,35 +47,93 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     except UnreadableDelivery as error:
         keep_letters([DeadLetter(body, str(error), arrived_at)], deadline=deadline)
         return DeliverySummary(Counter(), Counter(), 1)
-    letters = [DeadLetter(part.raw, part.error, arrived_at) for part in delivery.malformed]
+    work = _Work(arrived_at=arrived_at, deadline=deadline)
+    work.letters += [DeadLetter(part.raw, part.error, arrived_at) for part in delivery.malformed]
+    _add_triggers(work, delivery)
+    if delivery.taps:
+        _add_continuations(work, delivery.taps)
+    # Before the triggers: if these fail, the delivery comes again and the letters are the same.
+    keep_letters(work.letters, deadline=deadline)
+    outcomes = service.record_triggers(work.triggers, seconds=deadline - time.monotonic())
+    rejected: list[DeadLetter] = []
+    redelivered: Counter[str] = Counter()
+    for event, outcome in zip(work.events, outcomes, strict=True):
+        if outcome is Outcome.REJECTED:
+            rejected.append(_keep_event(event, "cannot be stored", arrived_at))
+        elif outcome is Outcome.REDELIVERED:
+            redelivered[event.account_id] += 1
+    keep_letters(rejected, deadline=deadline)
+    if delivery.echoes:
+        settle_echoes(delivery.echoes, arrived_at=arrived_at, deadline=deadline)
+    # Last: a delivery that comes again is counted when it is done.
+    service.note_ignored(
+        [delivery.ignored_by_account, work.ignored_by_account],
+        redelivered=redelivered, at=arrived_at,
+    )  # fmt: skip
     ignored: Counter[str] = Counter({str(k): n for k, n in delivery.ignored.items()})
+    for reasons in work.ignored_by_account.values():
+        ignored.update(reasons)
+    counts = Counter(outcome.value for outcome in outcomes)
+    return DeliverySummary(counts, ignored, len(work.letters) + len(rejected))
+
+
+class _Work(msgspec.Struct, kw_only=True):
+    """A delivery on its way: each trigger beside its event, and what came of the other events."""
+
+    arrived_at: datetime
+    deadline: float
     events: list[Event] = []
     triggers: list[Trigger] = []
+    letters: list[DeadLetter] = []
+    ignored_by_account: dict[str, Counter[str]] = {}
+
+    def read_seconds(self) -> float:
+        """Return the time that is left."""
+        return self.deadline - time.monotonic()
+
+    def ignore(self, event: Event, reason: str) -> None:
+        """Count an event that nothing comes of."""
+        self.ignored_by_account.setdefault(event.account_id, Counter())[reason] += 1
+
+    def keep(self, event: Event, error: Exception) -> None:
+        """Keep an event that we failed to handle; a bug on one must not stop the others."""
+        logger.error("❌ [TRACKING] Event not handled", exc_info=error)
+        self.letters.append(_keep_event(event, type(error).__name__, self.arrived_at))
+
+
+def _add_triggers(work: _Work, delivery: Delivery) -> None:
+    arrived_at = work.arrived_at
     rules = get_rules_cache().get_rules(
-        {event.account_id for event in delivery.events}, seconds=deadline - time.monotonic()
+        {event.account_id for event in delivery.events}, seconds=work.read_seconds()
     )
     for event in delivery.events:
         try:
             automation = rules[event.account_id].match(event)
             if automation is None:
-                ignored["no_automation"] += 1
+                work.ignore(event, "no_automation")
                 continue
-            triggers.append(build_trigger(event, automation, arrived_at=arrived_at))
-            events.append(event)
-        except Exception as error:  # a bug of ours on one event must not stop the others
-            logger.exception("❌ [TRACKING] Event not handled")
-            letters.append(_keep_event(event, type(error).__name__, arrived_at))
-    # Before the triggers: if these fail, the delivery comes again and the letters are the same.
-    keep_letters(letters, deadline=deadline)
-    outcomes = service.record_triggers(triggers, seconds=deadline - time.monotonic())
-    rejected = [
-        _keep_event(event, "cannot be stored", arrived_at)
-        for event, outcome in zip(events, outcomes, strict=True)
-        if outcome is Outcome.REJECTED
-    ]
-    keep_letters(rejected, deadline=deadline)
-    counts = Counter(outcome.value for outcome in outcomes)
-    return DeliverySummary(counts, ignored, len(letters) + len(rejected))
+            work.triggers.append(build_trigger(event, automation, arrived_at=arrived_at))
+            work.events.append(event)
+        except Exception as error:  # noqa: BLE001 - kept, and logged
+            work.keep(event, error)
+
+
+def _add_continuations(work: _Work, events: Sequence[Event]) -> None:
+    keys = conf.payload_keys
+    taps = []
+    for event in events:
+        tap = parse_tap(event, keys=keys)
+        if tap is None:
+            work.ignore(event, "forged_tap")
+        else:
+            taps.append(tap)
+    sources = find_sources(taps, read_seconds=work.read_seconds)
+    for tap in taps:
+        try:
+            work.triggers.append(build_continuation(tap, sources, arrived_at=work.arrived_at))
+            work.events.append(tap.event)
+        except Exception as error:  # noqa: BLE001 - kept, and logged
+            work.keep(tap.event, error)
 
 
 def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime) -> Trigger:
@@ -89,7 +151,7 @@ def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime)
         arrived_at=arrived_at,
         occurred_at=event.occurred_at,
         metadata=build_metadata(event),
-        send=automation.send,
+        send=build_send(event, automation, arrived_at=arrived_at),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from automations.events import Event, EventType, Reason
+from automations.events import Echo, Event, EventType, Reason
 from automations.scalars import (
     BrokenValue,
     read_flag,
@@ -18,9 +18,10 @@ from automations.scalars import (
     read_time,
     refuse,
 )
+from automations.tap_elements import find_payload, read_echo, read_tap
 
 # Reads an element of the account's entry, which Meta sent at that time.
-Reader = Callable[[Any, str, datetime | None], Event | Reason]
+Reader = Callable[[Any, str, datetime | None], Event | Echo | Reason]
 
 # The samples of Meta's dashboard. The user name "test" proves nothing: somebody has it.
 TEST_ACCOUNT_ID = "0"
@@ -54,7 +55,6 @@ IGNORED_FIELDS: dict[str, Reason] = {
     "story_insights": "story_insights",
     "message_edit": "edit",
     "message_reactions": "reaction",
-    "messaging_postbacks": "postback",
     "messaging_referral": "referral",
     "messaging_seen": "seen",
     "messaging_handover": "handover",
@@ -125,13 +125,15 @@ def read_live_comment(comment: Any, account_id: str, sent_at: datetime | None) -
     return read_comment(comment, account_id, sent_at, is_live=True)
 
 
-def read_messaging(element: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
+def read_messaging(
+    element: Any, account_id: str, sent_at: datetime | None
+) -> Event | Echo | Reason:
     """Read one element of `messaging`, or the value of a `messages` change."""
     if type(element) is not dict:
         refuse(element, "", "an object")
     message = element.get("message")
     if message is None:
-        return _read_without_message(element)
+        return _read_without_message(element, account_id, sent_at)
     if type(message) is not dict:
         refuse(message, ".message", "an object")
 
@@ -140,10 +142,14 @@ def read_messaging(element: Any, account_id: str, sent_at: datetime | None) -> E
         return "test"
     for flag, reason in MESSAGE_FLAGS.items():
         if flag in message and read_flag(message[flag], f".message.{flag}"):
-            return reason
+            return read_echo(element, account_id, sent_at) if reason == "echo" else reason
     person_id = read_id(read_object(element.get("sender"), ".sender").get("id"), ".sender.id")
     if person_id == account_id:
-        return "echo"
+        return read_echo(element, account_id, sent_at)
+    payload = find_payload(message.get("quick_reply"))
+    if payload is not None:
+        mid = read_id(mid, ".message.mid")
+        return read_tap(element, account_id, sent_at, payload=payload, mid=mid)
 
     type_: EventType = "message"
     story_id = None
@@ -168,7 +174,14 @@ def read_messaging(element: Any, account_id: str, sent_at: datetime | None) -> E
     )
 
 
-def _read_without_message(element: dict[str, Any]) -> Reason:
+def _read_without_message(
+    element: dict[str, Any], account_id: str, sent_at: datetime | None
+) -> Event | Reason:
+    postback: Any = element.get("postback")
+    payload = find_payload(postback)
+    if payload is not None:
+        mid = read_id(postback.get("mid"), ".postback.mid")
+        return read_tap(element, account_id, sent_at, payload=payload, mid=mid)
     for key, reason in MESSAGING_KEYS.items():
         if key in element:
             return reason
@@ -186,15 +199,24 @@ def _read_attachments(attachments: Any) -> EventType:
     return "story_mention" if "story_mention" in types else "message"
 
 
+def read_postback(element: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
+    """Read the value of a `messaging_postbacks` change; what is not a tap of ours is left alone."""
+    postback = element.get("postback") if type(element) is dict else None
+    if find_payload(postback) is None:
+        return "postback"
+    return _read_without_message(element, account_id, sent_at)
+
+
 # How to read the value of a `changes` element, by its field.
 FIELD_READERS: dict[str, Reader] = {
     "comments": read_comment,
     "live_comments": read_live_comment,
     "messages": read_messaging,
+    "messaging_postbacks": read_postback,
 }
 
 
-def read_change(change: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
+def read_change(change: Any, account_id: str, sent_at: datetime | None) -> Event | Echo | Reason:
     """Read a `field` with its `value`."""
     if type(change) is not dict:
         refuse(change, "", "an object")

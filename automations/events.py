@@ -13,12 +13,13 @@ import orjson
 
 from automations.scalars import EPOCH, LARGEST_SECONDS
 
-EventType = Literal["comment", "story_reply", "story_mention", "message"]
+EventType = Literal["comment", "story_reply", "story_mention", "message", "tap"]
 EventKind = Literal["comment", "message"]
 Reason = Literal[
     "deleted",
     "echo",
     "edit",
+    "forged_tap",
     "handover",
     "mentions",
     "other_object",
@@ -41,17 +42,19 @@ KIND_BY_EVENT_TYPE: dict[EventType, EventKind] = {
     "story_reply": "message",
     "story_mention": "message",
     "message": "message",
+    "tap": "message",
 }
 
 IGNORED_REASONS: dict[Reason, str] = {
     "deleted": "the person took the message back",
     "echo": "a message that the account itself sent",
     "edit": "a message was edited; its first form was the event",
+    "forged_tap": "a tap whose payload claims to be ours and is not",
     "handover": "a conversation changes hands between apps",
     "mentions": "the account was named in someone's caption or comment",
     "other_object": "a whole envelope that is not about Instagram, counted once",
     "own_comment": "the account commented itself",
-    "postback": "a person tapped a button",
+    "postback": "a person tapped a button that is not ours",
     "reaction": "a person reacted to a message",
     "referral": "a person came through a link or an ad, and wrote nothing",
     "seen": "a person has read up to a message",
@@ -69,13 +72,15 @@ class UnreadableDelivery(ValueError):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One thing that a person did on Instagram and that may start an automation.
+    """One thing that a person did on Instagram and that may start an automation, or go on with it.
 
     `account_id` is `entry.id`; `kind` and `event_id` identify the event within it (a comment's id,
     a message's mid). `user_id` is the person, or "comment:<comment id>" with `person_unknown`
     where Meta does not say who commented. `media_ids` are the post and, for an ad, the post it was
-    made from. `parent_id` is the comment that this one replies to. `occurred_at` is Meta's time,
-    aware UTC, whole milliseconds; for comments, which carry none, the time they were sent to us.
+    made from. `parent_id` is the comment that this one replies to. A tap on a button of ours (a
+    postback or a quick reply) has the button's `payload`, whose signature is not proven here.
+    `occurred_at` is Meta's time, aware UTC, whole milliseconds; for comments, which carry none, the
+    time they were sent to us.
     """
 
     type: EventType
@@ -90,6 +95,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     story_id: str | None = None
     parent_id: str | None = None
     is_live: bool = False
+    payload: str | None = None
     occurred_at: datetime | None = None
 
     def build_envelope(self) -> bytes:
@@ -121,7 +127,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def _build_messaging(self) -> dict[str, Any]:
         message: dict[str, Any] = {"mid": self.event_id, "text": self.text}
-        if self.type == "story_reply":
+        if self.type == "tap":
+            message["quick_reply"] = {"payload": self.payload}
+        elif self.type == "story_reply":
             message["reply_to"] = {"story": {"id": self.story_id}}
         elif self.type == "story_mention":
             message["attachments"] = [{"type": "story_mention"}]
@@ -140,6 +148,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return milliseconds if milliseconds > LARGEST_SECONDS else milliseconds / 1000
 
 
+class Echo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Meta's word that a message of the account went out: it starts nothing, but it is a proof.
+
+    `mid` is the message, `user_id` the person it went to, `occurred_at` Meta's time as of events.
+    """
+
+    account_id: str
+    mid: str
+    user_id: str
+    occurred_at: datetime | None
+
+
 class Malformed(msgspec.Struct, frozen=True, kw_only=True):
     """One element that cannot be read.
 
@@ -153,8 +173,15 @@ class Malformed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, kw_only=True):
-    """All that one POST holds: each of its elements is in exactly one of the three."""
+    """All that one POST holds: each element is an event or a tap, or ignored, or malformed.
+
+    `echoes` are those among the ignored ones that can be read. `ignored_by_account` are the ignored
+    of `ignored` that belong to an account.
+    """
 
     events: list[Event] = []
+    taps: list[Event] = []
     ignored: dict[Reason, int] = {}
     malformed: list[Malformed] = []
+    echoes: list[Echo] = []
+    ignored_by_account: dict[str, dict[Reason, int]] = {}

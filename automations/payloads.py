@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from automations.elements import ELEMENT_READERS, TEST_ACCOUNT_ID, Reader, read_change
-from automations.events import Delivery, Event, Malformed, Reason, UnreadableDelivery
+from automations.events import Delivery, Echo, Event, Malformed, Reason, UnreadableDelivery
 from automations.scalars import BrokenValue, read_id, read_object, read_time
 
 LONGEST_INTEGER = 4000  # digits; Python refuses to convert more than 4300
@@ -130,7 +130,7 @@ def _read_entry(entry: Any, delivery: Delivery) -> None:
             else:
                 _keep(delivery, head | {key: elements}, f"entry[].{key} should be an array")
     if not is_known:
-        _count(delivery, "unknown_field")
+        _count(delivery, "unknown_field", account_id)
 
 
 def _read_elements(
@@ -144,7 +144,7 @@ def _read_elements(
 ) -> None:
     """Read the elements that an entry holds under `key`, or the one that it is itself (no key)."""
     if account_id == TEST_ACCOUNT_ID:
-        _count(delivery, "test", len(elements))
+        _count(delivery, "test", count=len(elements))
         return
     sent_at = read_time(head.get("time"))
     add = delivery.events.append
@@ -156,13 +156,24 @@ def _read_elements(
             _keep(delivery, head | ({key: [element]} if key else element), f"{where}{error}")
             continue
         if isinstance(result, Event):
-            add(result)
+            if result.payload is None:
+                add(result)
+            else:
+                delivery.taps.append(result)
+        elif isinstance(result, Echo):
+            delivery.echoes.append(result)
+            _count(delivery, "echo", account_id)
         else:
-            _count(delivery, result)
+            _count(delivery, result, account_id)
 
 
-def _count(delivery: Delivery, reason: Reason, count: int = 1) -> None:
+def _count(
+    delivery: Delivery, reason: Reason, account_id: str | None = None, count: int = 1
+) -> None:
     delivery.ignored[reason] = delivery.ignored.get(reason, 0) + count
+    if account_id is not None:
+        of_account = delivery.ignored_by_account.setdefault(account_id, {})
+        of_account[reason] = of_account.get(reason, 0) + count
 
 
 def _keep(delivery: Delivery, entry: Any, error: str) -> None:

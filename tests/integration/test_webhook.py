@@ -533,4 +533,8 @@ class TestUnavailable(WebhookCases):
 
     def test_what_needs_no_database_is_acknowledged_without_one(self, settings: Any) -> None:
         settings.MONGODB_URI = "mongodb://127.0.0.1:1/away"
-        assert post_body(read_payload("messages__echo")).status_code == 200
+        assert post_body(read_payload("messages__deleted")).status_code == 200
+
+    def test_echo_comes_again_because_it_may_settle_what_was_sent(self, settings: Any) -> None:
+        settings.MONGODB_URI = "mongodb://127.0.0.1:1/away"
+        assert post_body(read_payload("messages__echo")).status_code == 503

@@ -1,5 +1,6 @@
 """Every file of tests/payloads, with what it is read as; and every word of the tables, a file."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from automations.elements import (
     MESSAGE_FLAGS,
     MESSAGING_KEYS,
 )
-from automations.events import IGNORED_REASONS, KIND_BY_EVENT_TYPE, Event, Reason
+from automations.events import IGNORED_REASONS, KIND_BY_EVENT_TYPE, Echo, Event, Reason
 from automations.payloads import parse_delivery
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
@@ -25,6 +26,12 @@ POST, REEL, AD, STORY, LIVE = (f"1805000000000000{n}" for n in range(1, 6))
 SECONDS = datetime(2025, 11, 23, 10, 30, tzinfo=UTC)
 MILLISECONDS = datetime(2025, 11, 23, 10, 30, 0, 123_000, tzinfo=UTC)
 MID = "aWdfZAG1faXRlbToxOk1lc3NhZA2VJRDoxNzg0MTQwMDAwMDAwMDAwMTozNDAyODIzNjY4NDE3MTAzMDEyNDQyNzYwMDAwMDAwMDA6MDA"  # noqa: E501
+# Signed with another key: a reader looks at its shape alone.
+PAYLOAD = (
+    "run1.WyIxNzg0MTQwMDAwMDAwMDAwMTpjb21tZW50OjE3OTAwMDAwMDAwMDAwMDAxIiwiN"
+    "jkyM2YwYzhhMWIyYzNkNGU1ZjYwNzE4IiwiYTEiLCJvcGVuaW5nX2RtIl0.hatKqEixtSl"
+    "rQ0-bTN8DhQ"
+)
 
 
 class Expected(NamedTuple):
@@ -64,6 +71,10 @@ def message(text: str | None = "Hello", n: int = 1, **changes: Any) -> Event:
         "occurred_at": MILLISECONDS,
     }
     return Event(**values | changes)
+
+
+def tap(n: int = 1, **changes: Any) -> Event:
+    return message(None, n, **{"type": "tap", "payload": PAYLOAD} | changes)
 
 
 def events(*found: Event) -> Expected:
@@ -145,6 +156,18 @@ EXPECTED: dict[str, Expected] = {
     "messages__flag_not_boolean": broken(
         "entry[].messaging[].message.is_echo should be true or false, not a string"
     ),
+    # Taps: on a button of ours they carry a run on, on another they are what they always were
+    "messaging_postbacks__button": ignored("postback"),
+    "messaging_postbacks__in_changes": ignored("postback"),
+    "messaging_postbacks__tap": events(tap()),
+    "messaging_postbacks__tap_in_changes": events(tap()),
+    "messaging_postbacks__tap_without_mid": broken(
+        "entry[].messaging[].postback.mid should be a non-empty string, not null or missing"
+    ),
+    "messaging_postbacks__forged_tap": ignored("forged_tap"),
+    "messages__quick_reply_without_payload": events(message("Yes, please")),
+    "messages__quick_reply_tap": events(tap()),
+    "messages__quick_reply_forged_tap": ignored("forged_tap"),
     # Messages: never a trigger
     "messages__echo": ignored("echo"),
     "messages__from_account": ignored("echo"),
@@ -154,6 +177,7 @@ EXPECTED: dict[str, Expected] = {
     "messages__sample_mid": ignored("test"),
     "messages__test_button": ignored("test"),
     "messages__test_button_own_account": ignored("test"),
+    "messages__echo_without_recipient": ignored("echo"),
     # What is no message
     "mentions__caption": ignored("mentions"),
     "mentions__comment": ignored("mentions"),
@@ -165,8 +189,6 @@ EXPECTED: dict[str, Expected] = {
     "message_reactions__unreact": ignored("reaction"),
     "message_reactions__in_changes": ignored("reaction"),
     "message_reactions__test_button": ignored("test"),
-    "messaging_postbacks__button": ignored("postback"),
-    "messaging_postbacks__in_changes": ignored("postback"),
     "messaging_referral__link": ignored("referral"),
     "messaging_referral__in_changes": ignored("referral"),
     "messaging_seen__read": ignored("seen"),
@@ -213,7 +235,9 @@ def test_every_file_has_an_expected_result_and_every_result_a_file() -> None:
 def test_payload_is_read_as_expected(name: str) -> None:
     delivery = parse_delivery(read_payload(name))
     found = Expected(
-        delivery.events, delivery.ignored, [malformed.error for malformed in delivery.malformed]
+        delivery.events + delivery.taps,
+        delivery.ignored,
+        [malformed.error for malformed in delivery.malformed],
     )
     assert found == EXPECTED[name]
 
@@ -224,13 +248,47 @@ def test_what_is_malformed_stays_so_when_replayed_alone(name: str) -> None:
         again = parse_delivery(malformed.raw)
         assert again.malformed == [malformed]
         assert not again.events
+        assert not again.taps
         assert not again.ignored
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_event_is_the_same_event_when_replayed_from_its_envelope(name: str) -> None:
-    for event in parse_delivery(read_payload(name)).events:
-        assert parse_delivery(event.build_envelope()).events == [event]
+    delivery = parse_delivery(read_payload(name))
+    for event in delivery.events + delivery.taps:
+        again = parse_delivery(event.build_envelope())
+        assert again.events + again.taps == [event]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_taps_are_never_among_what_may_start_an_automation(name: str) -> None:
+    delivery = parse_delivery(read_payload(name))
+    assert all(event.type != "tap" and event.payload is None for event in delivery.events)
+    assert all(event.type == "tap" and event.payload for event in delivery.taps)
+
+
+@pytest.mark.parametrize("name", ["messages__echo", "messages__from_account"])
+def test_echo_says_which_message_went_to_whom(name: str) -> None:
+    echo = Echo(account_id=ACCOUNT, mid=f"{MID}01", user_id=PERSON, occurred_at=MILLISECONDS)
+    assert parse_delivery(read_payload(name)).echoes == [echo]
+
+
+@pytest.mark.parametrize("name", set(EXPECTED) - {"messages__echo", "messages__from_account"})
+def test_nothing_else_is_an_echo(name: str) -> None:
+    assert parse_delivery(read_payload(name)).echoes == []
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_an_account_ignored_is_part_of_what_was_ignored(name: str) -> None:
+    delivery = parse_delivery(read_payload(name))
+    by_account: Counter[Reason] = Counter()
+    for reasons in delivery.ignored_by_account.values():
+        by_account.update(reasons)
+    accountless = {"test", "other_object"}
+    assert {r: n for r, n in by_account.items() if r not in accountless} == {
+        r: n for r, n in delivery.ignored.items() if r not in accountless
+    }
+    assert set(delivery.ignored_by_account) <= {ACCOUNT, OTHER_ACCOUNT}
 
 
 def test_every_event_type_has_a_file() -> None:

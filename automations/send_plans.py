@@ -1,0 +1,74 @@
+"""What a trigger has to send: the `send` of its document, frozen when the event arrives.
+
+{"steps": [contents in order], "position": 0, "via": "private_reply" | "dm",
+ "commentId"?, "isLive"?, "windowEndsAt"}
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from automations.definitions import Automation
+from automations.events import Event
+from automations.jobs import DM, PRIVATE_REPLY
+from automations.steps import ASK_FOLLOW, STEPS_BY_TYPE
+
+# https://developers.facebook.com/docs/instagram-platform/private-replies: one within 7 days.
+COMMENT_WINDOW = timedelta(days=7)
+# During a broadcast only, whose end nobody tells us: a guess. Instagram ends one after 4 hours.
+LIVE_WINDOW = timedelta(hours=4)
+# A message or a tap opens the conversation for a day.
+MESSAGE_WINDOW = timedelta(hours=24)
+
+# The longest sequence holds all others.
+_PLACES = {name: place for place, name in enumerate(STEPS_BY_TYPE["comment_to_dm"])}
+
+Content = Mapping[str, Any]
+
+
+def build_send(
+    event: Event, automation: Automation, *, arrived_at: datetime
+) -> dict[str, Any] | None:
+    """Return what the event's trigger has to send, ready for BSON; None if there is nothing.
+
+    The contents are the automation's own, shared by all its triggers: never change them.
+    """
+    if automation.send is None:
+        return None
+    steps = automation.send["steps"]
+    if event.kind != "comment":
+        return _build_dm(steps, arrived_at)
+    send = {
+        "steps": steps,
+        "position": 0,
+        "via": PRIVATE_REPLY,
+        "commentId": event.event_id,
+        "windowEndsAt": arrived_at + (LIVE_WINDOW if event.is_live else COMMENT_WINDOW),
+    }
+    if event.is_live:
+        send["isLive"] = True
+    return send
+
+
+def build_tap_send(
+    steps: Sequence[Content], tapped: str, *, arrived_at: datetime
+) -> dict[str, Any] | None:
+    """Return what a tap under the step `tapped` has to send; None if nothing is left."""
+    remaining = list_remaining(steps, tapped)
+    return _build_dm(remaining, arrived_at) if remaining else None
+
+
+def list_remaining(steps: Sequence[Content], tapped: str) -> list[Content]:
+    """Return the contents that follow a tap under the step `tapped`.
+
+    Under `ask_follow` that is itself again: the tap says "I follow now", which has to be checked.
+    """
+    place = _PLACES.get(tapped, -1)
+    first = place if tapped == ASK_FOLLOW else place + 1
+    return [step for step in steps if _PLACES.get(step["name"], first) >= first]
+
+
+def _build_dm(steps: Sequence[Content], arrived_at: datetime) -> dict[str, Any]:
+    return {
+        "steps": steps, "position": 0, "via": DM, "windowEndsAt": arrived_at + MESSAGE_WINDOW,
+    }  # fmt: skip
