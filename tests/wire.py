@@ -28,7 +28,13 @@ from tracking.flush import Flusher
 from tracking.folding import Folder
 from tracking.runs import Trigger
 
+Document = dict[str, Any]
+
+STATS = "automation_run_stats"
 _WRITES = frozenset({"insert", "update", "delete"})
+
+# The command of that number, or the first of that name on that collection (any, if it has none).
+Place = int | tuple[str, str]
 
 
 class Crash(BaseException):
@@ -39,24 +45,25 @@ class Wire(CommandListener):
     """Everything that one process sends to the server."""
 
     def __init__(self) -> None:
-        self.on_commit: Callable[[list[str]], None] = lambda _: None
+        self.on_commit: Callable[[list[Document]], None] = lambda _: None
         self.reset()
 
     def reset(self) -> None:
         """Let another process have the line."""
         self.is_dead = False
         self.error: Exception | None = None
-        self.commands = 0
-        # By session: the events that its open transaction stored, None before its first write.
-        self.open: dict[bytes, list[str] | None] = {}
+        self._commands = 0
+        # By session: the triggers that its open transaction stored, None before its first write.
+        self.open: dict[bytes, list[Document] | None] = {}
         self.sent: list[CommandStartedEvent] = []
-        self._strike_at: tuple[int, bool] | None = None
+        self._strike_at: tuple[Place, bool] | None = None
         self._strike: Callable[[], None] = lambda: None
+        self._is_struck = False
 
-    def arm(self, strike: Callable[[], None], *, number: int, is_after_reply: bool) -> None:
-        """Call `strike` at the command of that number from now on, once."""
-        self.commands = 0
-        self._strike_at = (number, is_after_reply)
+    def arm(self, strike: Callable[[], None], *, place: Place, is_after_reply: bool) -> None:
+        """Call `strike` at the next command of that place, once."""
+        self._commands = 0
+        self._strike_at = (place, is_after_reply)
         self._strike = strike
 
     def disarm(self) -> None:
@@ -71,12 +78,20 @@ class Wire(CommandListener):
     @property
     def has_written(self) -> bool:
         """Whether a transaction is open that holds locks."""
-        return any(events is not None for events in self.open.values())
+        return any(triggers is not None for triggers in self.open.values())
+
+    @property
+    def is_taking_bases(self) -> bool:
+        """Whether a transaction is open that has just inserted base documents."""
+        last = self.sent[-1] if self.sent else None
+        return self.has_written and last is not None and last.command.get("insert") == STATS
 
     def started(self, event: CommandStartedEvent) -> None:
         """Take note of a command, or strike before it is sent."""
         if self.is_dead:
             raise Crash
+        self._is_struck = self._is_at_strike(event)
+        self._commands += 1
         self._strike_if_due(is_after_reply=False)
         self.sent.append(event)
         if "txnNumber" not in event.command or event.command.get("autocommit") is not False:
@@ -85,31 +100,38 @@ class Wire(CommandListener):
         if event.command.get("startTransaction"):
             self.open[session] = None
         if event.command_name in _WRITES:
-            events = self.open.get(session) or []
+            triggers = self.open.get(session) or []
             if event.command.get("insert") == "automation_triggers":
-                events += [document["_id"] for document in event.command["documents"]]
-            self.open[session] = events
+                triggers += event.command["documents"]
+            self.open[session] = triggers
         elif event.command_name in {"commitTransaction", "abortTransaction"}:
             self._ending = session
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Report a commit, or strike after the reply."""
         if event.command_name == "commitTransaction":
-            events = self.open.pop(self._ending, None) or []
-            self._guard(lambda: self.on_commit(events))
+            triggers = self.open.pop(self._ending, None) or []
+            self._guard(lambda: self.on_commit(triggers))
         elif event.command_name == "abortTransaction":
             self.open.pop(self._ending, None)
         self._strike_if_due(is_after_reply=True)
-        self.commands += 1
 
     def failed(self, event: CommandFailedEvent) -> None:
-        """Count it: the next command is another place to strike."""
+        """Take note of a transaction that is gone."""
         if event.command_name in {"commitTransaction", "abortTransaction"}:
             self.open.pop(self._ending, None)
-        self.commands += 1
+
+    def _is_at_strike(self, event: CommandStartedEvent) -> bool:
+        if self._strike_at is None:
+            return False
+        place, _ = self._strike_at
+        if isinstance(place, int):
+            return place == self._commands
+        command, collection = place
+        return event.command_name == command and event.command[command] in (collection, 1)
 
     def _strike_if_due(self, *, is_after_reply: bool) -> None:
-        if self._strike_at == (self.commands, is_after_reply):
+        if self._is_struck and self._strike_at and self._strike_at[1] == is_after_reply:
             self._strike_at = None
             # In a context of its own: this process's time limits are not the other one's.
             contextvars.Context().run(self._guard, self._strike)
@@ -128,7 +150,7 @@ class Process:
 
     def __init__(self, uri: str) -> None:
         self.wire = Wire()
-        self.client = MongoClient[dict[str, Any]](
+        self.client = MongoClient[Document](
             uri, tz_aware=True, w="majority", journal=True, event_listeners=[self.wire]
         )
         self.in_flight: list[Trigger] = []
@@ -137,7 +159,7 @@ class Process:
     def start(self, database: str, *, window: timedelta) -> None:
         """Begin anew, as a process that has just been started."""
         self.wire.reset()
-        self.database: Database[dict[str, Any]] = self.client[database]
+        self.database: Database[Document] = self.client[database]
         self.flusher = Flusher(self.database, window=window)
         self.committer = Committer(self.flusher)
         self.folder = Folder(self.database)
