@@ -112,8 +112,26 @@ class Job(msgspec.Struct, kw_only=True):
         return name
 
 
+class BrokenJob(ValueError):
+    """The document is no job that could be sent; the message is the name of what is wrong."""
+
+
 def parse_job(document: Mapping[str, Any]) -> Job:
-    """Return the job in a document of `automation_triggers` that has something to send."""
+    """Return the job in a document of `automation_triggers` that has something to send.
+
+    Raises BrokenJob.
+    """
+    try:
+        job = _parse_job(document)
+        names = [step["name"] for step in job.steps]
+        if not 0 <= job.position <= len(names) or job.via not in VIAS:
+            raise BrokenJob("position or via")
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BrokenJob(type(error).__name__) from error
+    return job
+
+
+def _parse_job(document: Mapping[str, Any]) -> Job:
     send = document["send"]
     created_at = document["createdAt"]
     return Job(

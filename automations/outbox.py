@@ -128,8 +128,10 @@ def expire_queued(
 ) -> int:  # fmt: skip
     """End the queued jobs of an account whose window has ended; return how many."""
     count = 0
-    while overdue := store.list_overdue(account_id, via, at=at):
-        for job in overdue:
+    before = -1
+    while count > before:  # in batches, as long as there is one
+        before = count
+        for job in store.list_overdue(account_id, via, at=at):
             change = flow.expire(job, at=at)
             if store.expire_queued(job, change):
                 count += 1

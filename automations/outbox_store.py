@@ -8,7 +8,8 @@ whoever writes later names both, so that a worker that was away too long changes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,17 +17,31 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.database import Database
 
-from automations.jobs import VIAS, Change, Job, JobState, StepState, parse_job
+from automations.jobs import (
+    VIAS,
+    BrokenJob,
+    Change,
+    Job,
+    JobState,
+    StepState,
+    parse_job,
+)
 from automations.lanes import LONG_AGO, QUICK, build_now
 from tracking.bounds import bounded
 
 Document = dict[str, Any]
+logger = logging.getLogger("automations.outbox")
 
 # A call takes 8 s at most, and each one renews the lease.
 LEASE = timedelta(seconds=60)
 DONE_RETENTION = timedelta(days=7)
 _SECONDS = 5.0
 _BATCH = 200
+_END_BROKEN = {
+    "$set": {"state": JobState.FAILED.value},
+    "$unset": {"nextAt": "", "lease": "", "sendingAt": "", "reportAt": ""},
+    "$currentDate": {"doneAt": True},
+}
 
 
 class Claimed(msgspec.Struct):
@@ -76,7 +91,7 @@ class OutboxStore:
                     },
                 }}, {"$unset": "nextAt"}],
             )  # fmt: skip
-            jobs = [parse_job(document) for document in found]
+            jobs = self._parse(found)
             for job in jobs:
                 job.token += 1
             if leased.modified_count < len(jobs):  # another worker was faster with some
@@ -150,7 +165,7 @@ class OutboxStore:
         """Return jobs whose worker went away in the middle of a call."""
         query = {**_build_lapsed(build_now(now)), "state": JobState.SENDING.value}
         with bounded(_SECONDS):
-            return [parse_job(document) for document in self._jobs.find(query, limit=_BATCH)]
+            return self._parse(self._jobs.find(query, limit=_BATCH))
 
     def settle_cut_off(self, job: Job, change: Change) -> bool:
         """Move on a job from `list_cut_off` or `find_unsettled`, unless somebody was faster."""
@@ -167,7 +182,7 @@ class OutboxStore:
         query = {"send.via": via, "accountId": account_id, "nextAt": {"$gt": LONG_AGO},
                  "send.windowEndsAt": {"$lte": at}}  # fmt: skip
         with bounded(_SECONDS):
-            return [parse_job(document) for document in self._jobs.find(query, limit=_BATCH)]
+            return self._parse(self._jobs.find(query, limit=_BATCH))
 
     def expire_queued(self, job: Job, change: Change) -> bool:
         """End a queued job."""
@@ -179,7 +194,7 @@ class OutboxStore:
         """Return the person's jobs whose message is being sent, or is unknown."""
         query = {"accountId": account_id, "userId": user_id, "sendingAt": {"$gt": LONG_AGO}}
         with bounded(_SECONDS):
-            return [parse_job(document) for document in self._jobs.find(query)]
+            return self._parse(self._jobs.find(query))
 
     def has_message(self, mid: str) -> bool:
         """Return whether a job is known to have sent this message."""
@@ -209,8 +224,8 @@ class OutboxStore:
     def list_unreported(self, *, before: datetime) -> list[tuple[Job, datetime]]:
         """Return jobs whose runs were not told, with the time that `clear_reports` wants."""
         with bounded(_SECONDS):
-            found = self._jobs.find({"reportAt": {"$lte": before}}, limit=_BATCH)
-            return [(parse_job(document), document["reportAt"]) for document in found]
+            jobs = self._parse(self._jobs.find({"reportAt": {"$lte": before}}, limit=_BATCH))
+        return [(job, job.report_at) for job in jobs if job.report_at is not None]
 
     def clear_reports(self, reported: Sequence[tuple[str, datetime]]) -> None:
         """Note that these runs were told what happened up to then."""
@@ -221,6 +236,17 @@ class OutboxStore:
         if writes:
             with bounded(_SECONDS):
                 self._quick.bulk_write(writes, ordered=False)
+
+    def _parse(self, documents: Iterable[Document]) -> list[Job]:
+        """Return the jobs; one that is broken ends here, so that it never stops the others."""
+        jobs = []
+        for document in documents:
+            try:
+                jobs.append(parse_job(document))
+            except BrokenJob as error:
+                logger.error("❌ A job cannot be sent (%s): %s", error, document["_id"])
+                self._jobs.update_one({"_id": document["_id"]}, _END_BROKEN)
+        return jobs
 
     def _held(self) -> Document:
         return {"lease.owner": self.owner}

@@ -261,6 +261,20 @@ class TestErrors:
         assert len(rig.graph.journal) == 1
 
 
+@pytest.mark.parametrize(
+    "send",
+    [{"steps": [{"text": "no name"}]}, {"position": 9}, {"steps": None}, {"steps": [MAIN, "x"]}],
+)
+def test_a_broken_job_ends_and_stops_no_other(rig: Rig, send: dict[str, Any]) -> None:
+    broken = make_job_document()
+    broken["send"] |= send
+    broken_id = rig.add(broken, make_job_document())
+    rig.worker.drain(now=T0)
+    assert rig.find(broken_id)["state"] == "failed"
+    assert len(rig.graph.journal) == 1
+    assert rig.worker.drain(now=T0 + HOUR) == 0
+
+
 class TestTelling:
     def test_tracking_that_fails_stops_no_message_and_is_told_later(self, rig: Rig) -> None:
         rig.record_error = RuntimeError("tracking is broken")
