@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from automations import supervisor
@@ -76,6 +77,18 @@ def test_who_does_not_end_is_killed(tmp_path: Path) -> None:
     assert one.run(is_ready=is_set_up, on_ready=stop_this_process)
     assert one._running[0].process.returncode == -signal.SIGKILL
     assert time.monotonic() - started_at < 3
+
+
+def test_who_may_take_longer_to_end_is_given_the_time(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit(0)))\n"
+        "open('ready', 'w').close()\ntime.sleep(30)"
+    )
+    patient = msgspec.structs.replace(build_child(code, tmp_path), stop_seconds=5.0)
+    one = Supervisor([patient])
+    assert one.run(is_ready=(tmp_path / "ready").exists, on_ready=stop_this_process)
+    assert one._running[0].process.returncode == 0
 
 
 def test_what_cannot_be_helped_is_given_up(
