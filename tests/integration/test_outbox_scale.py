@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 JOBS = int(os.environ.get("OUTBOX_JOBS", "20000"))
 ACCOUNTS = int(os.environ.get("OUTBOX_ACCOUNTS", "100"))
+# Lanes that are full for so many simulated minutes, every message sent and stored.
+FULL_LANES = int(os.environ.get("OUTBOX_FULL_LANES", "4"))
+FULL_MINUTES = int(os.environ.get("OUTBOX_FULL_MINUTES", "5"))
 IS_LARGE = JOBS >= 1_000_000
 CLAIMS = 1000 if IS_LARGE else 150
 # A machine that runs other tests too is not measured, only watched.
@@ -114,9 +117,8 @@ def drain_minutes(rig: Rig, *, minutes: int) -> None:
 def test_full_lanes_stay_below_the_limit_and_are_served_alike(
     quick_db: Database[dict[str, Any]],
 ) -> None:
-    accounts = ACCOUNTS if IS_LARGE else 4
-    minutes = 60 if IS_LARGE else 5
-    each = 780 if IS_LARGE else 110
+    accounts, minutes = FULL_LANES, FULL_MINUTES
+    each = 60 + minutes * 690 // 60
     rig = Rig(quick_db, graph=TimedGraph())
     insert_many(
         quick_db,
