@@ -40,6 +40,7 @@ logger = logging.getLogger("tracking")
 Answer = Outcome | TrackingUnavailable | None
 
 _BASE_RETRY_SECONDS = 60.0
+_CONFLICT_RETRY_SECONDS = 2.0
 _CONFLICTS_BEFORE_SPLIT = 2
 
 
@@ -304,6 +305,9 @@ class Flusher:
             if _is_passing(error):
                 raise
             # Counting needs no base; the total shows the runs counted until one can be taken.
+            if classify(error) is Failure.CONFLICT:  # somebody takes it now, or died doing so
+                self._base_retry_at |= dict.fromkeys(missing, now + _CONFLICT_RETRY_SECONDS)
+                return
             self._base_retry_at |= dict.fromkeys(missing, now + _BASE_RETRY_SECONDS)
             logger.error(
                 "❌ [TRACKING] Earlier runs of %d automations could not be read (%s): "
