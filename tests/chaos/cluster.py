@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from tests.web_server import WebServer
@@ -26,13 +27,15 @@ class Cluster:
         self.mongod_kills = self.process_kills = 0
         # When mongod had no primary, and when no web server was up: (from, to), monotonic.
         self.outages: list[tuple[float, float]] = []
+        self.blows: list[tuple[float, str]] = []
         self._data_dir = (directory / "data").resolve()
         parts = urlsplit(self.uri)
         self._port, self._set = parts.port or 0, parse_qs(parts.query)["replicaSet"][0]
         # The shortest window there is, so that a run of minutes sees people count again.
         window = {"TRACKING_DEDUP_WINDOW_MINUTES": str(WINDOW_MINUTES)}
         self.servers = [
-            WebServer(directory, uri=self.uri, name=f"web-{number}", **window) for number in (1, 2)
+            WebServer(directory, uri=self.uri, name=f"web-{number}", threads=32, **window)
+            for number in (1, 2)
         ]
 
     def start(self) -> None:
@@ -96,15 +99,22 @@ class Cluster:
         return replica_set.is_primary(port=self._port, replica_set=self._set)
 
 
+class Stall(NamedTuple):
+    """A time without any acknowledgement: its seconds, and when it began (monotonic)."""
+
+    seconds: float
+    began: float
+
+
 def find_longest_stall(
     moments: Sequence[float], start: float, end: float, outages: Sequence[tuple[float, float]] = ()
-) -> float:
-    """Return the longest time between two acknowledgements, in seconds, outages not counted."""
-    points = [start, *sorted(moments), end]
-    longest = 0.0
-    for before, after in pairwise(points):
-        if after - before > longest:
-            longest = max(longest, after - before - _overlap(before, after, outages))
+) -> Stall:
+    """Return the longest time between two acknowledgements, outages not counted."""
+    longest = Stall(0.0, start)
+    for before, after in pairwise([start, *sorted(moments), end]):
+        if after - before > longest.seconds:
+            seconds = after - before - _overlap(before, after, outages)
+            longest = max(longest, Stall(seconds, before))
     return longest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from automations.simulation import SimulatedDelivery, SimulatedEvent
@@ -15,6 +15,7 @@ from automations.simulation.signing import sign_body
 _TIMEOUT_SECONDS = 15.0
 # After a delivery that nobody took: the load goes on, but does not burn through the events.
 _PAUSE_SECONDS = 0.1
+_LAST = 100
 
 
 class Load:
@@ -36,6 +37,7 @@ class Load:
         self.acknowledged: dict[tuple[str, str, str], SimulatedEvent] = {}
         self.acknowledged_at: list[float] = []
         self.put_aside: list[SimulatedDelivery] = []
+        self.last: deque[SimulatedDelivery] = deque(maxlen=_LAST)
         self.answers: Counter[str] = Counter()
         self.slowest = 0.0
         self._deliveries: Iterator[SimulatedDelivery] = iter(deliveries)
@@ -49,6 +51,11 @@ class Load:
             threading.Thread(target=self._work, args=(number,), daemon=True)
             for number in range(connections)
         ]
+
+    @property
+    def rude_answers(self) -> list[str]:
+        """Answers that are neither yes, nor "later", nor the silence of a killed process."""
+        return sorted(self.answers.keys() - {"200", "503", "none"})
 
     def start(self) -> None:
         """Begin; the clock of the stalls starts here."""
@@ -107,5 +114,6 @@ class Load:
                 self.slowest = max(self.slowest, now - began)
             if status == "200":
                 self.acknowledged_at.append(now)
+                self.last.append(delivery)
                 for event in delivery.events:
                     self.acknowledged[event.account_id, event.kind, event.event_id] = event

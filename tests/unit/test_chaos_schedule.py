@@ -44,4 +44,4 @@ def test_longest_stall_is_the_longest_gap_without_outages(
     outages: list[tuple[float, float]], expected: float
 ) -> None:
     # Gaps: 2 at the start, 5 from 2 to 7, 3 to the end.
-    assert find_longest_stall([7.0, 2.0], 0.0, 10.0, outages) == expected
+    assert find_longest_stall([7.0, 2.0], 0.0, 10.0, outages).seconds == expected
