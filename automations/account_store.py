@@ -18,6 +18,8 @@ from tracking.exceptions import TrackingUnavailable
 
 Document = dict[str, Any]
 
+_NOTE_SECONDS = 0.5  # nobody waits for it
+
 
 def find_account(account_id: str) -> Document | None:
     """Return the account's document, or None."""
@@ -68,7 +70,7 @@ def update_last_webhook(
     account_ids: Collection[str], *, at: datetime, resolution: timedelta
 ) -> None:
     """Set `lastWebhookAt` of those whose own is older than `resolution`."""
-    with reach_mongo():
+    with reach_mongo(seconds=_NOTE_SECONDS):
         _accounts().update_many(
             {
                 "_id": {"$in": list(account_ids)},

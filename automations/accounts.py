@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -13,10 +14,14 @@ import msgspec
 from automations import account_store
 from automations.access_tokens import AccessToken, Host
 from automations.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt
+from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations.accounts")
 
 _LAST_WEBHOOK_RESOLUTION = timedelta(minutes=1)  # one write a minute, not one per delivery
+_MOST_NOTED = 100_000
+# When this process last wrote it, by account. Two threads may both write: it is the same.
+_noted_at: dict[str, datetime] = {}
 
 
 class AccountState(StrEnum):
@@ -118,9 +123,19 @@ def set_state(account_id: str, state: AccountState, reason: str | None, *, at: d
 
 
 def note_webhooks(account_ids: Collection[str], *, at: datetime) -> None:
-    """Note that Meta has sent something for these accounts. Raises TrackingUnavailable."""
-    if account_ids:
-        account_store.update_last_webhook(account_ids, at=at, resolution=_LAST_WEBHOOK_RESOLUTION)
+    """Note that Meta has sent something for these accounts. Cheap, and never in the way.
+
+    An account is written once a minute and process; a database that is away is let be.
+    """
+    oldest = at - _LAST_WEBHOOK_RESOLUTION
+    due = [one for one in account_ids if _noted_at.get(one, oldest) <= oldest]
+    if not due:
+        return
+    if len(_noted_at) > _MOST_NOTED:
+        _noted_at.clear()
+    _noted_at.update(dict.fromkeys(due, at))
+    with suppress(TrackingUnavailable):
+        account_store.update_last_webhook(due, at=at, resolution=_LAST_WEBHOOK_RESOLUTION)
 
 
 def _parse_account(document: Mapping[str, Any]) -> Account:
