@@ -59,6 +59,9 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
             "automation_triggers", "untracked_createdAt", (("createdAt", 1),),
             partial={"outcome": "untracked"},
         ),
+        # Only taps have it: `replay` looks for those of a trigger that is counted late.
+        Index("automation_triggers", "continues", (("continues", 1),),
+              partial={"continues": {"$exists": True}}),
         # The outbox: each holds only what there is to do; a new trigger pays for the first alone.
         Index(
             "automation_triggers", "outbox_queue",

@@ -4,10 +4,13 @@ Untracked triggers are replayed in the order of their arrival, with their origin
 counted if no run of its pair lies within the window on either side. After `tracking off` no newer
 run exists until all are replayed, so that the result equals never having been off; after a failure
 newer runs may exist, and the rule keeps two runs of a pair apart (I1).
+
+What was sent meanwhile had no run to tell of it: it is marked to be told again, and the taps that
+continued an untracked trigger get its run.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -29,6 +32,7 @@ BATCH = 500
 _STRIPE = 0
 # A job that waits to be sent ends within 14 days of its arrival.
 _RETENTION = timedelta(days=14)
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReplayReport(msgspec.Struct):
@@ -139,7 +143,9 @@ class Replayer:
             is_new = contact_id not in people
             people.add(contact_id)
             planned.append(Planned(trigger, document["_id"], Outcome.COUNTED, run_id, is_new))
-        self._write(planned, session)
+        told = {document["_id"] for document in documents if document.get("progress")}
+        self._write(planned, told, session)
+        self._continue({item.trigger_id: item.run_id for item in planned}, session)
         counted = sum(item.outcome is Outcome.COUNTED for item in planned)
         return ReplayReport(counted, len(planned) - counted)
 
@@ -170,8 +176,28 @@ class Replayer:
         cursor = self._contacts.find({"_id": {"$in": list(ids)}}, {"_id": 1}, session=session)
         return {document["_id"] for document in cursor}
 
-    def _write(self, planned: Sequence[Planned], session: ClientSession) -> None:
-        triggers = [_build_trigger_write(item) for item in planned]
+    def _continue(self, run_ids: dict[str, Any], session: ClientSession) -> None:
+        """Give the triggers that continue these, and those that continue them, their run."""
+        while run_ids:
+            query = {"continues": {"$in": list(run_ids)}, "runId": None}
+            found = list(
+                self._triggers.find(query, {"continues": 1, "progress": 1}, session=session)
+            )
+            run_ids = {document["_id"]: run_ids[document["continues"]] for document in found}
+            writes = [
+                UpdateOne(
+                    {"_id": document["_id"]},
+                    {"$set": {"runId": run_ids[document["_id"]]} | _build_report(document)},
+                )
+                for document in found
+            ]
+            if writes:
+                self._triggers.bulk_write(writes, ordered=False, session=session)
+
+    def _write(self, planned: Sequence[Planned], told: set[str], session: ClientSession) -> None:
+        triggers = [
+            _build_trigger_write(item, has_progress=item.trigger_id in told) for item in planned
+        ]
         contacts = [
             _build_contact_write(item) for item in planned if item.outcome is Outcome.COUNTED
         ]
@@ -202,8 +228,14 @@ def build_trigger(document: Document, keys: dict[str, Any]) -> Trigger:
     )
 
 
-def _build_trigger_write(item: Planned) -> UpdateOne:
+def _build_report(document: Mapping[str, Any]) -> Document:
+    """Return what has a worker tell the run again what became of the steps: it is long due."""
+    return {"reportAt": _LONG_AGO} if document.get("progress") else {}
+
+
+def _build_trigger_write(item: Planned, *, has_progress: bool) -> UpdateOne:
     change = {
+        **_build_report({"progress": has_progress}),
         "outcome": item.outcome.value,
         "runId": item.run_id,
         "expireAt": item.trigger.arrived_at + _RETENTION,
