@@ -1,0 +1,292 @@
+"""Taps, from Meta's POST to what is stored: they carry a run on and are never one."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from pymongo.database import Database
+
+from automations.button_payloads import build_payload
+from automations.conf import conf
+from automations.deliveries import DeliverySummary, handle_delivery
+from automations.outbox_store import OutboxStore
+from tests.recount import recount
+from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
+from tracking import mongo, service
+from tracking.outcomes import StepOutcome
+from tracking.replay import Replayer
+from tracking.switch import SwitchState, write_switch
+
+T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+ACCOUNT = ACCOUNTS[0]
+PERSON = "8800000000000001"
+TRIGGER_ID = f"{ACCOUNT}:comment:17900000000000001"
+PARTS = {
+    "commentReply": {"texts": ["Look!"]},
+    "openingDm": {"text": "Hi", "button": "Go"},
+    "askFollow": {"text": "Follow", "button": "Done"},
+    "mainDm": {"text": "Here"},
+}
+
+
+def make_payload(step: str = "opening_dm", **changes: Any) -> str:
+    values = {"trigger_id": TRIGGER_ID, "run_id": None, "automation_id": "a1", "step": step}
+    return build_payload(**(values | {"key": conf.payload_key} | changes))
+
+
+def build_messaging(**element: Any) -> bytes:
+    element = {"sender": {"id": PERSON}, "recipient": {"id": ACCOUNT}, "timestamp": 1} | element
+    entry = {"id": ACCOUNT, "time": 1, "messaging": [element]}
+    return json.dumps({"object": "instagram", "entry": [entry]}).encode()
+
+
+def build_postback(payload: str, mid: str = "tap1") -> bytes:
+    return build_messaging(postback={"mid": mid, "title": "Go", "payload": payload})
+
+
+def build_quick_reply(payload: str, mid: str = "tap1") -> bytes:
+    message = {"mid": mid, "text": "Go", "quick_reply": {"payload": payload}}
+    return build_messaging(message=message)
+
+
+class WithDatabase:
+    db: Database[dict[str, Any]]
+
+    @pytest.fixture(autouse=True)
+    def _use_db(self, db: Database[dict[str, Any]]) -> None:
+        self.db = db
+
+
+class TestTaps(WithDatabase):
+    @pytest.fixture(autouse=True)
+    def _comment(self, _use_db: None) -> None:
+        key = ObjectId()
+        self.automation_id = str(key)
+        self.db["automations"].insert_one(build_automation(key, **PARTS))
+        self.db["automations"].insert_one(build_automation("dm", type="dm_auto_responder"))
+        comment = build_comment(1, id="17900000000000001")
+        comment["from"]["id"] = PERSON
+        self.comment = build_body(comment)
+
+    def handle(self, body: bytes, after: timedelta = timedelta(0)) -> DeliverySummary:
+        return handle_delivery(body, arrived_at=T0 + after)
+
+    def find(self, mid: str = "tap1") -> Any:
+        return self.db["automation_triggers"].find_one({"_id": f"{ACCOUNT}:message:{mid}"})
+
+    def payload(self, step: str = "opening_dm", **changes: Any) -> str:
+        return make_payload(step, **({"automation_id": self.automation_id} | changes))
+
+    @pytest.mark.parametrize("build", [build_postback, build_quick_reply])
+    def test_tap_continues_its_run_and_is_never_one(self, build: Any) -> None:
+        self.handle(self.comment)
+        run = self.db["automation_runs"].find_one()
+        assert run is not None
+        later = timedelta(hours=2)  # past the window: a new event would be a new run
+        summary = self.handle(build(self.payload(run_id=str(run["_id"]))), later)
+        assert summary.outcomes == {"continuation": 1}
+        stored = self.find()
+        steps = stored.pop("send")
+        assert stored == {
+            "_id": f"{ACCOUNT}:message:tap1", "accountId": ACCOUNT, "workspaceId": "ws1",
+            "automationId": self.automation_id, "triggerType": "comment_reply",
+            "userId": PERSON, "createdAt": T0 + later, "occurredAt": stored["occurredAt"],
+            "outcome": "continuation", "runId": run["_id"], "continues": TRIGGER_ID,
+            "state": "queued", "nextAt": T0 + later,
+            "expireAt": T0 + later + timedelta(days=14),
+        }  # fmt: skip
+        assert [step["name"] for step in steps.pop("steps")] == ["ask_follow", "main_dm"]
+        assert steps == {
+            "position": 0, "via": "dm", "windowEndsAt": T0 + later + timedelta(hours=24),
+        }  # fmt: skip
+        assert self.db["automation_runs"].count_documents({}) == 1
+        assert recount(self.db) == []
+
+    def test_tap_on_the_message_of_a_tap_goes_on_from_there(self) -> None:
+        self.handle(self.comment)
+        self.handle(build_postback(self.payload()))
+        second = self.payload("ask_follow", trigger_id=f"{ACCOUNT}:message:tap1")
+        self.handle(build_postback(second, "tap2"))
+        stored, run = self.find("tap2"), self.db["automation_runs"].find_one()
+        assert run is not None
+        assert (stored["continues"], stored["runId"]) == (f"{ACCOUNT}:message:tap1", run["_id"])
+        assert [s["name"] for s in stored["send"]["steps"]] == ["ask_follow", "main_dm"]
+
+    def test_same_tap_again_is_a_redelivery(self) -> None:
+        self.handle(self.comment)
+        body = build_postback(self.payload())
+        assert self.handle(body).outcomes == {"continuation": 1}
+        assert self.handle(body, timedelta(days=1)).outcomes == {"redelivered": 1}
+        assert self.handle(build_postback(self.payload(), "tap2")).outcomes == {"continuation": 1}
+
+    def test_duplicates_button_names_the_run_of_its_pair(self) -> None:
+        self.handle(self.comment)
+        comment = build_comment(2, id="c2")
+        comment["from"]["id"] = PERSON
+        assert self.handle(build_body(comment)).outcomes == {"duplicate": 1}
+        self.handle(build_postback(self.payload(trigger_id=f"{ACCOUNT}:comment:c2")))
+        run = self.db["automation_runs"].find_one()
+        assert run is not None
+        assert self.find()["runId"] == run["_id"]
+
+    def test_long_after_the_automation_as_it_is_now_goes_on(self) -> None:
+        self.handle(self.comment)
+        self.db["automation_triggers"].delete_many({})
+        self.db["automations"].update_one(
+            {"_id": ObjectId(self.automation_id)},
+            {"$set": {"isActive": False}, "$unset": {"askFollow": ""}},
+        )
+        run_id = ObjectId()
+        self.handle(build_postback(self.payload(run_id=str(run_id))), timedelta(days=60))
+        stored = self.find()
+        assert (stored["runId"], stored["workspaceId"]) == (run_id, "ws1")
+        assert [step["name"] for step in stored["send"]["steps"]] == ["main_dm"]
+
+    def test_tap_of_an_automation_that_is_gone_is_stored_with_nothing_to_send(self) -> None:
+        assert self.handle(build_postback(make_payload())).outcomes == {"continuation": 1}
+        assert "send" not in self.find()
+        assert "state" not in self.find()
+
+    @pytest.mark.parametrize("build", [build_postback, build_quick_reply])
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            pytest.param({"key": b"another"}, id="another key"),
+            pytest.param({"trigger_id": "1:comment:17900000000000001"}, id="another account"),
+            pytest.param({"trigger_id": "nonsense"}, id="no trigger"),
+        ],
+    )
+    def test_forged_tap_is_ignored(self, build: Any, changes: dict[str, Any]) -> None:
+        self.handle(self.comment)
+        summary = self.handle(build(self.payload(**changes)))
+        assert (summary.outcomes, summary.ignored) == ({}, {"forged_tap": 1})
+        assert self.find() is None
+
+    def test_old_secret_key_still_proves_a_button(self, settings: Any) -> None:
+        payload = self.payload()
+        settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+        settings.SECRET_KEY = "another"
+        assert self.handle(build_postback(payload)).outcomes == {"continuation": 1}
+
+    def test_foreign_quick_reply_stays_the_message_that_it_is(self) -> None:
+        assert self.handle(build_quick_reply("SIZES")).outcomes == {"counted": 1}
+
+    def test_taps_and_triggers_of_one_delivery_are_stored_together(self) -> None:
+        self.handle(self.comment)
+        envelope = json.loads(build_body(*(build_comment(n) for n in range(2, 5))))
+        envelope["entry"] += json.loads(build_postback(self.payload()))["entry"]
+        summary = self.handle(json.dumps(envelope).encode())
+        assert summary.outcomes == {"counted": 3, "continuation": 1}
+        assert recount(self.db) == []
+
+    def test_tap_while_tracking_is_off_continues_the_untracked_trigger(self) -> None:
+        write_switch(self.db, "tracking", SwitchState.OFF, now=T0)
+        assert self.handle(self.comment).outcomes == {"untracked": 1}
+        assert self.handle(build_postback(self.payload())).outcomes == {"continuation": 1}
+        second = self.payload("ask_follow", trigger_id=f"{ACCOUNT}:message:tap1")
+        self.handle(build_postback(second, "tap2"))
+        stored = self.find()
+        assert (stored["outcome"], stored["runId"], stored["continues"]) == (
+            "continuation", None, TRIGGER_ID,
+        )  # fmt: skip
+        assert stored["send"]["steps"]
+        self.db["automation_triggers"].update_many(
+            {"_id": {"$in": [TRIGGER_ID, stored["_id"]]}},
+            {"$set": {"progress": {"main_dm": {"state": "sent", "at": T0}}}},
+        )
+        Replayer(self.db, window=timedelta(hours=1)).turn_on(now=T0)
+        run = self.db["automation_runs"].find_one()
+        assert run is not None
+        assert {self.find(mid)["runId"] for mid in ("tap1", "tap2")} == {run["_id"]}
+        assert recount(self.db) == []
+        # What was sent meanwhile is told to the run, which was not there then.
+        late = OutboxStore(mongo.get_database(), owner="w").list_unreported(before=T0)
+        assert {job.id: job.run_id for job, _ in late} == {
+            TRIGGER_ID: run["_id"], stored["_id"]: run["_id"],
+        }  # fmt: skip
+
+    def test_tap_is_kept_when_counting_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tracking.store.build_increments", lambda _: 1 / 0)
+        self.handle(self.comment)
+        assert self.handle(build_postback(self.payload())).outcomes == {"continuation": 1}
+
+    def test_echo_settles_what_was_sent_without_an_answer(self) -> None:
+        self.handle(self.comment)
+        self.db["automation_triggers"].update_one(
+            {"_id": TRIGGER_ID},
+            {
+                "$set": {
+                    "state": "unknown", "sendingAt": T0, "send.position": 1,
+                    "progress.opening_dm": {"state": "unknown", "at": T0}, "lease.token": 1,
+                },
+                "$unset": {"nextAt": ""},
+            },
+        )  # fmt: skip
+        echo = build_messaging(
+            sender={"id": ACCOUNT}, recipient={"id": PERSON},
+            timestamp=int(T0.timestamp() * 1000) + 500,
+            message={"mid": "m-out", "text": "Hi", "is_echo": True},
+        )  # fmt: skip
+        assert self.handle(echo).ignored == {"echo": 1}
+        settled = self.db["automation_triggers"].find_one({"_id": TRIGGER_ID})
+        assert settled is not None
+        assert settled["progress"]["opening_dm"]["state"] == "sent"
+        assert settled["mids"] == ["m-out"]
+
+
+class TestOutcomes(WithDatabase):
+    def test_outcomes_are_on_the_run_and_in_its_hour_once(self) -> None:
+        self.db["automations"].insert_one(build_automation("a1", **PARTS))
+        comments = [build_comment(n) for n in range(1, 4)]
+        handle_delivery(build_body(*comments), arrived_at=T0)
+        runs = list(self.db["automation_runs"].find())
+        before = list(self.db["automation_run_stats"].find().sort("_id", 1))
+        reports = [
+            StepOutcome(
+                run_id=run["_id"], automation_id="a1", step=step, state="sent",
+                at=T0 + timedelta(hours=5), is_completed=step == "main_dm",
+            )
+            for run in runs
+            for step in ("opening_dm", "main_dm")
+        ]  # fmt: skip
+        failed = StepOutcome(run_id=None, automation_id="a1", step="main_dm", state="failed", at=T0)
+        service.record_step_outcomes([*reports[:3], failed])
+        service.record_step_outcomes(reports)
+        until = T0 + timedelta(seconds=1)
+        assert service.summarize_outcomes(["a1", "a2"], T0, until) == {
+            "a1": {"opening_dm.sent": 3, "main_dm.sent": 3, "completed": 3}, "a2": {},
+        }  # fmt: skip
+        assert service.summarize_outcomes(["a1"], T0 + timedelta(hours=1), T0) == {"a1": {}}
+        later = (T0 + timedelta(hours=1), T0 + timedelta(hours=9))
+        assert service.summarize_outcomes(["a1"], *later) == {"a1": {}}
+        for run in self.db["automation_runs"].find():
+            assert run["steps"]["main_dm"] == {"state": "sent", "at": T0 + timedelta(hours=5)}
+            assert run["completedAt"] == T0 + timedelta(hours=5)
+        # Stats know nothing of it.
+        assert list(self.db["automation_run_stats"].find().sort("_id", 1)) == before
+        assert recount(self.db) == []
+
+    def test_nothing_to_tell_is_told_without_a_transaction(self) -> None:
+        service.record_step_outcomes([])
+        assert service.summarize_outcomes([], T0, T0) == {}
+
+
+class TestAccountHours(WithDatabase):
+    def test_what_an_account_ignored_and_had_again_can_be_read(self) -> None:
+        self.db["automations"].insert_one(build_automation("a1"))
+        body = build_body(build_comment(1), build_comment(2, **{"from": {"id": ACCOUNT}}))
+        for _ in range(3):
+            handle_delivery(body, arrived_at=T0)
+        handle_delivery(build_body(build_comment(3), account_id=ACCOUNTS[1]), arrived_at=T0)
+        service.close()
+        hours = (T0, T0 + timedelta(seconds=1))
+        own = service.summarize_ignored(ACCOUNT, *hours)
+        assert (own.ignored, own.redelivered) == ({"own_comment": 3}, 2)
+        other = service.summarize_ignored(ACCOUNTS[1], *hours)
+        assert (other.ignored, other.redelivered) == ({"no_automation": 1}, 0)
+        later = (T0 + timedelta(hours=1), T0 + timedelta(hours=9))
+        assert service.summarize_ignored(ACCOUNT, *later).ignored == {}

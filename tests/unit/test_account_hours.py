@@ -1,0 +1,105 @@
+"""Counts that nobody waits for: added up, written by a thread, kept while that cannot write."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from tests.triggers import T0
+from tracking import account_hours
+from tracking.account_hours import AccountHours, Pending
+from tracking.exceptions import TrackingUnavailable
+from tracking.hour_store import AccountHour
+from tracking.rollups import hour_of
+
+HOUR = hour_of(T0)
+
+
+class Writer:
+    """Keeps what was written; fails while it is told to."""
+
+    def __init__(self) -> None:
+        self.written: list[Pending] = []
+        self.error: Exception | None = None
+        self.has_written = threading.Event()
+
+    def __call__(self, pending: Pending) -> None:
+        if self.error is not None:
+            raise self.error
+        self.written.append(pending)
+        self.has_written.set()
+
+
+def test_counts_of_an_hour_are_written_as_one() -> None:
+    writer = Writer()
+    hours = AccountHours(writer, seconds=60)
+    hours.add("1", at=T0, ignored={"echo": 2, "seen": 1})
+    hours.add("1", at=T0 + timedelta(minutes=1), ignored={"echo": 1})
+    hours.add("1", at=T0, redelivered=3)
+    hours.add("1", at=T0 + timedelta(hours=1), redelivered=1)
+    hours.add("2", at=T0, ignored={"test": 1})
+    assert hours.flush()
+    assert writer.written == [{
+        ("1", HOUR): AccountHour({"echo": 3, "seen": 1}, 3),
+        ("1", HOUR + 1): AccountHour({}, 1),
+        ("2", HOUR): AccountHour({"test": 1}),
+    }]  # fmt: skip
+    assert hours.flush()
+    assert len(writer.written) == 1
+    hours.close()
+
+
+def test_thread_writes_by_itself() -> None:
+    writer = Writer()
+    hours = AccountHours(writer, seconds=0.01)
+    hours.add("1", at=T0, redelivered=1)
+    assert writer.has_written.wait(5)
+    hours.close()
+
+
+def test_close_writes_what_is_waiting() -> None:
+    writer = Writer()
+    hours = AccountHours(writer, seconds=60)
+    hours.add("1", at=T0, redelivered=1)
+    hours.close()
+    assert writer.written == [{("1", HOUR): AccountHour({}, 1)}]
+
+
+def test_what_could_not_be_written_is_written_later() -> None:
+    writer = Writer()
+    writer.error = TrackingUnavailable("away")
+    hours = AccountHours(writer, seconds=60)
+    hours.add("1", at=T0, ignored={"echo": 1})
+    assert not hours.flush()
+    hours.add("1", at=T0, ignored={"echo": 1})
+    writer.error = None
+    assert hours.flush()
+    assert writer.written == [{("1", HOUR): AccountHour({"echo": 2})}]
+    hours.close()
+
+
+def test_bug_of_ours_is_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    writer = Writer()
+    writer.error = KeyError("bug")
+    hours = AccountHours(writer, seconds=60)
+    hours.add("1", at=T0, redelivered=1)
+    assert not hours.flush()
+    assert "KeyError" in caplog.text
+    writer.error = None
+    assert hours.flush()
+    assert writer.written == []
+    hours.close()
+
+
+def test_outage_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account_hours, "MOST_PENDING", 2)
+    writer = Writer()
+    hours = AccountHours(writer, seconds=60)
+    for account_id in "123":
+        hours.add(account_id, at=T0, redelivered=1)
+    hours.add("1", at=T0, redelivered=1)
+    hours.flush()
+    assert writer.written == [{("1", HOUR): AccountHour({}, 2), ("2", HOUR): AccountHour({}, 1)}]
+    hours.close()
