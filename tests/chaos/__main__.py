@@ -139,6 +139,8 @@ def strike_all(
         if step.target in ("mongod", "power"):
             cluster.note_outage()
         else:
+            if step.fault != "none":
+                time.sleep(step.delay)  # what was killed comes back into it
             faults.end()
         done += step.kills
         blow = f"{done}/{kills} {step.target} during {step.fault}"
