@@ -145,6 +145,6 @@ def test_an_hour_of_full_lanes_never_passes_a_limit_and_is_fair(lanes: LaneStore
     logger.info("%d accounts: at most %d in a rolling hour, served %s",
                 ACCOUNTS, most, sorted(set(served.values())))  # fmt: skip
     assert len(served) == ACCOUNTS
-    # 12 fewer than Meta allows: a token may be used as late as its lease allows.
-    assert 690 <= most <= 738
+    # 17 fewer than Meta allows: a token may be used as late as a lease and a call allow.
+    assert 690 <= most <= 733
     assert max(served.values()) <= 1.2 * min(served.values())
