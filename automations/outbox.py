@@ -18,6 +18,7 @@ from automations import flow
 from automations.jobs import Change, Job, StepResult, StepState
 from automations.lanes import LaneStore
 from automations.outbox_store import OutboxStore
+from automations.steps import COMMENT_REPLY
 from tracking import mongo
 from tracking.runs import truncate_to_milliseconds
 
@@ -65,6 +66,7 @@ def _settle_by_echo(
         job
         for job in store.find_unsettled(account_id, person_id)
         if job.sending_at is not None
+        and job.name_of(job.position) != COMMENT_REPLY  # a comment has no echo
         and -_ECHO_BEFORE <= at - job.sending_at <= _ECHO_AFTER
         and "echo" not in job.progress.get(job.name_of(job.position), {})
     ]

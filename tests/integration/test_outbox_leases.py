@@ -225,6 +225,13 @@ class TestEchoes:
         job = rig.find(job_id)
         assert (job["state"], job["progress"]["main_dm"]["mid"]) == ("sent", "mid-e")
 
+    def test_an_echo_is_never_that_of_a_public_reply(self, rig: Rig) -> None:
+        job_id = rig.add(make_comment_document(PUBLIC, userId="p"))
+        rig.graph.script = ["reply lost"]
+        rig.worker.drain(now=T0)
+        assert not outbox.settle_by_echo("acc1", "mid-e", "p", T0)
+        assert rig.find(job_id)["state"] == "unknown"
+
     def test_an_echo_speaks_for_a_worker_that_died(self, rig: Rig) -> None:
         job_id = rig.add(make_job_document(userId="p"))
         rig.graph.before_call = lambda: _echo("mid-e")
