@@ -152,6 +152,27 @@ def test_lost_replies_and_conflicts_together_are_reported_as_counted(
     check_counted_once(fragile_db, 4)
 
 
+def test_what_another_writer_counted_meanwhile_is_not_reported_as_ours(
+    fragile_db: Db,
+    victim: Flusher,
+    make_flusher: MakeFlusher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reply is lost, but of a commit that did not happen."""
+    people = make_people(3)
+    commit = ClientSession.commit_transaction
+
+    def abort_and_be_overtaken(session: ClientSession) -> None:
+        session.abort_transaction()
+        monkeypatch.setattr(ClientSession, "commit_transaction", commit)
+        assert flush(make_flusher(fragile_db), *people[:2]) == [COUNTED] * 2
+        raise AutoReconnect("connection closed")
+
+    monkeypatch.setattr(ClientSession, "commit_transaction", abort_and_be_overtaken)
+    assert flush(victim, *people) == [REDELIVERED, REDELIVERED, COUNTED]
+    check_counted_once(fragile_db, 3)
+
+
 def test_a_commit_that_never_arrives_is_a_503_and_frees_its_keys(
     fragile_db: Db,
     victim: Flusher,
