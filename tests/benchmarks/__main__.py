@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ ROWS: dict[str, Callable[[Bench], list[Table]]] = {
 def main() -> int:
     """Run the rows that are asked for; 1 when anything of ours was not exact."""
     options = read_options()
+    # `finally` below cleans up then too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
     bench = Bench(options)
     tables: list[Table] = []

@@ -158,7 +158,7 @@ class Peer:
                 "MODE": mode,
                 "NODE_ENV": "production",
             }
-            return Start(["node", script], environment)
+            return Start([shutil.which("node") or "node", script], environment)
 
         return Candidate(f"Node, {mode}", build)
 

@@ -42,7 +42,7 @@ def read_options() -> Options:
             f"BENCH_ROWS: there is no row {unknown[0]!r}; "
             f"use some of {', '.join(ROW_NAMES + EXTRA_ROW_NAMES)}."
         )
-    sizes: tuple[int, ...] = (10_000, 100_000) if is_quick else (10_000, 100_000, 1_000_000)
+    sizes: tuple[int, ...] = (10_000, 30_000) if is_quick else (10_000, 100_000, 1_000_000)
     if _has("BENCH_FULL"):
         sizes += (5_000_000,)
     return Options(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tracking import exec_with_parent
+
+_WITH_PARENT = Path(exec_with_parent.__file__)
 _TICKS = os.sysconf("SC_CLK_TCK")
 _IDLE_SHARE = 0.06  # of one core; a mongod with nothing to do takes 1 to 3 %
 _LOOK_SECONDS = 0.3
@@ -23,7 +27,8 @@ class Process:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command,
+                # Whatever ends the bench ends its candidates.
+                [sys.executable, "-I", "-S", str(_WITH_PARENT), str(os.getpid()), *command],
                 cwd=cwd,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,

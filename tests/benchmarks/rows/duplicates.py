@@ -10,7 +10,7 @@ from tests.benchmarks.loads import AUTOMATIONS, Contestant, Plan, run_load
 from tests.benchmarks.workload import Workload, build_automations
 
 EVENTS, CONNECTIONS = 100, 8
-_REPLAYED_DELIVERIES = 64
+_REPLAYED_DELIVERIES = 32
 
 
 def run_duplicates(bench: Bench) -> list[Table]:
@@ -37,7 +37,7 @@ def run_replay(bench: Bench) -> list[Table]:
     plan = Plan(EVENTS, CONNECTIONS)
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     deliveries = Workload(set_up, events=EVENTS).build(_REPLAYED_DELIVERIES)
-    candidates = bench.choose([serve(2), *bench.peer.list_modes(), port(2)])
+    candidates = bench.choose([serve(2), *bench.peer.list_modes()])
     contestants = [Contestant(bench, candidate, plan, set_up) for candidate in candidates]
     running = [contestant.running for contestant in contestants]
     try:

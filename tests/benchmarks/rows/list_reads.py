@@ -21,6 +21,7 @@ _WORKSPACE = "workspace-0"
 _INGEST_EVENTS, _INGEST_PER_SECOND, _INGEST_CONNECTIONS = 100, 5, 4
 _WINDOWS = {"last24Hours": timedelta(hours=24), "last7Days": timedelta(days=7)}
 _LONGEST_ROUND = 3.0
+_WARM_UP_SECONDS = 1.5
 
 
 class _Reader:
@@ -88,6 +89,7 @@ def _run_size(bench: Bench, size: int) -> list[_Reader]:
     load = Workload(set_up, events=_INGEST_EVENTS)
     try:
         for reader in readers:
+            run_lanes([reader.build_lane()], seconds=_WARM_UP_SECONDS)
             reader.idle.exactness, reader.idle.is_exact = _check(bench, reader, stored)
         for measure in (_read_idle, _read_during_ingest):
             for number in range(1, bench.options.rounds + 1):
