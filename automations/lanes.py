@@ -9,6 +9,7 @@ first, and one that was served goes behind all that wait.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +23,9 @@ from tracking.bounds import bounded
 
 Document = dict[str, Any]
 LANES = "automation_lanes"
+# Hosts' clocks are this near to each other, or /readyz says so.
+_CLOCK_MARGIN = timedelta(seconds=2)
+_FULL_LOOK_SECONDS = 1.0
 
 _SECONDS = 5.0
 # Not waiting for the majority costs nothing: the log of writes is one, and `begin_sending`, which
@@ -93,6 +97,8 @@ class LaneStore:
 
     def __init__(self, database: Database[Document]) -> None:
         self._lanes = database[LANES].with_options(write_concern=QUICK)
+        self._floor = LONG_AGO
+        self._full_look_at = 0.0
 
     def open_lanes(self, via: str, account_ids: Iterable[str], *, now: datetime) -> int:
         """Give a turn to each of these accounts that has none coming; return to how many."""
@@ -120,13 +126,28 @@ class LaneStore:
         return len(writes)
 
     def take_turn(self, *, want: int, now: datetime | None = None) -> Turn | None:
-        """Take up to `want` tokens of the lane whose turn is the longest due; None if none is."""
+        """Take up to `want` tokens of the lane whose turn is the longest due; None if none is.
+
+        For one thread. The index keeps the turns that were taken for five minutes, as MongoDB
+        keeps everything for snapshots, and looking past them all takes longer with each; no lane
+        is due before the last one that was, so that the look starts there. Once a second it
+        starts at the beginning: a clock that is late may have set an earlier turn.
+        """
+        turn = self._take_turn(self._floor, want, now) if self._floor > LONG_AGO else None
+        if turn is not None:
+            return turn
+        if now is None and time.monotonic() < self._full_look_at:
+            return None
+        self._full_look_at = time.monotonic() + _FULL_LOOK_SECONDS
+        return self._take_turn(LONG_AGO, want, now)
+
+    def _take_turn(self, floor: datetime, want: int, now: datetime | None) -> Turn | None:
         moment = build_now(now)
-        query = {"turnAt": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$turnAt", moment]}}
+        query = {"turnAt": {"$gt": floor}, "$expr": {"$lte": ["$turnAt", moment]}}
         update = [
+            {"$set": {"dueAt": "$turnAt", "servedAt": moment}},
             *_build_take(_MAIN[DM], want, moment, when={"$eq": ["$via", DM]}),
             *_build_take(_MAIN[PRIVATE_REPLY], want, moment, when={"$ne": ["$via", DM]}),
-            {"$set": {"servedAt": moment}},
         ]
         with bounded(_SECONDS):
             lane = self._lanes.find_one_and_update(
@@ -134,6 +155,7 @@ class LaneStore:
             )
         if lane is None:
             return None
+        self._floor = lane["dueAt"] - _CLOCK_MARGIN
         return Turn(
             account_id=lane["accountId"], via=lane["via"], granted=int(lane["granted"]),
             at=lane["servedAt"], next_at=lane["turnAt"],
