@@ -15,6 +15,7 @@ from tracking.rollups import (
     build_hour_id,
     build_total_ids,
 )
+from tracking.runs import truncate_to_milliseconds
 from tracking.totals import newest_of, parse_count
 from tracking.transactions import read_at_snapshot
 
@@ -97,6 +98,8 @@ class StatsStore:
     def _summarize(
         self, automations: Sequence[Mapping[str, Any]], at: datetime, session: ClientSession
     ) -> dict[str, RunSummary]:
+        # A date of MongoDB is cut to milliseconds, and so is where a window starts.
+        at = truncate_to_milliseconds(at)
         edges = (WindowEdge(at - LAST_24_HOURS), WindowEdge(at - LAST_7_DAYS))
         stored = self._read(automations, edges, session)
         windows = [self._count_window(stored, edge, session) for edge in edges]
