@@ -67,6 +67,8 @@ class Comparison:
             found = (one["automationId"], one["userId"], one["createdAt"], one["outcome"])
             if found != (wanted.automation, wanted.person, wanted.at, wanted.outcome):
                 yield f"I1, I2: {event} is {found}, not {wanted}"
+            if wanted.run is None:
+                continue
             run = runs.get(one["runId"])
             pair = (one["automationId"], one["userId"])
             if run is None:

@@ -24,11 +24,15 @@ JUMPS = [*STEPS[2:], DAY, 7 * DAY - MILLISECOND]
 
 @dataclass(frozen=True)
 class Item:
-    """An event of a delivery: a new one, or the one sent `again` events before."""
+    """An event of a delivery: a new one, or the one sent `again` events before.
+
+    A tap on a button carries a run on, and never counts.
+    """
 
     automation: int
     person: int
     again: int | None
+    is_tap: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ items = st.builds(
     automation=automations,
     person=people,
     again=st.none() | st.none() | st.integers(0, 7),
+    is_tap=st.sampled_from([False] * 7 + [True]),
 )
 deliveries = st.builds(
     Delivery,

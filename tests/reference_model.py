@@ -22,13 +22,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of an event; `run` is the one that counts it or that it duplicates."""
+    """What became of an event; `run` is the one that counts it or that it duplicates, if any."""
 
     automation: str
     person: str
     at: datetime
     outcome: str
-    run: Run
+    run: Run | None
 
 
 @dataclass
@@ -40,10 +40,15 @@ class ReferenceModel:
     events: dict[str, Stored] = field(default_factory=dict)
     stored_totals: dict[str, int] = field(default_factory=dict)
 
-    def record(self, event: str, automation: str, person: str, at: datetime) -> str:
+    def record(
+        self, event: str, automation: str, person: str, at: datetime, *, is_tap: bool = False
+    ) -> str:
         """Take one event in, in the order of their commits, and return its outcome."""
         if event in self.events:
             return "redelivered"
+        if is_tap:
+            self.events[event] = Stored(automation, person, at, "continuation", None)
+            return "continuation"
         newest = self.find_newest(automation, person)
         if newest is not None and at <= newest.at + self.window:
             self.events[event] = Stored(automation, person, at, "duplicate", newest)

@@ -280,7 +280,11 @@ class Counting(RuleBasedStateMachine):
                 before = self.sent[-1 - item.again % len(self.sent)]
                 fields = {"event_id": before.event_id, "user_id": before.user_id}
             trigger = make_trigger(
-                automation_key=key, automation_id=str(key), arrived_at=arrived_at, **fields
+                automation_key=key,
+                automation_id=str(key),
+                arrived_at=arrived_at,
+                continues="any" if item.is_tap else None,
+                **fields,
             )
             triggers.append(trigger)
             self.sent.append(trigger)
@@ -321,8 +325,9 @@ class Counting(RuleBasedStateMachine):
             if one in stored and event not in process.committed:
                 self.stale.add(trigger.automation_id)
                 process.committed[event] = self.model.record(
-                    event, trigger.automation_id, trigger.user_id, trigger.arrived_at
-                )
+                    event, trigger.automation_id, trigger.user_id, trigger.arrived_at,
+                    is_tap=trigger.continues is not None,
+                )  # fmt: skip
 
     def _check_answers(
         self, process: Process, tickets: list[Ticket], *, is_locked: bool, is_merged: bool
@@ -343,7 +348,10 @@ class Counting(RuleBasedStateMachine):
             if is_acknowledged:
                 self.unacknowledged.remove(ticket.triggers)
                 if is_merged:
-                    self.stale -= {trigger.automation_id for trigger in ticket.triggers}
+                    # A tap counts nothing, so there is nothing that a merge would show.
+                    self.stale -= {
+                        one.automation_id for one in ticket.triggers if not one.continues
+                    }
 
     def _send_again(self, process: int) -> None:
         batch, self.unacknowledged = self.unacknowledged, []
