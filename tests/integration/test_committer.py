@@ -21,7 +21,7 @@ from tests.recount import recount
 from tests.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds, tally
 from tracking import committer as committer_module
 from tracking import mongo, service
-from tracking.committer import Committer
+from tracking.committer import Committer, Ticket
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Answer, Flusher
 from tracking.runs import Outcome, Trigger, build_contact_id
@@ -274,6 +274,42 @@ def test_a_locked_pair_delays_nobody_else(
     ]
     assert len(shared) == len(set(shared))
     assert tally([one.result(5)[0] for one in waiting]) == {"counted": 1, "duplicate": 2}
+    assert recount(db) == []
+
+
+def test_parked_deliveries_and_the_queue_take_turns(flusher: Flusher) -> None:
+    committer = Committer(flusher)  # nothing is submitted: its threads do not run
+    later = time.monotonic() + 60
+    parked = [Ticket([make_trigger()], later) for _ in range(3)]
+    waiting = [Ticket([make_trigger()], later) for _ in range(2)]
+    committer._parked.extend(parked)
+    committer._queue.append(waiting[0])
+    committer._queued_events = 1
+    assert committer._take() == [parked[0]]
+    assert committer._take() == [waiting[0]]
+    committer._queue.append(waiting[1])
+    committer._queued_events = 1
+    assert committer._take() == [parked[1]]
+    assert committer._take() == [waiting[1]]
+    assert committer._take() == [parked[2]]
+    assert committer._queued_events == 0
+
+
+def test_closing_waits_for_what_is_parked(
+    db: Db, flusher: Flusher, make_committer: MakeCommitter, pool: ThreadPoolExecutor
+) -> None:
+    committer = make_committer(flusher)
+    with db.client.start_session() as session:
+        session.start_transaction()
+        contact = {"_id": build_contact_id("a1", "locked")}
+        db["automation_contacts"].insert_one(contact, session=session)
+        waiting = pool.submit(committer.submit, [make_trigger(user_id="locked")])
+        wait_until(lambda: committer._parked)
+        closing = pool.submit(committer.close)
+        wait_until(committer._closing.is_set)
+        session.abort_transaction()
+    assert waiting.result(5) == [Outcome.COUNTED]
+    closing.result(5)
     assert recount(db) == []
 
 
