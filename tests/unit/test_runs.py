@@ -186,8 +186,8 @@ def test_every_duplicate_has_a_run_beside_it_when_arrivals_are_late_by_less_than
 
 
 def test_ids_are_unambiguous() -> None:
-    # Every text of up to two of the characters that ids are joined and escaped with.
-    parts = ["".join(text) for size in range(3) for text in product(":%a", repeat=size)]
+    # Every text of up to two of the pieces that ids are joined and escaped with.
+    parts = ["".join(text) for size in range(3) for text in product([":", "%", "3A"], repeat=size)]
     triples = list(product(parts, repeat=3))
     trigger_ids = {build_trigger_id(*triple): triple for triple in triples}
     assert len(trigger_ids) == len(triples)
