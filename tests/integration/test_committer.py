@@ -231,12 +231,12 @@ def test_an_unreachable_database_is_told_within_the_deadline(
             for one in waiting:
                 with pytest.raises(TrackingUnavailable):
                     one.result(5)
-            assert 2.0 < time.monotonic() - started < 3.3
+            assert 2.0 < time.monotonic() - started < 3.6
             # Those who come while the writer still tries wait for their own time, not for its.
             started = time.monotonic()
             with pytest.raises(TrackingUnavailable):
                 committer.submit([make_trigger()], seconds=0.2)
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 1.0
             committer.close(seconds=1)
 
 
@@ -264,7 +264,7 @@ def test_a_locked_pair_delays_nobody_else(
             longest = max(longest, time.monotonic() - started)
         assert not any(one.done() for one in waiting)
         session.abort_transaction()
-    assert longest < 0.5
+    assert longest < 1.5
     # In a flush with others once at most: there it costs all of them a split.
     shared = [
         trigger.event_id
@@ -326,7 +326,7 @@ def test_a_pair_that_stays_locked_is_a_503_in_time(
         started = time.monotonic()
         with pytest.raises(TrackingUnavailable, match="keys"):
             committer.submit([free, held], seconds=0.6)
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 2.0
         session.abort_transaction()
     # The one that was counted is told to whoever writes the log, though the answer is 503.
     assert late == [([free], [Outcome.COUNTED])]

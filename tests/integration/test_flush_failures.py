@@ -191,7 +191,7 @@ def test_a_commit_that_never_arrives_is_a_503_and_frees_its_keys(
     victim.lease.renew()
     started = time.monotonic()
     assert flush(make_flusher(fragile_db), *people) == [COUNTED] * 3
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2.0
     assert flush(victim, *people) == [REDELIVERED] * 3
     check_counted_once(fragile_db, 3)
 
@@ -215,7 +215,7 @@ def test_a_write_whose_reply_is_lost_does_not_lock_out_its_own_writer(
     monkeypatch.setattr(victim._store, "insert_plan", insert_and_lose)
     started = time.monotonic()
     assert flush(victim, *make_people(3)) == [COUNTED] * 3
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 2.0
     check_counted_once(fragile_db, 3)
 
 

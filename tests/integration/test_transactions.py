@@ -38,7 +38,7 @@ def test_a_commit_that_does_not_arrive_does_not_lock_out_the_next_try(
     monkeypatch.setattr(ClientSession, "commit_transaction", lose)
     started = time.monotonic()
     run_in_transaction(db.client, insert(db), seconds=3.0)
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 2.0
     assert db["accounts"].count_documents({}) == 1
 
 
