@@ -99,6 +99,7 @@ def start_mongod(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            cwd=data_dir,  # where we were started may be gone by the time it is started again
         )
 
 
