@@ -220,9 +220,8 @@ def _get_committer() -> Committer:
                 database = mongo.get_database()
                 flusher = Flusher(database, window=conf.dedup_window, is_enabled=conf.is_enabled)
                 _process.client = client
-                _process.committer = Committer(
-                    flusher, folder=Folder(database), on_late=log_outcomes
-                )
+                folder = Folder(database, on_session=flusher.lease.hold_chore)
+                _process.committer = Committer(flusher, folder=folder, on_late=log_outcomes)
     return _process.committer
 
 
