@@ -130,6 +130,7 @@ def strike_all(
     for step in steps:
         wait_for(load, events * done // kills)
         cluster.wait_until_whole()
+        wait_for(load, len(load.acknowledged) + 1)  # two blows are two stalls, not a long one
         began = time.monotonic()
         faults.begin(step.fault)
         if step.fault == "step down":
@@ -199,7 +200,7 @@ def report(
     stall = find_longest_stall(*between)
     own = find_longest_stall(*between, cluster.outages)
     after = max((blow for blow in cluster.blows if blow[0] <= own.began), default=(0.0, "-"))[1]
-    down = sum(ended - began for began, ended in cluster.outages)
+    outages = [ended - began for began, ended in cluster.outages] or [0.0]
     rows = {
         "kills": f"{cluster.mongod_kills + cluster.process_kills} (mongod {cluster.mongod_kills}, "
         f"web {cluster.process_kills}) in {seconds:.0f} s",
@@ -211,7 +212,8 @@ def report(
         "double": len(verdict.double),
         "broken": f"{len(broken)} promises when counted again",
         "slowest": f"{load.slowest:.2f} s to an answer",
-        "down": f"{down:.0f} s without a primary of MongoDB or any web process",
+        "down": f"{sum(outages):.0f} s without a primary of MongoDB or any web process, "
+        f"{max(outages):.1f} s at most",
         "longest stall": f"{stall.seconds:.2f} s, {own.seconds:.2f} s without what was down "
         f"(after {after})",
     }
