@@ -13,6 +13,33 @@ import orjson
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+class HideQueryStrings(logging.Filter):
+    """Drop query strings: the one of Meta's verification holds the verify token.
+
+    Django hands the whole request to the record (`django.request`), and the first line of the
+    request to the message (`django.server`).
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, without query strings."""
+        request = getattr(record, "request", None)
+        path = getattr(request, "path", None)
+        if path is not None:
+            record.request = f"{getattr(request, 'method', None)} {path}"
+        elif request is not None:
+            del record.request
+        if record.name == "django.server" and isinstance(record.args, tuple):
+            record.args = tuple(_cut_query(value) for value in record.args)
+        return True
+
+
+def _cut_query(value: Any) -> Any:
+    if not isinstance(value, str) or "?" not in value:
+        return value
+    path, _, query = value.partition("?")
+    return " ".join([path, *query.split(" ")[1:]])
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, UTF-8, the message verbatim (emoji and all)."""
 
@@ -47,9 +74,11 @@ def build_logging(*, as_json: bool) -> dict[str, Any]:
             "human": {"format": "{asctime} {levelname:<7} {message}", "style": "{"},
             "json": {"()": "project.logs.JsonFormatter"},
         },
+        "filters": {"no_queries": {"()": "project.logs.HideQueryStrings"}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
+                "filters": ["no_queries"],
                 "formatter": "json" if as_json else "human",
             },
         },
