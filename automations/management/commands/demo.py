@@ -105,7 +105,7 @@ class Command(BaseCommand):
                 automations=seed.build_automations(now=now), runs=seed.build_history(now=now)
             )
         # As on any database that an older product left; both are safe to repeat.
-        for command in ("add_run_indexes", "add_run_fields"):
+        for command in ("add_run_fields", "add_run_indexes"):
             self.stdout.write(f"$ python manage.py {command}")
             call_command(command, stdout=self.stdout, stderr=self.stderr)
 
