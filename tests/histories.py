@@ -55,14 +55,17 @@ class Fault:
     deliveries: list[Delivery]
 
 
-# Every command of a flush, its chores included; a number is any command at all.
-PLACES: list[tuple[str, str]] = [
+# The commands of a flush, those that a crash may undo first; a number is any command at all.
+WRITES: list[Place] = [
     ("commitTransaction", ""),
+    ("commitTransaction", "automation_triggers"),
     ("insert", "automation_triggers"),
-    ("insert", "automation_contacts"),
-    ("update", "automation_contacts"),
     ("insert", "automation_runs"),
     ("update", "automation_run_stats"),
+    ("insert", "automation_contacts"),
+    ("update", "automation_contacts"),
+]
+OTHERS: list[Place] = [
     ("find", "automation_triggers"),
     ("find", "automation_contacts"),
     ("find", "automation_run_stats"),
@@ -70,7 +73,6 @@ PLACES: list[tuple[str, str]] = [
     ("update", "tracking_writers"),
     ("update", "automations"),
 ]
-KINDS = ["crash", "crash", "crash", "flush", "flush", "fold", "recount", "bury", "merge", "reply"]
 
 automations = st.sampled_from([0, 0, 0, 1, 1, 2])
 people = st.sampled_from([0, 0, 1, 2])
@@ -89,12 +91,24 @@ deliveries = st.builds(
     distance=st.sampled_from(EDGES),
 )
 batches = st.lists(deliveries, min_size=1, max_size=3)
-faults = st.builds(
-    Fault,
-    kind=st.sampled_from(KINDS),
-    place=st.sampled_from(PLACES) | st.integers(0, 24),
-    is_after_reply=st.booleans(),
-    deliveries=batches,
+places = st.sampled_from(WRITES) | st.sampled_from(OTHERS) | st.integers(0, 24)
+
+
+def build_faults(*kinds: str, deliveries: st.SearchStrategy[list[Delivery]]) -> st.SearchStrategy:
+    return st.builds(
+        Fault,
+        kind=st.sampled_from(kinds),
+        place=places,
+        is_after_reply=st.booleans(),
+        deliveries=deliveries,
+    )
+
+
+crashes = build_faults("crash", deliveries=st.just([]))
+faults = (
+    crashes
+    | build_faults("flush", deliveries=batches)
+    | build_faults("fold", "recount", "bury", "merge", "base", "reply", deliveries=st.just([]))
 )
 # Of an older product: automation, person, quarters of an hour before the start, milliseconds too.
 earlier_runs = st.lists(

@@ -33,7 +33,8 @@ Document = dict[str, Any]
 STATS = "automation_run_stats"
 _WRITES = frozenset({"insert", "update", "delete"})
 
-# The command of that number, or the first of that name on that collection (any, if it has none).
+# The command of that number, or the first of that name on that collection; of commits the first of
+# all, or with a name the first that stores triggers.
 Place = int | tuple[str, str]
 
 
@@ -128,7 +129,11 @@ class Wire(CommandListener):
         if isinstance(place, int):
             return place == self._commands
         command, collection = place
-        return event.command_name == command and event.command[command] in (collection, 1)
+        if event.command_name != command:
+            return False
+        if command == "commitTransaction":
+            return not collection or bool(self.open.get(bytes(event.command["lsid"]["id"])))
+        return bool(event.command[command] == collection)
 
     def _strike_if_due(self, *, is_after_reply: bool) -> None:
         if self._is_struck and self._strike_at and self._strike_at[1] == is_after_reply:
@@ -162,7 +167,7 @@ class Process:
         self.database: Database[Document] = self.client[database]
         self.flusher = Flusher(self.database, window=window)
         self.committer = Committer(self.flusher)
-        self.folder = Folder(self.database)
+        self.folder = Folder(self.database, on_session=self.flusher.lease.hold_chore)
 
     @property
     def owner(self) -> str:

@@ -1,0 +1,94 @@
+"""One server, several processes and one clock, for histories that are played on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from unittest import mock
+
+from bson import Binary
+from bson.binary import UUID_SUBTYPE
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import AutoReconnect
+
+from tests.triggers import T0, WINDOW
+from tests.wire import Document, Process
+
+COLLECTIONS = (
+    "automations", "automation_runs", "automation_contacts", "automation_triggers",
+    "automation_run_stats", "tracking_writers",
+)  # fmt: skip
+
+
+class Laboratory:
+    """The server, the clients and the clock that all examples share, one after the other."""
+
+    def __init__(self, db: Database[Document], uri: str) -> None:
+        self.db = db
+        self.now = T0
+        self.reader = Process(uri)
+        self._uri = uri
+        self._processes: list[Process] = []
+        self._started = 0
+
+    def clear(self) -> None:
+        """Make everything as it was at first."""
+        for process in self._processes:
+            self.kill_sessions(process.wire.open)
+        for name in COLLECTIONS:
+            self.db[name].delete_many({})
+        self.now = T0
+        self._started = 0
+        self.reader.start(self.db.name, window=WINDOW)
+
+    def start_process(self) -> Process:
+        """Return a process that has just been started."""
+        if self._started == len(self._processes):
+            self._processes.append(Process(self._uri))
+        process = self._processes[self._started]
+        self._started += 1
+        process.start(self.db.name, window=WINDOW)
+        return process
+
+    def kill_sessions(self, sessions: Iterable[bytes]) -> None:
+        """End transactions as the server does in the end by itself."""
+        ids = [{"id": Binary(session, UUID_SUBTYPE)} for session in sessions]
+        if ids:
+            self.db.client.admin.command("killSessions", ids)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.clear()
+        for process in (*self._processes, self.reader):
+            process.wire.reset()
+            process.client.close()
+
+
+@contextmanager
+def lose_commit_replies(process: Process, times: int) -> Iterator[None]:
+    """Let the process's commits happen and it not hear of them, as when a connection breaks."""
+    commit = ClientSession.commit_transaction
+    left = times
+
+    def commit_and_lose(session: ClientSession) -> None:
+        nonlocal left
+        commit(session)
+        if session.client is process.client and left:
+            left -= 1
+            raise AutoReconnect("connection closed")
+
+    with mock.patch.object(ClientSession, "commit_transaction", commit_and_lose):
+        yield
+
+
+class Clock:
+    """Stands in for `datetime` where a flush takes the time."""
+
+    def __init__(self, lab: Laboratory) -> None:
+        self._lab = lab
+
+    def now(self, _: Any) -> datetime:
+        return self._lab.now
