@@ -27,7 +27,7 @@ class HideQueryStrings(logging.Filter):
         if path is not None:
             record.request = f"{getattr(request, 'method', None)} {path}"
         elif request is not None:
-            del record.request
+            vars(record).pop("request")
         if record.name == "django.server" and isinstance(record.args, tuple):
             record.args = tuple(_cut_query(value) for value in record.args)
         return True
