@@ -82,6 +82,14 @@ class TotalStore:
         found = self._automations.find_one({"_id": {"$in": forms}}, {"_id": 1})
         return found["_id"] if found else None
 
+    def find_existing(self, automation_ids: Collection[str]) -> set[str]:
+        """Return those ids, in text, that name an automation; the others' runs are nobody's."""
+        forms: list[Any] = list(automation_ids)
+        forms += [ObjectId(one) for one in automation_ids if ObjectId.is_valid(one)]
+        return {
+            str(one["_id"]) for one in self._automations.find({"_id": {"$in": forms}}, {"_id": 1})
+        }
+
     def find_bases(
         self, automation_ids: Collection[str], session: ClientSession | None = None
     ) -> dict[str, Document]:

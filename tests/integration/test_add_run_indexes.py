@@ -85,6 +85,24 @@ def test_dry_run_creates_nothing_and_counts_what_the_ttl_deletes(
     assert len(list(bare_db["automation_runs"].list_indexes())) == 1
 
 
+def test_a_ttl_that_would_delete_uncounted_runs_waits_for_add_run_fields(
+    bare_db: Database[Document],
+) -> None:
+    bare_db["automations"].insert_one({"_id": "a1", "totalRuns": 0})
+    old = datetime.now(UTC) - timedelta(days=91)
+    bare_db["automation_runs"].insert_one({"automationId": "a1", "userId": "p", "createdAt": old})
+    with pytest.raises(CommandError, match="add_run_fields"):
+        run_command()
+    assert "createdAt_ttl" not in bare_db["automation_runs"].index_information()
+    assert "automationId_createdAt" in bare_db["automation_runs"].index_information()
+    run_any(name="add_run_fields")
+    run_command()
+    assert "createdAt_ttl" in bare_db["automation_runs"].index_information()
+    automation = bare_db["automations"].find_one({"_id": "a1"})
+    assert automation is not None
+    assert automation["totalRuns"] == 1
+
+
 def test_keep_forever_has_no_ttl_and_says_that_one_is_there(bare_db: Database[Document]) -> None:
     run_command("--keep-forever")
     assert "createdAt_ttl" not in bare_db["automation_runs"].index_information()

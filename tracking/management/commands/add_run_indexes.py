@@ -19,6 +19,7 @@ from tracking.indexes import (
 )
 from tracking.management.database_command import DatabaseCommand
 from tracking.progress import show_progress
+from tracking.totals import TotalStore
 
 
 class Command(DatabaseCommand):
@@ -46,6 +47,8 @@ class Command(DatabaseCommand):
         findings = compare_indexes(database, list_indexes(retention))
         if retention is None:
             self._report_kept_ttl(findings)
+        early = [one for one in findings if self._is_too_early(one)]
+        findings = [one for one in findings if one not in early]
         changed = 0
         with show_progress("indexes", len(findings), self.stdout) as advance:
             for finding in findings:
@@ -57,8 +60,25 @@ class Command(DatabaseCommand):
         verb = "to create or change" if is_dry else "created or changed"
         self.stdout.write(f"indexes present: {present}")
         self.stdout.write(f"indexes {verb}: {changed}")
-        if blocked:
-            raise CommandError("\n".join(_build_fix(finding) for finding in blocked))
+        problems = [_build_fix(finding) for finding in blocked]
+        problems += [_build_order(finding) for finding in early]
+        if problems:
+            raise CommandError("\n".join(problems))
+
+    def _is_too_early(self, finding: IndexFinding) -> bool:
+        """Return whether the TTL would delete runs that no total holds yet."""
+        index = finding.index
+        if index.collection != "automation_runs" or index.expire_after is None:
+            return False
+        if finding.state not in (IndexState.MISSING, IndexState.TTL_DIFFERS):
+            return False
+        database = mongo.get_database()
+        oldest = datetime.now(UTC) - index.expire_after
+        ids = database["automation_runs"].distinct("automationId", {"createdAt": {"$lt": oldest}})
+        named = [automation_id for automation_id in ids if isinstance(automation_id, str)]
+        totals = TotalStore(database)
+        known = totals.find_existing(named)
+        return bool(known - totals.find_bases(known).keys())
 
     def _handle(self, finding: IndexFinding, *, is_dry: bool) -> None:
         index = finding.index
@@ -98,6 +118,14 @@ def _describe_ttl(finding: IndexFinding) -> str:
     if finding.state is IndexState.TTL_DIFFERS:
         return f" ({finding.found.get('expireAfterSeconds')} s -> {wanted} s)"
     return f" ({index.expire_after.days} days)"
+
+
+def _build_order(finding: IndexFinding) -> str:
+    index = finding.index
+    return (
+        f"{index.collection}.{index.name} is held back: it would delete runs that no total holds "
+        "yet. Run 'python manage.py add_run_fields' and then this command again."
+    )
 
 
 def _build_fix(finding: IndexFinding) -> str:
