@@ -48,6 +48,10 @@ class Command(DatabaseCommand):
         if retention is None:
             self._report_kept_ttl(findings)
         early = [one for one in findings if self._is_too_early(one)]
+        if is_dry:
+            for finding in early:
+                self.stdout.write(_build_order(finding))
+            early = []
         findings = [one for one in findings if one not in early]
         changed = 0
         with show_progress("indexes", len(findings), self.stdout) as advance:
