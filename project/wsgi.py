@@ -6,6 +6,9 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from project.logs import trim_records
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
+trim_records()
 application = get_wsgi_application()

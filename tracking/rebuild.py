@@ -21,7 +21,7 @@ from tracking.transactions import run_in_transaction
 Document = dict[str, Any]
 
 _RUNS_PER_TRANSACTION = 100_000
-_HOURS_PER_TRANSACTION = 48
+_HOURS_PER_TRANSACTION = 500
 _MILLISECONDS_PER_MINUTE = 60_000
 
 
@@ -121,12 +121,12 @@ def build_hours_pipeline(match: Document, *, minutes_per_group: int = 60) -> lis
 
 
 def _chunk_hours(hours: Sequence[int], counts: dict[int, int]) -> Iterator[list[int]]:
-    """Yield neighbouring hours, few enough for one short transaction."""
+    """Yield hours in order, few enough and with few enough runs for one short transaction."""
     chunk: list[int] = []
     runs = 0
     for hour in hours:
         is_full = chunk and (
-            hour - chunk[0] >= _HOURS_PER_TRANSACTION or runs + counts[hour] > _RUNS_PER_TRANSACTION
+            len(chunk) >= _HOURS_PER_TRANSACTION or runs + counts[hour] > _RUNS_PER_TRANSACTION
         )
         if is_full:
             yield chunk

@@ -13,7 +13,7 @@ from tracking.conf import conf as tracking_conf
 
 DEFAULT_PORT = 8000
 # Request threads mostly wait for the flush that carries their events.
-DEFAULT_PROCESSES, DEFAULT_THREADS = 2, 32
+DEFAULT_PROCESSES, DEFAULT_THREADS = 2, 64
 # Shown at start where the project has them.
 _PAGES = {
     "Webhook": "/api/webhooks/instagram",
