@@ -12,6 +12,8 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from tracking.switch import SwitchHeld
+
 
 class Failure(Enum):
     """What went wrong, by what helps."""
@@ -20,6 +22,7 @@ class Failure(Enum):
     STALE_SESSION = "the snapshot or the session is gone: try again with a new session"
     CONNECTIVITY = "the server is away or slow: try again until the deadline, then 503"
     DOCUMENT = "a document of ours cannot be stored: split until it stands alone"
+    HELD = "tracking is being switched on: try again in a moment"
     OTHER = "anything else: store the triggers as untracked"
 
 
@@ -53,6 +56,8 @@ def classify(error: BaseException) -> Failure:
         return Failure.CONFLICT
     if isinstance(error, DocumentTooLarge | BSONError | OverflowError | UnicodeError):
         return Failure.DOCUMENT
+    if isinstance(error, SwitchHeld):
+        return Failure.HELD
     if isinstance(error, PyMongoError):
         return _classify_codes(error)
     return Failure.DOCUMENT  # a bug of ours, on one of the events

@@ -29,7 +29,7 @@ from tracking.runs import (
 )
 from tracking.store import FlushStore, generate_run_ids
 from tracking.stripes import StripeLease
-from tracking.switch import SwitchState, read_switch, touch_stripe
+from tracking.switch import SwitchHeld, SwitchState, read_switch, touch_stripe
 from tracking.totals import TotalStore, is_ambiguous
 from tracking.transactions import MAJORITY, PRIMARY, SNAPSHOT, session_id_of
 
@@ -113,7 +113,7 @@ class Flusher:
                     self._bury_dead(deadline)
                     if conflicts >= _CONFLICTS_BEFORE_SPLIT:
                         return self._split(triggers, deadline, attempts)
-                else:
+                elif failure is not Failure.HELD:
                     self._drop_session()
                 tries += 1
                 if time.monotonic() >= deadline:
@@ -225,7 +225,10 @@ class Flusher:
         known = self._store.find_known_ids(ids, session)
         if len(known) == len(ids):
             return FlushPlan([Outcome.REDELIVERED] * len(ids), [], {})
-        is_on = read_switch(self._database, session) is SwitchState.ON
+        state = read_switch(self._database, session)
+        if state is SwitchState.HELD and is_counting:
+            raise SwitchHeld
+        is_on = state is SwitchState.ON
         if not is_on:
             touch_stripe(self._database, self.lease.stripe, session)
         if not (is_on and is_counting and self._is_enabled):

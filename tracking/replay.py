@@ -28,6 +28,8 @@ from tracking.transactions import run_in_transaction
 Document = dict[str, Any]
 
 BATCH = 500
+# Shorter than the webhook's deadline: who is held still gets its answer.
+_HOLD = timedelta(seconds=2)
 # The stripe that the first of the flushing processes holds, too: a conflict costs one retry.
 _STRIPE = 0
 # A job that waits to be sent ends within 14 days of its arrival.
@@ -40,6 +42,11 @@ class ReplayReport(msgspec.Struct):
 
     counted: int = 0
     duplicates: int = 0
+
+    def add(self, other: "ReplayReport") -> None:
+        """Add another report's figures to this one."""
+        self.counted += other.counted
+        self.duplicates += other.duplicates
 
     @property
     def replayed(self) -> int:
@@ -85,29 +92,45 @@ class Replayer:
         """Replay until no untracked trigger is left."""
         report = ReplayReport()
         while (batch := self.replay_batch(now=now)).replayed:
-            report.counted += batch.counted
-            report.duplicates += batch.duplicates
+            report.add(batch)
         return report
 
     def turn_on(self, *, now: datetime) -> ReplayReport:
         """Catch up and only then count again: the result equals never having been off.
 
-        New triggers are stored as untracked until all of them are replayed; the transaction that
-        ends this conflicts with every flush that stores another one meanwhile.
+        New triggers are stored as untracked while the old ones are replayed. For the last few,
+        flushes are held for a moment; the transaction that ends it conflicts with every flush that
+        is still storing another one.
         """
         write_switch(self._database, "tracking", SwitchState.CATCHING_UP, now=now)
         report = ReplayReport()
-        is_on = False
-        while not is_on:
-            batch = self.replay_all(now=now)
-            report.counted += batch.counted
-            report.duplicates += batch.duplicates
-            is_on = run_in_transaction(
-                self._database.client,
-                lambda session: self._end_catching_up(now, session),
-                seconds=60.0,
+        while True:
+            report.add(self._replay_most(now))
+            held_until = datetime.now(UTC) + _HOLD
+            write_switch(
+                self._database, "tracking", SwitchState.CATCHING_UP, now=now, held_until=held_until
             )
+            while datetime.now(UTC) < held_until:
+                batch = self.replay_batch(now=now)
+                report.add(batch)
+                if not batch.replayed and self._try_to_end(now):
+                    return report
+
+    def _replay_most(self, now: datetime) -> ReplayReport:
+        """Replay until few are left, or traffic brings more than are replayed."""
+        report = ReplayReport()
+        left, before = self.count_untracked(), None
+        while left > BATCH and (before is None or left < before):
+            report.add(self.replay_batch(now=now))
+            left, before = self.count_untracked(), left
         return report
+
+    def _try_to_end(self, now: datetime) -> bool:
+        return run_in_transaction(
+            self._database.client,
+            lambda session: self._end_catching_up(now, session),
+            seconds=60.0,
+        )
 
     def _end_catching_up(self, now: datetime, session: ClientSession) -> bool:
         untracked = {"outcome": Outcome.UNTRACKED.value}

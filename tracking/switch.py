@@ -5,7 +5,7 @@ switch on touches all of them: a flush that stores untracked triggers at that mo
 with it, and no untracked trigger is left behind a switch that is on.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -21,6 +21,12 @@ class SwitchState(StrEnum):
     ON = "on"
     OFF = "off"
     CATCHING_UP = "catching_up"
+    # Never stored: catching up ends, and a flush waits for it rather than store one more.
+    HELD = "held"
+
+
+class SwitchHeld(Exception):
+    """The switch is about to be on: ask again in a moment."""
 
 
 def read_switch(
@@ -31,9 +37,14 @@ def read_switch(
     if document is None:
         return SwitchState.ON
     try:
-        return SwitchState(document.get("state", ""))
+        state = SwitchState(document.get("state", ""))
     except ValueError:
         return SwitchState.OFF
+    held_until = document.get("heldUntil")
+    if state is SwitchState.CATCHING_UP and isinstance(held_until, datetime):
+        # A hold ends by itself, should whoever took it be killed.
+        return SwitchState.HELD if datetime.now(UTC) < held_until else state
+    return state
 
 
 def is_stats_switched_on(database: Database[dict[str, Any]]) -> bool:
@@ -61,13 +72,14 @@ def write_switch(
     state: SwitchState,
     *,
     now: datetime,
+    held_until: datetime | None = None,
     session: ClientSession | None = None,
 ) -> None:
     """Set the switch `tracking` or `stats`; every process sees it in its next flush or answer."""
+    change = {"state": state.value, "changedAt": now, "heldUntil": held_until}
     database["tracking_switch"].update_one(
-        {"_id": name}, {"$set": {"state": state.value, "changedAt": now}}, upsert=True,
-        session=session,
-    )  # fmt: skip
+        {"_id": name}, {"$set": change}, upsert=True, session=session
+    )
 
 
 def find_switch_time(database: Database[dict[str, Any]], name: str) -> datetime | None:

@@ -156,3 +156,12 @@ def test_nothing_is_left_behind_while_traffic_flows(automations: Database[Docume
     assert untracked == 0
     assert automations["automation_runs"].count_documents({}) == sent
     assert recount(automations) == []
+
+
+def test_a_flush_waits_while_catching_up_ends(automations: Database[Document]) -> None:
+    held_until = datetime.now(UTC) + timedelta(milliseconds=300)
+    write_switch(automations, "tracking", SwitchState.CATCHING_UP, now=START, held_until=held_until)
+    assert read_switch(automations) is SwitchState.HELD
+    # A hold ends by itself: whoever took it may have been killed.
+    assert service.record_triggers([build_trigger(1, "p1", START)]) == [Outcome.UNTRACKED]
+    assert datetime.now(UTC) >= held_until
