@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from automations import accounts
 from automations.conf import conf
 from automations.continuations import build_continuation, find_sources, parse_tap
 from automations.dead_letters import DeadLetter
@@ -65,6 +66,10 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     keep_letters(rejected, deadline=deadline)
     if delivery.echoes:
         settle_echoes(delivery.echoes, arrived_at=arrived_at, deadline=deadline)
+    accounts.note_webhooks(
+        {event.account_id for event in delivery.events} | delivery.ignored_by_account.keys(),
+        at=arrived_at,
+    )
     # Last: a delivery that comes again is counted when it is done.
     service.note_ignored(
         [delivery.ignored_by_account, work.ignored_by_account],

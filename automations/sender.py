@@ -24,7 +24,7 @@ logger = logging.getLogger("automations.outbox")
 _SETTLE_SECONDS = 45.0
 _SETTLE_WAIT_SECONDS = 0.5
 # Of Meta's quota, as its usage headers tell it: past this the account waits a little.
-_MOST_USAGE = 0.9
+_MOST_USAGE = 0.97
 _USAGE_WAIT = timedelta(minutes=1)
 _FOLLOWS = {True: Follow.YES, False: Follow.NO, None: Follow.UNKNOWN}
 _PAUSES = {Verdict.TOKEN_DEAD: "token_dead", Verdict.RESTRICTED: "restricted"}
