@@ -174,7 +174,8 @@ class Counting(RuleBasedStateMachine):
         comparison = Comparison(
             self.db, self.model, self.stale, self.baseless, expired_at=self.expired_at
         )
-        assert comparison.list_differences() == []
+        differences = comparison.list_differences()
+        assert not differences, "\n".join(differences)
         self._read(self.lab.now)
 
     def teardown(self) -> None:
@@ -273,9 +274,10 @@ class Counting(RuleBasedStateMachine):
                     assert is_locked, f"I6: nobody holds what {event} needs"
                 elif event in process.committed and event not in told:
                     told.add(event)
-                    assert answer == process.committed[event], event
+                    expected = process.committed[event]
+                    assert answer == expected, f"I1: {event} is told as {answer}, not {expected}"
                 else:
-                    assert answer == "redelivered", event
+                    assert answer == "redelivered", f"I3: {event} is told as {answer} again"
                     assert event in self.model.events, f"I5: {event} is acknowledged and lost"
             is_acknowledged = all(isinstance(answer, Outcome) for answer in ticket.answers)
             if is_acknowledged:
@@ -302,7 +304,7 @@ class Counting(RuleBasedStateMachine):
         self._expire_dead()
         if self.unacknowledged:
             self._send_again(0)
-        assert not self.unacknowledged
+        assert not self.unacknowledged, "I6: nobody holds what is still not acknowledged"
 
     # -- what goes wrong
 
@@ -405,26 +407,29 @@ class Counting(RuleBasedStateMachine):
             shown = summaries[name]
             for days, count in ((1, shown.last_24_hours), (7, shown.last_7_days)):
                 start = truncate_to_milliseconds(at - days * DAY)
-                assert count == self.model.count_since(name, start), f"I8: {name} at {at}"
+                expected = self.model.count_since(name, start)
+                said = f"I8: {name} shows {count} runs of {days} days at {at}"
+                assert count == expected, f"{said}, not {expected}"
                 if at != self.lab.now:
                     query = {"automationId": name, "createdAt": {"$gte": at - days * DAY}}
-                    assert count == runs.count_documents(query), f"I8: {name} at {at}"
+                    assert count == runs.count_documents(query), said
             total = self.model.count_total(name)
             if name not in bases:
                 ours = [run for run in self.model.list_runs(name) if run.event is not None]
                 total = (document.get("totalRuns") or 0) + len(ours)
-            assert shown.total_runs == total, f"I4: {name}"
+            assert shown.total_runs == total, f"I4: {name} shows {shown.total_runs}, not {total}"
         # One read of small documents, and per window two counts at most: what it cuts through, and
         # the automations whose earlier runs are not rolled up yet.
-        assert [one.command_name for one in sent] == ["find"] + ["aggregate"] * (len(sent) - 1)
-        assert len(sent) <= 5
-        assert len(sent[0].command["filter"]["_id"]["$in"]) == len(documents) * 11
+        names = [one.command_name for one in sent]
+        assert names[0] == "find", f"I9: {names}"
+        assert names[1:] in [["aggregate"] * number for number in range(5)], f"I9: {names}"
+        assert len(sent[0].command["filter"]["_id"]["$in"]) == len(documents) * 11, "I9"
         for one in sent[1:]:
             match = one.command["pipeline"][0]["$match"]
-            is_rolled_up = all(
+            if all(
                 name in bases and bases[name]["rollupsSince"] is None
                 for name in match["automationId"]["$in"]
-            )
-            if is_rolled_up:
+            ):
                 since = match["createdAt"]
-                assert since["$lt"] - since["$gte"] <= timedelta(minutes=1), "I9"
+                length = since.get("$lt", at) - since["$gte"]
+                assert length <= timedelta(minutes=1), f"I9: runs of {length} are counted"
