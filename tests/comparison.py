@@ -132,6 +132,10 @@ class Comparison:
             total, last = self.model.count_total(name), self.model.find_last_run_at(name)
             if (totals[name], newest.get(name)) != (total, last):
                 yield f"I4: {name} has {totals[name]} at {newest.get(name)}, not {total} at {last}"
+            ours = sum(run.event is not None for run in self.model.list_runs(name))
+            earlier = len(self.model.list_runs(name)) - ours
+            if bases[name]["base"] != total - ours - earlier:
+                yield f"I4: the base of {name} is {bases[name]['base']}"
             copy = automations.get(name)
             if copy is None:
                 continue

@@ -121,6 +121,14 @@ def a_base_is_taken_after_runs_were_counted(history: Counting) -> None:
     history.flush(1, [deliver((0, 0))], timedelta(0))
 
 
+def an_older_product_went_on_counting(history: Counting) -> None:
+    history.an_older_product_was_here([(0, 0, 8, False)], [3, None])
+    history.flush(0, [deliver((0, 0), (0, 1))], timedelta(0))
+    history.db["automations"].update_one({"_id": "a1"}, {"$inc": {"totalRuns": 5}})
+    history.model.stored_totals["a1"] += 5
+    history.add_run_fields(0, True, None)
+
+
 def whoever_dies_at_its_commit_is_buried_by_the_next(history: Counting) -> None:
     history.flush_and_die(0, [deliver((0, 0), (0, 1))], crash(COMMIT))
     history.flush(1, [deliver((0, 0), again=1)], timedelta(0))
@@ -148,6 +156,7 @@ def whoever_dies_while_it_folds_is_buried_by_the_next(history: Counting) -> None
         a_window_starts_half_a_millisecond_after_an_earlier_run,
         the_ttl_cuts_through_an_hour_before_a_recount,
         a_base_is_taken_after_runs_were_counted,
+        an_older_product_went_on_counting,
         whoever_dies_at_its_commit_is_buried_by_the_next,
         whoever_dies_while_it_folds_is_buried_by_the_next,
     ],
