@@ -132,9 +132,12 @@ def _check_rollups(db: Any, runs: Any) -> list[str]:
         keys = {key for key in minutes.keys() | rolled.keys() if key[0] == name}
         wrong += [f"I8: minute {key} is rolled up as {rolled[key]}, not {minutes[key]}"
                   for key in keys if rolled[key] != minutes[key]]  # fmt: skip
-        for hour, count in base["h"].items():
-            if count != hours[name, int(hour)]:
-                wrong.append(f"I8: hour {hour} of {name} is {count} in its base")
+        for day, kept in base["hours"].items():
+            if sum(kept.values()) != base["days"][day]:
+                wrong.append(f"I8: day {day} of {name} is not the sum of its hours")
+            for hour, count in kept.items():
+                if count != hours[name, int(hour)]:
+                    wrong.append(f"I8: hour {hour} of {name} is {count} in its base")
     return wrong
 
 

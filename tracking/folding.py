@@ -1,8 +1,8 @@
 """Folding: closed hours leave the live documents, so that reads stay small.
 
 An hour that is over moves, in one transaction an automation, from the live documents of all
-stripes into its hour document (kept 400 days) and, as one number, into the base document's `h`
-(kept 8 days). A late replay opens the hour in a live document again and is folded next time. Live
+stripes into its hour document (kept 400 days) and, as one number, into the base document's `days`
+and `hours` (kept 9 days). A late replay opens the hour in a live document again and is folded next time. Live
 documents of stripes that nobody holds give their runs to the base and go.
 """
 
@@ -16,6 +16,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.rollups import (
+    HOURS_PER_DAY,
     STRIPES,
     build_base_id,
     build_hour_id,
@@ -24,7 +25,7 @@ from tracking.rollups import (
     merge_hours,
     start_of_hour,
 )
-from tracking.totals import is_recent_hour, newest_of, parse_count
+from tracking.totals import is_recent_day, newest_of, parse_count
 from tracking.transactions import run_in_transaction
 
 Document = dict[str, Any]
@@ -111,14 +112,17 @@ class Folder:
         for hour, parts in closed.items():
             merged = merge_hours(parts)
             writes.append(build_hour_write(automation_id, hour, merged))
-            if is_recent_hour(hour, now):
-                increments[f"h.{hour}"] = merged["n"]
+            day = hour // HOURS_PER_DAY
+            if is_recent_day(day, now):
+                increments[f"hours.{day}.{hour}"] = merged["n"]
+                increments[f"days.{day}"] = increments.get(f"days.{day}", 0) + merged["n"]
         update: Document = {"$inc": increments}
         if newest is not None:
             update["$max"] = {"lastRunAt": newest}
-        expired = {f"h.{h}": "" for h in base.get("h", {}) if not is_recent_hour(int(h), now)}
+        expired = [day for day in base["days"] if not is_recent_day(int(day), now)]
         if expired:
-            update["$unset"] = expired
+            paths = [f"{name}.{day}" for day in expired for name in ("days", "hours")]
+            update["$unset"] = dict.fromkeys(paths, "")
         writes.append(UpdateOne({"_id": base_id}, update))
         self._stats.bulk_write(writes, ordered=False, session=session)
         return len(closed)

@@ -9,13 +9,15 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.rollups import (
+    HOURS_PER_DAY,
     build_base_id,
     build_hour_id,
     build_live_ids,
+    build_recent,
     merge_hours,
     start_of_hour,
 )
-from tracking.totals import is_recent_hour
+from tracking.totals import is_recent_day
 from tracking.transactions import run_in_transaction
 
 Document = dict[str, Any]
@@ -79,7 +81,7 @@ class HourRebuilder:
             if present:
                 unset = {f"h.{hour}": "" for hour in present}
                 writes.append(UpdateOne({"_id": document["_id"]}, {"$unset": unset}))
-        recent: Document = {}
+        counts: dict[int, int] = {}
         for hour in hours:
             minutes = raw.get(hour, {})
             carried = merge_hours(seen[hour])
@@ -91,10 +93,12 @@ class HourRebuilder:
                 "m": minutes,
             }
             writes.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
-            if is_recent_hour(hour, self._now):
-                recent[f"h.{hour}"] = document["n"]
-        if recent:
-            writes.append(UpdateOne({"_id": build_base_id(automation_id)}, {"$set": recent}))
+            if is_recent_day(hour // HOURS_PER_DAY, self._now):
+                counts[hour] = document["n"]
+        if counts:
+            base_id = {"_id": build_base_id(automation_id)}
+            base = self._stats.find_one(base_id, {"hours": 1}, session=session) or {}
+            writes.append(UpdateOne(base_id, {"$set": _build_recent_change(base, counts)}))
         self._stats.bulk_write(writes, ordered=False, session=session)
 
     def _count_minutes(
@@ -111,6 +115,19 @@ class HourRebuilder:
             hour, minute = divmod(int(row["_id"]), 60)
             minutes.setdefault(hour, {})[str(minute)] = row["runs"]
         return minutes
+
+
+def _build_recent_change(base: Document, counts: dict[int, int]) -> Document:
+    """Return the `$set` that puts these hours' counts into a base document, their days whole."""
+    days = {str(hour // HOURS_PER_DAY) for hour in counts}
+    known = {
+        int(hour): count
+        for day, hours in base.get("hours", {}).items()
+        for hour, count in hours.items()
+        if day in days
+    }
+    recent = build_recent(known | counts)
+    return {f"{name}.{day}": recent[name][day] for day in days for name in ("days", "hours")}
 
 
 def build_hours_pipeline(match: Document, *, minutes_per_group: int = 60) -> list[Document]:

@@ -5,7 +5,7 @@ the hours that are still open: `{runs, lastRunAt, h: {<hour>: {n, m, d, p}}}`, w
 its number since 1970 (UTC), `n` its runs, `m` runs by minute, and `d` (duplicates) and `p` (new
 people) by quarter of the hour, because every time zone in use is a multiple of 15 minutes away
 from UTC. Closed hours are folded into an hour document of the same four fields, and their `n`
-into the base document's `h`, so that seven days of an automation are one small document.
+into the base document's `days` and `hours`, of which an answer reads eight sums and two days.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,8 @@ from typing import Any
 from tracking.runs import Outcome, Planned
 
 STRIPES = 8
-RECENT_HOURS = 8 * 24
+RECENT_DAYS = 9
+HOURS_PER_DAY = 24
 LAST_24_HOURS = timedelta(hours=24)
 LAST_7_DAYS = timedelta(days=7)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,6 +107,16 @@ def merge_hours(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
+def build_recent(counts: Mapping[int, int]) -> dict[str, dict[str, Any]]:
+    """Return the runs of closed hours, by hour number, as a base document keeps them."""
+    recent: dict[str, dict[str, Any]] = {"days": {}, "hours": {}}
+    for hour, count in counts.items():
+        day = str(hour // HOURS_PER_DAY)
+        recent["days"][day] = recent["days"].get(day, 0) + count
+        recent["hours"].setdefault(day, {})[str(hour)] = count
+    return recent
+
+
 class WindowEdge:
     """Where a window that starts at `start` cuts through an hour and a minute."""
 
@@ -114,6 +125,7 @@ class WindowEdge:
         start = start.astimezone(UTC)
         self.start = start
         self.hour = hour_of(start)
+        self.day = self.hour // HOURS_PER_DAY
         self.minute = start.minute
         self.minute_end = start.replace(second=0, microsecond=0) + _MINUTE
         # A window that starts on a full minute cuts through none.
@@ -121,18 +133,21 @@ class WindowEdge:
 
     def count_whole(
         self,
-        recent: Mapping[str, int],
+        recent: Mapping[str, Mapping[str, Any]],
         live: Iterable[Mapping[str, Mapping[str, Any]]],
         edge_hour: Mapping[str, Any] | None,
     ) -> tuple[int, int]:
         """Return (runs in the whole minutes of the window, runs in the minute that is cut).
 
-        `recent` maps closed hours to runs (the base document's `h`), `live` are the `h` of the
-        live documents, `edge_hour` is the closed document of the hour that is cut, or None.
+        `recent` is the base document, of whose `hours` the day that is cut is enough, `live` are
+        the `h` of the live documents, `edge_hour` is the closed document of the hour that is cut,
+        or None.
         """
-        # As texts: hours have six digits from 1981 to 2084, and an answer compares 20 000 of them.
-        key = str(self.hour)
-        whole = sum([count for number, count in recent.items() if number > key])
+        # Numbers as texts: days have five digits from 1997 to 2243, hours six from 1981 to 2084.
+        key, day = str(self.hour), str(self.day)
+        whole = sum([count for number, count in recent.get("days", {}).items() if number > day])
+        hours_of_day = recent.get("hours", {}).get(day, {})
+        whole += sum([count for number, count in hours_of_day.items() if number > key])
         edges = [edge_hour] if edge_hour is not None else []
         for hours in live:
             for number, parts in hours.items():

@@ -22,6 +22,9 @@ from tracking.transactions import read_at_snapshot
 Document = dict[str, Any]
 
 
+_FIELDS = ["automationId", "stripe", "hour", "runs", "lastRunAt", "rollupsSince", "h", "m", "days"]
+
+
 class RunSummary(msgspec.Struct, frozen=True):
     """An automation's counts at one instant."""
 
@@ -125,8 +128,10 @@ class StatsStore:
             stored[automation_id] = _Stored()
             ids += build_total_ids(automation_id)
             ids += [build_hour_id(automation_id, edge.hour) for edge in edges]
+        # Of the hours that a base keeps, those of the two days that the windows cut.
+        fields = dict.fromkeys(_FIELDS + [f"hours.{edge.day}" for edge in edges], 1)
         for document in self._stats.find(
-            {"_id": {"$in": ids}}, session=session, batch_size=len(ids) + 1
+            {"_id": {"$in": ids}}, fields, session=session, batch_size=len(ids) + 1
         ):
             parts = stored[document["automationId"]]
             if "stripe" in document:
@@ -148,7 +153,7 @@ class StatsStore:
                 raw.append(automation_id)
                 continue
             counts[automation_id], in_cut_minute = edge.count_whole(
-                parts.base["h"],
+                parts.base,
                 [document.get("h", {}) for document in parts.live],
                 parts.edge_hours.get(build_hour_id(automation_id, edge.hour)),
             )

@@ -19,7 +19,13 @@ from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from tracking.rollups import RECENT_HOURS, build_base_id, build_total_ids, hour_of
+from tracking.rollups import (
+    HOURS_PER_DAY,
+    RECENT_DAYS,
+    build_base_id,
+    build_total_ids,
+    hour_of,
+)
 from tracking.transactions import read_at_snapshot, run_in_transaction
 
 Document = dict[str, Any]
@@ -154,7 +160,8 @@ class TotalStore:
                 "rollupsSince": until if earlier else None,
                 # Pairs of earlier runs have no contacts; None: there are no earlier runs.
                 "claimsUntil": (newest_run or until) if earlier else None,
-                "h": {},
+                "days": {},
+                "hours": {},
             })  # fmt: skip
         if documents:
             self._stats.insert_many(documents, session=session)
@@ -222,6 +229,6 @@ def build_merge_writes(
     return writes
 
 
-def is_recent_hour(hour: int, now: datetime) -> bool:
-    """Return whether an hour is young enough to be kept in a base document's `h`."""
-    return hour > hour_of(now) - RECENT_HOURS
+def is_recent_day(day: int, now: datetime) -> bool:
+    """Return whether a day is young enough to be kept in a base document."""
+    return day > hour_of(now) // HOURS_PER_DAY - RECENT_DAYS

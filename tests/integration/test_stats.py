@@ -27,7 +27,7 @@ from tests.triggers import (
 )
 from tracking.flush import Flusher
 from tracking.folding import Folder
-from tracking.rollups import build_hour_id, hour_of, start_of_hour
+from tracking.rollups import build_hour_id, build_recent, hour_of, start_of_hour
 from tracking.runs import Outcome
 from tracking.stats import RunSummary, StatsStore, build_count_pipeline
 from tracking.stripes import StripeLease
@@ -280,7 +280,7 @@ class TestFolding:
         assert [one["h"] for one in live] == [{}, {str(hour_of(now)): open_hour}]
         base = db["automation_run_stats"].find_one({"_id": "a1:b"})
         assert base is not None
-        assert base["h"] == {str(hour_of(T0)): 5}
+        assert {"days": base["days"], "hours": base["hours"]} == build_recent({hour_of(T0): 5})
         assert Folder(db).fold_all(now=now) == 0
         assert recount(db, at=now) == []
 
@@ -346,7 +346,7 @@ class TestFolding:
         Folder(db).fold_all(now=later + 2 * WINDOW)
         base = db["automation_run_stats"].find_one({"_id": "a1:b"})
         assert base is not None
-        assert base["h"] == {str(hour_of(later)): 1}
+        assert {"days": base["days"], "hours": base["hours"]} == build_recent({hour_of(later): 1})
         closed = db["automation_run_stats"].find_one({"_id": build_hour_id("a1", hour_of(T0))})
         assert closed is not None
         assert closed["n"] == 2

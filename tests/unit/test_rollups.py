@@ -19,6 +19,7 @@ from tracking.rollups import (
     build_hour_id,
     build_increments,
     build_live_ids,
+    build_recent,
     build_total_ids,
     hour_of,
     merge_hours,
@@ -143,7 +144,7 @@ def test_a_run_is_inside_from_the_very_millisecond_on(start: datetime) -> None:
         hour = str(hour_of(run))
         live = build_live([run])["h"]
         assert count_window(edge, {}, [live], None, [run]) == expected
-        recent = {hour: live[hour]["n"]}
+        recent = build_recent({int(hour): live[hour]["n"]})
         closed = live[hour] if hour_of(run) == edge.hour else None
         assert count_window(edge, recent, [{}], closed, [run]) == expected
 
@@ -166,7 +167,7 @@ def test_windows_equal_a_count_however_runs_are_spread(
         seed.choice([*stripes, folded]).append(run)
     live = [build_live(times).get("h", {}) for times in stripes]
     closed = build_live(folded).get("h", {})
-    recent = {hour: parts["n"] for hour, parts in closed.items()}
+    recent = build_recent({int(hour): parts["n"] for hour, parts in closed.items()})
     counted = count_window(edge, recent, live, closed.get(str(edge.hour)), runs)
     assert counted == sum(run >= start for run in runs)
 
