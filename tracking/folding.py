@@ -1,9 +1,9 @@
 """Folding: closed hours leave the live documents, so that reads stay small.
 
 An hour that is over moves, in one transaction an automation, from the live documents of all
-stripes into its hour document (kept 400 days) and, as one number, into the base document's `days`
-and `hours` (kept 9 days). A late replay opens the hour in a live document again and is folded next time. Live
-documents of stripes that nobody holds give their runs to the base and go.
+stripes into its hour document (kept 400 days) and, as one number, into `days` and `hours` of the
+base document (kept 9 days). A late replay opens the hour in a live document again and is folded
+next time. Live documents of stripes that nobody holds give their runs to the base and go.
 """
 
 from collections.abc import Callable, Collection
