@@ -234,7 +234,7 @@ class Counting(RuleBasedStateMachine):
         self.stale |= {trigger.automation_id for trigger in triggers}
         self.unacknowledged += batch
         process.in_flight, process.committed = triggers, {}
-        tickets = [Ticket(one, time.monotonic() + 10) for one in batch]
+        tickets = [Ticket(one, time.monotonic() + 60) for one in batch]
         is_merged = fault is None or fault.kind not in {"merge", "base"}
         if fault is not None and fault.kind == "base":
             self.baseless |= {trigger.automation_id for trigger in triggers}

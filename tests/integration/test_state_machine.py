@@ -30,7 +30,7 @@ from tracking import stripes
 
 PROFILES = {
     "default": {"max_examples": 60, "stateful_step_count": 14, "derandomize": True},
-    "thorough": {"max_examples": 600, "stateful_step_count": 30, "print_blob": True},
+    "thorough": {"max_examples": 300, "stateful_step_count": 30, "print_blob": True},
 }
 PROFILE = settings(
     **PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")],
