@@ -15,8 +15,8 @@ help:
 	@echo "make lint    ruff, mypy, import-linter, Django's checks"
 	@echo "make bench   measure speed and exactness beside the system we replace (20 minutes;"
 	@echo "             BENCH_QUICK=1: 3, BENCH_FULL=1: with 5 million runs, BENCH_ROWS=100,list)"
-	@echo "make chaos   kill processes and mongod under load and count again (15 minutes;"
-	@echo "             CHAOS_ARGS='--seed 2 --kills 20 --events 5000')"
+	@echo "make chaos   break things under load and count again: every scenario, or one by"
+	@echo "             CHAOS_ARGS='counting --seed 2 --kills 20 --events 5000' (--help lists them)"
 	@echo "make format  write the code as ruff wants it"
 	@echo "make clean   remove the virtual environment and the caches, not the data in .data"
 

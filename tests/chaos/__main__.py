@@ -1,4 +1,7 @@
-"""`python -m tests.chaos`: exits with 1 when anything was lost or counted twice."""
+"""`python -m tests.chaos [scenario ...] [options]`: exits with 1 when a promise was broken.
+
+Without a name all scenarios run. Options go to every scenario that has them.
+"""
 
 from __future__ import annotations
 
@@ -7,223 +10,79 @@ import logging
 import shutil
 import sys
 import tempfile
-import time
-from datetime import UTC, datetime, timedelta
+import traceback
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
-from random import Random
-from typing import Any
 
-from pymongo import MongoClient
-from pymongo.database import Database
-
-from automations.simulation import Plan, Target, generate_deliveries, send_deliveries
-from automations.simulation.plan import AUTOMATION_TYPES
-from tests.chaos.cluster import WINDOW_MINUTES, Cluster, find_longest_stall
-from tests.chaos.faults import Faults
-from tests.chaos.load import Load
-from tests.chaos.model import Verdict, compare
-from tests.chaos.schedule import Step, build_schedule
-from tests.recount import recount
-from tests.web_server import SECRET
-from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
-
-ACCOUNTS = ("17841400000000001", "17841400000000002", "17841400000000003")
-# Enough that those who wait for a dead process's keys leave some for the others.
-CONNECTIONS = 24
-# Of events. After a stall there is more to do than that: what is due is sent at once.
-RATE = 300.0
-PATIENCE_SECONDS = 60.0
-_MOST_SHOWN = 10
-
-Document = dict[str, Any]
+from tests.chaos.scenario import say
+from tests.chaos.scenarios import SCENARIOS
 
 
-def main() -> int:
-    """Run and print; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--events", type=int, default=100_000, help="to acknowledge, at least")
-    options = parser.parse_args()
+def main(words: Sequence[str]) -> int:
+    """Run what was named, one after another; return the exit code."""
+    chosen = read_arguments(words)
     logging.basicConfig(level=logging.CRITICAL)  # mongod's end is no news here
-    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    broken = [name for name, options in chosen.items() if not run_scenario(name, options)]
+    if broken:
+        say(f"Promises were broken in: {', '.join(broken)}")
+    return 1 if broken else 0
+
+
+def read_arguments(words: Sequence[str]) -> dict[str, argparse.Namespace]:
+    """Return the options of each scenario that was chosen. Ends the process for wrong ones."""
+    names = list(takewhile(lambda word: not word.startswith("-"), words))
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        usage="%(prog)s [scenario ...] [options]",
+        description="Break things under load, and count again what was promised.",
+        epilog="\n".join(build_parser(name).format_help() for name in SCENARIOS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if {"-h", "--help"} & set(words):
+        parser.parse_args(["-h"])
+    if strange := set(names) - set(SCENARIOS):
+        parser.error(f"no scenario {' '.join(sorted(strange))}; there are: {', '.join(SCENARIOS)}")
+    rest = words[len(names) :]
+    read = {name: build_parser(name).parse_known_args(rest) for name in names or SCENARIOS}
+    # What one scenario does not know is for another; what none knows is a mistake.
+    unknown = set.intersection(*(set(left) for _, left in read.values()))
+    if unknown:
+        parser.error(f"nobody knows {' '.join(sorted(unknown))}")
+    return {name: options for name, (options, _) in read.items()}
+
+
+def build_parser(name: str) -> argparse.ArgumentParser:
+    """Return the parser of a scenario's options."""
+    scenario = SCENARIOS[name]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tests.chaos {name}",
+        description=scenario.summary,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    scenario.add_arguments(parser)
+    return parser
+
+
+def run_scenario(name: str, options: argparse.Namespace) -> bool:
+    """Run one in a directory that is kept if it fails; return whether it kept its promises."""
+    directory = Path(tempfile.mkdtemp(prefix=f"chaos-{name}-"))
+    sys.stdout.write(f"== {name}, seed {options.seed} ==\n")
+    sys.stdout.flush()
     is_clean = False
     try:
-        is_clean = run(directory, seed=options.seed, kills=options.kills, events=options.events)
+        is_clean = SCENARIOS[name].run(directory, options)
+    except Exception:  # noqa: BLE001 - the others run all the same
+        traceback.print_exc()
     finally:
         if is_clean:
             shutil.rmtree(directory, ignore_errors=True)
         else:
             say(f"Logs and data are kept in {directory}")
-    return 0 if is_clean else 1
-
-
-def run(directory: Path, *, seed: int, kills: int, events: int) -> bool:
-    """Do one run in the directory and return whether every event is accounted for."""
-    cluster = Cluster(directory)
-    try:
-        with MongoClient[Document](cluster.uri, tz_aware=True, appname="chaos") as client:
-            database = client.get_default_database()
-            automations = prepare(database)
-            cluster.start()
-            load = Load(
-                generate_deliveries(build_plan(seed)),
-                [server.url for server in cluster.servers],
-                SECRET,
-                connections=CONNECTIONS,
-                rate=RATE,
-            )
-            faults = Faults(client)
-            started = time.monotonic()
-            load.start()
-            try:
-                strike_all(cluster, load, faults, build_schedule(seed, kills), events)
-            finally:
-                load.stop()
-            resend(cluster, load, seed)
-            window = timedelta(minutes=WINDOW_MINUTES)
-            verdict = compare(load.acknowledged.values(), automations, database, window=window)
-            broken = recount(database, window=window, at=datetime.now(UTC))
-            report(
-                cluster, load, verdict, broken,
-                faults_met=faults.hits, seconds=time.monotonic() - started,
-            )  # fmt: skip
-            return not (verdict.lost or verdict.double or broken or load.rude_answers)
-    finally:
-        cluster.stop()
-
-
-def prepare(database: Database[Document]) -> dict[tuple[str, str], str]:
-    """Create collections, indexes and automations; return these by account and kind."""
-    ensure_collections(database)
-    for finding in compare_indexes(database, list_indexes(timedelta(days=90))):
-        apply_finding(database, finding)
-    documents = [
-        {
-            "_id": f"{account_id}-{kind}", "workspaceId": "ws", "accountId": account_id,
-            "name": kind, "type": type_, "isActive": True, "trigger": {"keywords": ["link"]},
-            "mainDm": {"text": "Here"}, "totalRuns": 0, "lastRunAt": None,
-            "createdAt": datetime.now(UTC), "updatedAt": datetime.now(UTC),
-        }
-        for account_id in ACCOUNTS
-        for kind, type_ in AUTOMATION_TYPES.items()
-    ]  # fmt: skip
-    database["automations"].insert_many(documents)
-    return {(one["accountId"], one["name"]): one["_id"] for one in documents}
-
-
-def build_plan(seed: int) -> Plan:
-    """Return traffic without end."""
-    targets = tuple(
-        Target(kind=kind, account_id=account_id, keywords=("link",))
-        for account_id in ACCOUNTS
-        for kind in AUTOMATION_TYPES
-    )
-    return Plan(targets=targets, events=None, duplicates=0.3, redeliveries=0.3, seed=seed)
-
-
-def strike_all(
-    cluster: Cluster, load: Load, faults: Faults, steps: list[Step], events: int
-) -> None:
-    """Let the blows fall, spread over the events, each on a system that is whole again."""
-    done, kills = 0, sum(step.kills for step in steps)
-    for step in steps:
-        wait_for(load, events * done // kills)
-        cluster.wait_until_whole()
-        wait_for(load, len(load.acknowledged) + 1)  # two blows are two stalls, not a long one
-        began = time.monotonic()
-        faults.begin(step.fault)
-        if step.fault == "step down":
-            cluster.note_outage()
-        time.sleep(step.delay)
-        cluster.strike(step.target, step.server)
-        if step.target in ("mongod", "power"):
-            cluster.note_outage()
-        else:
-            if step.fault != "none":
-                time.sleep(step.delay)  # what was killed comes back into it
-            faults.end()
-        done += step.kills
-        blow = f"{done}/{kills} {step.target} during {step.fault}"
-        cluster.blows.append((began, blow))
-        say(f"{blow}, {len(load.acknowledged)} events")
-    wait_for(load, events)
-    cluster.wait_until_whole()
-
-
-def wait_for(load: Load, events: int) -> None:
-    """Return once so many events are acknowledged.
-
-    Raises TimeoutError when nothing moves, ValueError for an answer that is never right.
-    """
-    seen, seen_at = -1, time.monotonic()
-    while (count := len(load.acknowledged)) < events:
-        if count > seen:
-            seen, seen_at = count, time.monotonic()
-        if load.rude_answers:
-            raise ValueError(f"Answered {', '.join(load.rude_answers)}; the logs say why.")
-        if time.monotonic() - seen_at > PATIENCE_SECONDS:
-            raise TimeoutError(f"Nothing was acknowledged for {PATIENCE_SECONDS:.0f} s.")
-        time.sleep(0.02)
-
-
-def resend(cluster: Cluster, load: Load, seed: int) -> None:
-    """Send every delivery that was put aside again, twice, in another order.
-
-    The last that were acknowledged come again too: a total whose copy could not be written after
-    its commit is brought up to date by the next delivery.
-    """
-    again = [*load.put_aside, *load.put_aside, *load.last]
-    Random(f"resend:{seed}").shuffle(again)
-    urls = [server.url for server in cluster.servers]
-    report = send_deliveries(again, urls, SECRET, connections=CONNECTIONS, is_retrying=True)
-    for event in report.acknowledged:
-        load.acknowledged[event.account_id, event.kind, event.event_id] = event
-    if report.unacknowledged:
-        raise TimeoutError(f"{len(report.unacknowledged)} deliveries are never acknowledged.")
-
-
-def report(
-    cluster: Cluster,
-    load: Load,
-    verdict: Verdict,
-    broken: list[str],
-    *,
-    faults_met: int,
-    seconds: float,
-) -> None:
-    """Print what became of it, the worst first."""
-    for line in [*verdict.lost, *verdict.double, *broken][:_MOST_SHOWN]:
-        say(f"WRONG: {line}")
-    between = (load.acknowledged_at, load.started_at, load.ended_at)
-    answers = ", ".join(f"{status} {count}" for status, count in sorted(load.answers.items()))
-    stall = find_longest_stall(*between)
-    own = find_longest_stall(*between, cluster.outages)
-    after = max((blow for blow in cluster.blows if blow[0] <= own.began), default=(0.0, "-"))[1]
-    outages = [ended - began for began, ended in cluster.outages] or [0.0]
-    rows = {
-        "kills": f"{cluster.mongod_kills + cluster.process_kills} (mongod {cluster.mongod_kills}, "
-        f"web {cluster.process_kills}) in {seconds:.0f} s",
-        "faults": f"{faults_met} commands met one, those of a mongod that was killed not counted",
-        "answers": answers,
-        "sent again": f"{len(load.put_aside)} deliveries, twice",
-        "acknowledged": f"{len(load.acknowledged)} events",
-        "lost": len(verdict.lost),
-        "double": len(verdict.double),
-        "broken": f"{len(broken)} promises when counted again",
-        "slowest": f"{load.slowest:.2f} s to an answer",
-        "down": f"{sum(outages):.0f} s without a primary of MongoDB or any web process, "
-        f"{max(outages):.1f} s at most",
-        "longest stall": f"{stall.seconds:.2f} s, {own.seconds:.2f} s without what was down "
-        f"(after {after})",
-    }
-    sys.stdout.write("".join(f"{name:<14}{value}\n" for name, value in rows.items()))
-
-
-def say(text: str) -> None:
-    """Print progress where it does not mix with the result."""
-    sys.stderr.write(f"{text}\n")
+    return is_clean
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""What a scenario is, and how it tells what it found."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+_MOST_SHOWN = 10
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """Something that is done to the system, and the promises that it must keep meanwhile.
+
+    `run` does it in an empty directory with the options that `add_arguments` declares, prints its
+    figures and returns whether every promise was kept; an exception is a promise broken too.
+    `--seed` is every scenario's and declared for it.
+    """
+
+    summary: str
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Path, Namespace], bool]
+
+
+def print_figures(rows: Mapping[str, object]) -> None:
+    """Print the result: a figure a line, its name first."""
+    sys.stdout.write("".join(f"{name:<14}{value}\n" for name, value in rows.items()))
+    sys.stdout.flush()
+
+
+def print_wrong(lines: Iterable[str]) -> None:
+    """Print what went wrong, some of it, where it does not mix with the result."""
+    for line in list(lines)[:_MOST_SHOWN]:
+        say(f"WRONG: {line}")
+
+
+def say(text: str) -> None:
+    """Print progress where it does not mix with the result."""
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,10 @@
+"""The scenarios of `make chaos`, in the order in which they run."""
+
+from __future__ import annotations
+
+from tests.chaos import counting
+from tests.chaos.scenario import Scenario
+
+SCENARIOS: dict[str, Scenario] = {
+    "counting": counting.SCENARIO,
+}
