@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TypeVar
 
+from tests.benchmarks.before import Before
 from tests.benchmarks.candidates import Candidate, Peer, Running, run_command
 from tests.benchmarks.options import Options
 from tests.benchmarks.processes import read_cpu_seconds, wait_until_idle
@@ -22,6 +23,7 @@ class Bench:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.before = Before(options.before)
         self.server = Server()
         self.peer = Peer()
         if self.peer.why_not:
@@ -39,7 +41,8 @@ class Bench:
     def start_on(self, candidate: Candidate, database: str) -> Running:
         """Start a candidate on a database that is there."""
         if candidate.is_ours:
-            run_command("add_run_indexes", uri=self.server.build_uri(database))
+            uri = self.server.build_uri(database)
+            run_command("add_run_indexes", uri=uri, root=candidate.root)
         return Running(candidate, server=self.server, database=database)
 
     def settle(self, running: Sequence[Running]) -> None:
@@ -65,6 +68,7 @@ class Bench:
         """Stop mongod and leave nothing behind."""
         self.server.stop()
         self.peer.remove()
+        self.before.remove()
 
 
 def order_round(items: Sequence[Item], number: int) -> list[Item]:

@@ -36,6 +36,7 @@ class Candidate(NamedTuple):
     name: str
     build: Callable[[int, str], Start]
     is_ours: bool = False
+    root: Path = ROOT  # where its code is
 
 
 class Running:
@@ -47,11 +48,14 @@ class Running:
         self.port = choose_port()
         start = candidate.build(self.port, server.build_uri(database))
         log = server.directory / f"{database}.log"
-        self.process = Process(start.command, environment=start.environment, cwd=ROOT, log=log)
+        self.process = Process(
+            start.command, environment=start.environment,
+            cwd=candidate.root, log=log,
+        )  # fmt: skip
         self.process.wait_until_listening(self.port)
 
 
-def build_environment(uri: str) -> dict[str, str]:
+def build_environment(uri: str, *, root: Path = ROOT) -> dict[str, str]:
     """Return what our processes and commands are configured with."""
     return {
         "MONGODB_URI": uri,
@@ -61,18 +65,19 @@ def build_environment(uri: str) -> dict[str, str]:
         "INSTAGRAM_APP_SECRET": APP_SECRET,
         # What is measured is counting; the peers send nothing either.
         "INSTAGRAM_SENDING": "off",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(root),
     }
 
 
-def serve(processes: int) -> Candidate:
-    """Return our own server as `manage.py serve` starts it."""
+def serve(processes: int, *, root: Path = ROOT) -> Candidate:
+    """Return our own server as `manage.py serve` starts it, of the code in `root`."""
 
     def build(port: int, uri: str) -> Start:
         command = [sys.executable, "manage.py", "serve", "--port", str(port)]
-        return Start([*command, "--processes", str(processes)], build_environment(uri))
+        environment = build_environment(uri, root=root)
+        return Start([*command, "--processes", str(processes)], environment)
 
-    return Candidate(f"ours, {_count(processes)}", build, is_ours=True)
+    return Candidate(f"ours, {_count(processes)}", build, is_ours=True, root=root)
 
 
 def granian(processes: int, threads: int, *, application: str = _APPLICATION) -> Candidate:
@@ -163,11 +168,11 @@ class Peer:
         return Candidate(f"Node, {mode}", build)
 
 
-def run_command(*arguments: str, uri: str) -> str:
+def run_command(*arguments: str, uri: str, root: Path = ROOT) -> str:
     """Run one of our management commands and return what it printed."""
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
-        cwd=ROOT, env={**os.environ, **build_environment(uri)},
+        cwd=root, env={**os.environ, **build_environment(uri, root=root)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

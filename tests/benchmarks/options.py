@@ -18,6 +18,7 @@ class Options(NamedTuple):
     seconds: float
     list_sizes: tuple[int, ...]
     only: str
+    before: str
     is_quick: bool
     has_profile: bool
 
@@ -51,6 +52,7 @@ def read_options() -> Options:
         seconds=float(os.environ.get("BENCH_SECONDS", "2" if is_quick else "5")),
         list_sizes=sizes,
         only=os.environ.get("BENCH_ONLY", ""),
+        before=os.environ.get("BENCH_BEFORE", ""),
         is_quick=is_quick,
         has_profile=_has("BENCH_PROFILE"),
     )

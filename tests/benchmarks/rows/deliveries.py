@@ -14,7 +14,13 @@ CONNECTIONS = {1: 64, 100: 8, 1000: 4}
 def run(bench: Bench, events: int) -> list[Table]:
     """Return the row of deliveries with so many events."""
     plan = Plan(events, CONNECTIONS[events])
-    candidates = [serve(2), serve(1), *bench.peer.list_modes(), port(2)]
+    candidates = [
+        serve(2),
+        *bench.before.list_servers(2),
+        serve(1),
+        *bench.peer.list_modes(),
+        port(2),
+    ]
     results = run_load(
         bench, [(one, plan) for one in candidates], has_floor=True, weighs=events == 100
     )

@@ -16,7 +16,7 @@ _REPLAYED_DELIVERIES = 32
 def run_duplicates(bench: Bench) -> list[Table]:
     """Return the row of which half is duplicates, each while its original is under way."""
     plan = Plan(EVENTS, CONNECTIONS, is_doubled=True)
-    candidates = [serve(2), *bench.peer.list_modes(), port(2)]
+    candidates = [serve(2), *bench.before.list_servers(2), *bench.peer.list_modes(), port(2)]
     return [
         Table(
             key="duplicates",
@@ -37,7 +37,7 @@ def run_replay(bench: Bench) -> list[Table]:
     plan = Plan(EVENTS, CONNECTIONS)
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     deliveries = Workload(set_up, events=EVENTS).build(_REPLAYED_DELIVERIES)
-    candidates = bench.choose([serve(2), *bench.peer.list_modes()])
+    candidates = bench.choose([serve(2), *bench.before.list_servers(2), *bench.peer.list_modes()])
     contestants = [Contestant(bench, candidate, plan, set_up) for candidate in candidates]
     running = [contestant.running for contestant in contestants]
     try:

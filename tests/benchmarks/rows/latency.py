@@ -20,7 +20,9 @@ def run(bench: Bench) -> list[Table]:
     plan = Plan(1, _CONNECTIONS)
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     load = Workload(set_up, events=1)
-    candidates = bench.choose([serve(2), *bench.peer.list_modes(), port(2)])
+    candidates = bench.choose(
+        [serve(2), *bench.before.list_servers(2), *bench.peer.list_modes(), port(2)]
+    )
     contestants = [Contestant(bench, candidate, plan, set_up) for candidate in candidates]
     running = [contestant.running for contestant in contestants]
     try:

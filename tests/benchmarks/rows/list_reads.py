@@ -78,7 +78,9 @@ def _run_size(bench: Bench, size: int) -> list[_Reader]:
         "create_api_token", "--workspace", _WORKSPACE, uri=bench.server.build_uri(ours)
     )
     token = printed.split()[-1]
-    candidates = bench.choose([serve(2), *bench.peer.find_mode("naive"), port(2)])
+    candidates = bench.choose(
+        [serve(2), *bench.before.list_servers(2), *bench.peer.find_mode("naive"), port(2)]
+    )
     readers = [
         _Reader(bench.start_on(one, ours), token=token, size=size)
         if one.is_ours

@@ -13,8 +13,7 @@ EVENTS, CONNECTIONS = 100, 16
 def run(bench: Bench) -> list[Table]:
     """Return the row; with 2 and with 4 processes."""
     entries = []
-    for processes in (2, 4):
-        candidate = serve(processes)
+    for candidate in (serve(2), *bench.before.list_servers(2), serve(4)):
         for is_one in (True, False):
             where = "one automation" if is_one else "200 automations"
             plan = Plan(EVENTS, CONNECTIONS, is_one=is_one, name=f"{candidate.name}, {where}")
