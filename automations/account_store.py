@@ -27,9 +27,16 @@ def find_account(account_id: str) -> Document | None:
         return _accounts().find_one({"_id": account_id})
 
 
-def list_accounts(workspace_id: str | None = None) -> list[Document]:
-    """Return the accounts of a workspace, or all, by id; the token is only true or false."""
-    query = {} if workspace_id is None else {"workspaceId": workspace_id}
+def list_accounts(
+    workspace_id: str | None = None, *, account_ids: Collection[str] = ()
+) -> list[Document]:
+    """Return the accounts of a workspace, or all, by id; the token is only true or false.
+
+    Those of `account_ids` too, whoever has them.
+    """
+    query: Document = {} if workspace_id is None else {"workspaceId": workspace_id}
+    if account_ids:
+        query = {"$or": [query, {"_id": {"$in": list(account_ids)}}]}
     shown = {
         "workspaceId": 1, "host": 1, "state": 1, "stateReason": 1, "stateAt": 1,
         "lastWebhookAt": 1, "createdAt": 1, "token": {"$gt": ["$token", None]},

@@ -77,12 +77,15 @@ def get_account(account_id: str) -> Account | None:
     return msgspec.structs.replace(account, token=token)
 
 
-def list_accounts(workspace_id: str | None = None) -> list[Account]:
+def list_accounts(
+    workspace_id: str | None = None, *, account_ids: Collection[str] = ()
+) -> list[Account]:
     """Return the accounts of a workspace, or of all, by id and without their tokens.
 
-    Raises TrackingUnavailable.
+    Those of `account_ids` too, whoever has them. Raises TrackingUnavailable.
     """
-    return [_parse_account(document) for document in account_store.list_accounts(workspace_id)]
+    found = account_store.list_accounts(workspace_id, account_ids=account_ids)
+    return [_parse_account(document) for document in found]
 
 
 def add_account(

@@ -1,23 +1,24 @@
-"""Lanes: who may send now, and how much. Meta's limits as token buckets, and turns in between.
+"""Lanes: who may send now, and how much.
 
 A lane is an account and a way to send, so that taps do not queue behind a viral post's private
-replies. A bucket is one date, the moment up to which its tokens are given out: what lies between
-it and now, in units of the bucket's pace, may still be taken, the burst at most. One atomic update
-fills, takes and decides when the lane's next turn is; the lane whose turn is the longest due goes
-first, and one that was served goes behind all that wait.
+replies. One atomic update fills its bucket (automations/buckets.py), takes from it and decides
+when the lane's next turn is; the lane whose turn is the longest due goes first, and one that was
+served goes behind all that wait.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.database import Database
 
+from automations.buckets import MAIN, READS, build_fill, build_now, build_take, in_ms
+from automations.job_documents import LONG_AGO
 from automations.jobs import DM, PRIVATE_REPLY, VIAS
 from tracking.bounds import bounded
 
@@ -31,8 +32,6 @@ _SECONDS = 5.0
 # Not waiting for the majority costs nothing: the log of writes is one, and `begin_sending`, which
 # stands between a token or a lease and its call, waits until all that came before it is safe.
 QUICK = WriteConcern(w=1, j=False)
-# With a bound on an index's own type beside it, $expr is read from the index too.
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # Error 613 and kin say no end: a minute, then twice that, an hour at most.
 _FIRST_BACK_OFF = timedelta(minutes=1)
 _LONGEST_BACK_OFF = timedelta(hours=1)
@@ -49,34 +48,6 @@ _PUT_OFF_TURN: Document = {
         }
     }
 }
-
-
-class Bucket(msgspec.Struct, frozen=True):
-    """A limit: `burst` tokens at once, one more after each `pace` (whole milliseconds).
-
-    `field` is the one of the lane that holds its date.
-    """
-
-    field: str
-    burst: int
-    pace: timedelta
-
-    @property
-    def depth(self) -> timedelta:
-        """Return how long an empty bucket takes to fill."""
-        return self.burst * self.pace
-
-
-# Meta, an account: 750 private replies an hour, 100 text sends and 2 conversation reads a second
-# (https://developers.facebook.com/docs/graph-api/overview/rate-limiting, "Messenger API for
-# Instagram"). Burst plus one period's refill stays below: 40 + 690 private replies, and 17 more if
-# each token is used as late as a lease and a call allow; 10 + 40 texts, so that a second with a
-# burst of private replies too has 90; 1 + 1 reads. 5218 ms are 690 an hour, rounded down.
-_MAIN = {
-    PRIVATE_REPLY: Bucket("givenUntil", 40, timedelta(milliseconds=5218)),
-    DM: Bucket("givenUntil", 10, timedelta(milliseconds=25)),
-}
-_READS = Bucket("readsGivenUntil", 1, timedelta(seconds=1))
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,8 +117,8 @@ class LaneStore:
         query = {"turnAt": {"$gt": floor}, "$expr": {"$lte": ["$turnAt", moment]}}
         update = [
             {"$set": {"dueAt": "$turnAt", "servedAt": moment}},
-            *_build_take(_MAIN[DM], want, moment, when={"$eq": ["$via", DM]}),
-            *_build_take(_MAIN[PRIVATE_REPLY], want, moment, when={"$ne": ["$via", DM]}),
+            *build_take(MAIN[DM], want, moment, when={"$eq": ["$via", DM]}),
+            *build_take(MAIN[PRIVATE_REPLY], want, moment, when={"$ne": ["$via", DM]}),
         ]
         with bounded(_SECONDS):
             lane = self._lanes.find_one_and_update(
@@ -165,8 +136,8 @@ class LaneStore:
         self, account_id: str, via: str, *, is_read: bool = False, now: datetime | None = None
     ) -> datetime | None:
         """Take one token outside a turn; return None, or when to come again if there is none."""
-        bucket = _READS if is_read else _MAIN[via]
-        lane = self._change(account_id, via, _build_fill(bucket, 1, build_now(now)))
+        bucket = READS if is_read else MAIN[via]
+        lane = self._change(account_id, via, build_fill(bucket, 1, build_now(now)))
         if lane["granted"]:
             return None
         given_until: datetime = lane[bucket.field]
@@ -175,7 +146,7 @@ class LaneStore:
     def end_turn(self, turn: Turn, *, unused: int, is_empty: bool) -> None:
         """Give back what a turn did not use; a lane without work has no turn until it is opened."""
         update: Document = {
-            "givenUntil": {"$subtract": ["$givenUntil", _in_ms(unused * _MAIN[turn.via].pace)]}
+            "givenUntil": {"$subtract": ["$givenUntil", in_ms(unused * MAIN[turn.via].pace)]}
         }
         if is_empty:
             is_ours = {"$eq": ["$turnAt", turn.next_at]}
@@ -184,12 +155,12 @@ class LaneStore:
 
     def give_back(self, account_id: str, via: str) -> None:
         """Give back one token that was not used."""
-        earlier = {"$subtract": ["$givenUntil", _in_ms(_MAIN[via].pace)]}
+        earlier = {"$subtract": ["$givenUntil", in_ms(MAIN[via].pace)]}
         self._update(account_id, via, [{"$set": {"givenUntil": earlier}}])
 
     def rest(self, turn: Turn, *, until: datetime) -> None:
         """Give back a turn's tokens; the lane's next turn is at `until`."""
-        pace = _in_ms(turn.granted * _MAIN[turn.via].pace)
+        pace = in_ms(turn.granted * MAIN[turn.via].pace)
         earlier = {"$subtract": ["$givenUntil", pace]}
         changes = {"givenUntil": earlier, "turnAt": until}
         self._update(turn.account_id, turn.via, [{"$set": changes}])
@@ -204,11 +175,11 @@ class LaneStore:
         """
         moment = build_now(now)
         is_waiting = {"$gt": ["$backOffUntil", moment]}
-        recent = {"$subtract": [moment, _in_ms(_FORGIVEN_AFTER)]}
+        recent = {"$subtract": [moment, in_ms(_FORGIVEN_AFTER)]}
         is_again = {"$gt": ["$backOffUntil", recent]}
         strikes = {"$cond": [is_again, {"$add": ["$strikes", 1]}, 0]}
-        wait = {"$multiply": [_in_ms(_FIRST_BACK_OFF), {"$pow": [2, {"$min": ["$strikes", 10]}]}]}
-        bounded_wait = {"$max": [_in_ms(at_least), {"$min": [wait, _in_ms(_LONGEST_BACK_OFF)]}]}
+        wait = {"$multiply": [in_ms(_FIRST_BACK_OFF), {"$pow": [2, {"$min": ["$strikes", 10]}]}]}
+        bounded_wait = {"$max": [in_ms(at_least), {"$min": [wait, in_ms(_LONGEST_BACK_OFF)]}]}
         update: list[Document] = [
             {"$set": {"strikes": {"$cond": [is_waiting, "$strikes", strikes]}}},
             {"$set": {"backOffUntil": {"$cond": [
@@ -220,7 +191,7 @@ class LaneStore:
 
     def slow_down(self, account_id: str, *, wait: timedelta, now: datetime | None = None) -> None:
         """Let every lane of the account wait that long from now on, as a precaution."""
-        until = {"$max": ["$backOffUntil", {"$add": [build_now(now), _in_ms(wait)]}]}
+        until = {"$max": ["$backOffUntil", {"$add": [build_now(now), in_ms(wait)]}]}
         for via in VIAS:
             self._change(account_id, via, [{"$set": {"backOffUntil": until}}, _PUT_OFF_TURN])
 
@@ -232,17 +203,6 @@ class LaneStore:
                 {"_id": {"$in": lanes}, "turnAt": {"$gt": now}},
                 [{"$set": {"turnAt": {"$max": [now, "$backOffUntil"]}}}],
             )
-
-    def estimate(self, account_id: str, via: str, length: int, *, now: datetime) -> datetime:
-        """Return when the last of `length` messages goes out, with the whole lane to themselves."""
-        bucket = _MAIN[via]
-        with bounded(_SECONDS):
-            lane = self._lanes.find_one({"_id": build_lane_id(account_id, via)}) or {}
-        full = now - bucket.depth
-        given_until: datetime = max(lane.get(bucket.field, full), full)
-        last_at = given_until + length * bucket.pace
-        end: datetime = max(now, last_at, lane.get("backOffUntil", now))
-        return end
 
     def _change(self, account_id: str, via: str, update: list[Document]) -> Document:
         """Change a lane, making it if need be, and return it."""
@@ -262,36 +222,3 @@ class LaneStore:
 def build_lane_id(account_id: str, via: str) -> str:
     """Return the `_id` of a lane."""
     return f"{via}:{account_id}"
-
-
-def build_now(now: datetime | None) -> Any:
-    """Return the expression for a test's clock or, None, for the server's."""
-    return "$$NOW" if now is None else now
-
-
-def _build_fill(bucket: Bucket, want: int, moment: Any) -> list[Document]:
-    field = f"${bucket.field}"
-    pace = _in_ms(bucket.pace)
-    ready = {"$floor": {"$divide": [{"$subtract": [moment, field]}, pace]}}
-    return [
-        {"$set": {bucket.field: {"$max": [field, {"$subtract": [moment, _in_ms(bucket.depth)]}]}}},
-        {"$set": {"granted": {"$max": [0, {"$min": [want, ready]}]}}},
-        {"$set": {bucket.field: {"$add": [field, {"$multiply": ["$granted", pace]}]}}},
-    ]
-
-
-def _build_take(bucket: Bucket, want: int, moment: Any, *, when: Document) -> list[Document]:
-    """Return the update that fills, takes and sets the next turn, for lanes that are so."""
-    next_token = {"$add": [f"${bucket.field}", _in_ms(bucket.pace)]}
-    stages = [
-        *_build_fill(bucket, want, moment),
-        {"$set": {"turnAt": {"$max": [moment, next_token, "$backOffUntil"]}}},
-    ]
-    return [
-        {"$set": {name: {"$cond": [when, value, f"${name}"]} for name, value in stage.items()}}
-        for stage in (one["$set"] for one in stages)
-    ]
-
-
-def _in_ms(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)

@@ -20,7 +20,6 @@ from automations.lanes import LaneStore
 from automations.outbox_store import OutboxStore
 from automations.steps import COMMENT_REPLY
 from tracking import mongo
-from tracking.runs import truncate_to_milliseconds
 
 ACTIVE = "active"
 # An echo carries Meta's own time: near the moment before the call, clocks being clocks.
@@ -77,21 +76,6 @@ def _settle_by_echo(
         return True
     result = StepResult(state=StepState.SENT, at=at, mid=mid)
     return store.settle_cut_off(job, flow.end_step(job, result, is_held=False))
-
-
-def describe_queue(account_id: str, *, now: datetime | None = None) -> tuple[int, datetime | None]:
-    """Return how many jobs of an account wait, and when the last of them goes out at best.
-
-    None when none waits. Raises TrackingUnavailable.
-    """
-    database = mongo.get_database()
-    at = now or truncate_to_milliseconds(datetime.now(UTC))
-    counts = OutboxStore(database, owner="").count_queued(account_id)
-    lanes = LaneStore(database)
-    ends = [
-        lanes.estimate(account_id, via, count, now=at) for via, count in counts.items() if count
-    ]
-    return sum(counts.values()), max(ends, default=None)
 
 
 def resume_account(account_id: str) -> None:

@@ -17,16 +17,10 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.database import Database
 
-from automations.jobs import (
-    VIAS,
-    BrokenJob,
-    Change,
-    Job,
-    JobState,
-    StepState,
-    parse_job,
-)
-from automations.lanes import LONG_AGO, QUICK, build_now
+from automations.buckets import build_now, in_ms
+from automations.job_documents import END_BROKEN, LONG_AGO, build_change, build_lapsed
+from automations.jobs import BrokenJob, Change, Job, JobState, StepState, parse_job
+from automations.lanes import QUICK
 from tracking.bounds import bounded
 
 Document = dict[str, Any]
@@ -34,14 +28,8 @@ logger = logging.getLogger("automations.outbox")
 
 # A call takes 8 s at most, and each one renews the lease.
 LEASE = timedelta(seconds=60)
-DONE_RETENTION = timedelta(days=7)
 _SECONDS = 5.0
 _BATCH = 200
-_END_BROKEN = {
-    "$set": {"state": JobState.FAILED.value},
-    "$unset": {"nextAt": "", "lease": "", "sendingAt": "", "reportAt": ""},
-    "$currentDate": {"doneAt": True},
-}
 
 
 class Claimed(msgspec.Struct):
@@ -87,7 +75,7 @@ class OutboxStore:
                     "lease": {
                         "owner": self.owner,
                         "token": {"$add": [{"$ifNull": ["$lease.token", 0]}, 1]},
-                        "until": {"$add": [build_now(now), _in_ms(LEASE)]},
+                        "until": {"$add": [build_now(now), in_ms(LEASE)]},
                     },
                 }}, {"$unset": "nextAt"}],
             )  # fmt: skip
@@ -120,7 +108,7 @@ class OutboxStore:
         change = {
             "state": JobState.SENDING.value,
             "sendingAt": moment,
-            "lease.until": {"$add": [moment, _in_ms(LEASE)]},
+            "lease.until": {"$add": [moment, in_ms(LEASE)]},
             f"{step}.state": StepState.SENDING.value,
             f"{step}.at": moment,
         }
@@ -153,7 +141,7 @@ class OutboxStore:
         moment = build_now(now)
         with bounded(_SECONDS):
             done = self._jobs.update_many(
-                {**_build_lapsed(moment), "state": JobState.LEASED.value},
+                {**build_lapsed(moment), "state": JobState.LEASED.value},
                 [
                     {"$set": {"state": JobState.QUEUED.value, "nextAt": moment}},
                     {"$unset": "lease.until"},
@@ -163,7 +151,7 @@ class OutboxStore:
 
     def list_cut_off(self, *, now: datetime | None) -> list[Job]:
         """Return jobs whose worker went away in the middle of a call."""
-        query = {**_build_lapsed(build_now(now)), "state": JobState.SENDING.value}
+        query = {**build_lapsed(build_now(now)), "state": JobState.SENDING.value}
         with bounded(_SECONDS):
             return self._parse(self._jobs.find(query, limit=_BATCH))
 
@@ -211,16 +199,6 @@ class OutboxStore:
         with bounded(_SECONDS):
             return self._jobs.update_one(query, {"$set": {field: mid}}).modified_count == 1
 
-    def count_queued(self, account_id: str) -> dict[str, int]:
-        """Return the number of jobs that wait, by the way they go."""
-        with bounded(_SECONDS):
-            return {
-                via: self._jobs.count_documents(
-                    {"send.via": via, "accountId": account_id, "nextAt": {"$gt": LONG_AGO}}
-                )
-                for via in VIAS
-            }
-
     def list_unreported(self, *, before: datetime) -> list[tuple[Job, datetime]]:
         """Return jobs whose runs were not told, with the time that `clear_reports` wants."""
         with bounded(_SECONDS):
@@ -245,7 +223,7 @@ class OutboxStore:
                 jobs.append(parse_job(document))
             except BrokenJob as error:
                 logger.error("❌ A job cannot be sent (%s): %s", error, document["_id"])
-                self._jobs.update_one({"_id": document["_id"]}, _END_BROKEN)
+                self._jobs.update_one({"_id": document["_id"]}, END_BROKEN)
         return jobs
 
     def _held(self) -> Document:
@@ -256,45 +234,3 @@ class OutboxStore:
             "_id": job.id, **self._held(), "lease.token": job.token,
             "state": {"$in": [state.value for state in states]}, "send.position": job.position,
         }  # fmt: skip
-
-
-def build_change(job: Job, change: Change) -> Document:
-    """Return the update that moves `job` on."""
-    set_: Document = {"state": change.state.value, "send.position": change.position}
-    unset: Document = {}
-    for name, result in change.results.items():
-        set_[f"progress.{name}"] = result.to_document()
-    if change.forgets:
-        unset[f"progress.{job.name_of(job.position)}"] = ""
-    if change.attempts is not None:
-        set_["attempts"] = change.attempts
-    if change.state is not JobState.LEASED:
-        unset["lease.until"] = ""
-    if change.state is not JobState.UNKNOWN:
-        unset["sendingAt"] = ""
-    if change.next_at is not None:
-        set_["nextAt"] = change.next_at
-    if change.done_at is not None:
-        unset["nextAt"] = ""
-        set_["doneAt"] = change.done_at
-        # What is not counted yet stays until it is (see tracking.store).
-        if job.outcome != "untracked":
-            set_["expireAt"] = change.done_at + DONE_RETENTION
-    if change.report_at is not None:
-        set_["reportAt"] = change.report_at
-    update: Document = {"$set": set_, "$unset": unset}
-    mids = [result.mid for result in change.results.values() if result.mid is not None]
-    if mids:
-        update["$addToSet"] = {"mids": {"$each": mids}}
-    return {name: part for name, part in update.items() if part}
-
-
-def _build_lapsed(moment: Any) -> Document:
-    return {
-        "lease.until": {"$gt": LONG_AGO},
-        "$expr": {"$lte": ["$lease.until", moment]},
-    }
-
-
-def _in_ms(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)

@@ -51,6 +51,13 @@ def list_automations(workspace_id: str) -> list[Document]:
     return found
 
 
+def list_account_ids(workspace_id: str) -> list[str]:
+    """Return the accounts that the workspace's automations are for. Raises TrackingUnavailable."""
+    with reach_mongo():
+        found = _automations().distinct("accountId", _in_workspace(workspace_id))
+    return sorted({str(one) for one in found if isinstance(one, str | int)})
+
+
 def find_automation(workspace_id: str, automation_id: str) -> Document | None:
     """Return one automation of the workspace, or None. Raises TrackingUnavailable."""
     with reach_mongo():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
+from automations.account_api import AccountListView
 from automations.api import AutomationListView, AutomationStatsView, AutomationView
 from automations.login import login, logout
 from automations.views import instagram_webhook
@@ -21,6 +22,7 @@ urlpatterns = [
         AutomationStatsView.as_view(),
         name="automation-stats",
     ),
+    path("api/workspaces/<str:wsid>/accounts", AccountListView.as_view(), name="account-list"),
     path("login", login, name="login"),
     path("logout", logout, name="logout"),
 ]

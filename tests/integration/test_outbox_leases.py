@@ -11,7 +11,7 @@ import pytest
 from pymongo.database import Database
 
 from automations import outbox
-from automations.jobs import DM, PRIVATE_REPLY, Job
+from automations.jobs import DM, Job
 from automations.outbox_store import OutboxStore
 from tests.outbox_fakes import (
     MAIN,
@@ -309,22 +309,3 @@ def _wait_for(is_so: Any, *, seconds: float = 15) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-class TestQueues:
-    def test_an_empty_queue_has_no_end(self, rig: Rig) -> None:
-        assert outbox.describe_queue("acc1") == (0, None)
-
-    def test_a_viral_post_has_a_length_and_an_end(self, rig: Rig) -> None:
-        rig.add(*(make_comment_document(MAIN) for _ in range(100)))
-        length, ends_at = outbox.describe_queue("acc1", now=T0)
-        assert length == 100
-        assert ends_at == T0 + 60 * timedelta(milliseconds=5218)
-        rig.worker.drain(now=T0)
-        length, ends_at = outbox.describe_queue("acc1", now=T0)
-        assert (length, ends_at) == (60, T0 + 60 * timedelta(milliseconds=5218))
-
-    def test_a_lane_that_backs_off_ends_later(self, rig: Rig) -> None:
-        rig.add(make_job_document(send={"via": PRIVATE_REPLY}))
-        until = rig.lanes.back_off("acc1", now=T0)
-        assert outbox.describe_queue("acc1", now=T0) == (1, until)

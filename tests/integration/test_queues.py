@@ -1,0 +1,149 @@
+"""How much waits, until when, and what the API tells about accounts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from automations.accounts import AccountState, add_account, note_webhooks, set_state
+from automations.encryption import make_key
+from automations.jobs import PRIVATE_REPLY
+from automations.queues import Queue, summarize_queue, summarize_queues
+from tests.api_client import build_automation, make_client
+from tests.outbox_fakes import MAIN, Rig, make_comment_document, make_job_document
+from tests.triggers import T0
+
+PACE = timedelta(milliseconds=5218)
+PATH = "/api/workspaces/ws1/accounts"
+TOKEN = "IGAA-not-to-be-shown"
+
+
+@pytest.fixture
+def rig(db: Database[dict[str, Any]]) -> Rig:
+    return Rig(db)
+
+
+class TestQueues:
+    def test_an_empty_queue_has_no_end(self, rig: Rig) -> None:
+        assert summarize_queue("acc1") == Queue(account_id="acc1")
+        assert summarize_queues([]) == {}
+
+    def test_a_viral_post_has_a_length_and_an_end(self, rig: Rig) -> None:
+        rig.add(*(make_comment_document(MAIN) for _ in range(100)))
+        end = T0 + 60 * PACE
+        queue = Queue(account_id="acc1", queued=100, oldest_at=T0, finishes_at=end)
+        assert summarize_queue("acc1", now=T0) == queue
+        rig.worker.drain(now=T0)
+        queue = Queue(account_id="acc1", queued=60, oldest_at=T0, finishes_at=end)
+        assert summarize_queue("acc1", now=T0) == queue
+
+    def test_the_end_that_was_told_is_when_the_last_one_goes_out(self, rig: Rig) -> None:
+        rig.add(*(make_comment_document(MAIN) for _ in range(60)))
+        end = summarize_queue("acc1", now=T0).finishes_at
+        assert end is not None
+        at = T0
+        while at < end - PACE:
+            rig.worker.drain(now=at)
+            at += PACE / 2
+        assert len(rig.graph.journal) < 60
+        rig.worker.drain(now=end)
+        assert len(rig.graph.journal) == 60
+
+    def test_a_lane_that_backs_off_ends_later(self, rig: Rig) -> None:
+        rig.add(make_job_document(send={"via": PRIVATE_REPLY}))
+        until = rig.lanes.back_off("acc1", now=T0)
+        assert summarize_queue("acc1", now=T0).finishes_at == until
+
+    def test_one_that_is_tried_again_later_ends_later(self, rig: Rig) -> None:
+        later = T0 + timedelta(minutes=9)
+        rig.add(make_job_document(), make_job_document(nextAt=later))
+        queue = summarize_queue("acc1", now=T0)
+        assert (queue.queued, queue.oldest_at, queue.finishes_at) == (2, T0, later)
+
+    def test_accounts_and_lanes_are_told_apart(self, rig: Rig) -> None:
+        rig.add(
+            *(make_comment_document(MAIN) for _ in range(50)),
+            make_job_document(created_at=T0 - timedelta(seconds=1)),
+            make_job_document(account_id="acc2"),
+        )
+        queues = summarize_queues(["acc1", "acc2", "acc3"], now=T0)
+        assert [queues[one].queued for one in ("acc1", "acc2", "acc3")] == [51, 1, 0]
+        assert queues["acc1"].oldest_at == T0 - timedelta(seconds=1)
+        assert queues["acc1"].finishes_at == T0 + 10 * PACE
+
+    def test_reading_it_reads_no_document(self, rig: Rig) -> None:
+        rig.add(*(make_comment_document(MAIN) for _ in range(20)))
+        seen: dict[str, Any] = {}
+        database = rig.db.client.get_database(rig.db.name)
+        database.command("profile", 2)
+        try:
+            summarize_queue("acc1", now=T0)
+        finally:
+            database.command("profile", 0)
+        for one in database["system.profile"].find({"op": "command"}):
+            if one["command"].get("aggregate") == "automation_triggers":
+                seen = one
+        database["system.profile"].drop()
+        assert (seen["keysExamined"] <= 22, seen["docsExamined"]) == (True, 0)
+
+
+class TestAccountsOfTheApi:
+    @pytest.fixture(autouse=True)
+    def _key(self, settings: Any) -> None:
+        settings.FIELD_ENCRYPTION_KEYS = (make_key(),)
+
+    def test_an_account_has_its_exact_shape(self, rig: Rig) -> None:
+        at = datetime(2026, 11, 23, 12, tzinfo=UTC)
+        rig.db["automations"].insert_one(build_automation(accountId="178"))
+        add_account("178", workspace_id="ws1", token=TOKEN, at=at)
+        note_webhooks(["178"], at=at)
+        rig.add(make_job_document(account_id="178"))
+        response = make_client().get(PATH)
+        assert response.status_code == 200
+        assert TOKEN not in response.content.decode()
+        [account] = response.json()["accounts"]
+        assert account.pop("finishesAt") > "2026"
+        assert account == {
+            "accountId": "178",
+            "state": "active",
+            "stateReason": None,
+            "stateAt": "2026-11-23T12:00:00.000Z",
+            "sending": "on",
+            "lastWebhookAt": "2026-11-23T12:00:00.000Z",
+            "queued": 1,
+            "oldestAt": "2026-11-23T10:20:30.400Z",
+        }
+
+    def test_each_account_says_whether_it_works(self, rig: Rig) -> None:
+        at = datetime.now(UTC)
+        for account_id in ("1", "2", "3", "4"):
+            rig.db["automations"].insert_one(build_automation(accountId=account_id))
+        rig.db["automations"].insert_one(build_automation(accountId="9", workspaceId="ws2"))
+        add_account("1", workspace_id="ws1", token=TOKEN, at=at)
+        add_account("2", workspace_id="ws1", token=TOKEN, at=at)
+        set_state("2", AccountState.TOKEN_DEAD, "error 190", at=at)
+        add_account("4", workspace_id="ws2", token=TOKEN, at=at)
+        add_account("5", workspace_id="ws1", token=TOKEN, at=at)
+        found = make_client().get(PATH).json()["accounts"]
+        assert [(one["accountId"], one["state"], one["sending"]) for one in found] == [
+            ("1", "active", "on"),
+            ("2", "token_dead", "off"),
+            ("3", "no_token", "shadow"),
+            ("4", "other_workspace", None),
+            ("5", "active", "on"),
+        ]
+        assert found[1]["stateReason"] == "error 190"
+        assert found[3]["queued"] is None
+
+    def test_sending_that_is_off_says_so(self, rig: Rig, settings: Any) -> None:
+        settings.INSTAGRAM_SENDING = "off"
+        add_account("1", workspace_id="ws1", token=TOKEN, at=datetime.now(UTC))
+        [account] = make_client().get(PATH).json()["accounts"]
+        assert account["sending"] == "off"
+
+    def test_nobody_else_may_look(self, rig: Rig) -> None:
+        add_account("1", workspace_id="ws1", token=TOKEN, at=datetime.now(UTC))
+        assert make_client("ws2").get(PATH).status_code == 404
