@@ -6,12 +6,12 @@ import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
 from automations.conf import conf
+from automations.hosts import find_url_problem
 
 SENDING_MODES = ("off", "shadow", "on")
 _FERNET_KEY_BYTES = 32
@@ -43,9 +43,10 @@ def check_verify_token(**_: Any) -> list[CheckMessage]:
 def check_graph_url(**_: Any) -> list[CheckMessage]:
     """E003: INSTAGRAM_GRAPH_URL should be the root of the Graph API."""
     return _refuse_unless(
-        _is_http_url,
+        _is_graph_url,
         "INSTAGRAM_GRAPH_URL",
-        "an http or https URL, such as https://graph.instagram.com",
+        "an https URL such as https://graph.instagram.com (http to this machine alone: every call "
+        "carries a token)",
         "automations.E003",
     )
 
@@ -113,11 +114,8 @@ def _is_tuple_of_text(value: Any) -> bool:
     return isinstance(value, tuple | list) and all(isinstance(item, str) and item for item in value)
 
 
-def _is_http_url(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    parts = urlsplit(value)
-    return parts.scheme in ("http", "https") and bool(parts.netloc)
+def _is_graph_url(value: Any) -> bool:
+    return isinstance(value, str) and find_url_problem(value) is None
 
 
 def _is_fernet_key(value: str) -> bool:

@@ -23,6 +23,7 @@ import orjson
 
 from automations.access_tokens import AccessToken, Host
 from automations.error_classes import ErrorClass, classify_error
+from automations.hosts import find_url_problem
 from automations.usage import UsageBoard, read_retry_after
 
 # httpx writes each URL at INFO, and a person's id is in some of them.
@@ -87,13 +88,16 @@ class GraphClient:
     """Calls over a pool of connections that are kept open; threads may share it, forks may not.
 
     `base_url` is INSTAGRAM_GRAPH_URL. One of Meta's hosts, with a version as its path or without,
-    means: each call goes to the host of its token. Another one gets every call. Proxies and .netrc
-    of the environment are not used.
+    means: each call goes to the host of its token. Another one gets every call. Nothing else is
+    ever called: ids stay inside of their path, and redirects, proxies and .netrc of the environment
+    are not used. Raises ValueError for a URL that tokens must not go to.
     """
 
     def __init__(self, base_url: str = "", *, timeout_seconds: float = 8) -> None:
         if not 0 < timeout_seconds <= _MOST_TIMEOUT_SECONDS:
             raise ValueError(f"timeout_seconds is more than 0 and at most {_MOST_TIMEOUT_SECONDS}.")
+        if base_url and (problem := find_url_problem(base_url)):
+            raise ValueError(f"INSTAGRAM_GRAPH_URL cannot be called: {problem}.")
         parts = urlsplit(base_url)
         self._is_meta = parts.hostname is None or parts.hostname in set(Host)
         self._base_url = base_url.rstrip("/")

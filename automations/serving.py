@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import os
 import secrets
 import sys
@@ -16,6 +15,7 @@ from django.conf import settings
 
 from automations import webserver
 from automations.conf import conf
+from automations.hosts import is_loopback
 from automations.store import reach_mongo
 from automations.supervisor import Child, Supervisor
 from tracking import mongo, server_store
@@ -84,7 +84,7 @@ def make_missing_secrets(*, is_allowed: bool) -> dict[str, str]:
 
 def verify_address(address: Address) -> None:
     """Raise ServeRefused where nobody must or can listen."""
-    if settings.DEBUG and not _is_loopback(address.host):
+    if settings.DEBUG and not is_loopback(address.host):
         raise ServeRefused(
             f"DJANGO_DEBUG shows settings and source to everybody who reaches {address.host}; "
             "unset it, or listen on 127.0.0.1."
@@ -189,15 +189,6 @@ def run_processes(
 
 def _find_uri() -> str:
     return tracking_conf.mongodb_uri or ensure_running(tracking_conf.data_dir)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_answering(address: Address) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
@@ -113,6 +114,32 @@ class TestCalls:
         [request] = stub.requests
         assert request.target == "/1%2F..%2Fme%3Fx%3D%23%C3%A9/replies"
 
+    @pytest.mark.parametrize(
+        "hostile", ["@evil.example/", "//evil.example", "\\\\evil", "http://evil.example/", "?a=#"]
+    )
+    def test_no_id_leads_to_another_host(self, hostile: str) -> None:
+        with Stub(Answer(200, {"id": "1"})) as stub, GraphClient(stub.url) as client:
+            client.reply_publicly(hostile, "text", token=SECRET)
+            client.send_message(hostile, hostile, {"text": TEXT}, token=SECRET)
+            client.reply_privately(hostile, hostile, {"text": TEXT}, token=SECRET)
+            client.is_following(hostile, token=SECRET)
+        assert len(stub.requests) == 4
+        assert all(re.match(r"/[^/@?#\\]+(/|\?fields=)\w+$", one.target) for one in stub.requests)
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_no_redirect_is_followed(self, status: int) -> None:
+        with Stub(Answer(200, {"id": "1"})) as other:
+            headers = {"Location": f"{other.url}/elsewhere"}
+            with Stub(Answer(status, {}, headers)) as stub:
+                error = send_to(stub)
+        assert error.classification is ErrorClass.CONFIGURATION
+        assert other.requests == []
+
+    @pytest.mark.parametrize("url", ["http://graph.instagram.com", "ftp://a", "https://a@b", "x"])
+    def test_tokens_go_nowhere_in_clear(self, url: str) -> None:
+        with pytest.raises(ValueError, match="INSTAGRAM_GRAPH_URL cannot be called"):
+            GraphClient(url)
+
     def test_threads_share_connections(self, meta: Sandbox, client: GraphClient) -> None:
         people = [str(number) for number in range(200)]
         for person in people:
@@ -210,7 +237,7 @@ class TestErrors:
         assert error.classification is ErrorClass.UNKNOWN
         assert time.monotonic() - started < 3
 
-    @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nowhere.invalid"])
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://nowhere.invalid"])
     def test_what_never_left_is_not_sent(self, url: str) -> None:
         with GraphClient(url, timeout_seconds=2) as client:
             error = catch(lambda: client.send_message(ACCOUNT, PERSON, {"text": "1"}, token=SECRET))
