@@ -99,8 +99,12 @@ SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SECURE = False
 CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
-# Strict-Transport-Security is the word of the proxy that ends TLS; the redirect is our middleware.
-SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]
+SILENCED_SYSTEM_CHECKS = [
+    "security.W004",  # Strict-Transport-Security is the word of the proxy that ends TLS
+    "security.W008",  # RedirectToTlsMiddleware redirects, and no request that came by no proxy
+    "security.W011",  # SecureCookiesMiddleware marks the session's cookie by the request's scheme
+    "security.W016",  # and that of CSRF
+]
 
 # One delivery of Meta holds up to 1000 updates; the webhook view refuses bodies over this itself,
 # with 413, before Django would.

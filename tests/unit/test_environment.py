@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,24 @@ def test_a_deployment_without_secrets_fails_its_check() -> None:
     assert result.returncode == 1
     assert "(automations.E006) DJANGO_SECRET_KEY" in result.stderr
     assert "(automations.E007) INSTAGRAM_APP_SECRET" in result.stderr
+
+
+def test_a_deployment_by_the_example_is_clean() -> None:
+    example = (ROOT / ".env.example").read_text()
+    variables = dict(re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE))
+    variables |= {"DJANGO_SECRET_KEY": secrets.token_urlsafe(50), "INSTAGRAM_APP_SECRET": "secret"}
+    result = run_manage("check", "--deploy", "--fail-level", "WARNING", **variables)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_silenced_check_has_its_reason_beside_it() -> None:
+    settings = (ROOT / "project/settings.py").read_text()
+    [block] = re.findall(
+        r"^SILENCED_SYSTEM_CHECKS = \[\n(.*?)^\]", settings, re.MULTILINE | re.DOTALL
+    )
+    lines = block.splitlines()
+    assert lines
+    assert all(re.fullmatch(r' {4}"\w+\.W\d+",  # \w.{10,}', line) for line in lines)
 
 
 def test_a_bad_variable_is_one_clear_sentence() -> None:
