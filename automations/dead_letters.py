@@ -26,6 +26,16 @@ class DeadLetter(msgspec.Struct, frozen=True):
     letter_id: str = ""
 
 
+class LetterInfo(msgspec.Struct, frozen=True):
+    """What may be shown of a letter: everything but its content. `size` is in bytes."""
+
+    letter_id: str
+    error: str
+    arrived_at: datetime
+    size: int
+    received: int
+
+
 class DeadLetterStore:
     """Reads and writes of `webhook_dead_letters`. The same bytes are kept once."""
 
@@ -59,6 +69,18 @@ class DeadLetterStore:
             found = self._letters.find({"state": "waiting"}, {"arrivedAt": 1})
             return [document["_id"] for document in found.sort([("arrivedAt", 1), ("_id", 1)])]
 
+    def list_waiting(self) -> list[LetterInfo]:
+        """Return the letters that wait, oldest first, without their bodies."""
+        fields = {
+            "error": 1, "arrivedAt": 1, "received": 1, "size": {"$binarySize": "$raw"},
+        }  # fmt: skip
+        with bounded(_SECONDS):
+            found = self._letters.find({"state": "waiting"}, fields)
+            return [
+                LetterInfo(one["_id"], one["error"], one["arrivedAt"], one["size"], one["received"])
+                for one in found.sort([("arrivedAt", 1), ("_id", 1)])
+            ]
+
     def find_letter(self, letter_id: str) -> DeadLetter | None:
         """Return a letter, None if it is gone."""
         with bounded(_SECONDS):
@@ -74,7 +96,7 @@ class DeadLetterStore:
         with bounded(_SECONDS):
             return self._letters.count_documents({"state": "waiting"})
 
-    def delete_letter(self, letter_id: str) -> None:
-        """Remove a letter that was handled."""
+    def delete_letter(self, letter_id: str) -> bool:
+        """Remove a letter that was handled or given up; return whether it was there."""
         with bounded(_SECONDS):
-            self._letters.delete_one({"_id": letter_id})
+            return self._letters.delete_one({"_id": letter_id}).deleted_count == 1

@@ -36,8 +36,11 @@ class DeliverySummary(msgspec.Struct):
     dead_letters: int = 0
 
 
-def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
+def handle_delivery(body: bytes, *, arrived_at: datetime, is_late: bool = False) -> DeliverySummary:
     """Handle the signed `body` of one POST that arrived at `arrived_at` (UTC, milliseconds).
+
+    One that `is_late`, a dead letter, is stored without being counted: newer runs may exist, and
+    `service.replay_untracked` counts by a rule that looks at both sides.
 
     Everything in it is committed when this returns. Raises TrackingUnavailable if the database
     was away or too slow: the same delivery may be handled again, nothing happens twice.
@@ -48,7 +51,7 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     except UnreadableDelivery as error:
         keep_letters([DeadLetter(body, str(error), arrived_at)], deadline=deadline)
         return DeliverySummary(Counter(), Counter(), 1)
-    work = _Work(arrived_at=arrived_at, deadline=deadline)
+    work = _Work(arrived_at=arrived_at, deadline=deadline, is_late=is_late)
     work.letters += [DeadLetter(part.raw, part.error, arrived_at) for part in delivery.malformed]
     _add_triggers(work, delivery)
     if delivery.taps:
@@ -87,6 +90,7 @@ class _Work(msgspec.Struct, kw_only=True):
 
     arrived_at: datetime
     deadline: float
+    is_late: bool
     events: list[Event] = []
     triggers: list[Trigger] = []
     letters: list[DeadLetter] = []
@@ -117,7 +121,8 @@ def _add_triggers(work: _Work, delivery: Delivery) -> None:
             if automation is None:
                 work.ignore(event, "no_automation")
                 continue
-            work.triggers.append(build_trigger(event, automation, arrived_at=arrived_at))
+            trigger = build_trigger(event, automation, arrived_at=arrived_at, is_late=work.is_late)
+            work.triggers.append(trigger)
             work.events.append(event)
         except Exception as error:  # noqa: BLE001 - kept, and logged
             work.keep(event, error)
@@ -141,7 +146,9 @@ def _add_continuations(work: _Work, events: Sequence[Event]) -> None:
             work.keep(tap.event, error)
 
 
-def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime) -> Trigger:
+def build_trigger(
+    event: Event, automation: Automation, *, arrived_at: datetime, is_late: bool = False
+) -> Trigger:
     """Return the trigger of an event that an automation answers, in tracking's plain values."""
     return Trigger(
         account_id=event.account_id,
@@ -157,6 +164,7 @@ def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime)
         occurred_at=event.occurred_at,
         metadata=build_metadata(event),
         send=build_send(event, automation, arrived_at=arrived_at),
+        is_late=is_late,
     )
 
 

@@ -253,7 +253,8 @@ class Flusher:
         for trigger in fresh:
             contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
             first = pairs.get(contact_id, trigger)
-            if trigger.continues is None and trigger.arrived_at <= first.arrived_at:
+            is_decided_now = trigger.continues is None and not trigger.is_late
+            if is_decided_now and trigger.arrived_at <= first.arrived_at:
                 pairs[contact_id] = trigger
         claims = self._store.find_claims(pairs, session) if pairs else {}
         unsettled = [

@@ -14,13 +14,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.runs import Outcome, Planned, Trigger, build_contact_id, parse_trigger_id
-from tracking.store import FlushStore
+from tracking.runs import (
+    Outcome,
+    Planned,
+    Trigger,
+    build_contact_id,
+    parse_trigger_id,
+    plan_replay,
+)
+from tracking.store import FlushStore, generate_run_ids
 from tracking.switch import SwitchState, touch_all_stripes, write_switch
 from tracking.totals import TotalStore
 from tracking.transactions import run_in_transaction
@@ -151,21 +157,14 @@ class Replayer:
         if not documents:
             return ReplayReport()
         triggers = [build_trigger(document, keys) for document in documents]
-        known = self._find_runs(triggers, session)
-        people = self._find_people(triggers, session)
-        planned: list[Planned] = []
-        for document, trigger in zip(documents, triggers, strict=True):
-            contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
-            runs = known.setdefault(contact_id, [])
-            near = [run_id for at, run_id in runs if abs(at - trigger.arrived_at) <= self._window]
-            if near:
-                planned.append(Planned(trigger, document["_id"], Outcome.DUPLICATE, near[-1]))
-                continue
-            run_id = ObjectId()
-            runs.append((trigger.arrived_at, run_id))
-            is_new = contact_id not in people
-            people.add(contact_id)
-            planned.append(Planned(trigger, document["_id"], Outcome.COUNTED, run_id, is_new))
+        planned = plan_replay(
+            triggers,
+            [document["_id"] for document in documents],
+            runs=self._find_runs(triggers, session),
+            people=self._find_people(triggers, session),
+            window=self._window,
+            run_ids=generate_run_ids(),
+        )
         told = {document["_id"] for document in documents if document.get("progress")}
         self._write(planned, told, session)
         self._continue({item.trigger_id: item.run_id for item in planned}, session)

@@ -19,6 +19,8 @@ RECENT_DAYS = 9
 HOURS_PER_DAY = 24
 LAST_24_HOURS = timedelta(hours=24)
 LAST_7_DAYS = timedelta(days=7)
+# Those of the others stand in no hour.
+_COUNTED = frozenset({Outcome.COUNTED, Outcome.DUPLICATE})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 _MINUTE = timedelta(minutes=1)
@@ -64,7 +66,7 @@ def build_increments(planned: Iterable[Planned]) -> dict[str, dict[str, int]]:
     increments: dict[str, dict[str, int]] = {}
     paths: dict[tuple[datetime, Outcome], tuple[str, str, str]] = {}
     for item in planned:
-        if item.outcome is Outcome.CONTINUATION:
+        if item.outcome not in _COUNTED:
             continue
         trigger = item.trigger
         inc = increments.get(trigger.automation_id)

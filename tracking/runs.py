@@ -27,7 +27,9 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     whole milliseconds. `send` is what has to be sent, ready for BSON, or None.
 
     A trigger that `continues` another, named by its id, carries on the run `run_id` (None if that
-    other is not counted yet): it is stored, and it never counts.
+    other is not counted yet): it is stored, and it never counts. One that `is_late` is handled long
+    after its arrival, when newer runs of its pair may exist: it is stored as untracked first, and
+    `plan_replay` decides it.
     """
 
     account_id: str
@@ -45,6 +47,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     send: Mapping[str, Any] | None = None
     continues: str | None = None
     run_id: Any = None
+    is_late: bool = False
 
 
 class Claim(msgspec.Struct):
@@ -144,6 +147,10 @@ def plan_flush(
             outcomes.append(Outcome.CONTINUATION)
             planned.append(build_continuation(trigger, trigger_id))
             continue
+        if trigger.is_late:
+            outcomes.append(Outcome.UNTRACKED)
+            planned.append(Planned(trigger, trigger_id, Outcome.UNTRACKED, None))
+            continue
         contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
         claim = claims.get(contact_id)
         if claim is None:
@@ -163,3 +170,37 @@ def plan_flush(
             Planned(trigger, trigger_id, Outcome.COUNTED, claim.last_run_id, is_new_person)
         )
     return FlushPlan(outcomes, planned, claims)
+
+
+def plan_replay(
+    triggers: Sequence[Trigger],
+    trigger_ids: Sequence[str],
+    *,
+    runs: dict[str, list[tuple[datetime, Any]]],
+    people: set[str],
+    window: timedelta,
+    run_ids: Iterable[Any],
+) -> list[Planned]:
+    """Decide triggers that were stored untracked, in their order.
+
+    One is counted if no run of its pair lies within the window on either side: newer runs may
+    exist, and two runs of a pair stay more than the window apart (I1, I2). `runs` are the (time,
+    id) of the stored runs near them and `people` the pairs that have a run, both by contact id;
+    both are changed in place.
+    """
+    next_run_id = iter(run_ids).__next__
+    planned: list[Planned] = []
+    for trigger, trigger_id in zip(triggers, trigger_ids, strict=True):
+        contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
+        known = runs.setdefault(contact_id, [])
+        near = [run for run in known if abs(run[0] - trigger.arrived_at) <= window]
+        if near:
+            _, run_id = min(near, key=lambda run: abs(run[0] - trigger.arrived_at))
+            planned.append(Planned(trigger, trigger_id, Outcome.DUPLICATE, run_id))
+            continue
+        run_id = next_run_id()
+        known.append((trigger.arrived_at, run_id))
+        is_new_person = contact_id not in people
+        people.add(contact_id)
+        planned.append(Planned(trigger, trigger_id, Outcome.COUNTED, run_id, is_new_person))
+    return planned

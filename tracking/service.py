@@ -19,9 +19,10 @@ from tracking.flush import Flusher
 from tracking.folding import Folder
 from tracking.hour_store import AccountHour, HourStore
 from tracking.outcomes import StepOutcome
+from tracking.replay import Replayer, ReplayReport
 from tracking.runs import Outcome, Trigger, truncate_to_milliseconds
 from tracking.stats import RunSummary, StatsStore
-from tracking.switch import is_stats_switched_on
+from tracking.switch import SwitchState, is_stats_switched_on, read_switch
 
 logger = logging.getLogger("tracking")
 
@@ -166,6 +167,17 @@ def summarize_ignored(
     """
     store = HourStore(mongo.get_database())
     return store.summarize_account(account_id, since=from_, until=to, seconds=seconds)
+
+
+def replay_untracked() -> ReplayReport:
+    """Count the untracked triggers that wait, each unless a run of its pair is near it.
+
+    While tracking is off nothing is counted: `tracking on` does it then, in the order of arrival.
+    """
+    database = mongo.get_database()
+    if not conf.is_enabled or read_switch(database) is not SwitchState.ON:
+        return ReplayReport()
+    return Replayer(database, window=conf.dedup_window).replay_all(now=datetime.now(UTC))
 
 
 def log_outcomes(triggers: Sequence[Trigger], outcomes: Sequence[Outcome]) -> None:

@@ -1,5 +1,6 @@
 """The webhook, from Meta's POST to what is stored: the answer table, line by line."""
 
+import hashlib
 import json
 import logging
 import socket
@@ -19,6 +20,7 @@ from automations import dead_letters, deliveries
 from automations.matching import AccountRules
 from automations.payloads import parse_delivery
 from automations.views import MAX_BODY_BYTES
+from tests.recount import recount
 from tests.webhook_cases import (
     ACCOUNTS,
     PATH,
@@ -324,6 +326,10 @@ class TestDeadLetters(WebhookCases):
         call_command("replay_dead_letters", *options, stdout=out)
         return out.getvalue()
 
+    def replay_lines(self, *options: str) -> list[str]:
+        """Return the last two lines: how many were replayed, and how many wait."""
+        return self.replay(*options).splitlines()[-2:]
+
     @pytest.mark.parametrize(
         "body",
         [
@@ -407,16 +413,16 @@ class TestDeadLetters(WebhookCases):
         post_body(build_body(build_comment(1), cursed))
         arrived_at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=5)
         self.db["webhook_dead_letters"].update_one({}, {"$set": {"arrivedAt": arrived_at}})
-        assert self.replay().splitlines() == ["dead letters replayed: 0", "dead letters waiting: 1"]
+        assert self.replay_lines() == ["dead letters replayed: 0", "dead letters waiting: 1"]
         [letter] = self.list_stored("webhook_dead_letters")
         assert letter["arrivedAt"] == arrived_at
         bug()
-        assert self.replay("--dry-run").splitlines()[-1] == "dead letters waiting: 1"
-        assert self.replay().splitlines() == ["dead letters replayed: 1", "dead letters waiting: 0"]
+        assert self.replay_lines("--dry-run")[-1] == "dead letters waiting: 1"
+        assert self.replay_lines() == ["dead letters replayed: 1", "dead letters waiting: 0"]
         assert self.list_stored("webhook_dead_letters") == []
         [run] = self.db["automation_runs"].find({"userId": "666"})
         assert (run["createdAt"], run["eventId"]) == (arrived_at, cursed["id"])
-        assert self.replay().splitlines() == ["dead letters replayed: 0", "dead letters waiting: 0"]
+        assert self.replay_lines() == ["dead letters replayed: 0", "dead letters waiting: 0"]
         assert len(self.list_stored("automation_runs")) == 2
 
     def test_replay_of_what_was_counted_meanwhile_counts_nothing(
@@ -427,14 +433,66 @@ class TestDeadLetters(WebhookCases):
         post_body(body)
         bug()
         post_body(body)
-        assert self.replay().splitlines()[0] == "dead letters replayed: 1"
+        assert self.replay_lines()[0] == "dead letters replayed: 1"
         assert len(self.list_stored("automation_runs")) == 1
+
+    @pytest.mark.parametrize(("hours", "outcome"), [(5, "counted"), (1, "duplicate")])
+    def test_a_letter_older_than_its_pairs_newest_run_is_counted_if_no_run_is_near(
+        self, bug: Callable[[], None], hours: int, outcome: str
+    ) -> None:
+        self.insert_automations()
+        cursed = {"from": {"id": "666"}}
+        post_body(build_body(build_comment(2, **cursed)))
+        arrived_at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=hours, seconds=-1)
+        self.db["webhook_dead_letters"].update_one({}, {"$set": {"arrivedAt": arrived_at}})
+        bug()
+        post_body(build_body(build_comment(3, **cursed)))
+        lines = self.replay().splitlines()
+        assert (
+            lines[0]
+            == {
+                "counted": "triggers counted: 1, duplicates: 0",
+                "duplicate": "triggers counted: 0, duplicates: 1",
+            }[outcome]
+        )
+        trigger = self.db["automation_triggers"].find_one({"createdAt": arrived_at})
+        assert trigger is not None
+        assert trigger["outcome"] == outcome
+        assert recount(self.db) == []
+
+    def test_while_tracking_is_off_a_letter_waits_to_be_counted(
+        self, bug: Callable[[], None]
+    ) -> None:
+        self.insert_automations()
+        post_body(build_body(build_comment(2, **{"from": {"id": "666"}})))
+        bug()
+        call_command("tracking", "off", stdout=StringIO())
+        assert self.replay().splitlines()[0] == "triggers counted: 0, duplicates: 0"
+        assert self.list_stored("webhook_dead_letters") == []
+        call_command("tracking", "on", stdout=StringIO())
+        assert len(self.list_stored("automation_runs")) == 1
+        assert recount(self.db) == []
+
+    def test_letters_are_listed_without_content_and_can_be_given_up(self) -> None:
+        post_body(b'"my secret')
+        post_body(b"{")
+        first, second, last = self.replay("--list").splitlines()
+        assert last == "dead letters waiting: 2"
+        letter_id, _, _, _, _, size, *_ = first.split(" ")
+        assert (letter_id, size) == (hashlib.sha256(b'"my secret').hexdigest(), "10")
+        assert "0.0 h old" in first
+        assert "secret" not in first
+        discarded = self.replay("--discard", letter_id)
+        assert discarded == f"dead letter discarded: {letter_id}\n"
+        assert self.replay("--list").splitlines() == [second, "dead letters waiting: 1"]
+        with pytest.raises(CommandError, match="There is no dead letter"):
+            self.replay("--discard", letter_id)
 
     def test_what_is_still_unreadable_stays(self) -> None:
         post_body(b"{")
         self.post_delivery(self.payload)
         before = self.list_stored("webhook_dead_letters")
-        assert self.replay().splitlines() == ["dead letters replayed: 0", "dead letters waiting: 2"]
+        assert self.replay_lines() == ["dead letters replayed: 0", "dead letters waiting: 2"]
         after = self.list_stored("webhook_dead_letters")
         assert [one["raw"] for one in after] == [one["raw"] for one in before]
         assert [one["arrivedAt"] for one in after] == [one["arrivedAt"] for one in before]
@@ -463,7 +521,7 @@ class TestDeadLetters(WebhookCases):
         assert len(self.list_stored("automation_runs")) == 2
         [letter] = self.list_stored("webhook_dead_letters")
         assert letter["error"] == "cannot be stored"
-        assert self.replay().splitlines()[0] == "dead letters replayed: 1"
+        assert self.replay_lines()[0] == "dead letters replayed: 1"
         assert len(self.list_stored("automation_runs")) == 3
 
 

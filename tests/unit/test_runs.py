@@ -14,12 +14,14 @@ from tracking.runs import (
     Claim,
     FlushPlan,
     Outcome,
+    Planned,
     Trigger,
     build_contact_id,
     build_trigger_id,
     is_duplicate,
     parse_trigger_id,
     plan_flush,
+    plan_replay,
     truncate_to_milliseconds,
 )
 
@@ -183,6 +185,76 @@ def test_every_duplicate_has_a_run_beside_it_when_arrivals_are_late_by_less_than
     for item in planned:
         if item.outcome is Outcome.DUPLICATE:  # I2
             assert any(abs(item.trigger.arrived_at - run) <= WINDOW for run in runs)
+
+
+def replay(triggers: list[Trigger], runs: list[datetime]) -> list[Planned]:
+    return plan_replay(
+        triggers,
+        [trigger.event_id for trigger in triggers],
+        runs={"a1:p1": [(at, f"stored {number}") for number, at in enumerate(runs)]},
+        people={"a1:p1"} if runs else set(),
+        window=WINDOW,
+        run_ids=count(1),
+    )
+
+
+@given(st.lists(arrivals, max_size=12), st.lists(arrivals, max_size=12))
+def test_a_replay_keeps_runs_apart_and_leaves_no_duplicate_alone(
+    stored: list[datetime], late: list[datetime]
+) -> None:
+    planned = replay([make_trigger(arrived_at=at) for at in late], stored)
+    times = {f"stored {number}": at for number, at in enumerate(stored)}
+    ours = []
+    for item in planned:
+        at = item.trigger.arrived_at
+        if item.outcome is Outcome.COUNTED:  # I1
+            assert all(abs(at - other) > WINDOW for other in times.values())
+            times[item.run_id] = at
+            ours.append(item)
+        else:  # I2
+            assert item.outcome is Outcome.DUPLICATE
+            assert abs(times[item.run_id] - at) <= WINDOW
+    assert [item.is_new_person for item in ours] == ([not stored, *[False] * len(ours)])[
+        : len(ours)
+    ]
+
+
+@given(st.lists(st.tuples(events, arrivals), max_size=30))
+def test_a_replay_in_the_order_of_arrival_equals_having_counted_at_once(
+    arriving: list[tuple[tuple[int, str, str], datetime]],
+) -> None:
+    triggers = [
+        make_trigger(event_id=str(number), automation_id=automation, user_id=person, arrived_at=at)
+        for number, ((_, automation, person), at) in enumerate(
+            sorted(arriving, key=lambda one: one[1])
+        )
+    ]
+    at_once = plan(triggers).planned
+    assert [
+        (item.trigger_id, item.outcome, item.run_id, item.is_new_person)
+        for item in plan_replay(
+            triggers, [item.trigger_id for item in at_once],
+            runs={}, people=set(), window=WINDOW, run_ids=count(1),
+        )
+    ] == [
+        (item.trigger_id, item.outcome, item.run_id, item.is_new_person) for item in at_once
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_edge_of_the_window_on_either_side_of_a_late_trigger(sign: int) -> None:
+    late = [make_trigger()]
+    assert replay(late, [T0 + sign * WINDOW])[0].outcome is Outcome.DUPLICATE
+    assert replay(late, [T0 + sign * (WINDOW + MILLISECOND)])[0].outcome is Outcome.COUNTED
+
+
+def test_a_late_trigger_is_stored_before_it_is_counted() -> None:
+    claims = {"a1:p1": Claim(last_run_at=T0, is_stored=True)}
+    late = make_trigger(arrived_at=T0 - 5 * WINDOW, is_late=True)
+    result = plan([late, make_trigger(arrived_at=T0 + 2 * WINDOW)], claims=claims)
+    assert result.outcomes == [Outcome.UNTRACKED, Outcome.COUNTED]
+    assert result.claims["a1:p1"].new_runs == 1
+    assert plan([late], known={result.planned[0].trigger_id}).outcomes == [Outcome.REDELIVERED]
 
 
 def test_ids_are_unambiguous() -> None:

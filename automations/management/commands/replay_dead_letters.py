@@ -1,43 +1,79 @@
-"""Handle again what was kept in `webhook_dead_letters`, oldest first."""
+"""Handle again what was kept in `webhook_dead_letters`, oldest first; list it, or give one up."""
 
+from datetime import UTC, datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from automations.answers import format_time
 from automations.deliveries import handle_delivery
 from automations.registry import get_dead_letters
+from tracking import service
 from tracking.exceptions import TrackingError
+from tracking.management.database_command import DatabaseCommand
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """`manage.py replay_dead_letters`: safe to repeat, keeps the original arrival."""
 
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("--dry-run", action="store_true", help="only list what waits")
+        one_of = parser.add_mutually_exclusive_group()
+        one_of.add_argument(
+            "--list", "--dry-run", action="store_true", dest="is_listing",
+            help="only list what waits: id, arrival, age, size and error, never the content",
+        )  # fmt: skip
+        one_of.add_argument(
+            "--discard", metavar="ID", help="delete the letter of this id: it is given up"
+        )
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        """Replay every waiting letter; what fails again stays."""
+    def run(self, **options: Any) -> None:
+        """List, discard one, or replay all; what fails again stays."""
+        if options["is_listing"]:
+            self._list()
+        elif options["discard"]:
+            self._discard(options["discard"])
+        else:
+            self._replay()
+
+    def _list(self) -> None:
+        now = datetime.now(UTC)
+        letters = get_dead_letters().list_waiting()
+        for letter in letters:
+            hours = (now - letter.arrived_at).total_seconds() / 3600
+            self.stdout.write(
+                f"{letter.letter_id} {format_time(letter.arrived_at)} {hours:.1f} h old, "
+                f"{letter.size} bytes, received {letter.received} x: {letter.error}"
+            )
+        self.stdout.write(f"dead letters waiting: {len(letters)}")
+
+    def _discard(self, letter_id: str) -> None:
+        if not get_dead_letters().delete_letter(letter_id):
+            raise CommandError(f"There is no dead letter {letter_id}; --list shows their ids.")
+        self.stdout.write(f"dead letter discarded: {letter_id}")
+
+    def _replay(self) -> None:
+        letters = get_dead_letters()
         replayed = kept = 0
         try:
-            letters = get_dead_letters()
             for letter_id in letters.list_waiting_ids():
                 letter = letters.find_letter(letter_id)
                 if letter is None:
                     continue  # another replay was faster
-                if options["dry_run"]:
-                    self.stdout.write(f"{letter.arrived_at.isoformat()} {letter.error}")
-                    kept += 1
-                elif handle_delivery(letter.raw, arrived_at=letter.arrived_at).dead_letters:
+                summary = handle_delivery(letter.raw, arrived_at=letter.arrived_at, is_late=True)
+                if summary.dead_letters:
                     kept += 1
                 else:
                     letters.delete_letter(letter_id)
                     replayed += 1
+            # What an interrupted replay has left is counted here, too.
+            report = service.replay_untracked()
         except TrackingError as error:
             raise CommandError(
                 f"MongoDB did not answer ({error}): {replayed} replayed, run it again."
             ) from error
+        self.stdout.write(f"triggers counted: {report.counted}, duplicates: {report.duplicates}")
         self.stdout.write(f"dead letters replayed: {replayed}")
         self.stdout.write(f"dead letters waiting: {kept}")
