@@ -80,7 +80,7 @@ def _open_session(request: HttpRequest) -> HttpResponse:
     ends_at = at + SESSION_LIFETIME
     request.session.set_expiry(min(ends_at, token.expires_at or ends_at))
     rotate_token(request)
-    home = reverse("automations:automation-list", args=(token.workspace_id,))
+    home = reverse("automations:overview", args=(token.workspace_id,))
     return HttpResponseRedirect(find_own_path(_read_next(request)) or home)
 
 

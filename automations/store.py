@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 import pymongo
 from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 from pymongo import ReturnDocument
 from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import PyMongoError
@@ -30,6 +32,8 @@ _LENIENT: CodecOptions[Document] = CodecOptions(
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
+# Bytes as they are stored: to see a change, nothing has to be decoded.
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 
 
 @contextmanager
@@ -56,6 +60,22 @@ def list_account_ids(workspace_id: str) -> list[str]:
     with reach_mongo():
         found = _automations().distinct("accountId", _in_workspace(workspace_id))
     return sorted({str(one) for one in found if isinstance(one, str | int)})
+
+
+def read_version(workspace_id: str) -> str:
+    """Return a digest that is another one after any run or change of a shown field.
+
+    Every commit of runs is copied into `automations` before it is acknowledged, so that a few
+    fields of these documents are enough. Raises TrackingUnavailable.
+    """
+    fields = dict.fromkeys(("name", "type", "isActive", "totalRuns", "lastRunAt", "updatedAt"), 1)
+    automations: MongoCollection[Any] = mongo.get_database().get_collection(
+        "automations", codec_options=_RAW
+    )
+    with reach_mongo():
+        found = automations.find(_in_workspace(workspace_id), fields, batch_size=_BATCH)
+        parts = sorted(bytes(document.raw) for document in found)
+    return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
 
 
 def find_automation(workspace_id: str, automation_id: str) -> Document | None:

@@ -1,4 +1,4 @@
-"""The paths of the app; none ends in a slash."""
+"""The paths of the app. Those of the API end without a slash, pages for people with one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from django.urls import path
 
 from automations.account_api import AccountListView
 from automations.api import AutomationListView, AutomationStatsView, AutomationView
+from automations.dashboard.access import go_home
+from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.login import login, logout
 from automations.views import instagram_webhook
 
 app_name = "automations"
 
 _LIST = "api/workspaces/<str:wsid>/automations"
+_PAGES = "workspaces/<str:wsid>"
 
 urlpatterns = [
     path("api/webhooks/instagram", instagram_webhook, name="webhook"),
@@ -23,6 +26,15 @@ urlpatterns = [
         name="automation-stats",
     ),
     path("api/workspaces/<str:wsid>/accounts", AccountListView.as_view(), name="account-list"),
+    path("", go_home, name="home"),
+    path(f"{_PAGES}/", show_overview, name="overview"),
+    path(f"{_PAGES}/live", poll_overview, name="overview-live"),
+    path(
+        f"{_PAGES}/automations/<str:automation_id>/switch",
+        switch_automation,
+        name="automation-switch",
+    ),
+    path(f"{_PAGES}/automations/<str:automation_id>/", show_overview, name="automation-page"),
     path("login", login, name="login"),
     path("logout", logout, name="logout"),
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from csp.middleware import CSPMiddleware, PolicyParts
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
 
@@ -48,3 +50,31 @@ class SecureCookiesMiddleware:
             for cookie in response.cookies.values():
                 cookie["secure"] = True
         return response
+
+
+class PagePolicyMiddleware(CSPMiddleware):
+    """A Content-Security-Policy on every page, relaxed by path where the page is not ours.
+
+    On pages only: the webhook answers plain text, and its path is the hot one.
+    """
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        """Add the header to HTML."""
+        if not response.get("Content-Type", "").startswith("text/html"):
+            return response
+        return super().process_response(request, response)
+
+    def get_policy_parts(
+        self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False
+    ) -> PolicyParts:
+        """Return the parts that django-csp builds the header from."""
+        parts = super().get_policy_parts(request, response, report_only)
+        relaxed: dict[str, dict[str, list[str]]] = settings.CONTENT_SECURITY_POLICY_RELAXED
+        if not report_only:
+            parts.replace = next(
+                (more for start, more in relaxed.items() if request.path.startswith(start)),
+                parts.replace,
+            )
+        return parts

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from tracking import mongo
+from tracking import mongo, recent
 from tracking.account_hours import AccountHours
 from tracking.committer import DEADLINE_SECONDS, Committer
 from tracking.conf import conf
@@ -96,6 +96,16 @@ def summarize_runs(
     snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
     """
     return StatsStore(mongo.get_database()).summarize(automations, at=at)
+
+
+def list_recent_hours(
+    automation_ids: Collection[str], *, seconds: float = _SECONDS
+) -> dict[str, dict[int, int]]:
+    """Return runs by hour (its number since 1970, UTC) of the last eight days, by automation id.
+
+    Raises TrackingUnavailable.
+    """
+    return recent.list_recent_hours(mongo.get_database(), automation_ids, seconds=seconds)
 
 
 def get_totals(

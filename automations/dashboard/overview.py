@@ -1,0 +1,137 @@
+"""The first page: every automation of a workspace with its counts, alive while it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from automations import store
+from automations.dashboard.access import Reader, is_fragment, workspace_page
+from automations.dashboard.accounts import list_account_lines
+from automations.dashboard.charts import Spark, build_spark
+from automations.dashboard.words import describe_age, describe_type
+from automations.definitions import parse_automation
+from tracking import service
+from tracking.rollups import hour_of
+from tracking.stats import RunSummary
+
+# A page on which nothing happens is made anew this often: its windows and its words move on.
+_REFRESH_SECONDS = 30
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One automation as the page shows it; the windows are None while statistics are off."""
+
+    id: str
+    name: str
+    type: str
+    is_active: bool
+    can_match: bool
+    total_runs: int
+    last_24_hours: int | None
+    last_7_days: int | None
+    last_run_at: datetime | None
+    last_run: str
+    spark: Spark | None
+
+
+@workspace_page
+@require_safe
+def show_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
+    """Show the whole page."""
+    context = {**_build_context(reader), "accounts": list_account_lines(reader)}
+    return render(request, "automations/dashboard/overview.html", context)
+
+
+@workspace_page
+@require_safe
+def poll_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
+    """Answer 204 while nothing changed since the version `v`, else the list anew."""
+    if request.GET.get("v") == _read_version(reader):
+        return HttpResponse(status=204)
+    return render(request, "automations/dashboard/overview_list.html", _build_context(reader))
+
+
+@workspace_page
+@require_POST
+def switch_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponseBase:
+    """Switch an automation on or off, as `to` says."""
+    changes = {"isActive": request.POST.get("to") == "on", "updatedAt": reader.at}
+    changed = store.update_automation(reader.workspace_id, automation_id, changes=changes)
+    if changed is None:
+        raise Http404
+    if is_fragment(request):
+        return render(request, "automations/dashboard/overview_list.html", _build_context(reader))
+    return HttpResponseRedirect(reverse("automations:overview", args=(reader.workspace_id,)))
+
+
+def build_rows(
+    documents: Sequence[Mapping[str, Any]],
+    summaries: Mapping[str, RunSummary],
+    recent: Mapping[str, Mapping[int, int]],
+    *,
+    reader: Reader,
+    has_stats: bool,
+) -> list[Row]:
+    """Return the rows of the page, in the order of the documents."""
+    hour = hour_of(reader.at)
+    rows = []
+    for document in documents:
+        automation_id = str(document["_id"])
+        summary = summaries[automation_id]
+        is_active = document.get("isActive") is True
+        rows.append(
+            Row(
+                id=automation_id,
+                name=str(document.get("name") or "Without a name"),
+                type=describe_type(document.get("type")),
+                is_active=is_active,
+                can_match=not is_active or parse_automation(document) is not None,
+                total_runs=summary.total_runs,
+                last_24_hours=summary.last_24_hours if has_stats else None,
+                last_7_days=summary.last_7_days if has_stats else None,
+                last_run_at=summary.last_run_at,
+                last_run=describe_age(summary.last_run_at, at=reader.at, zone=reader.zone),
+                spark=build_spark(recent.get(automation_id, {}), hour=hour),
+            )
+        )
+    return rows
+
+
+def _build_context(reader: Reader) -> dict[str, Any]:
+    # First the version, then the figures: a change in between shows at the next poll.
+    version = _read_version(reader)
+    documents = store.list_automations(reader.workspace_id)
+    with store.reach_mongo():
+        has_stats = service.is_stats_enabled()
+        if has_stats:
+            summaries = service.summarize_runs(documents, at=reader.at)
+            recent = service.list_recent_hours([str(one["_id"]) for one in documents])
+        else:
+            totals = service.get_totals(documents)
+            summaries = {one: RunSummary(*found) for one, found in totals.items()}
+            recent = {}
+    rows = build_rows(documents, summaries, recent, reader=reader, has_stats=has_stats)
+    return {
+        "reader": reader,
+        "version": version,
+        "rows": rows,
+        "has_stats": has_stats,
+        "active": sum(row.is_active for row in rows),
+        "total_runs": sum(row.total_runs for row in rows),
+        "last_24_hours": sum(row.last_24_hours or 0 for row in rows),
+        "last_7_days": sum(row.last_7_days or 0 for row in rows),
+    }
+
+
+def _read_version(reader: Reader) -> str:
+    span = int(reader.at.timestamp()) // _REFRESH_SECONDS
+    return f"{store.read_version(reader.workspace_id)}-{span}"

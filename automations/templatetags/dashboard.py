@@ -1,0 +1,47 @@
+"""What the dashboard's templates draw and write: small charts, times, numbers."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from automations.answers import format_time
+from automations.dashboard.charts import SPARK_HEIGHT, SPARK_WIDTH, Spark
+from automations.dashboard.words import format_moment
+
+register = template.Library()
+
+_SPARK = (
+    f'<svg class="spark" viewBox="0 0 {SPARK_WIDTH} {SPARK_HEIGHT}" width="{SPARK_WIDTH}" '
+    f'height="{SPARK_HEIGHT}" preserveAspectRatio="none" role="img" aria-label="%s">'
+    '<path class="spark-area" d="%s"/><path class="spark-line" d="%s"/></svg>'
+)
+
+
+@register.simple_tag
+def spark(line: Spark | None) -> SafeString:
+    """Draw a small line, or nothing."""
+    if line is None:
+        return mark_safe('<span class="quiet">no runs</span>')
+    # Numbers of ours alone: escaping each would be a good part of the page.
+    return mark_safe(_SPARK % (line.text, line.area, line.line))  # noqa: S308
+
+
+@register.filter
+def number(value: int | None) -> str:
+    """Return a whole number with separators; a dash for None."""
+    return "–" if value is None else f"{value:,}"
+
+
+@register.simple_tag
+def moment(value: datetime | None, zone: tzinfo, words: str = "") -> str:
+    """Write a time as `<time>`, in words or to the second in the reader's zone."""
+    if value is None:
+        return words or "never"
+    exact = format_moment(value, zone=zone)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', format_time(value), exact, words or exact
+    )

@@ -1,0 +1,123 @@
+"""Who sees the pages: the workspace's own sessions; and what every page's header allows."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import get_resolver
+from pymongo.database import Database
+
+from automations import store
+from automations.dashboard import overview
+from automations.tokens import create_token
+from tests.api_client import build_automation
+
+Db = Database[dict[str, Any]]
+
+# Every path of a workspace's pages, made from the URL list: a new page is here by itself.
+PAGES = sorted(
+    pattern.pattern._route.replace("<str:wsid>", "ws2")
+    .replace("<str:automation_id>", "a1")
+    .replace("<str:run_id>", "6650c0de0000000000000001")
+    for included in get_resolver().url_patterns
+    for pattern in getattr(included, "url_patterns", ())
+    if pattern.pattern._route.startswith("workspaces/")
+)
+
+
+def log_in(workspace_id: str = "ws1", **options: Any) -> Client:
+    client = Client(**options)
+    secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC))
+    assert client.post("/login", {"token": secret}).status_code == 302
+    return client
+
+
+def test_there_are_pages() -> None:
+    assert "workspaces/ws2/" in PAGES
+
+
+@pytest.mark.parametrize("path", PAGES)
+class TestOthers:
+    def test_another_workspace_is_not_there(self, db: Db, path: str) -> None:
+        db["automations"].insert_one(build_automation(_id="a1", workspaceId="ws2"))
+        client = log_in("ws1")
+        for method in (client.get, client.post):
+            response = method(f"/{path}")
+            assert response.status_code == 404
+            assert "a1" not in response.text
+
+    def test_without_a_session_it_leads_to_the_login(self, db: Db, path: str) -> None:
+        response = Client().get(f"/{path}?a=1&b=2")
+        assert response.status_code == 302
+        target = "%2F" + path.replace("/", "%2F") + "%3Fa%3D1%26b%3D2"
+        assert response["Location"] == f"/login?next={target}"
+
+    def test_a_part_of_a_page_leads_the_whole_page_there(self, db: Db, path: str) -> None:
+        response = Client(headers={"HX-Request": "true"}).get(f"/{path}")
+        assert (response.status_code, response["HX-Redirect"]) == (200, "/login")
+
+    def test_without_mongodb_it_is_503(self, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+        monkeypatch.setattr(store, "DEADLINE_SECONDS", 0.1)
+        client = Client()
+        client.cookies["sessionid"] = "a" * 32
+        response = client.get(f"/{path}")
+        assert (response.status_code, response["Retry-After"]) == (503, "1")
+        assert "did not answer" in response.text
+
+
+def test_the_root_leads_to_the_own_workspace(db: Db) -> None:
+    assert Client().get("/")["Location"] == "/login"
+    assert log_in("ws1").get("/")["Location"] == "/workspaces/ws1/"
+
+
+def test_a_path_that_is_none_has_a_page(db: Db) -> None:
+    response = Client().get("/nowhere")
+    assert response.status_code == 404
+    assert "There is no such page" in response.text
+
+
+def test_a_form_of_another_site_switches_nothing(db: Db) -> None:
+    db["automations"].insert_one(build_automation(_id="a1"))
+    client = Client(enforce_csrf_checks=True)
+    secret, _ = create_token(workspace_id="ws1", at=datetime.now(UTC))
+    form = client.get("/login")
+    csrf = form.context["csrf_token"]
+    client.post("/login", {"token": secret, "csrfmiddlewaretoken": str(csrf)})
+    response = client.post("/workspaces/ws1/automations/a1/switch", {"to": "off"})
+    assert response.status_code == 403
+    assert db["automations"].count_documents({"isActive": True}) == 1
+
+
+@pytest.mark.parametrize("path", ["/login", "/nowhere", "/workspaces/ws1/"])
+def test_pages_load_nothing_but_files_of_this_site(db: Db, path: str) -> None:
+    response = log_in().get(path)
+    policy = dict(part.split(" ", 1) for part in response["Content-Security-Policy"].split("; "))
+    assert policy == {
+        "default-src": "'self'", "base-uri": "'none'", "form-action": "'self'",
+        "frame-ancestors": "'none'", "object-src": "'none'",
+    }  # fmt: skip
+
+
+def test_the_browsable_api_may_have_style_attributes_and_no_more(db: Db) -> None:
+    client = log_in(headers={"accept": "text/html"})
+    policy = client.get("/api/workspaces/ws1/automations")["Content-Security-Policy"]
+    assert "style-src-attr 'unsafe-inline'" in policy
+    assert policy.count("unsafe") == 1
+
+
+def test_what_is_no_page_has_no_policy(db: Db) -> None:
+    assert "Content-Security-Policy" not in Client().get("/healthz")
+
+
+def test_a_broken_page_is_a_500_and_says_nothing_of_it(
+    db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise ValueError("a secret")
+
+    monkeypatch.setattr(overview.store, "list_automations", fail)
+    client = log_in(raise_request_exception=False)
+    response = client.get("/workspaces/ws1/")
+    assert response.status_code == 500
+    assert b"a secret" not in response.content
