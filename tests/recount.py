@@ -36,7 +36,7 @@ def recount(
         times[run["automationId"], run["userId"]].append((run["createdAt"], "eventId" in run))
     return [
         *_check_pairs(db, times, window),
-        *_check_triggers(triggers, ours, times, window),
+        *_check_triggers(triggers, runs, times, window),
         *_check_totals(db, automations, runs, ours),
         *_check_rollups(db, runs),
         *_check_windows(db, automations, at or datetime.now(UTC)),
@@ -65,10 +65,19 @@ def _check_pairs(db: Any, times: Any, window: timedelta) -> list[str]:
     ]
 
 
-def _check_triggers(triggers: Any, ours: Any, times: Any, window: timedelta) -> list[str]:
+def _check_triggers(triggers: Any, runs: Any, times: Any, window: timedelta) -> list[str]:
     wrong = []
+    ours = [run for run in runs if "eventId" in run]
+    # Who was erased and wrote again inside the window: the trigger names the run, and alone does.
+    erased = {
+        (run["automationId"], run["_id"]): run["createdAt"]
+        for run in runs
+        if run["userId"].startswith("erased:")
+    }
     for one in triggers:
-        near = times.get((one["automationId"], one["userId"]), [])
+        near = list(times.get((one["automationId"], one["userId"]), []))
+        if (one["automationId"], one["runId"]) in erased:
+            near.append((erased[one["automationId"], one["runId"]], True))
         if one["outcome"] == "duplicate" and not any(
             abs(one["createdAt"] - at) <= window for at, _ in near
         ):

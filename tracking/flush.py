@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,11 +25,12 @@ from tracking.runs import (
     build_contact_id,
     build_continuation,
     build_trigger_id,
+    find_erased_run,
     plan_flush,
 )
 from tracking.store import FlushStore, generate_run_ids
 from tracking.stripes import StripeLease
-from tracking.switch import SwitchHeld, SwitchState, read_switch, touch_stripe
+from tracking.switch import Switch, SwitchHeld, SwitchState, find_switch, touch_stripe
 from tracking.totals import TotalStore, is_ambiguous
 from tracking.transactions import MAJORITY, PRIMARY, SNAPSHOT, session_id_of
 
@@ -48,11 +49,17 @@ class Flusher:
     """Writes flushes, one at a time. Not thread-safe: it owns one session."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], *, window: timedelta, is_enabled: bool = True
+        self,
+        database: Database[dict[str, Any]],
+        *,
+        window: timedelta,
+        is_enabled: bool = True,
+        claim_keys: Sequence[bytes] = (),
     ) -> None:
         self._database = database
         self._window = window
         self._is_enabled = is_enabled
+        self._claim_keys = claim_keys
         self._store = FlushStore(database)
         self._totals = TotalStore(database)
         self._run_ids = generate_run_ids()
@@ -225,37 +232,33 @@ class Flusher:
         known = self._store.find_known_ids(ids, session)
         if len(known) == len(ids):
             return FlushPlan([Outcome.REDELIVERED] * len(ids), [], {})
-        state = read_switch(self._database, session)
-        if state is SwitchState.HELD and is_counting:
+        switch = find_switch(self._database, session)
+        if switch.state is SwitchState.HELD and is_counting:
             raise SwitchHeld
-        is_on = state is SwitchState.ON
+        is_on = switch.state is SwitchState.ON
         if not is_on:
             touch_stripe(self._database, self.lease.stripe, session)
+        fresh = [t for t, one in zip(triggers, ids, strict=True) if one not in known]
         if not (is_on and is_counting and self._is_enabled):
-            plan = plan_untracked(triggers, ids, known)
+            erased = self._find_erased(_find_first(fresh), switch, session)
+            plan = plan_untracked(triggers, ids, known, erased=erased, window=self._window)
             self._store.insert_untracked(plan.planned, session)
             return plan
-        fresh = [t for t, one in zip(triggers, ids, strict=True) if one not in known]
         plan = plan_flush(
             triggers,
             ids,
             known_ids=known,
-            claims=self._find_claims(fresh, session),
+            claims=self._find_claims(fresh, switch, session),
             window=self._window,
             run_ids=self._run_ids,
         )
         self._store.insert_plan(plan, stripe=self.lease.stripe, session=session)
         return plan
 
-    def _find_claims(self, fresh: Sequence[Trigger], session: ClientSession) -> dict[str, Claim]:
-        # Of each pair the one that arrived first: an earlier run may count for that one alone.
-        pairs: dict[str, Trigger] = {}
-        for trigger in fresh:
-            contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
-            first = pairs.get(contact_id, trigger)
-            is_decided_now = trigger.continues is None and not trigger.is_late
-            if is_decided_now and trigger.arrived_at <= first.arrived_at:
-                pairs[contact_id] = trigger
+    def _find_claims(
+        self, fresh: Sequence[Trigger], switch: Switch, session: ClientSession
+    ) -> dict[str, Claim]:
+        pairs = _find_first(trigger for trigger in fresh if not trigger.is_late)
         claims = self._store.find_claims(pairs, session) if pairs else {}
         unsettled = [
             trigger
@@ -264,7 +267,22 @@ class Flusher:
         ]
         if unsettled:
             claims |= self._store.find_raw_claims(unsettled, window=self._window, session=session)
+        if switch.erased_until is not None:
+            pairs = {key: one for key, one in _find_first(fresh).items() if key not in claims}
+            claims |= self._find_erased(pairs, switch, session)
         return claims
+
+    def _find_erased(
+        self, pairs: Mapping[str, Trigger], switch: Switch, session: ClientSession
+    ) -> dict[str, Claim]:
+        """Return the claims of erased pairs: one read, and only for a window after an erasure."""
+        until = switch.erased_until
+        if until is None:
+            return {}
+        wanted = [key for key, trigger in pairs.items() if trigger.arrived_at <= until]
+        if not wanted:
+            return {}
+        return self._store.find_erased_claims(wanted, keys=self._claim_keys, session=session)
 
     def _is_settled(self, trigger: Trigger) -> bool:
         try:
@@ -368,17 +386,33 @@ def _is_passing(error: PyMongoError) -> bool:
     return failure is Failure.STALE_SESSION
 
 
+def _find_first(triggers: Iterable[Trigger]) -> dict[str, Trigger]:
+    """Return of each pair the one that arrived first: an earlier run may count for it alone."""
+    pairs: dict[str, Trigger] = {}
+    for trigger in triggers:
+        contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
+        first = pairs.get(contact_id, trigger)
+        if trigger.continues is None and trigger.arrived_at <= first.arrived_at:
+            pairs[contact_id] = trigger
+    return pairs
+
+
 def plan_untracked(
-    triggers: Sequence[Trigger], trigger_ids: Sequence[str], known_ids: set[str]
+    triggers: Sequence[Trigger],
+    trigger_ids: Sequence[str],
+    known_ids: set[str],
+    *,
+    erased: Mapping[str, Claim],
+    window: timedelta,
 ) -> FlushPlan:
     """Return the plan that stores every new trigger without counting it.
 
-    A continuation never counts, so that it is stored as what it is.
+    A continuation never counts, so that it is stored as what it is. One in the window of an
+    `erased` pair names that pair's run: it is its duplicate, which nobody could tell later.
     """
     seen = set(known_ids)
     outcomes: list[Outcome] = []
     planned: list[Planned] = []
-    no_run: ObjectId | None = None
     for trigger, trigger_id in zip(triggers, trigger_ids, strict=True):
         if trigger_id in seen:
             outcomes.append(Outcome.REDELIVERED)
@@ -389,5 +423,6 @@ def plan_untracked(
             planned.append(build_continuation(trigger, trigger_id))
             continue
         outcomes.append(Outcome.UNTRACKED)
-        planned.append(Planned(trigger, trigger_id, Outcome.UNTRACKED, no_run))
+        run_id = find_erased_run(trigger, erased, window)
+        planned.append(Planned(trigger, trigger_id, Outcome.UNTRACKED, run_id))
     return FlushPlan(outcomes, planned, {})

@@ -40,7 +40,7 @@ COLLECTIONS = (
     "automations", "automation_runs", "automation_contacts", "automation_triggers",
     "automation_run_stats", "tracking_writers", "tracking_switch", "webhook_dead_letters",
     "accounts", "api_tokens", "web_sessions", "automation_lanes",
-    "automation_hours",
+    "automation_hours", "erased_claims",
 )  # fmt: skip
 
 
@@ -85,6 +85,7 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
         Index("automations", "accountId_isActive", (("accountId", 1), ("isActive", 1))),
         Index("automations", "workspaceId_createdAt", (("workspaceId", 1), newest)),
         Index("api_tokens", "hash", (("hash", 1),), is_unique=True),
+        Index("erased_claims", "expireAt_ttl", (("expireAt", 1),), timedelta(0)),
         Index("web_sessions", "expiresAt_ttl", (("expiresAt", 1),), timedelta(0)),
     ]  # fmt: skip
     if retention is not None:

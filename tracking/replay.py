@@ -80,8 +80,10 @@ class Replayer:
         """Replay the oldest untracked triggers; an empty report means that there are none."""
         found = self._triggers.find({"outcome": Outcome.UNTRACKED.value}, {"automationId": 1})
         oldest = list(found.sort([("createdAt", 1), ("_id", 1)]).limit(BATCH))
-        if not oldest:
-            return ReplayReport()
+        return self.replay_triggers(oldest, now=now) if oldest else ReplayReport()
+
+    def replay_triggers(self, oldest: Sequence[Document], *, now: datetime) -> ReplayReport:
+        """Replay these (`_id`, `automationId`), as far as they are untracked."""
         keys = {
             automation_id: self._totals.find_key(automation_id)
             for automation_id in {document["automationId"] for document in oldest}
@@ -247,6 +249,7 @@ def build_trigger(document: Document, keys: dict[str, Any]) -> Trigger:
         arrived_at=document["createdAt"],
         occurred_at=document.get("occurredAt"),
         metadata=document.get("metadata") or {},
+        run_id=document.get("runId"),
     )
 
 

@@ -1,5 +1,6 @@
 """What a run is: the values and the pure rules of counting. No clock, no database, no framework."""
 
+import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -51,13 +52,17 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct):
-    """The state of one (automation, person) pair while a flush is planned."""
+    """The state of one (automation, person) pair while a flush is planned.
+
+    `is_erased`: only the hash of the pair is known, until its window ends (tracking/erasure.py).
+    """
 
     last_run_at: datetime | None = None
     last_run_id: Any = None
     first_run_at: datetime | None = None
     new_runs: int = 0
     is_stored: bool = False
+    is_erased: bool = False
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -99,9 +104,19 @@ def parse_trigger_id(trigger_id: str) -> tuple[str, str, str]:
     return _unescape(account_id), _unescape(kind), event_id
 
 
+def build_account_range(account_id: str) -> tuple[str, str]:
+    """Return the bounds between which the `_id`s of an account's triggers lie, and no others."""
+    return f"{_escape(account_id)}:", f"{_escape(account_id)};"
+
+
 def build_contact_id(automation_id: str, user_id: str) -> str:
     """Return the `_id` of a pair in `automation_contacts`: different pairs never share one."""
     return f"{_escape(automation_id)}:{user_id}"
+
+
+def build_erased_id(contact_id: str, *, key: bytes) -> str:
+    """Return the name of an erased pair, which only who has the key and the pair can make."""
+    return hmac.digest(key, contact_id.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def truncate_to_milliseconds(moment: datetime) -> datetime:
@@ -112,6 +127,19 @@ def truncate_to_milliseconds(moment: datetime) -> datetime:
 def is_duplicate(arrived_at: datetime, last_run_at: datetime | None, window: timedelta) -> bool:
     """Return whether a trigger lies in the window of its pair's newest run, edge included (I1)."""
     return last_run_at is not None and arrived_at <= last_run_at + window
+
+
+def find_erased_run(trigger: Trigger, claims: Mapping[str, Claim], window: timedelta) -> Any:
+    """Return the run whose duplicate an untracked trigger of an erased pair will be, or None.
+
+    When it is counted, nobody will know any more that the two are of one person.
+    """
+    if not claims:
+        return None
+    claim = claims.get(build_contact_id(trigger.automation_id, trigger.user_id))
+    if claim is None or not claim.is_erased or claim.last_run_at is None:
+        return None
+    return claim.last_run_id if abs(trigger.arrived_at - claim.last_run_at) <= window else None
 
 
 def build_continuation(trigger: Trigger, trigger_id: str) -> Planned:
@@ -149,7 +177,8 @@ def plan_flush(
             continue
         if trigger.is_late:
             outcomes.append(Outcome.UNTRACKED)
-            planned.append(Planned(trigger, trigger_id, Outcome.UNTRACKED, None))
+            run_id = find_erased_run(trigger, claims, window)
+            planned.append(Planned(trigger, trigger_id, Outcome.UNTRACKED, run_id))
             continue
         contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
         claim = claims.get(contact_id)
@@ -160,7 +189,8 @@ def plan_flush(
             outcomes.append(Outcome.DUPLICATE)
             planned.append(Planned(trigger, trigger_id, Outcome.DUPLICATE, claim.last_run_id))
             continue
-        is_new_person = claim.last_run_at is None
+        is_new_person = claim.last_run_at is None or claim.is_erased
+        claim.is_erased = False
         claim.last_run_at = arrived_at
         claim.last_run_id = next_run_id()
         claim.first_run_at = claim.first_run_at or arrived_at
@@ -191,6 +221,9 @@ def plan_replay(
     next_run_id = iter(run_ids).__next__
     planned: list[Planned] = []
     for trigger, trigger_id in zip(triggers, trigger_ids, strict=True):
+        if trigger.run_id is not None:  # of an erased pair: its run was known when it came
+            planned.append(Planned(trigger, trigger_id, Outcome.DUPLICATE, trigger.run_id))
+            continue
         contact_id = build_contact_id(trigger.automation_id, trigger.user_id)
         known = runs.setdefault(contact_id, [])
         near = [run for run in known if abs(run[0] - trigger.arrived_at) <= window]

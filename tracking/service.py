@@ -240,7 +240,12 @@ def _get_committer() -> Committer:
                 if _process.committer is not None:
                     _process.committer.abandon()
                 database = mongo.get_database()
-                flusher = Flusher(database, window=conf.dedup_window, is_enabled=conf.is_enabled)
+                flusher = Flusher(
+                    database,
+                    window=conf.dedup_window,
+                    is_enabled=conf.is_enabled,
+                    claim_keys=conf.claim_keys,
+                )
                 _process.client = client
                 folder = Folder(database, on_session=flusher.lease.hold_chore)
                 _process.committer = Committer(flusher, folder=folder, on_late=log_outcomes)

@@ -10,7 +10,15 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 
 from tracking.rollups import build_increments, build_live_id
-from tracking.runs import Claim, FlushPlan, Outcome, Planned, Trigger, build_contact_id
+from tracking.runs import (
+    Claim,
+    FlushPlan,
+    Outcome,
+    Planned,
+    Trigger,
+    build_contact_id,
+    build_erased_id,
+)
 
 Document = dict[str, Any]
 TRIGGER_RETENTION = timedelta(days=7)
@@ -32,6 +40,7 @@ class FlushStore:
         self._triggers = database["automation_triggers"]
         self._contacts = database["automation_contacts"]
         self._runs = database["automation_runs"]
+        self._erased = database["erased_claims"]
 
     def find_known_ids(self, trigger_ids: Sequence[str], session: ClientSession) -> set[str]:
         """Return those of `trigger_ids` that are stored: their events came before."""
@@ -96,6 +105,22 @@ class FlushStore:
                     first_run_at=run["createdAt"],
                 )
         return claims
+
+    def find_erased_claims(
+        self, contact_ids: Collection[str], *, keys: Sequence[bytes], session: ClientSession
+    ) -> dict[str, Claim]:
+        """Return the claims of those pairs that were erased inside their window."""
+        pairs = {build_erased_id(one, key=key): one for key in keys for one in contact_ids}
+        cursor = self._erased.find(
+            {"_id": {"$in": list(pairs)}}, {"lastRunAt": 1, "runId": 1},
+            session=session, batch_size=len(pairs) + 1,
+        )  # fmt: skip
+        return {
+            pairs[document["_id"]]: Claim(
+                last_run_at=document["lastRunAt"], last_run_id=document["runId"], is_erased=True
+            )
+            for document in cursor
+        }
 
     def insert_plan(self, plan: FlushPlan, *, stripe: int, session: ClientSession) -> None:
         """Write everything that a flush decided."""

@@ -5,9 +5,10 @@ switch on touches all of them: a flush that stores untracked triggers at that mo
 with it, and no untracked trigger is left behind a switch that is on.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -29,13 +30,32 @@ class SwitchHeld(Exception):
     """The switch is about to be on: ask again in a moment."""
 
 
+class Switch(NamedTuple):
+    """What one read of the switch tells a flush.
+
+    `erased_until`: who arrives up to then may be of a pair that was erased (tracking/erasure.py).
+    """
+
+    state: SwitchState
+    erased_until: datetime | None = None
+
+
+def find_switch(database: Database[dict[str, Any]], session: ClientSession | None = None) -> Switch:
+    """Return the switch; one that nobody ever touched is on, an unknown state off."""
+    document = database["tracking_switch"].find_one({"_id": "tracking"}, session=session)
+    if document is None:
+        return Switch(SwitchState.ON)
+    return Switch(_parse_state(document), document.get("erasedUntil"))
+
+
 def read_switch(
     database: Database[dict[str, Any]], session: ClientSession | None = None
 ) -> SwitchState:
-    """Return the stored state; a switch that nobody ever touched is on, an unknown state off."""
-    document = database["tracking_switch"].find_one({"_id": "tracking"}, session=session)
-    if document is None:
-        return SwitchState.ON
+    """Return the stored state alone."""
+    return find_switch(database, session).state
+
+
+def _parse_state(document: Mapping[str, Any]) -> SwitchState:
     try:
         state = SwitchState(document.get("state", ""))
     except ValueError:
@@ -45,6 +65,17 @@ def read_switch(
         # A hold ends by itself, should whoever took it be killed.
         return SwitchState.HELD if datetime.now(UTC) < held_until else state
     return state
+
+
+def note_erasure(
+    database: Database[dict[str, Any]], *, until: datetime, session: ClientSession
+) -> None:
+    """Have flushes look for erased claims of what arrives up to `until`."""
+    database["tracking_switch"].update_one(
+        {"_id": "tracking"},
+        {"$max": {"erasedUntil": until}, "$setOnInsert": {"state": SwitchState.ON.value}},
+        upsert=True, session=session,
+    )  # fmt: skip
 
 
 def is_stats_switched_on(database: Database[dict[str, Any]]) -> bool:
