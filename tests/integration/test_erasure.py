@@ -214,6 +214,20 @@ class TestUntracked:
         assert recount(db, at=T0 + 6 * WINDOW) == []
 
 
+def test_what_is_read_late_is_inside_the_window_too(
+    db: Database[Any], flusher: Flusher, eraser: Eraser
+) -> None:
+    flush(flusher, wrote(T0))
+    eraser.erase(ACCOUNT, PERSON, at=T0 + SECOND)
+    times = [T0 - WINDOW, T0 + WINDOW, T0 + 3 * WINDOW]
+    assert flush(flusher, *(wrote(at, is_late=True) for at in times)) == ["untracked"] * 3
+    db["erased_claims"].delete_many({})
+    Replayer(db, window=WINDOW).replay_all(now=T0 + 5 * WINDOW)
+    late = list(db["automation_triggers"].find({"userId": PERSON}).sort("createdAt", 1))
+    assert [one["outcome"] for one in late] == ["duplicate", "duplicate", "counted"]
+    assert recount(db, at=T0 + 6 * WINDOW) == []
+
+
 def test_under_traffic_one_run_a_window(
     db: Database[Any], eraser: Eraser, make_flusher: MakeFlusher
 ) -> None:
