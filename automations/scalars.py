@@ -49,12 +49,17 @@ def read_id(value: Any, path: str) -> str:
     if type(value) is str:
         if not value:
             raise BrokenValue(path, "a non-empty string", "an empty one")
-        if value.isascii() or _LONE_SURROGATE.search(value) is None:
+        if is_whole(value):
             return value
         raise BrokenValue(path, "a string of whole characters", "one with half a surrogate pair")
     if type(value) is int:
         return str(value)
     return refuse(value, path, "a non-empty string")
+
+
+def is_whole(text: str) -> bool:
+    """Return whether UTF-8, and so BSON, can hold a text: it has no half of a surrogate pair."""
+    return text.isascii() or _LONE_SURROGATE.search(text) is None
 
 
 def read_text(value: Any, path: str) -> str | None:

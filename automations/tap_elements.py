@@ -1,11 +1,11 @@
 """Taps and echoes, in Meta's keys: what carries a conversation on, and what proves that it did."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from automations.button_payloads import has_shape, is_claimed
 from automations.events import Echo, Event, Reason
-from automations.scalars import read_id, read_object, read_time
+from automations.scalars import is_whole, read_id, read_object, read_time
 
 
 def read_echo(element: dict[str, Any], account_id: str, sent_at: datetime | None) -> Echo | Reason:
@@ -14,10 +14,14 @@ def read_echo(element: dict[str, Any], account_id: str, sent_at: datetime | None
     mid = message.get("mid")
     person_id = recipient.get("id") if type(recipient) is dict else None
     is_sent = message.get("is_deleted") is not True
-    if not (is_sent and type(mid) is str and mid and type(person_id) is str and person_id):
+    if not (is_sent and _is_id(mid) and _is_id(person_id)):
         return "echo"
     occurred_at = read_time(element.get("timestamp")) or sent_at
     return Echo(account_id=account_id, mid=mid, user_id=person_id, occurred_at=occurred_at)
+
+
+def _is_id(value: Any) -> TypeGuard[str]:
+    return type(value) is str and value != "" and is_whole(value)
 
 
 def find_payload(button: Any) -> str | None:

@@ -1,10 +1,6 @@
 """Reading bodies that Meta did not mean to send: nothing but a Delivery, or UnreadableDelivery."""
 
-import json
-from collections.abc import Iterator
-from copy import deepcopy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,75 +10,18 @@ from hypothesis import strategies as st
 from automations.events import IGNORED_REASONS, Delivery, Event, UnreadableDelivery
 from automations.payloads import parse_delivery
 from automations.scalars import read_time
-
-PAYLOADS = Path(__file__).parents[1] / "payloads"
-FILES = sorted(path.stem for path in PAYLOADS.iterdir())
-
-ACCOUNT = "17841400000000001"
-SECRET = "Words of a person"
-MISSING = object()
-INTRUDERS = [
-    MISSING,
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1.5,
-    1e300,
-    10**30,
-    -(10**400),
-    "",
-    "0",
+from tests.attack_corpus import (
+    ACCOUNT,
+    FILES,
+    JSON,
     SECRET,
-    "\0",
-    "\ud83d",
-    "\ude00\ud83d",
-    [],
-    [None],
-    [SECRET],
-    {},
-    {"id": SECRET},
-    {"$gt": SECRET},
-]
-
-
-def write(payload: Any) -> bytes:
-    return json.dumps(payload).encode()
-
-
-def read_file(name: str) -> Any:
-    return json.loads((PAYLOADS / f"{name}.json").read_bytes())
-
-
-def build_envelope(*changes: Any, **entry: Any) -> dict[str, Any]:
-    entry = {"id": ACCOUNT, "time": 1763893800, "changes": list(changes)} | entry
-    return {"object": "instagram", "entry": [entry]}
-
-
-def build_comment(**value: Any) -> dict[str, Any]:
-    return {"field": "comments", "value": {"id": "1", "from": {"id": "2"}, "text": "hi"} | value}
-
-
-def list_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield path
-    if isinstance(value, dict | list):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from list_paths(item, (*path, key))
-
-
-def mutate(payload: Any, path: tuple[Any, ...], intruder: Any) -> Any:
-    if not path:
-        return None if intruder is MISSING else intruder
-    payload = deepcopy(payload)
-    place = payload
-    for key in path[:-1]:
-        place = place[key]
-    if intruder is MISSING:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = intruder
-    return payload
+    TEXT,
+    build_comment,
+    build_envelope,
+    list_mutants,
+    read_file,
+    write,
+)
 
 
 def check(body: bytes) -> Delivery | None:
@@ -102,6 +41,9 @@ def check(body: bytes) -> Delivery | None:
         for value in (event.text, event.username, event.story_id, event.parent_id):
             assert value is None or value.encode() is not None
         assert parse_delivery(event.build_envelope()) == Delivery(events=[event])
+    for echo in delivery.echoes:
+        assert echo.mid.encode()
+        assert echo.user_id.encode()
     for malformed in delivery.malformed:
         assert SECRET not in malformed.error
         assert parse_delivery(malformed.raw) == Delivery(malformed=[malformed])
@@ -110,31 +52,13 @@ def check(body: bytes) -> Delivery | None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_payload_broken_anywhere_breaks_alone(name: str) -> None:
-    payload = read_file(name)
     neighbour = build_envelope(build_comment(id="neighbour"))
-    for path in list_paths(payload):
-        for intruder in INTRUDERS:
-            broken = mutate(payload, path, intruder)
-            check(write(broken))
-            if not isinstance(broken, list):
-                delivery = check(write([broken, neighbour]))
-                assert delivery is not None
-                assert delivery.events[-1].event_id == "neighbour"
-
-
-ENVELOPE_KEYS = ["object", "entry", "id", "time", "changes", "messaging", "standby", "field"]
-VALUE_KEYS = ["value", "message", "mid", "text", "from", "sender", "reply_to", "story", "media"]
-KEYS = st.sampled_from([*ENVELOPE_KEYS, *VALUE_KEYS, "attachments"])
-TEXT = st.text(st.characters(exclude_categories=[]))
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | TEXT,
-    lambda inner: st.lists(inner) | st.dictionaries(KEYS | TEXT, inner),
-    max_leaves=20,
-)
+    for broken in list_mutants(name):
+        check(write(broken))
+        if not isinstance(broken, list):
+            delivery = check(write([broken, neighbour]))
+            assert delivery is not None
+            assert delivery.events[-1].event_id == "neighbour"
 
 
 @settings(deadline=None)

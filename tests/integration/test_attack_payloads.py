@@ -1,0 +1,150 @@
+"""Hostile bodies: signed they are acknowledged and nothing is lost, unsigned nobody reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from automations.events import UnreadableDelivery
+from automations.payloads import parse_delivery
+from automations.registry import get_rules_cache
+from tests.attack_corpus import (
+    ACCOUNT,
+    FILES,
+    TOO_LARGE,
+    UNREADABLE,
+    WITH_NEIGHBOUR,
+    bodies,
+    build_comment,
+    build_envelope,
+    list_mutants,
+    write,
+)
+from tests.webhook_cases import WebhookCases, post_body, read_payload, sign
+
+NEIGHBOUR = f"{ACCOUNT}:comment:neighbour"
+# The database lives as long as the test: what one example leaves is no harm to the next.
+ATTACK = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40
+)
+NOTHING_OF = ("automation_triggers", "automation_runs", "webhook_dead_letters")
+
+
+class TestSigned(WebhookCases):
+    def is_counted(self, trigger_id: str) -> bool:
+        trigger = self.db["automation_triggers"].find_one({"_id": trigger_id})
+        return trigger is not None and trigger["outcome"] == "counted"
+
+    @pytest.mark.parametrize("name", UNREADABLE)
+    def test_what_cannot_be_read_is_kept_as_it_came(self, name: str) -> None:
+        self.insert_automations()
+        assert post_body(UNREADABLE[name]).status_code == 200
+        [letter] = self.list_stored("webhook_dead_letters")
+        assert bytes(letter["raw"]) == UNREADABLE[name]
+        assert self.list_stored("automation_triggers") == []
+
+    @pytest.mark.parametrize("name", WITH_NEIGHBOUR)
+    def test_a_good_neighbour_counts_and_the_other_is_accounted_for(self, name: str) -> None:
+        self.insert_automations()
+        assert post_body(WITH_NEIGHBOUR[name]).status_code == 200
+        assert self.is_counted(NEIGHBOUR)
+        others = self.db["automation_triggers"].count_documents({"_id": {"$ne": NEIGHBOUR}})
+        assert others + self.db["webhook_dead_letters"].count_documents({}) == 1
+
+    @pytest.mark.parametrize("name", TOO_LARGE)
+    def test_what_is_too_large_is_refused(self, name: str) -> None:
+        assert post_body(TOO_LARGE[name]).status_code == 413
+        assert self.list_stored("webhook_dead_letters") == []
+
+    @pytest.mark.parametrize("part", range(8))
+    def test_any_type_in_any_place_of_a_payload_leaves_the_neighbour_alone(self, part: int) -> None:
+        self.insert_automations()
+        mutants = [one for name in FILES[part::8] for one in list_mutants(name)]
+        # Every third break of every file, at once: the parser's own test has them all, one by one.
+        broken = [one for one in mutants[part % 3 :: 3] if not isinstance(one, list)]
+        neighbour = build_envelope(build_comment(id="neighbour", **{"from": {"id": "n"}}))
+        body = write([*broken, neighbour])
+        delivery = parse_delivery(body)
+        assert post_body(body).status_code == 200
+        assert self.is_counted(NEIGHBOUR)
+        kept = self.db["webhook_dead_letters"].count_documents({})
+        assert kept == len({one.raw for one in delivery.malformed})
+
+    def test_no_body_breaks_the_webhook_and_nothing_is_lost(self) -> None:
+        self.insert_automations()
+
+        @ATTACK
+        @given(body=bodies())
+        def attack(body: bytes) -> None:
+            assert post_body(body).status_code == 200
+            letters = self.db["webhook_dead_letters"]
+            try:
+                delivery = parse_delivery(body)
+            except UnreadableDelivery:
+                assert letters.find_one({"raw": body}) is not None
+                return
+            for malformed in delivery.malformed:
+                assert letters.find_one({"raw": malformed.raw}) is not None
+            for event in delivery.events:
+                # Of other accounts nothing is answered; every own event is of some rule.
+                key = f"{event.account_id}:{event.kind}:{event.event_id}"
+                if self.db["automations"].find_one({"accountId": event.account_id}):
+                    assert self.find_kept(key, event) or not self.is_matched(event)
+
+        attack()
+
+    def find_kept(self, key: str, event: Any) -> bool:
+        """Say whether an event is a trigger, or a letter because it cannot be stored."""
+        if self.db["automation_triggers"].find_one({"_id": key}) is not None:
+            return True
+        raw = event.build_envelope()
+        return self.db["webhook_dead_letters"].find_one({"raw": raw}) is not None
+
+    def is_matched(self, event: Any) -> bool:
+        rules = get_rules_cache().get_rules({event.account_id}, seconds=3.0)
+        return rules[event.account_id].match(event) is not None
+
+
+class TestUnsigned(WebhookCases):
+    def assert_nothing_is_stored(self) -> None:
+        for name in NOTHING_OF:
+            assert self.list_stored(name) == []
+
+    @pytest.mark.parametrize("body", [*UNREADABLE.values(), *WITH_NEIGHBOUR.values()])
+    def test_the_corpus_is_refused(self, body: bytes) -> None:
+        self.insert_automations()
+        for signature in (None, sign(body, "guess"), sign(body + b" ")):
+            assert post_body(body, signature=signature).status_code == 403
+        self.assert_nothing_is_stored()
+
+    @pytest.mark.parametrize("name", TOO_LARGE)
+    def test_what_is_too_large_is_refused(self, name: str) -> None:
+        assert post_body(TOO_LARGE[name], signature=None).status_code == 413
+
+    def test_one_changed_bit_of_body_or_signature_is_refused(self) -> None:
+        self.insert_automations()
+        body = read_payload("comments__feed")
+        signature = sign(body)
+
+        @ATTACK
+        @given(at=st.integers(0, len(body) * 8 - 1), of=st.integers(0, len(signature) * 8 - 1))
+        def attack(at: int, of: int) -> None:
+            other = change_bit(body, at)
+            assert post_body(other, signature=signature).status_code == 403
+            forged = change_bit(signature.encode(), of).decode("latin-1")
+            if forged.isprintable():  # no header holds the others
+                assert post_body(body, signature=forged).status_code == 403
+
+        attack()
+        self.assert_nothing_is_stored()
+        assert post_body(body, signature=signature).status_code == 200
+
+
+def change_bit(data: bytes, at: int) -> bytes:
+    """The bytes with one bit turned."""
+    changed = bytearray(data)
+    changed[at // 8] ^= 1 << at % 8
+    return bytes(changed)
