@@ -1,0 +1,264 @@
+"""Pages of runs, one run with what is behind it, people, funnels and reasons."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pymongo.database import Database
+
+from tests.integration.conftest import flush
+from tests.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
+from tracking import reason_store, reports, run_store
+from tracking.exceptions import TrackingUnavailable
+from tracking.flush import Flusher
+from tracking.hour_store import AccountHour, HourStore
+from tracking.outcomes import StepOutcome
+from tracking.rollups import hour_of
+from tracking.run_filters import InvalidCursor, RunFilter, build_cursor, parse_cursor
+from tracking.runs import Outcome
+from tracking.service import record_step_outcomes
+from tracking.switch import SwitchState, write_switch
+
+Db = Database[dict[str, Any]]
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+ALL = RunFilter(workspace_id="w1")
+
+
+def insert(db: Db, *times: datetime, **fields: Any) -> list[dict[str, Any]]:
+    runs = [make_run("a1", at, _id=ObjectId(), **fields) for at in times]
+    db["automation_runs"].insert_many(runs)
+    return runs
+
+
+def list_all(wanted: RunFilter, *, limit: int) -> list[Any]:
+    """Return the ids of all pages, which have the size that was asked for."""
+    ids: list[Any] = []
+    cursor = None
+    while True:
+        page = reports.list_runs(wanted, limit=limit, cursor=cursor)
+        ids += [run["_id"] for run in page.runs]
+        cursor = page.next_cursor
+        if cursor is None:
+            return ids
+        assert len(page.runs) == limit
+
+
+class TestPages:
+    @settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(
+        times=st.lists(st.integers(0, 6), max_size=40),
+        limit=st.integers(1, 9),
+        bounds=st.tuples(st.integers(0, 6), st.integers(1, 7)),
+    )
+    def test_every_run_is_on_one_page_the_newest_first(
+        self, db: Db, times: list[int], limit: int, bounds: tuple[int, int]
+    ) -> None:
+        """Many runs share their time, as those of one delivery do."""
+        db["automation_runs"].delete_many({})
+        if times:
+            insert(db, *(T0 + number * MILLISECOND for number in times))
+        from_, to = (T0 + bound * MILLISECOND for bound in bounds)
+        for wanted, is_in in (
+            (ALL, lambda at: True),
+            (RunFilter(workspace_id="w1", from_=from_, to=to), lambda at: from_ <= at < to),
+        ):
+            stored = [run for run in db["automation_runs"].find() if is_in(run["createdAt"])]
+            stored.sort(key=lambda run: (run["createdAt"], run["_id"]), reverse=True)
+            expected = [run["_id"] for run in stored]
+            assert list_all(wanted, limit=limit) == expected
+            assert [run["_id"] for run in reports.iterate_runs(wanted)] == expected
+
+    def test_runs_that_come_meanwhile_do_not_shift_a_page(self, db: Db) -> None:
+        insert(db, *[T0] * 5)
+        first = reports.list_runs(ALL, limit=3)
+        insert(db, T0 + MILLISECOND, T0 + HOUR)
+        second = reports.list_runs(ALL, limit=3, cursor=first.next_cursor)
+        ids = [run["_id"] for run in first.runs + second.runs]
+        assert len(set(ids)) == 5
+        assert second.next_cursor is None
+
+    def test_each_filter_keeps_what_it_names(self, db: Db) -> None:
+        insert(db, T0, workspaceId="w2")
+        [plain] = insert(db, T0)
+        [other] = insert(
+            db, T0, automationId="a2", userId="p2", triggerType="main_dm",
+            metadata={"postId": "m9"}, steps={"main_dm": {"state": "failed", "at": T0}},
+        )  # fmt: skip
+        [done] = insert(db, T0, completedAt=T0, steps={"opening_dm": {"state": "sent", "at": T0}})
+        both = sorted([plain["_id"], done["_id"]], reverse=True)
+        for fields, expected in (
+            ({"automation_id": "a2"}, [other["_id"]]),
+            ({"trigger_type": "main_dm"}, [other["_id"]]),
+            ({"user_id": "p2"}, [other["_id"]]),
+            ({"user_id": "p1"}, both),
+            ({"automation_id": "a1", "user_id": "p2"}, []),
+            ({"post_id": "m9"}, [other["_id"]]),
+            ({"state": "failed"}, [other["_id"]]),
+            ({"state": "failed", "step": "main_dm"}, [other["_id"]]),
+            ({"state": "failed", "step": "opening_dm"}, []),
+            ({"state": "completed"}, [done["_id"]]),
+        ):
+            wanted = RunFilter(workspace_id="w1", **fields)  # type: ignore[arg-type]
+            assert list_all(wanted, limit=2) == expected, fields
+
+    def test_what_an_older_product_stored_is_no_obstacle(self, db: Db) -> None:
+        workspace = ObjectId()
+        insert(db, T0, workspaceId=workspace)
+        db["automation_runs"].insert_one({"workspaceId": workspace, "createdAt": "monday"})
+        db["automation_runs"].insert_one({"workspaceId": workspace, "_id": "text", "createdAt": T0})
+        page = reports.list_runs(RunFilter(workspace_id=str(workspace)), limit=10)
+        assert [type(run["_id"]) for run in page.runs] == [ObjectId, str]
+        assert list_all(RunFilter(workspace_id=str(workspace)), limit=1)[0] == page.runs[0]["_id"]
+
+    def test_a_page_reads_no_more_than_it_holds_and_its_ties(self, db: Db) -> None:
+        insert(db, *(T0 - number * HOUR for number in range(300)))
+        db.command("profile", 2)
+        try:
+            first = reports.list_runs(RunFilter(workspace_id="w1", automation_id="a1"), limit=10)
+            reports.list_runs(ALL, limit=10, cursor=first.next_cursor)
+        finally:
+            db.command("profile", 0)
+        seen = list(db["system.profile"].find({"ns": f"{db.name}.automation_runs", "op": "query"}))
+        db["system.profile"].drop()
+        assert len(seen) >= 3
+        assert max(one["docsExamined"] for one in seen) <= 11
+
+    @pytest.mark.parametrize(
+        "cursor",
+        ["", "x", "é", "=" * 5000, "AAAA", build_cursor({"createdAt": "now", "_id": 1}),
+         build_cursor({"createdAt": T0, "_id": {"$gt": ""}}),
+         build_cursor({"createdAt": T0, "_id": bson.Regex("a")})],
+    )  # fmt: skip
+    def test_a_cursor_that_is_none_of_ours_is_refused(self, cursor: str) -> None:
+        with pytest.raises(InvalidCursor):
+            parse_cursor(cursor)
+
+    def test_a_server_that_is_away_says_so(self) -> None:
+        with pytest.raises(TrackingUnavailable):
+            reports.list_runs(ALL, limit=1, seconds=0.7)
+
+
+class TestOneRun:
+    def test_a_run_has_what_counted_it_its_duplicates_and_its_taps(
+        self, db: Db, flusher: Flusher
+    ) -> None:
+        counted = make_trigger(event_id="first")
+        assert flush(
+            flusher, counted, make_trigger(arrived_at=T0 + HOUR), make_trigger(user_id="p2")
+        ) == [Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED]
+        run = db["automation_runs"].find_one({"userId": "p1"})
+        assert run is not None
+        tap = make_trigger(
+            kind="message", arrived_at=T0 + DAY, run_id=run["_id"],
+            continues="17841400000000001:comment:first",
+        )  # fmt: skip
+        assert flush(flusher, tap) == [Outcome.CONTINUATION]
+        found = reports.find_run("w1", str(run["_id"]))
+        assert found is not None
+        assert found.run == run
+        told = [one["outcome"] for one in found.triggers]
+        assert told == ["counted", "duplicate", "continuation"]
+
+    def test_a_run_of_another_workspace_is_not_there(self, db: Db) -> None:
+        [run] = insert(db, T0)
+        assert reports.find_run("w2", str(run["_id"])) is None
+        assert reports.find_run("w1", str(ObjectId())) is None
+        assert reports.find_run("w1", "no id") is None
+        found = reports.find_run("w1", str(run["_id"]))
+        assert found is not None
+        assert found.triggers == []
+
+
+class TestPeople:
+    def test_people_are_distinct_and_within_the_range(self, db: Db) -> None:
+        for person, hours in (("p1", 0), ("p1", 5), ("p2", 1), ("p3", 30), (None, 0)):
+            insert(db, T0 - hours * HOUR, userId=person)
+        for wanted, people in (
+            (ALL, 3),
+            (RunFilter(workspace_id="w1", automation_id="a1", from_=T0 - DAY, to=T0), 2),
+            (RunFilter(workspace_id="w1", automation_id="a2"), 0),
+        ):
+            assert reports.count_people(wanted) == run_store.PeopleCount(people, is_exact=True)
+
+    def test_more_runs_than_are_looked_at_are_said_to_be(
+        self, db: Db, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for person in ("p1", "p2", "p3"):
+            insert(db, T0, userId=person)
+        monkeypatch.setattr(run_store, "MOST_RUNS_FOR_PEOPLE", 3)
+        assert reports.count_people(ALL).is_exact
+        monkeypatch.setattr(run_store, "MOST_RUNS_FOR_PEOPLE", 2)
+        assert not reports.count_people(ALL).is_exact
+
+
+def tell_steps(db: Db) -> None:
+    """Three people: one got everything, one the opening message, one nothing."""
+    runs = list(db["automation_runs"].find().sort("userId", 1))
+    reports_of_steps = [
+        (0, "opening_dm", "sent", {}),
+        (0, "main_dm", "sent", {"is_completed": True}),
+        (1, "opening_dm", "sent", {}),
+        (1, "ask_follow", "sent", {}),
+        (2, "opening_dm", "failed", {"code": 10, "subcode": 2534022, "reason": "window"}),
+    ]
+    record_step_outcomes([
+        StepOutcome(run_id=runs[number]["_id"], automation_id="a1", step=step, state=state, at=T0,
+                    **fields)  # type: ignore[arg-type]
+        for number, step, state, fields in reports_of_steps
+    ])  # fmt: skip
+
+
+def test_the_funnel_narrows(db: Db, flusher: Flusher) -> None:
+    flush(flusher, *make_people(3, arrived_at=T0))
+    tell_steps(db)
+    funnel = reports.summarize_funnel(["a1"], from_=T0 - DAY, to=T0 + MILLISECOND, at=T0)
+    told = (funnel.triggered, funnel.opened, funnel.asked, funnel.completed)
+    assert told == (3, 2, 1, 1)
+    assert funnel.steps == {
+        "ask_follow.sent": 1, "main_dm.sent": 1, "opening_dm.failed": 1, "opening_dm.sent": 2,
+    }  # fmt: skip
+    start = T0.replace(minute=0, second=0, microsecond=0)
+    assert (funnel.from_, funnel.to, funnel.is_exact) == (start - DAY, start + HOUR, True)
+
+
+def test_reasons_come_with_the_most_frequent_first(
+    db: Db, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush(flusher, *make_people(3, arrived_at=T0))
+    tell_steps(db)
+    insert(db, T0, steps="nonsense")
+    found = reports.summarize_reasons(RunFilter(workspace_id="w1", automation_id="a1"))
+    assert (found.runs, found.is_exact) == (4, True)
+    assert found.reasons[0] == reason_store.Reason("opening_dm", "sent", None, None, None, 2)
+    assert reason_store.Reason("opening_dm", "failed", "window", 10, 2534022, 1) in found.reasons
+    assert len(found.reasons) == 4
+    monkeypatch.setattr(reason_store, "MOST_RUNS_FOR_REASONS", 3)
+    found = reports.summarize_reasons(ALL)
+    assert (found.runs, found.is_exact) == (3, False)
+    assert reports.summarize_reasons(RunFilter(workspace_id="w2")).reasons == []
+
+
+def test_why_not_everything_was_counted(db: Db, flusher: Flusher) -> None:
+    flush(flusher, *make_people(2, arrived_at=T0), *make_people(1, arrived_at=T0 + MILLISECOND))
+    write_switch(db, "tracking", SwitchState.OFF, now=T0)
+    assert flush(flusher, make_trigger(user_id="p9", arrived_at=T0)) == [Outcome.UNTRACKED]
+    account = "17841400000000001"
+    hours = {(account, hour_of(T0)): AccountHour({"own_comment": 2, "test": 1}, redelivered=4)}
+    HourStore(db).add_account_hours(hours, seconds=5)
+    told = {"from_": T0 - HOUR, "to": T0 + HOUR, "at": T0}
+    why = reports.summarize_uncounted("a1", account, **told)
+    assert (why.counted, why.duplicates, why.untracked, why.redelivered) == (2, 1, 1, 4)
+    assert why.ignored == {"own_comment": 2, "test": 1}
+    assert why.is_exact
+    alone = reports.summarize_uncounted("a1", None, **told)
+    assert (alone.counted, alone.ignored, alone.redelivered) == (2, {}, 0)

@@ -1,0 +1,194 @@
+"""The front door of reading: runs, series, people and outcomes. `tracking.service` is the other.
+
+Plain values in, plain values out. What pages and the API show is of this; every function raises
+TrackingUnavailable when MongoDB is away or took longer than `seconds`.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, tzinfo
+
+import msgspec
+
+from tracking import mongo
+from tracking.conf import conf
+from tracking.hour_store import HourStore
+from tracking.outcomes import COMPLETED, SENT
+from tracking.reason_store import Reasons, ReasonStore
+from tracking.rollups import hour_of, start_of_hour
+from tracking.run_filters import RunFilter
+from tracking.run_store import FoundRun, PeopleCount, RunPage, RunStore
+from tracking.series import BadRange, Grid, Unit, build_grid
+from tracking.series_reading import Series, read_counts
+
+_SECONDS = 5.0
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Funnel(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the runs of whole hours, `from_` to `to`, came; `steps` has every step and state.
+
+    `opened` got the opening message, `asked` were asked to follow, `completed` got everything.
+    An automation without such a step has 0 there.
+    """
+
+    triggered: int
+    opened: int
+    asked: int
+    completed: int
+    steps: dict[str, int]
+    from_: datetime
+    to: datetime
+    as_of: datetime
+    is_exact: bool
+
+
+class Uncounted(msgspec.Struct, frozen=True, kw_only=True):
+    """What came in the whole hours `from_` to `to`, and why not all of it was counted.
+
+    `counted`, `duplicates` and `untracked` (waiting to be counted) are the automation's. What is
+    `redelivered` (the same event again) and `ignored` by reason came to its account, for whichever
+    automation, and is known but for a second of a process that dies.
+    """
+
+    counted: int
+    duplicates: int
+    untracked: int
+    redelivered: int
+    ignored: dict[str, int]
+    from_: datetime
+    to: datetime
+    as_of: datetime
+    is_exact: bool
+
+
+def list_runs(
+    wanted: RunFilter, *, limit: int, cursor: str | None = None, seconds: float = _SECONDS
+) -> RunPage:
+    """Return a page of runs, newest first. Raises InvalidCursor."""
+    return _get_run_store(seconds).list_page(wanted, limit=limit, cursor=cursor)
+
+
+def iterate_runs(wanted: RunFilter, *, seconds: float = _SECONDS) -> Iterator[dict[str, object]]:
+    """Yield every run, newest first, however many there are; `seconds` for each thousand.
+
+    With `to` in the past the runs that come meanwhile do not matter.
+    """
+    return _get_run_store(seconds).iterate(wanted)
+
+
+def find_run(workspace_id: str, run_id: str, *, seconds: float = _SECONDS) -> FoundRun | None:
+    """Return a run of the workspace and the triggers behind it, None if there is none."""
+    return _get_run_store(seconds).find(workspace_id, run_id)
+
+
+def count_people(wanted: RunFilter, *, seconds: float = _SECONDS) -> PeopleCount:
+    """Count the distinct people of the runs, over MOST_RUNS_FOR_PEOPLE of them at most."""
+    return _get_run_store(seconds).count_people(wanted)
+
+
+def read_series(
+    automation_ids: Sequence[str],
+    *,
+    unit: Unit,
+    zone: tzinfo,
+    from_: datetime,
+    to: datetime,
+    at: datetime,
+    is_split: bool = False,
+    has_outcomes: bool = False,
+    seconds: float = _SECONDS,
+) -> Series:
+    """Return counts by hour or day of a zone, over all buckets that overlap [from_, min(to, at]).
+
+    Together, and by automation if `is_split`; with the outcomes of steps if `has_outcomes`. Raises
+    BadRange.
+    """
+    if from_ > at:
+        raise BadRange("'from' should be in the past.")
+    grid = build_grid(unit, zone=zone, from_=from_, to=min(to, at + _MILLISECOND))
+    return read_counts(
+        mongo.get_database(), automation_ids, grid, at=at, retention=conf.retention,
+        is_split=is_split, has_outcomes=has_outcomes, seconds=seconds,
+    )  # fmt: skip
+
+
+def summarize_funnel(
+    automation_ids: Sequence[str],
+    *,
+    from_: datetime,
+    to: datetime,
+    at: datetime,
+    seconds: float = _SECONDS,
+) -> Funnel:
+    """Return how far the runs came that were counted in the hours that overlap [from_, to)."""
+    series = _read_range(automation_ids, from_, to, at=at, seconds=seconds)
+    [total], [steps] = series.total, series.outcomes or [{}]
+    return Funnel(
+        triggered=total.counted,
+        opened=steps.get(f"opening_dm.{SENT}", 0),
+        asked=steps.get(f"ask_follow.{SENT}", 0),
+        completed=steps.get(COMPLETED, 0),
+        steps={name: count for name, count in sorted(steps.items()) if name != COMPLETED},
+        from_=series.grid.start,
+        to=series.grid.end,
+        as_of=at,
+        is_exact=series.is_exact,
+    )
+
+
+def summarize_reasons(wanted: RunFilter, *, seconds: float = _SECONDS) -> Reasons:
+    """Return what became of the runs' steps and why, over MOST_RUNS_FOR_REASONS at most."""
+    return ReasonStore(mongo.get_database(), seconds=seconds).summarize(wanted)
+
+
+def summarize_uncounted(
+    automation_id: str,
+    account_id: str | None,
+    *,
+    from_: datetime,
+    to: datetime,
+    at: datetime,
+    seconds: float = _SECONDS,
+) -> Uncounted:
+    """Return what was counted in the hours that overlap [from_, to), and what was not and why.
+
+    Without an account there is nothing to say about redeliveries and ignored events.
+    """
+    series = _read_range([automation_id], from_, to, at=at, seconds=seconds)
+    [total], start, end = series.total, series.grid.start, series.grid.end
+    untracked = _get_run_store(seconds).count_untracked(automation_id, start, end)
+    ignored: dict[str, int] = {}
+    redelivered = 0
+    if account_id is not None:
+        hours = HourStore(mongo.get_database())
+        found = hours.summarize_account(account_id, since=start, until=end, seconds=seconds)
+        ignored, redelivered = found.ignored, found.redelivered
+    return Uncounted(
+        counted=total.counted,
+        duplicates=total.duplicates,
+        untracked=untracked,
+        redelivered=redelivered,
+        ignored=ignored,
+        from_=start,
+        to=end,
+        as_of=at,
+        is_exact=series.is_exact,
+    )
+
+
+def _read_range(
+    automation_ids: Sequence[str], from_: datetime, to: datetime, *, at: datetime, seconds: float
+) -> Series:
+    """Return the whole hours of a range as one bucket, with their outcomes."""
+    if from_ >= to:
+        raise BadRange("'from' should be before 'to'.")
+    end = start_of_hour(hour_of(to - _MILLISECOND) + 1)
+    grid = Grid([start_of_hour(hour_of(from_)), end])
+    return read_counts(
+        mongo.get_database(), automation_ids, grid, at=at, retention=conf.retention,
+        has_outcomes=True, seconds=seconds,
+    )  # fmt: skip
+
+
+def _get_run_store(seconds: float) -> RunStore:
+    return RunStore(mongo.get_database(), seconds=seconds)

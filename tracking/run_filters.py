@@ -1,0 +1,97 @@
+"""Which runs are asked for, as a query of MongoDB, and where a page of them ended. No I/O."""
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import msgspec
+from bson.errors import BSONError
+
+from tracking.outcomes import COMPLETED
+
+Document = dict[str, Any]
+
+STEPS = ("comment_reply", "opening_dm", "ask_follow", "main_dm")
+# A bound on both sides keeps to values that are dates, whatever an older product stored.
+_OLDEST = datetime(1, 1, 2, tzinfo=UTC)
+_NEWEST = datetime(9999, 12, 30, tzinfo=UTC)
+_LONGEST_CURSOR = 2000
+
+
+class InvalidCursor(ValueError):
+    """It is not a cursor that an answer of ours named."""
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of a workspace, with `from_ <= createdAt < to`; None does not narrow them.
+
+    `state` is what became of `step`, or of any step if that is None; "completed" means that the
+    run got everything it was for.
+    """
+
+    workspace_id: str
+    automation_id: str | None = None
+    trigger_type: str | None = None
+    step: str | None = None
+    state: str | None = None
+    user_id: str | None = None
+    post_id: str | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """The last run of a page: the next one goes on below it."""
+
+    created_at: datetime
+    run_id: Any
+
+
+def build_run_query(wanted: RunFilter) -> Document:
+    """Return the filter of `automation_runs`; `createdAt` is always in it."""
+    query: Document = {
+        "workspaceId": {"$in": build_candidates(wanted.workspace_id)},
+        "createdAt": {"$gte": wanted.from_ or _OLDEST, "$lt": wanted.to or _NEWEST},
+    }
+    exact = {
+        "automationId": wanted.automation_id,
+        "triggerType": wanted.trigger_type,
+        "userId": wanted.user_id,
+        "metadata.postId": wanted.post_id,
+    }
+    query |= {name: value for name, value in exact.items() if value is not None}
+    if wanted.state == COMPLETED:
+        query["completedAt"] = {"$type": "date"}
+    elif wanted.state is not None:
+        steps = STEPS if wanted.step is None else (wanted.step,)
+        query["$or"] = [{f"steps.{step}.state": wanted.state} for step in steps]
+    return query
+
+
+def build_candidates(text: str) -> list[Any]:
+    """Return what an id may be stored as by an older product: the text, or the ObjectId it is."""
+    return [text, bson.ObjectId(text)] if bson.ObjectId.is_valid(text) else [text]
+
+
+def build_cursor(run: Mapping[str, Any]) -> str:
+    """Return the cursor that goes on below a run."""
+    raw = bson.encode({"t": run["createdAt"], "i": run["_id"]})
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def parse_cursor(text: str) -> Cursor:
+    """Return the cursor in a text. Raises InvalidCursor."""
+    if not text.isascii() or len(text) > _LONGEST_CURSOR:
+        raise InvalidCursor
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        values: Document = bson.decode(raw, bson.CodecOptions(tz_aware=True))
+    except (BSONError, ValueError, OverflowError) as error:
+        raise InvalidCursor from error
+    created_at, run_id = values.get("t"), values.get("i")
+    # Only what ids are made of: the value goes into a query.
+    if not isinstance(created_at, datetime) or not isinstance(run_id, bson.ObjectId | str | int):
+        raise InvalidCursor
+    return Cursor(created_at, run_id)

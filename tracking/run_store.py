@@ -1,0 +1,186 @@
+"""Reading runs: pages from the newest down, one run with what is behind it, and its people.
+
+Pages are cut by `(createdAt, _id)`. The indexes end with `createdAt`, and all runs of a delivery
+share theirs: so runs older than a time come in the index's order, and those of one time are sorted
+by `_id` on their own. A page costs what it holds and the runs that share its last time.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from bson import CodecOptions
+from bson.codec_options import DatetimeConversion
+from pymongo import DESCENDING
+from pymongo.database import Database
+
+from tracking.bounds import bounded
+from tracking.run_filters import (
+    Cursor,
+    RunFilter,
+    build_candidates,
+    build_cursor,
+    build_run_query,
+    parse_cursor,
+)
+from tracking.runs import Outcome
+
+Document = dict[str, Any]
+
+# People of a range are counted over at most so many runs: about a second of the server's time.
+MOST_RUNS_FOR_PEOPLE = 500_000
+_PAGE_OF_ALL = 1000
+# Text that is not UTF-8 and dates past the year 9999, which older products' drivers let in.
+_LENIENT: CodecOptions[Document] = CodecOptions(
+    tz_aware=True,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """Run documents, newest first, and the cursor of the next page, None on the last one."""
+
+    runs: list[Document]
+    next_cursor: str | None
+
+
+class FoundRun(msgspec.Struct, frozen=True):
+    """One run, and the triggers that name it, oldest first: what counted it, duplicates, taps.
+
+    Triggers are kept for days, runs for months: of an old run there may be none.
+    """
+
+    run: Document
+    triggers: list[Document]
+
+
+class PeopleCount(msgspec.Struct, frozen=True):
+    """Distinct people of a range; `is_exact` is False if it held more runs than are looked at."""
+
+    people: int
+    is_exact: bool
+
+
+class RunStore:
+    """Reads of `automation_runs` and of the triggers behind them.
+
+    Every method raises TrackingUnavailable when the database takes longer than `seconds`.
+    """
+
+    def __init__(self, database: Database[Document], *, seconds: float) -> None:
+        self._seconds = seconds
+        self._runs = database.get_collection("automation_runs", codec_options=_LENIENT)
+        self._triggers = database.get_collection("automation_triggers", codec_options=_LENIENT)
+
+    def list_page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        """Return a page of at most `limit` runs. Raises InvalidCursor."""
+        after = None if cursor is None else parse_cursor(cursor)
+        with bounded(self._seconds):
+            # One more than asked for says whether there is a next page.
+            runs = self._list_below(build_run_query(wanted), after, limit + 1)
+        is_last = len(runs) <= limit
+        del runs[limit:]
+        return RunPage(runs, None if is_last else build_cursor(runs[-1]))
+
+    def iterate(self, wanted: RunFilter) -> Iterator[Document]:
+        """Yield every run, newest first; each page of them has the store's time anew."""
+        cursor = None
+        while True:
+            page = self.list_page(wanted, limit=_PAGE_OF_ALL, cursor=cursor)
+            yield from page.runs
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def _list_below(self, query: Document, after: Cursor | None, number: int) -> list[Document]:
+        runs: list[Document] = []
+        if after is not None:
+            times = query["createdAt"]
+            if times["$gte"] <= after.created_at < times["$lt"]:
+                tied = query | {"createdAt": after.created_at, "_id": {"$lt": after.run_id}}
+                runs = self._list_tied(tied, number)
+            older = min(after.created_at, times["$lt"])
+            query = query | {"createdAt": times | {"$lt": older}}
+        wanted = number - len(runs)
+        if wanted > 0:
+            found = self._list_by_time(query, wanted)
+            if len(found) == wanted:
+                # Its last time may have more runs than were found, in another order.
+                last = found[-1]["createdAt"]
+                found = [run for run in found if run["createdAt"] > last]
+                found = _sort_ties(found)
+                found += self._list_tied(query | {"createdAt": last}, wanted - len(found))
+            else:
+                found = _sort_ties(found)
+            runs += found
+        return runs
+
+    def _list_by_time(self, query: Document, number: int) -> list[Document]:
+        cursor = self._runs.find(query, limit=number, batch_size=number + 1)
+        return list(cursor.sort("createdAt", DESCENDING))
+
+    def _list_tied(self, query: Document, number: int) -> list[Document]:
+        cursor = self._runs.find(query, limit=number, batch_size=number + 1)
+        return list(cursor.sort("_id", DESCENDING))
+
+    def find(self, workspace_id: str, run_id: str) -> FoundRun | None:
+        """Return one run of the workspace with its triggers, or None."""
+        query = {
+            "_id": {"$in": build_candidates(run_id)},
+            "workspaceId": {"$in": build_candidates(workspace_id)},
+        }
+        with bounded(self._seconds):
+            run = self._runs.find_one(query)
+            if run is None:
+                return None
+            triggers = list(self._triggers.find({"runId": run["_id"]}).sort("createdAt", 1))
+        return FoundRun(run, triggers)
+
+    def count_people(self, wanted: RunFilter) -> PeopleCount:
+        """Count the distinct people of the runs, of the first MOST_RUNS_FOR_PEOPLE at most."""
+        with bounded(self._seconds):
+            rows = list(
+                self._runs.aggregate(
+                    build_people_pipeline(build_run_query(wanted)), allowDiskUse=True
+                )
+            )
+        [row] = rows or [{"people": 0, "runs": 0}]
+        return PeopleCount(row["people"], row["runs"] <= MOST_RUNS_FOR_PEOPLE)
+
+    def count_untracked(self, automation_id: str, from_: datetime, to: datetime) -> int:
+        """Return how many triggers of the time wait to be counted."""
+        query = {
+            "outcome": Outcome.UNTRACKED.value,
+            "createdAt": {"$gte": from_, "$lt": to},
+            "automationId": automation_id,
+        }
+        with bounded(self._seconds):
+            return self._triggers.count_documents(query)
+
+
+def build_people_pipeline(query: Document) -> Sequence[Document]:
+    """Return the pipeline that counts people; a run without a `userId` is nobody's."""
+    return [
+        {"$match": query},
+        {"$limit": MOST_RUNS_FOR_PEOPLE + 1},
+        {"$group": {"_id": "$userId", "runs": {"$sum": 1}}},
+        {"$group": {
+            "_id": None,
+            "people": {"$sum": {"$cond": [{"$eq": [{"$type": "$_id"}, "string"]}, 1, 0]}},
+            "runs": {"$sum": "$runs"},
+        }},
+    ]  # fmt: skip
+
+
+def _sort_ties(runs: list[Document]) -> list[Document]:
+    """Return runs that are in the order of their times, those of the same time by `_id`."""
+    return sorted(runs, key=lambda run: (run["createdAt"], _rank(run["_id"])), reverse=True)
+
+
+def _rank(key: Any) -> tuple[int, Any]:
+    # As MongoDB orders ids of different types: numbers, texts, then ObjectIds and what else.
+    if isinstance(key, int | float):
+        return 0, key
+    return (1, key) if isinstance(key, str) else (2, str(key))
