@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -65,7 +66,7 @@ def run(directory: Path, options: Namespace) -> bool:
                 )
             finally:
                 load.stop()
-            resend(cluster, load, seed)
+            resend(load, [server.url for server in cluster.servers], seed)
             window = timedelta(minutes=WINDOW_MINUTES)
             verdict = compare(load.acknowledged.values(), automations, database, window=window)
             broken = recount(database, window=window, at=datetime.now(UTC))
@@ -152,7 +153,7 @@ def wait_for(load: Load, events: int) -> None:
         time.sleep(0.02)
 
 
-def resend(cluster: Cluster, load: Load, seed: int) -> None:
+def resend(load: Load, urls: Sequence[str], seed: int) -> None:
     """Send every delivery that was put aside again, twice, in another order.
 
     The last that were acknowledged come again too: a total whose copy could not be written after
@@ -160,7 +161,6 @@ def resend(cluster: Cluster, load: Load, seed: int) -> None:
     """
     again = [*load.put_aside, *load.put_aside, *load.last]
     Random(f"resend:{seed}").shuffle(again)
-    urls = [server.url for server in cluster.servers]
     report = send_deliveries(again, urls, SECRET, connections=CONNECTIONS, is_retrying=True)
     for event in report.acknowledged:
         load.acknowledged[event.account_id, event.kind, event.event_id] = event

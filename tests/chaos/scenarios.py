@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tests.chaos import counting
+from tests.chaos import counting, failover, soak
 from tests.chaos.scenario import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
     "counting": counting.SCENARIO,
+    "failover": failover.SCENARIO,
+    "soak": soak.SCENARIO,
 }

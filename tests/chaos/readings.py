@@ -1,0 +1,108 @@
+"""What processes hold, read from /proc and from mongod, and whether it grows."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+# "web memory", in MiB or in pieces -> value
+Reading = Mapping[str, float]
+
+
+class Trend(NamedTuple):
+    """A figure over a run: early, in the middle and late (medians), and its slope per minute in
+    the second half.
+    """
+
+    start: float
+    middle: float
+    end: float
+    slope: float
+
+
+class Readings:
+    """A thread that reads again and again; a reading that fails is left out."""
+
+    def __init__(self, read: Callable[[], Reading], *, every_seconds: float) -> None:
+        self.rows: list[tuple[float, Reading]] = []
+        self._read = read
+        self._every_seconds = every_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._every_seconds):
+            with suppress(Exception):
+                self.rows.append((time.monotonic(), self._read()))
+
+
+def read_processes(roles: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Return memory (MiB), files and threads of each role, summed over its processes."""
+    found: dict[str, float] = {}
+    for role, pids in roles.items():
+        for pid in pids:
+            with suppress(OSError):  # it ended
+                memory, threads = _read_status(pid)
+                files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+                for name, value in (("memory", memory), ("files", files), ("threads", threads)):
+                    key = f"{role} {name}"
+                    found[key] = found.get(key, 0.0) + value
+    return found
+
+
+def list_children(pid: int) -> list[int]:
+    """Return every process below one, whatever its depth."""
+    found: list[int] = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *list_children(int(child))]
+    return found
+
+
+def read_command(pid: int) -> str:
+    """Return the command line of a process, "" when it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
+def measure_trend(rows: Sequence[tuple[float, Reading]], name: str) -> Trend:
+    """Return how a figure went. Of fewer than five readings there is none: ValueError."""
+    points = [(at, reading[name]) for at, reading in rows if name in reading]
+    if len(points) < 5:
+        raise ValueError(f"{name} was read {len(points)} times only.")
+    tenth, half = max(len(points) // 10, 1), len(points) // 2
+    around = points[half - tenth // 2 : half - tenth // 2 + tenth]
+    second = points[half:]
+    slope = statistics.linear_regression(*zip(*second, strict=True)).slope * 60
+    return Trend(
+        *(statistics.median(value for _, value in part)
+          for part in (points[:tenth], around, points[-tenth:])),
+        slope,
+    )  # fmt: skip
+
+
+def is_bounded(trend: Trend, *, slack: float) -> bool:
+    """Return whether a figure grew in the second half by no more than a tenth, and `slack`."""
+    return trend.end <= trend.middle * 1.1 + slack
+
+
+def _read_status(pid: int) -> tuple[float, int]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"])

@@ -1,0 +1,126 @@
+"""What goes on beside the deliveries of a soak: reads, taps, dead letters, and strangers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from random import Random
+from urllib.parse import urlsplit
+
+from django.utils.crypto import salted_hmac
+
+from automations.button_payloads import build_payload
+from automations.simulation.sending import WEBHOOK_PATH
+from automations.simulation.signing import sign_body
+from tests.chaos.load import Load
+
+_TIMEOUT_SECONDS = 15.0
+
+
+class SideLoad:
+    """One thread that does each of its chores so often a second; answers are counted by chore."""
+
+    def __init__(
+        self, url: str, *, app_secret: str, secret_key: str, token: str, load: Load,
+        automations: Mapping[tuple[str, str], str], seed: int,
+    ) -> None:  # fmt: skip
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self._url = urlsplit(url)
+        self._app_secret = app_secret
+        self._key = salted_hmac(
+            "automations.button_payloads", "", secret=secret_key, algorithm="sha256"
+        ).digest()
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._load = load
+        self._automations = automations
+        self._random = Random(f"side:{seed}")
+        self._number = 0
+        self._stop = threading.Event()
+        # A thread for each, so that a slow one holds up no other: (chore, times a second).
+        chores: tuple[tuple[Callable[[], None], float], ...] = (
+            (self.read, 5.0), (self.tap, 5.0), (self.post_garbage, 1.0), (self.post_unsigned, 2.0),
+        )  # fmt: skip
+        self._threads = [
+            threading.Thread(target=self._work, args=chore, daemon=True) for chore in chores
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End after what is on its way."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def count(self, chore: str, status: int) -> int:
+        """Return how often a chore was answered so."""
+        return self.answers[chore, status]
+
+    def read(self) -> None:
+        """Read the list, one automation, its counts, or what machines look at."""
+        one = self._random.choice(list(self._automations.values()))
+        below = self._random.choice(("", f"/{one}", f"/{one}/stats", f"/{one}/runs"))
+        self._ask("read", "GET", f"/api/workspaces/ws/automations{below}", headers=self._headers)
+
+    def tap(self) -> None:
+        """Tap on the button of somebody's message, as Meta reports it."""
+        events = list(self._load.last)
+        if not events:
+            return
+        event = self._random.choice(self._random.choice(events).events)
+        source = f"{event.account_id}:{event.kind}:{event.event_id}"
+        automation_id = self._automations[event.account_id, event.sim_kind]
+        payload = build_payload(source, None, automation_id, "main_dm", key=self._key)
+        tap = {
+            "sender": {"id": event.user_id}, "recipient": {"id": event.account_id},
+            "timestamp": int(time.time() * 1000),
+            "postback": {"mid": f"tap-{self._next()}", "title": "Yes", "payload": payload},
+        }  # fmt: skip
+        entry = {"id": event.account_id, "time": int(time.time() * 1000), "messaging": [tap]}
+        self._post("tap", json.dumps({"object": "instagram", "entry": [entry]}).encode())
+
+    def post_garbage(self) -> None:
+        """Post what Meta signed and nobody can read."""
+        self._post("garbage", b'{"object": "instagram", "entry": %d' % self._next())
+
+    def post_unsigned(self) -> None:
+        """Post what nobody signed."""
+        body = b'{"object": "instagram", "entry": []}'
+        self._ask("unsigned", "POST", WEBHOOK_PATH, body=body)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _post(self, chore: str, body: bytes) -> None:
+        headers = {"X-Hub-Signature-256": sign_body(body, self._app_secret)}
+        self._ask(chore, "POST", WEBHOOK_PATH, body=body, headers=headers)
+
+    def _ask(
+        self, chore: str, method: str, path: str, *, body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Ask over a connection of its own, as strangers do."""
+        connection = http.client.HTTPConnection(
+            self._url.hostname or "", self._url.port, timeout=_TIMEOUT_SECONDS
+        )
+        try:
+            connection.request(method, path, body or None, dict(headers or {}))
+            answer = connection.getresponse()
+            answer.read()
+            self.answers[chore, answer.status] += 1
+        except (OSError, http.client.HTTPException):
+            self.answers[chore, 0] += 1
+        finally:
+            connection.close()
+
+    def _work(self, do: Callable[[], None], per_second: float) -> None:
+        while not self._stop.wait(1 / per_second):
+            do()
