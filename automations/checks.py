@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,9 @@ from automations.hosts import find_url_problem
 
 SENDING_MODES = ("off", "shadow", "on")
 _FERNET_KEY_BYTES = 32
+
+_SHORTEST_TOKEN = 16
+_LONG_TOKEN = re.compile(rf"[!-~]{{{_SHORTEST_TOKEN},}}")
 
 _MISSING = object()
 
@@ -71,6 +75,16 @@ def check_field_encryption_keys(**_: Any) -> list[CheckMessage]:
     )
 
 
+def check_metrics_token(**_: Any) -> list[CheckMessage]:
+    """E008: METRICS_TOKEN should be hard to guess, or empty; never printed."""
+    return _refuse_unless(
+        lambda value: isinstance(value, str) and bool(not value or _LONG_TOKEN.fullmatch(value)),
+        "METRICS_TOKEN",
+        f"{_SHORTEST_TOKEN} characters or more, ASCII without spaces, or empty",
+        "automations.E008",
+    )
+
+
 def check_secret_key_is_set(**_: Any) -> list[CheckMessage]:
     """E006, on deployment: DJANGO_SECRET_KEY should be set."""
     if not conf.is_secret_key_ephemeral:
@@ -103,6 +117,7 @@ ALL_CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
     check_graph_url,
     check_sending,
     check_field_encryption_keys,
+    check_metrics_token,
 )
 DEPLOY_CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
     check_secret_key_is_set,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
@@ -36,6 +38,18 @@ class Conf:
     def field_encryption_keys(self) -> tuple[str, ...]:
         """FIELD_ENCRYPTION_KEYS: Fernet keys, the first one encrypts, all decrypt."""
         return tuple(getattr(settings, "FIELD_ENCRYPTION_KEYS", ()))
+
+    @property
+    def metrics_token(self) -> str:
+        """METRICS_TOKEN: what a reader of /metrics must bear; empty: only this machine."""
+        value: str = getattr(settings, "METRICS_TOKEN", "")
+        return value
+
+    @property
+    def metrics_dir(self) -> Path | None:
+        """PROMETHEUS_MULTIPROC_DIR: where processes add up their metrics; None: each its own."""
+        value: str = getattr(settings, "PROMETHEUS_MULTIPROC_DIR", "")
+        return Path(value) if value else None
 
     @property
     def payload_keys(self) -> tuple[bytes, ...]:

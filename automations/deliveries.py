@@ -16,6 +16,7 @@ from automations.dead_letters import DeadLetter
 from automations.definitions import Automation
 from automations.echoes import settle_echoes
 from automations.events import Delivery, Event, UnreadableDelivery
+from automations.metrics import DEAD_LETTERS
 from automations.payloads import parse_delivery
 from automations.registry import get_dead_letters, get_rules_cache
 from automations.send_plans import build_send
@@ -184,6 +185,7 @@ def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
     """Store dead letters by `deadline` and say so in the log, without their content."""
     if letters:
         get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
+        DEAD_LETTERS.inc(len(letters))
         for letter in letters:
             logger.warning("⚠️ [TRACKING] Delivery kept as dead letter: %s", letter.error)
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from automations.jobs import Change, Job, StepResult, StepState
+from automations.metrics import STEPS
 from automations.outbox_store import OutboxStore
 from tracking.exceptions import TrackingUnavailable
 
@@ -49,6 +50,8 @@ class Reporter:
     def add(self, job: Job, change: Change) -> None:
         """Tell the job's run about a change later."""
         if change.report_at is not None:
+            for result in change.results.values():
+                STEPS.labels(result.state.value).inc()
             told = [Told(job, name, result) for name, result in change.results.items()]
             if job.report_at is not None:  # somebody else owed it the earlier ones
                 told = list_results(job) + told

@@ -14,6 +14,7 @@ from automations import flow
 from automations.flow import Act, Call, Done, Follow, Skip, Verdict
 from automations.jobs import DM, Change, Job, JobState, StepResult, StepState
 from automations.lanes import LaneStore
+from automations.metrics import GRAPH_ERRORS
 from automations.outbox_store import OutboxStore
 from tracking.exceptions import TrackingUnavailable
 from tracking.runs import truncate_to_milliseconds
@@ -293,4 +294,5 @@ class Sender:
 def _read_class(error: Exception) -> str:
     # What the client did not sort was thrown somewhere between our call and Meta's answer.
     name: str = getattr(getattr(error, "classification", None), "name", "UNKNOWN")
+    GRAPH_ERRORS.labels(name.lower()).inc()
     return name

@@ -16,6 +16,8 @@ from django.conf import settings
 from automations import webserver
 from automations.conf import conf
 from automations.hosts import is_loopback
+from automations.metrics_directory import VARIABLE as METRICS_VARIABLE
+from automations.metrics_directory import metrics_directory
 from automations.store import reach_mongo
 from automations.supervisor import Child, Supervisor
 from tracking import mongo, server_store
@@ -140,6 +142,20 @@ def run_processes(
     when the first answer came. Their log goes to `log_path`, or to stderr.
     """
     mongo.close()  # this process has nothing more to ask
+    with metrics_directory() as metrics_dir:
+        return _supervise(
+            address, made=made, on_ready=on_ready, log_path=log_path, metrics_dir=metrics_dir
+        )
+
+
+def _supervise(
+    address: Address,
+    *,
+    made: Mapping[str, str],
+    on_ready: Callable[[], None],
+    log_path: Path | None,
+    metrics_dir: Path,
+) -> bool:
     uri = _find_uri()
 
     def build_environment() -> dict[str, str]:
@@ -151,6 +167,7 @@ def run_processes(
             "DATA_DIR": str(tracking_conf.data_dir),
             # The embedded MongoDB too: this process looks after it, theirs need not.
             "MONGODB_URI": uri,
+            METRICS_VARIABLE: str(metrics_dir),
             "DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"],
         }
 

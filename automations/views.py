@@ -1,6 +1,7 @@
 """The webhook: validate, hand on, answer. What each answer makes Meta do stands beside it."""
 
 import logging
+import time
 from datetime import UTC, datetime
 from hmac import compare_digest
 from typing import Any
@@ -9,6 +10,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from automations import metrics
 from automations.conf import conf
 from automations.deliveries import handle_delivery, summarize_ignored
 from automations.signature import InvalidSignature, verify_signature
@@ -50,6 +52,12 @@ class InstagramWebhookView(APIView):
 
     def post(self, request: Request) -> HttpResponse:
         """Take a delivery: 200 once everything in it is committed, or the refusal it deserves."""
+        started = time.perf_counter()
+        answer = self._take(request)
+        metrics.note_answer(answer.status_code, time.perf_counter() - started)
+        return answer
+
+    def _take(self, request: Request) -> HttpResponse:
         arrived_at = truncate_to_milliseconds(datetime.now(UTC))
         if _content_length(request) > MAX_BODY_BYTES:
             return _text(f"Body over {MAX_BODY_BYTES} bytes", status=413)
@@ -69,6 +77,7 @@ class InstagramWebhookView(APIView):
                 "Try again later", status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}
             )
         if summary.ignored:
+            metrics.note_ignored(summary.ignored)
             logger.debug("Ignored: %s", summarize_ignored(summary.ignored))
         return _text("EVENT_RECEIVED")
 

@@ -35,6 +35,9 @@ INSTAGRAM_GRAPH_URL = read_url(
 )
 INSTAGRAM_SENDING = read_choice("INSTAGRAM_SENDING", choices=("off", "shadow", "on"))
 FIELD_ENCRYPTION_KEYS = read_list("FIELD_ENCRYPTION_KEYS")
+METRICS_TOKEN = read_str("METRICS_TOKEN")
+# prometheus_client reads this one itself, when it is imported.
+PROMETHEUS_MULTIPROC_DIR = read_str("PROMETHEUS_MULTIPROC_DIR")
 
 TRACKING_ENABLED = read_bool("TRACKING_ENABLED", default=True)
 TRACKING_STATS_ENABLED = read_bool("TRACKING_STATS_ENABLED", default=True)

@@ -1,19 +1,14 @@
-"""Root URLs: the health check here, everything else in the apps."""
+"""Root URLs: what machines ask here, everything else in the apps."""
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
-from django.views.decorators.http import require_safe
 
-
-@require_safe
-def healthz(request: HttpRequest) -> HttpResponse:
-    """Answer 200 while the process can answer at all; it asks no other system."""
-    return HttpResponse("ok", content_type="text/plain")
-
+from project.operations import healthz, metrics, readyz
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("", include("automations.urls")),
 ]

@@ -22,6 +22,7 @@ from pymongo.errors import PyMongoError
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Answer, Flusher
 from tracking.folding import Folder
+from tracking.metrics import WAITING, note_flush
 from tracking.runs import Outcome, Trigger
 from tracking.stripes import HEARTBEAT_SECONDS
 
@@ -87,6 +88,7 @@ class Committer:
             self._start_threads()
             self._queue.append(ticket)
             self._queued_events += len(triggers)
+            WAITING.set(self._queued_events)
             self._wakeup.notify()
         if not ticket.done.wait(seconds + 0.05):
             ticket.abandoned = True
@@ -171,6 +173,7 @@ class Committer:
                 tickets.append(self._queue.popleft())
                 events += len(ticket.triggers)
             self._queued_events -= events
+            WAITING.set(self._queued_events)
             return tickets
 
     def _flush(self, tickets: list[Ticket]) -> None:
@@ -187,9 +190,10 @@ class Committer:
             self._finish(live, None)
             return
         # The newest ticket's time: an old one that runs out of it is told so by its own wait.
-        answers = iter(
-            self._flusher.flush(triggers, deadline=max(ticket.deadline for ticket in live))
-        )
+        started = time.perf_counter()
+        given = self._flusher.flush(triggers, deadline=max(ticket.deadline for ticket in live))
+        note_flush(given, events=len(triggers), seconds=time.perf_counter() - started)
+        answers = iter(given)
         for ticket, part in open_parts:
             for index in part:
                 ticket.answers[index] = next(answers)

@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
 from tracking.exceptions import TrackingUnavailable
 from tracking.failures import Failure, classify
+from tracking.metrics import FLUSH_FAILURES
 from tracking.runs import (
     Claim,
     FlushPlan,
@@ -110,6 +111,7 @@ class Flusher:
                 return self._attempt(triggers, deadline, attempts)
             except Exception as error:  # noqa: BLE001 - sorted by classify, bugs included
                 failure = classify(error)
+                FLUSH_FAILURES.labels(failure.name.lower()).inc()
                 logger.debug("flush of %d failed: %s %r", len(triggers), failure.name, error)
                 if failure is Failure.OTHER:
                     return self._fall_back(triggers, deadline, attempts, error)

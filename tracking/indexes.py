@@ -85,6 +85,7 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
         Index("automations", "accountId_isActive", (("accountId", 1), ("isActive", 1))),
         Index("automations", "workspaceId_createdAt", (("workspaceId", 1), newest)),
         Index("api_tokens", "hash", (("hash", 1),), is_unique=True),
+        Index("webhook_dead_letters", "state", (("state", 1),)),
         Index("erased_claims", "expireAt_ttl", (("expireAt", 1),), timedelta(0)),
         Index("web_sessions", "expiresAt_ttl", (("expiresAt", 1),), timedelta(0)),
     ]  # fmt: skip

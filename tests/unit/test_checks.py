@@ -49,6 +49,8 @@ def test_the_settings_of_the_tests_are_sound() -> None:
         ("INSTAGRAM_SENDING", "yes", "automations.E004"),
         ("FIELD_ENCRYPTION_KEYS", ("too-short",), "automations.E005"),
         ("FIELD_ENCRYPTION_KEYS", ("!" * 44,), "automations.E005"),
+        ("METRICS_TOKEN", "short", "automations.E008"),
+        ("METRICS_TOKEN", "with spaces that are not possible", "automations.E008"),
     ],
 )
 def test_a_bad_setting_is_named(settings: Any, name: str, value: Any, check_id: str) -> None:

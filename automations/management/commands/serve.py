@@ -21,6 +21,8 @@ _PAGES = {
     "Dashboard": "/workspaces/<workspace>/",
     "API docs": "/api/docs",
     "Health": "/healthz",
+    "Ready": "/readyz",
+    "Metrics": "/metrics",
 }
 
 

@@ -1,0 +1,134 @@
+"""Whether this process should be given requests, and what waits: read at most once a second.
+
+MongoDB without a primary, a clock that is off (the clock of counting is the host's) and missing
+indexes make it unready. Late sends and dead letters do not: another process would have them too.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from automations import health_store
+from automations.health_store import Waiting
+from tracking.exceptions import TrackingUnavailable
+
+MOST_CLOCK_SECONDS = 1.0
+MOST_LAG = timedelta(minutes=5)
+# For all of it; past this the answer is that MongoDB does not answer.
+_SECONDS = 0.9
+_KEPT_SECONDS = 1.0
+_INDEXES_KEPT_SECONDS = 60.0
+_COUNTS_KEPT_SECONDS = 10.0
+
+Value = TypeVar("Value")
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found; `problem` is the class of the error that ended the look early.
+
+    What was not found is None. `clock_offset` is in seconds, positive where this host is ahead.
+    """
+
+    clock_offset: float | None = None
+    missing_indexes: list[str] | None = None
+    queue_lag: timedelta | None = None
+    waiting: Waiting | None = None
+    problem: str | None = None
+
+    @property
+    def has_primary(self) -> bool:
+        """Whether MongoDB answered, and by its primary."""
+        return self.clock_offset is not None
+
+    @property
+    def is_clock_right(self) -> bool:
+        """Whether this host's clock is within a second of the primary's."""
+        return self.clock_offset is not None and abs(self.clock_offset) <= MOST_CLOCK_SECONDS
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should come here."""
+        return self.is_clock_right and self.missing_indexes == []
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the answer of /readyz: a check each, with its figure and its limit."""
+        lag, waiting = self.queue_lag, self.waiting
+        return {
+            "status": "ready" if self.is_ready else "unready",
+            "checks": {
+                "mongodb": {"ok": self.has_primary, "problem": self.problem},
+                "clock": {
+                    "ok": self.is_clock_right,
+                    "aheadSeconds": self.clock_offset and round(self.clock_offset, 3),
+                    "limitSeconds": MOST_CLOCK_SECONDS,
+                },
+                "indexes": {"ok": self.missing_indexes == [], "missing": self.missing_indexes},
+            },
+            "waiting": {
+                "sends": waiting and waiting.queued,
+                "sendsLateSeconds": None if lag is None else round(lag.total_seconds(), 1),
+                "sendsLate": lag is not None and lag > MOST_LAG,
+                "deadLetters": waiting and waiting.dead_letters,
+                "untracked": waiting and waiting.untracked,
+            },
+        }
+
+
+class HealthReader:
+    """Looks at MongoDB for whoever asks, one look at a time. Thread-safe.
+
+    `clock` is this host's, in seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._health: Health | None = None
+        self._looked_at = 0.0
+        self._kept: dict[str, tuple[float, Any]] = {}
+
+    def read(self) -> Health:
+        """Return what a look of the last second found. Takes a second at most."""
+        health = self._health
+        if health is not None and time.monotonic() - self._looked_at < _KEPT_SECONDS:
+            return health
+        # While one looks, the others are told what the last look found.
+        if not self._lock.acquire(timeout=-1 if health is None else 0):
+            return health or Health(problem="busy")
+        try:
+            if self._health is None or time.monotonic() - self._looked_at >= _KEPT_SECONDS:
+                self._health = self._look()
+                self._looked_at = time.monotonic()
+            return self._health
+        finally:
+            self._lock.release()
+
+    def _look(self) -> Health:
+        found: dict[str, Any] = {}
+        try:
+            with health_store.limited(_SECONDS):
+                found["clock_offset"] = health_store.read_clock_offset(self._clock)
+                found["missing_indexes"] = self._keep(
+                    health_store.list_missing_indexes, _INDEXES_KEPT_SECONDS
+                )
+                found["queue_lag"] = health_store.read_queue_lag(now=datetime.now(UTC))
+                found["waiting"] = self._keep(health_store.count_waiting, _COUNTS_KEPT_SECONDS)
+        except TrackingUnavailable as error:
+            found["problem"] = str(error)
+        return Health(**found)
+
+    def _keep(self, read: Callable[[], Value], seconds: float) -> Value:
+        until, value = self._kept.get(read.__name__, (0.0, None))
+        if time.monotonic() >= until:
+            value = read()
+            self._kept[read.__name__] = (time.monotonic() + seconds, value)
+        return cast("Value", value)
+
+
+reader = HealthReader()

@@ -1,0 +1,153 @@
+"""/readyz says what is so, in time, and asks MongoDB once a second however often it is asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from pymongo import monitoring
+from pymongo.database import Database
+
+from automations import health, health_store
+from automations.health import Health, HealthReader
+from automations.lanes import LaneStore
+from tests.outbox_fakes import make_job_document
+from tests.triggers import T0
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch: pytest.MonkeyPatch) -> HealthReader:
+    fresh = HealthReader()
+    monkeypatch.setattr("project.operations.reader", fresh)
+    monkeypatch.setattr("automations.exposition.reader", fresh)
+    return fresh
+
+
+def test_ready(db: Database[Any], client: Client) -> None:
+    db["webhook_dead_letters"].insert_many([{"_id": "1", "state": "waiting"}, {"_id": "2"}])
+    db["automation_triggers"].insert_one({"_id": "a:comment:1", "outcome": "untracked"})
+    response = client.get("/readyz")
+    document = response.json()
+    assert response.status_code == 200, document
+    assert response["Cache-Control"].startswith("max-age=0")
+    assert document["status"] == "ready"
+    assert all(check["ok"] for check in document["checks"].values())
+    assert abs(document["checks"]["clock"].pop("aheadSeconds")) < 1
+    assert document["checks"] == {
+        "mongodb": {"ok": True, "problem": None},
+        "clock": {"ok": True, "limitSeconds": 1.0},
+        "indexes": {"ok": True, "missing": []},
+    }
+    assert document["waiting"] == {
+        "sends": 0, "sendsLateSeconds": 0.0, "sendsLate": False, "deadLetters": 1, "untracked": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("ahead", "is_right"), [(0.9, True), (1.2, False), (-1.2, False)])
+def test_a_clock_that_is_off(db: Database[Any], ahead: float, is_right: bool) -> None:
+    health = HealthReader(clock=lambda: time.time() + ahead).read()
+    assert health.is_clock_right is is_right
+    assert health.is_ready is is_right
+    assert health.clock_offset == pytest.approx(ahead, abs=0.09)
+
+
+def test_a_missing_index(bare_db: Database[Any], client: Client) -> None:
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    indexes = response.json()["checks"]["indexes"]
+    assert indexes["ok"] is False
+    assert "automation_triggers.outbox_queue" in indexes["missing"]
+
+
+def test_a_database_that_is_away_is_said_within_a_second(client: Client, settings: Any) -> None:
+    settings.MONGODB_URI = "mongodb://127.0.0.1:1/nowhere"
+    started = time.monotonic()
+    response = client.get("/readyz")
+    assert time.monotonic() - started < 1.5
+    assert response.status_code == 503
+    assert response.json()["checks"]["mongodb"] == {
+        "ok": False, "problem": "ServerSelectionTimeoutError",
+    }  # fmt: skip
+    assert "127.0.0.1" not in response.content.decode()
+
+
+class TestQueueLag:
+    def test_nothing_waits(self, db: Database[Any]) -> None:
+        assert health_store.read_queue_lag(now=T0) == timedelta(0)
+
+    def test_no_worker_has_opened_the_lane(self, db: Database[Any]) -> None:
+        for minutes in (3, 9):
+            at = T0 - timedelta(minutes=minutes)
+            db["automation_triggers"].insert_one(make_job_document(created_at=at))
+        assert health_store.read_queue_lag(now=T0) == timedelta(minutes=9)
+
+    def test_a_lane_that_is_due(self, db: Database[Any]) -> None:
+        job = make_job_document(created_at=T0 - timedelta(minutes=9))
+        db["automation_triggers"].insert_one(job)
+        LaneStore(db).open_lanes("dm", ["acc1"], now=T0 - timedelta(minutes=2))
+        assert health_store.read_queue_lag(now=T0) == timedelta(minutes=2)
+
+    def test_who_waits_for_the_pace_or_for_a_pause_is_not_late(self, db: Database[Any]) -> None:
+        job = make_job_document(created_at=T0 - timedelta(minutes=9))
+        db["automation_triggers"].insert_one(job)
+        LaneStore(db).open_lanes("dm", ["acc1"], now=T0 + timedelta(minutes=1))
+        assert health_store.read_queue_lag(now=T0) == timedelta(0)
+
+    def test_late_sends_are_said_and_leave_the_process_ready(self, db: Database[Any]) -> None:
+        at = datetime.now(UTC) - timedelta(hours=1)
+        db["automation_triggers"].insert_one(make_job_document(created_at=at))
+        health = HealthReader().read()
+        assert health.is_ready
+        assert health.to_document()["waiting"]["sendsLate"] is True
+
+
+def test_many_questions_are_one_look(db: Database[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    class Listener(monitoring.CommandListener):
+        def started(self, event: monitoring.CommandStartedEvent) -> None:
+            looks.append(event.command_name)
+
+        def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
+        def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+    monkeypatch.setattr(health, "_KEPT_SECONDS", 60.0)
+    monkeypatch.setattr("tracking.mongo._TUNING", {"event_listeners": [Listener()]})
+    reader = HealthReader()
+    found: list[Health] = []
+    threads = [threading.Thread(target=lambda: found.append(reader.read())) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 16
+    assert all(one is found[0] for one in found)
+    assert looks.count("hello") == 1
+
+
+def test_while_one_looks_the_others_are_told_the_last(
+    db: Database[Any], reader: HealthReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = reader.read()
+    monkeypatch.setattr(health, "_KEPT_SECONDS", 0.0)
+    with reader._lock:
+        assert reader.read() is first
+    assert reader.read() is not first
+
+
+class TestMetrics:
+    def test_what_waits_is_there(self, db: Database[Any], client: Client) -> None:
+        db["webhook_dead_letters"].insert_one({"_id": "1", "state": "waiting"})
+        lines = client.get("/metrics").content.decode().splitlines()
+        assert "mongodb_up 1.0" in lines
+        assert "webhook_dead_letters_waiting 1.0" in lines
+        assert "outbox_lag_seconds 0.0" in lines
+
+    def test_a_database_that_is_away_is_said(self, client: Client) -> None:
+        lines = client.get("/metrics").content.decode().splitlines()
+        assert "mongodb_up 0.0" in lines
+        assert not [line for line in lines if line.startswith("outbox_lag_seconds ")]
