@@ -7,6 +7,7 @@ from django.urls import path
 from automations.account_api import AccountListView
 from automations.api import AutomationListView, AutomationStatsView, AutomationView
 from automations.dashboard.access import go_home
+from automations.dashboard.accounts import poll_accounts
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.login import login, logout
 from automations.views import instagram_webhook
@@ -29,6 +30,7 @@ urlpatterns = [
     path("", go_home, name="home"),
     path(f"{_PAGES}/", show_overview, name="overview"),
     path(f"{_PAGES}/live", poll_overview, name="overview-live"),
+    path(f"{_PAGES}/accounts", poll_accounts, name="accounts-live"),
     path(
         f"{_PAGES}/automations/<str:automation_id>/switch",
         switch_automation,

@@ -2,49 +2,96 @@
 
 from __future__ import annotations
 
-import msgspec
+import hashlib
+from typing import Any
 
-from automations.accounts import Account, AccountState, list_accounts
-from automations.dashboard.access import Reader
-from automations.dashboard.words import describe_age
+import msgspec
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from automations.account_summaries import (
+    NO_TOKEN,
+    OTHER_WORKSPACE,
+    AccountSummary,
+    summarize_accounts,
+)
+from automations.accounts import AccountState
+from automations.dashboard.access import Reader, workspace_page
+from automations.dashboard.words import describe_age, describe_wait, format_clock
 
 _PAUSED = (
     "Paused: its access token no longer works. Log in to Instagram again and store the new token "
-    "with add_account; what waits is sent then."
+    "with manage.py add_account."
 )
 _RESTRICTED = (
-    "Paused: Instagram has restricted it. Look into the Instagram app for what it asks for."
+    "Paused: Instagram has restricted the account. Its app says what has to be done about it."
 )
 _STATES = {
-    AccountState.ACTIVE: ("ok", "Works"),
-    AccountState.TOKEN_DEAD: ("bad", _PAUSED),
-    AccountState.RESTRICTED: ("bad", _RESTRICTED),
+    AccountState.TOKEN_DEAD.value: ("bad", _PAUSED),
+    AccountState.RESTRICTED.value: ("bad", _RESTRICTED),
+    OTHER_WORKSPACE: ("bad", "Another workspace has this account: nothing is sent for it here."),
+    NO_TOKEN: ("quiet", "No access token: answers are prepared and counted, nothing is sent."),
+}
+_SENDING = {
+    "on": ("ok", "Sends."),
+    "shadow": ("quiet", "Shadow: everything is done but the call to Instagram."),
+    "off": ("bad", "Sending is switched off: what waits is kept until its window ends."),
 }
 
 
 class AccountLine(msgspec.Struct, frozen=True, kw_only=True):
-    """An account in words; `tone` is ok, quiet or bad."""
+    """An account in words; `tone` is ok, quiet or bad. What is not known or told is empty."""
 
     id: str
     tone: str
     state: str
     reason: str
+    queue: str
     heard: str
 
 
-def list_account_lines(reader: Reader) -> list[AccountLine]:
-    """Return the workspace's accounts in words. Raises TrackingUnavailable."""
-    return [_describe(account, reader) for account in list_accounts(reader.workspace_id)]
+@workspace_page
+@require_safe
+def poll_accounts(request: HttpRequest, reader: Reader) -> HttpResponse:
+    """Answer 204 while the accounts are as in the version `v`, else their list anew."""
+    context = build_accounts_context(reader)
+    if request.GET.get("v") == context["accounts_version"]:
+        return HttpResponse(status=204)
+    return render(request, "automations/dashboard/accounts.html", context)
 
 
-def _describe(account: Account, reader: Reader) -> AccountLine:
-    tone, state = _STATES[account.state]
-    if account.state is AccountState.ACTIVE and not account.has_token:
-        tone, state = "quiet", "Without an access token: nothing is really sent."
+def build_accounts_context(reader: Reader) -> dict[str, Any]:
+    """Return the accounts in words and a digest of them. Raises TrackingUnavailable."""
+    lines = [_describe(summary, reader) for summary in summarize_accounts(reader.workspace_id)]
+    digest = hashlib.blake2b(msgspec.json.encode(lines), digest_size=8).hexdigest()
+    return {"reader": reader, "accounts": lines, "accounts_version": digest}
+
+
+def _describe(summary: AccountSummary, reader: Reader) -> AccountLine:
+    tone, state = _STATES.get(summary.state) or _SENDING[summary.sending or "off"]
+    is_known = summary.state != OTHER_WORKSPACE
     return AccountLine(
-        id=account.id,
+        id=summary.account_id,
         tone=tone,
         state=state,
-        reason=account.state_reason or "",
-        heard=describe_age(account.last_webhook_at, at=reader.at, zone=reader.zone),
+        reason=summary.state_reason or "",
+        queue=_describe_queue(summary, reader),
+        heard=describe_age(summary.last_webhook_at, at=reader.at, zone=reader.zone)
+        if is_known and summary.last_webhook_at
+        else "",
     )
+
+
+def _describe_queue(summary: AccountSummary, reader: Reader) -> str:
+    queue = summary.queue
+    if queue is None:
+        return ""
+    if not queue.queued:
+        return "Nothing waits."
+    waiting = f"{queue.queued:,} waiting"
+    if queue.finishes_at is None or summary.sending == "off":
+        return f"{waiting}."
+    wait = describe_wait((queue.finishes_at - reader.at).total_seconds())
+    done = format_clock(queue.finishes_at, at=reader.at, zone=reader.zone)
+    return f"{waiting}, done in {wait} ({done})."

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from automations import store
 from automations.dashboard.access import Reader, is_fragment, workspace_page
-from automations.dashboard.accounts import list_account_lines
+from automations.dashboard.accounts import build_accounts_context
 from automations.dashboard.charts import Spark, build_spark
 from automations.dashboard.words import describe_age, describe_type
 from automations.definitions import parse_automation
@@ -47,7 +47,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 @require_safe
 def show_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
     """Show the whole page."""
-    context = {**_build_context(reader), "accounts": list_account_lines(reader)}
+    context = {**_build_context(reader), **build_accounts_context(reader)}
     return render(request, "automations/dashboard/overview.html", context)
 
 

@@ -57,6 +57,15 @@ def format_moment(moment: datetime, *, zone: tzinfo) -> str:
     return f"{local.day} {local:%b %Y, %H:%M:%S %Z}"
 
 
+def format_clock(moment: datetime, *, at: datetime, zone: tzinfo) -> str:
+    """Return a time near `at` to the minute, with the day where it is another one."""
+    local, today = moment.astimezone(zone), at.astimezone(zone).date()
+    clock = f"{local:%H:%M}"
+    return (
+        clock if local.date() == today else f"{format_day(local, today_year=today.year)}, {clock}"
+    )
+
+
 def format_day(local: datetime, *, today_year: int) -> str:
     """Return a local day, with the year where it is another one."""
     return f"{local.day} {local:%b}" if local.year == today_year else f"{local.day} {local:%b %Y}"

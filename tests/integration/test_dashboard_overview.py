@@ -156,23 +156,57 @@ class TestSwitching:
 
 
 class TestAccounts:
-    def test_without_one_it_says_that_nothing_is_sent(self, visitor: Client) -> None:
-        assert "nothing is sent" in visitor.get(HOME).text
+    def test_without_one_it_says_how_to_add_one(self, visitor: Client) -> None:
+        assert "manage.py add_account" in visitor.get(HOME).text
 
     @pytest.mark.parametrize(
         ("fields", "words"),
-        [({"state": "active", "token": "x"}, "Works"),
-         ({"state": "active"}, "Without an access token"),
+        [({"state": "active", "token": "x"}, "Sends."),
+         ({"state": "active"}, "No access token"),
          ({"state": "token_dead", "token": "x", "stateReason": "Code 190"}, "Code 190"),
-         ({"state": "restricted", "token": "x"}, "has restricted it")],
+         ({"state": "restricted", "token": "x"}, "has restricted the account")],
     )  # fmt: skip
     def test_each_state_is_told_plainly(
         self, db: Db, visitor: Client, fields: dict[str, Any], words: str
     ) -> None:
+        db["automations"].insert_one(build_automation(accountId="178414"))
         db["accounts"].insert_many(
             [{"_id": "178414", "workspaceId": "ws1", **fields},
              {"_id": "178499", "workspaceId": "ws2", "state": "active"}]
         )  # fmt: skip
         page = visitor.get(HOME).text
         assert words in page
+        assert "Nothing waits." in page
         assert "178499" not in page
+
+    def test_of_another_workspaces_account_nothing_is_told(self, db: Db, visitor: Client) -> None:
+        db["automations"].insert_one(build_automation(accountId="178414"))
+        db["accounts"].insert_one(
+            {"_id": "178414", "workspaceId": "ws2", "token": "x", "stateReason": "Code 190"}
+        )
+        page = visitor.get(HOME).text
+        assert "Another workspace has this account" in page
+        assert "Code 190" not in page
+        assert "Nothing waits" not in page
+
+    def test_what_waits_is_told_with_its_end(self, db: Db, visitor: Client) -> None:
+        db["automations"].insert_one(build_automation(accountId="178414"))
+        db["accounts"].insert_one({"_id": "178414", "workspaceId": "ws1", "token": "x"})
+        version = self.read_version(visitor.get(HOME).text)
+        poll = f"{HOME}accounts"
+        assert visitor.get(poll, {"v": version}, headers=HTMX).status_code == 204
+        now = datetime.now(UTC)
+        db["automation_triggers"].insert_many(
+            {"_id": f"178414:comment:{number}", "accountId": "178414", "state": "queued",
+             "nextAt": now, "send": {"via": "private_reply", "windowEndsAt": now}}
+            for number in range(800)
+        )  # fmt: skip
+        response = visitor.get(poll, {"v": version}, headers=HTMX)
+        assert response.status_code == 200
+        # 40 at once, then 690 an hour.
+        assert re.search(r"800 waiting, done in about 66 minutes \(.*\d\d:\d\d\)", response.text)
+
+    def read_version(self, page: str) -> str:
+        found = re.search(r'accounts\?v=(\w+)"', page)
+        assert found
+        return found[1]

@@ -1,0 +1,117 @@
+"""A chromium of the system, the pages of a server process, and what the browser must never do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
+from pymongo.database import Database
+
+from tests.browser.workspace import fill
+from tests.web_server import WebServer
+
+Db = Database[dict[str, Any]]
+
+# Playwright's own download is not needed: Debian's package is what .ci/run installs.
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+_QUIET = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-sync",
+    "--no-first-run",
+)
+# The machine's load is shared with other tests; what is fast has its own assertion.
+_PATIENCE_MS = 20_000
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """How pytest-playwright starts the browser."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    return {
+        **browser_type_launch_args,
+        "executable_path": CHROMIUM,
+        "args": [*_QUIET, *sandbox],
+    }
+
+
+@pytest.fixture
+def workspace(db: Db) -> Db:
+    """The database with a workspace that has lived for a week."""
+    fill(db)
+    return db
+
+
+@pytest.fixture
+def site(workspace: Db, settings: Any, tmp_path: Path) -> Iterator[WebServer]:
+    """A server process on that database."""
+    with WebServer(tmp_path, uri=settings.MONGODB_URI) as server:
+        yield server
+
+
+class Visit:
+    """A browser window of one reader, and everything that went wrong in it."""
+
+    def __init__(self, context: BrowserContext, site: WebServer) -> None:
+        self.url = site.url
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(_PATIENCE_MS)
+        self.page.set_default_navigation_timeout(_PATIENCE_MS)
+        self.wrong: list[str] = []
+        self._host = urlsplit(site.url).netloc
+        self.page.on("console", lambda message: self._note_console(message.type, message.text))
+        self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        context.on("request", self._note_request)
+        context.on("response", self._note_response)
+
+    def open(self, path: str) -> None:
+        """Go to a path of the site."""
+        self.page.goto(self.url + path)
+
+    def log_in(self, secret: str, path: str = "/") -> None:
+        """Log in by the form, and come out at the path."""
+        self.open(path)
+        self.page.get_by_label("API token").fill(secret)
+        self.page.get_by_role("button", name="Log in").click()
+
+    def _note_console(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.wrong.append(f"console: {text}")
+
+    def _note_request(self, request: Request) -> None:
+        if urlsplit(request.url).netloc not in (self._host, ""):  # "" is data:
+            self.wrong.append(f"another host: {request.url}")
+
+    def _note_response(self, response: Response) -> None:
+        if response.status >= 400:
+            self.wrong.append(f"{response.status}: {response.url}")
+
+
+def open_visit(
+    browser: Browser, site: WebServer, *, width: int = 1280, scheme: Any = "light"
+) -> Visit:
+    """Open a window of this width; its clock is that of Berlin."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme=scheme,
+        locale="en-GB",
+        timezone_id="Europe/Berlin",
+        reduced_motion="reduce",
+    )
+    return Visit(context, site)
+
+
+@pytest.fixture
+def visit(browser: Browser, site: WebServer) -> Iterator[Visit]:
+    """A window in which nothing may go wrong until the test is over."""
+    visit = open_visit(browser, site)
+    yield visit
+    visit.page.context.close()
+    assert visit.wrong == []

@@ -1,0 +1,99 @@
+"""A workspace as people have one: a week of runs, what became of them, and a queue that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from django.core.management import call_command
+from pymongo.database import Database
+
+from automations import seed
+from tracking import service
+from tracking.outcomes import StepOutcome
+
+Document = dict[str, Any]
+
+_PAUSED_ACCOUNT = "17841460000067890"
+_WAITING = 412
+# How far the people of each automation come, and the message that each of them reads last.
+_REACHES = 0.72
+
+
+def fill(db: Database[Document]) -> None:
+    """Insert the workspace of `demo` with outcomes, two accounts and a queue."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    automations = seed.build_automations(now=now)
+    automations[1]["isActive"] = False
+    db["automations"].insert_many(automations)
+    runs = seed.build_history(now=now - timedelta(minutes=2))
+    db["automation_runs"].insert_many(runs)
+    call_command("add_run_fields", verbosity=0)
+    service.record_step_outcomes(list(_build_outcomes(runs)), seconds=60)
+    db["accounts"].insert_many(
+        [
+            _build_account(seed.ACCOUNT_ID, lastWebhookAt=now),
+            _build_account(
+                _PAUSED_ACCOUNT, state="token_dead", stateReason="Error 190 of Instagram"
+            ),
+        ]
+    )
+    db["automation_triggers"].insert_many(_build_queue(now))
+
+
+def _build_account(account_id: str, **fields: Any) -> Document:
+    return {
+        "_id": account_id, "workspaceId": seed.WORKSPACE_ID, "host": "graph.instagram.com",
+        "state": "active", "token": "not-a-token", **fields,
+    }  # fmt: skip
+
+
+def _build_outcomes(runs: list[Document]) -> Iterator[StepOutcome]:
+    rng = Random(7)
+    for run in runs:
+        at = run["createdAt"]
+        first = run["triggerType"]
+        steps = {
+            "comment_reply": ("comment_reply", "opening_dm", "ask_follow", "main_dm"),
+            "opening_dm": ("opening_dm", "main_dm"),
+            "main_dm": ("main_dm",),
+        }[first]
+        for number, step in enumerate(steps):
+            at += timedelta(seconds=rng.randint(1, 4) if number < 2 else rng.randint(20, 900))
+            last = step == "main_dm"
+            if step == "ask_follow" and rng.random() < 0.6:
+                yield _build_outcome(run, step, "skipped", at, reason="follows")
+                continue
+            if rng.random() < 0.02:
+                yield _build_outcome(
+                    run, step, "failed", at, reason="permanent", code=551, subcode=None
+                )
+                break
+            yield _build_outcome(run, step, "sent", at, is_completed=last)
+            if step in ("opening_dm", "ask_follow") and rng.random() > _REACHES:
+                break  # nobody tapped
+
+
+def _build_outcome(run: Document, step: str, state: str, at: datetime, **more: Any) -> StepOutcome:
+    return StepOutcome(
+        run_id=run["_id"], automation_id=run["automationId"], step=step, state=state, at=at,
+        run_created_at=run["createdAt"], **more,
+    )  # fmt: skip
+
+
+def _build_queue(now: datetime) -> Iterator[Document]:
+    for number in range(_WAITING):
+        yield {
+            "_id": f"{seed.ACCOUNT_ID}:comment:queued-{number}",
+            "accountId": seed.ACCOUNT_ID,
+            "workspaceId": seed.WORKSPACE_ID,
+            "automationId": "6650c0de0000000000000001",
+            "userId": f"9000{number}",
+            "outcome": "duplicate",
+            "createdAt": now,
+            "state": "queued",
+            "nextAt": now,
+            "send": {"via": "private_reply", "windowEndsAt": now + timedelta(days=7)},
+        }
