@@ -8,7 +8,10 @@ from automations.account_api import AccountListView
 from automations.api import AutomationListView, AutomationStatsView, AutomationView
 from automations.dashboard.access import go_home
 from automations.dashboard.accounts import poll_accounts
+from automations.dashboard.detail import show_automation
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
+from automations.dashboard.run_page import show_run
+from automations.dashboard.zone_choice import choose_zone
 from automations.login import login, logout
 from automations.views import instagram_webhook
 
@@ -36,7 +39,9 @@ urlpatterns = [
         switch_automation,
         name="automation-switch",
     ),
-    path(f"{_PAGES}/automations/<str:automation_id>/", show_overview, name="automation-page"),
+    path(f"{_PAGES}/automations/<str:automation_id>/", show_automation, name="automation-page"),
+    path(f"{_PAGES}/runs/<str:run_id>/", show_run, name="run-page"),
+    path(f"{_PAGES}/zone", choose_zone, name="zone"),
     path("login", login, name="login"),
     path("logout", logout, name="logout"),
 ]

@@ -51,6 +51,14 @@ def describe_wait(seconds: float) -> str:
     return f"about {_plural(round(hours / 24), 'day')}"
 
 
+def describe_span(span: timedelta) -> str:
+    """Return a length of time that is known: "4 seconds", "12 minutes", "3 hours"."""
+    for unit, length in (("day", _DAY), ("hour", _HOUR), ("minute", _MINUTE)):
+        if span >= length:
+            return _plural(span // length, unit)
+    return _plural(span.seconds, "second")
+
+
 def format_moment(moment: datetime, *, zone: tzinfo) -> str:
     """Return a time to the second with its zone: "25 Nov 2026, 14:02:31 CET"."""
     local = moment.astimezone(zone)

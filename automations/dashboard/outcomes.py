@@ -1,0 +1,65 @@
+"""What became of a step, and why, in plain words. Pure."""
+
+from __future__ import annotations
+
+from automations.error_classes import ErrorClass
+from automations.events import IGNORED_REASONS
+from automations.flow import RETRIED
+from automations.jobs import JobState, StepState
+from automations.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
+
+STEPS = {
+    COMMENT_REPLY: "Public reply",
+    OPENING_DM: "Opening message",
+    ASK_FOLLOW: "Request to follow",
+    MAIN_DM: "Main message",
+}
+# By state: what colours it (ok, bad or quiet), and its words.
+STATES = {
+    StepState.SENT.value: ("ok", "sent"),
+    StepState.SHADOW.value: ("quiet", "prepared, not sent (shadow)"),
+    StepState.SKIPPED.value: ("quiet", "skipped"),
+    StepState.FAILED.value: ("bad", "not delivered"),
+    StepState.UNKNOWN.value: ("bad", "perhaps delivered: its call never came back"),
+    StepState.EXPIRED.value: ("bad", "too late: Instagram’s time to answer had ended"),
+    StepState.SENDING.value: ("quiet", "on its way"),
+}
+JOBS = {
+    JobState.QUEUED.value: "waits to be sent",
+    JobState.LEASED.value: "is about to be sent",
+    JobState.SENDING.value: "is being sent",
+    JobState.WAITING.value: "waits for a tap",
+}
+_REASONS = {
+    "follows": "the person follows already",
+    "unknown": "whether the person follows could not be found out",
+    "content": "the automation’s text or links cannot be sent as they are",
+    "cut_off": "the process that sent it was stopped meanwhile",
+    RETRIED: "it is tried once more",
+    **{one.name.lower(): one.value for one in ErrorClass if one is not ErrorClass.UNKNOWN},
+}
+
+
+def describe_step(step: object) -> str:
+    """Return the name of a step; one that we do not know as it is stored."""
+    return STEPS.get(step, step) if isinstance(step, str) else "Something"
+
+
+def describe_state(state: object) -> tuple[str, str]:
+    """Return (tone, words) of a step's state."""
+    return STATES.get(state, ("quiet", state)) if isinstance(state, str) else ("quiet", "unknown")
+
+
+def describe_reason(reason: object, *, code: object = None, subcode: object = None) -> str:
+    """Return why, with Meta's own numbers where there are some; "" if nothing is known."""
+    words = _REASONS.get(reason, reason) if isinstance(reason, str) else ""
+    if code is None:
+        return words
+    numbers = f"Instagram’s error {code}" + ("" if subcode is None else f".{subcode}")
+    return f"{words} ({numbers})" if words else numbers
+
+
+def describe_ignored(reason: str) -> str:
+    """Return why an event started nothing."""
+    words = {str(name): text for name, text in IGNORED_REASONS.items()}
+    return words.get(reason, reason)

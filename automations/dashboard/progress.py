@@ -1,0 +1,54 @@
+"""How far runs came, stage by stage, and what became of their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from automations.dashboard.outcomes import describe_reason, describe_state, describe_step
+from automations.steps import ASK_FOLLOW, OPENING_DM
+from tracking.reason_store import Reasons
+from tracking.reports import Funnel
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A stage of the funnel: its name, how many runs came to it, and what share of all that is."""
+
+    name: str
+    runs: int
+    percent: float
+
+
+class OutcomeLine(msgspec.Struct, frozen=True):
+    """So many runs have a step that came to this; `tone` is ok, quiet or bad."""
+
+    step: str
+    tone: str
+    state: str
+    reason: str
+    runs: int
+
+
+def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
+    """Return the stages that an automation with these steps has, or that its runs came to."""
+    found = [("Started", funnel.triggered, True)]
+    found.append(("Got the opening message", funnel.opened, OPENING_DM in steps))
+    found.append(("Were asked to follow", funnel.asked, ASK_FOLLOW in steps))
+    found.append(("Got everything", funnel.completed, True))
+    most = max(funnel.triggered, 1)
+    return [
+        Stage(name, runs, round(min(100.0, 100 * runs / most), 1))
+        for name, runs, is_part in found
+        if is_part or runs
+    ]
+
+
+def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
+    """Return what became of the steps, the most frequent first."""
+    lines = []
+    for one in reasons.reasons:
+        tone, state = describe_state(one.state)
+        reason = describe_reason(one.reason, code=one.code, subcode=one.subcode)
+        lines.append(OutcomeLine(describe_step(one.step), tone, state, reason, one.runs))
+    return lines

@@ -1,0 +1,143 @@
+"""The runs of an automation as a list that can be narrowed and paged through."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from django.http import HttpRequest, QueryDict
+
+from automations.dashboard.access import Reader
+from automations.dashboard.outcomes import STEPS, describe_state, describe_step
+from automations.dashboard.words import describe_age
+from automations.jobs import StepState
+from automations.steps import MAIN_DM
+from tracking import reports
+from tracking.outcomes import COMPLETED
+from tracking.run_filters import InvalidCursor, RunFilter
+from tracking.run_store import RunPage
+from tracking.series import start_of_day
+
+_PAGE = 25
+_LONGEST = 200
+_TEXT_LENGTH = 120
+NAMES = ("type", "outcome", "person", "post", "from", "to")
+OUTCOMES = {
+    COMPLETED: "got everything",
+    StepState.FAILED.value: "something not delivered",
+    StepState.UNKNOWN.value: "perhaps delivered",
+    StepState.EXPIRED.value: "too late",
+    StepState.SHADOW.value: "shadow",
+}
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A run in a list."""
+
+    id: str
+    created_at: datetime | None
+    age: str
+    person: str
+    text: str
+    type: str
+    tone: str
+    outcome: str
+
+
+def build_runs_context(
+    request: HttpRequest, reader: Reader, *, automation_id: str
+) -> dict[str, Any]:
+    """Return a page of the runs that the query asks for; what cannot be read narrows nothing."""
+    asked = {name: request.GET.get(name, "").strip()[:_LONGEST] for name in NAMES}
+    wanted = RunFilter(
+        workspace_id=reader.workspace_id,
+        automation_id=automation_id,
+        trigger_type=asked["type"] if asked["type"] in STEPS else None,
+        state=asked["outcome"] if asked["outcome"] in OUTCOMES else None,
+        user_id=asked["person"] or None,
+        post_id=asked["post"] or None,
+        from_=_read_day(asked["from"], reader),
+        to=_read_day(asked["to"], reader, is_last=True),
+    )
+    page = _list_page(wanted, request.GET.get("cursor"))
+    return {
+        "runs": [build_line(run, reader) for run in page.runs],
+        "asked": asked,
+        "is_narrowed": any(asked.values()),
+        "is_first_page": "cursor" not in request.GET,
+        "older": _build_query(request.GET, page.next_cursor) if page.next_cursor else "",
+        "newest": _build_query(request.GET, None),
+        "export": urlencode({name: value for name, value in asked.items() if value}),
+        "types": STEPS.items(),
+        "outcome_choices": OUTCOMES.items(),
+    }
+
+
+def build_line(run: dict[str, Any], reader: Reader) -> RunLine:
+    """Return a run as a line; an older product's may lack anything."""
+    created_at = run.get("createdAt")
+    moment = created_at if isinstance(created_at, datetime) else None
+    metadata = run.get("metadata")
+    text = metadata.get("messageText") if isinstance(metadata, dict) else None
+    tone, outcome = summarize_outcome(run)
+    return RunLine(
+        id=str(run["_id"]),
+        created_at=moment,
+        age=describe_age(moment, at=reader.at, zone=reader.zone),
+        person="unknown person" if run.get("personUnknown") else str(run.get("userId") or ""),
+        text=_shorten(text) if isinstance(text, str) else "",
+        type=describe_step(run.get("triggerType")),
+        tone=tone,
+        outcome=outcome,
+    )
+
+
+def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
+    """Return (tone, words) of how far a run came: the worst of its steps, else the last of them."""
+    if run.get("completedAt"):
+        return "ok", "got everything"
+    steps = run.get("steps")
+    known = {
+        name: result.get("state")
+        for name, result in (steps.items() if isinstance(steps, dict) else ())
+        if isinstance(result, dict)
+    }
+    for name in reversed(STEPS):
+        tone, words = describe_state(known.get(name))
+        if name in known and tone == "bad":
+            return tone, f"{STEPS[name].lower()} {words}"
+    last = next((name for name in reversed(STEPS) if name in known), None)
+    if last is None:
+        return "quiet", "–"
+    _, words = describe_state(known[last])
+    is_open = known[last] == StepState.SENT and last != MAIN_DM
+    return "quiet", f"{STEPS[last].lower()} {words}{', no tap yet' if is_open else ''}"
+
+
+def _list_page(wanted: RunFilter, cursor: str | None) -> RunPage:
+    try:
+        return reports.list_runs(wanted, limit=_PAGE, cursor=cursor)
+    except InvalidCursor:
+        return reports.list_runs(wanted, limit=_PAGE)
+
+
+def _read_day(text: str, reader: Reader, *, is_last: bool = False) -> datetime | None:
+    """Return where a day of the reader's zone begins, or where it ends."""
+    try:
+        day = date.fromisoformat(text)
+        return start_of_day(day + timedelta(days=1) if is_last else day, reader.zone)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _build_query(query: QueryDict, cursor: str | None) -> str:
+    kept = {name: value for name, value in query.items() if name != "cursor" and value}
+    if cursor is not None:
+        kept["cursor"] = cursor
+    return urlencode(kept)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _TEXT_LENGTH else f"{text[:_TEXT_LENGTH].rstrip()}…"

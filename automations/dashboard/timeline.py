@@ -1,0 +1,120 @@
+"""What happened in a run, in the order in which it did. Pure: documents in, entries out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from automations.dashboard.outcomes import JOBS, describe_reason, describe_state, describe_step
+from automations.dashboard.words import describe_span
+from tracking.runs import Outcome
+
+_KINDS = {"comment": "commented", "message": "wrote", "call": "started it by a call"}
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened; `at` is None for what has yet to. `quote` is a person's words."""
+
+    at: datetime | None
+    title: str
+    detail: str = ""
+    quote: str = ""
+    tone: str = "quiet"
+    after: str = ""
+
+
+def build_entries(run: Mapping[str, Any], triggers: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Return the entries of a run and of the triggers that name it, oldest first."""
+    created_at = _read_time(run.get("createdAt"))
+    entries = [*_list_triggers(run, triggers), *_list_steps(run)]
+    known = sorted(
+        ((entry.at, number) for number, entry in enumerate(entries) if entry.at is not None),
+    )
+    return [
+        *(_place(entries[number], at, created_at) for at, number in known),
+        *(entry for entry in entries if entry.at is None),
+    ]
+
+
+def _place(entry: Entry, at: datetime, created_at: datetime | None) -> Entry:
+    if created_at is None or at - created_at < timedelta(seconds=1):
+        return entry
+    return msgspec.structs.replace(entry, after=f"{describe_span(at - created_at)} later")
+
+
+def _list_triggers(
+    run: Mapping[str, Any], triggers: Sequence[Mapping[str, Any]]
+) -> Iterator[Entry]:
+    counted = [one for one in triggers if one.get("outcome") == Outcome.COUNTED.value]
+    if not counted:
+        yield Entry(
+            at=_read_time(run.get("createdAt")),
+            title="The run was counted",
+            quote=_read_text(run.get("metadata")),
+            tone="ok",
+        )
+    for trigger in triggers:
+        yield _build_trigger(trigger)
+        job = JOBS.get(str(trigger.get("state")))
+        if job is not None:
+            yield Entry(at=None, title=f"{_name_next(trigger)} {job}")
+
+
+def _build_trigger(trigger: Mapping[str, Any]) -> Entry:
+    at, quote = _read_time(trigger.get("createdAt")), _read_text(trigger.get("metadata"))
+    kind = str(trigger.get("_id", "")).split(":")[1:2]
+    did = _KINDS.get(kind[0] if kind else "", "wrote")
+    outcome = trigger.get("outcome")
+    if outcome == Outcome.CONTINUATION.value:
+        return Entry(at=at, title="The person tapped a button", detail="which carries the run on")
+    if outcome == Outcome.DUPLICATE.value:
+        return Entry(
+            at=at,
+            title=f"The same person {did} again",
+            detail="within the hour: answered, not counted",
+            quote=quote,
+        )
+    return Entry(
+        at=at, title=f"A person {did}", detail="and the run was counted", quote=quote, tone="ok"
+    )
+
+
+def _list_steps(run: Mapping[str, Any]) -> Iterator[Entry]:
+    steps = run.get("steps")
+    for name, result in steps.items() if isinstance(steps, Mapping) else ():
+        if not isinstance(result, Mapping):
+            continue
+        tone, state = describe_state(result.get("state"))
+        reason = describe_reason(
+            result.get("reason"), code=result.get("code"), subcode=result.get("subcode")
+        )
+        yield Entry(
+            at=_read_time(result.get("at")),
+            title=f"{describe_step(name)} {state}",
+            detail=reason,
+            tone=tone,
+        )
+    completed_at = _read_time(run.get("completedAt"))
+    if completed_at is not None:
+        yield Entry(at=completed_at, title="The person got everything", tone="ok")
+
+
+def _name_next(trigger: Mapping[str, Any]) -> str:
+    send = trigger.get("send")
+    if isinstance(send, Mapping):
+        steps, position = send.get("steps"), send.get("position", 0)
+        if isinstance(steps, list) and isinstance(position, int) and position < len(steps):
+            return describe_step(steps[position].get("name"))
+    return "The rest"
+
+
+def _read_text(metadata: Any) -> str:
+    text = metadata.get("messageText") if isinstance(metadata, Mapping) else None
+    return text if isinstance(text, str) else ""
+
+
+def _read_time(value: Any) -> datetime | None:
+    return value if isinstance(value, datetime) else None
