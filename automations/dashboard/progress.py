@@ -6,10 +6,12 @@ from collections.abc import Collection
 
 import msgspec
 
-from automations.dashboard.outcomes import describe_reason, describe_state, describe_step
+from automations.dashboard.outcomes import STEPS, describe_reason, describe_state, describe_step
 from automations.steps import ASK_FOLLOW, OPENING_DM
 from tracking.reason_store import Reasons
 from tracking.reports import Funnel
+
+_ORDER = {step: number for number, step in enumerate(STEPS)}
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -21,9 +23,11 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 class OutcomeLine(msgspec.Struct, frozen=True):
-    """So many runs have a step that came to this; `tone` is ok, quiet or bad."""
+    """So many runs have a step that came to this; `is_same`: as that of the line above."""
 
+    step_key: str
     step: str
+    is_same: bool
     tone: str
     state: str
     reason: str
@@ -45,10 +49,13 @@ def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
 
 
 def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
-    """Return what became of the steps, the most frequent first."""
-    lines = []
-    for one in reasons.reasons:
+    """Return what became of the steps, in the order of sending, the most frequent first."""
+    lines: list[OutcomeLine] = []
+    for one in sorted(reasons.reasons, key=lambda one: _ORDER.get(one.step, len(_ORDER))):
         tone, state = describe_state(one.state)
         reason = describe_reason(one.reason, code=one.code, subcode=one.subcode)
-        lines.append(OutcomeLine(describe_step(one.step), tone, state, reason, one.runs))
+        is_same = bool(lines) and lines[-1].step_key == one.step
+        lines.append(
+            OutcomeLine(one.step, describe_step(one.step), is_same, tone, state, reason, one.runs)
+        )
     return lines

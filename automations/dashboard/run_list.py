@@ -11,7 +11,7 @@ from django.http import HttpRequest, QueryDict
 
 from automations.dashboard.access import Reader
 from automations.dashboard.outcomes import STEPS, describe_state, describe_step
-from automations.dashboard.words import describe_age
+from automations.dashboard.words import format_clock
 from automations.jobs import StepState
 from automations.steps import MAIN_DM
 from tracking import reports
@@ -38,7 +38,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     created_at: datetime | None
-    age: str
+    when: str
     person: str
     text: str
     type: str
@@ -85,7 +85,7 @@ def build_line(run: dict[str, Any], reader: Reader) -> RunLine:
     return RunLine(
         id=str(run["_id"]),
         created_at=moment,
-        age=describe_age(moment, at=reader.at, zone=reader.zone),
+        when="–" if moment is None else format_clock(moment, at=reader.at, zone=reader.zone),
         person="unknown person" if run.get("personUnknown") else str(run.get("userId") or ""),
         text=_shorten(text) if isinstance(text, str) else "",
         type=describe_step(run.get("triggerType")),
@@ -110,7 +110,7 @@ def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
             return tone, f"{STEPS[name].lower()} {words}"
     last = next((name for name in reversed(STEPS) if name in known), None)
     if last is None:
-        return "quiet", "–"
+        return "quiet", "nothing sent yet"
     _, words = describe_state(known[last])
     is_open = known[last] == StepState.SENT and last != MAIN_DM
     return "quiet", f"{STEPS[last].lower()} {words}{', no tap yet' if is_open else ''}"

@@ -57,14 +57,14 @@ def _list_triggers(
             tone="ok",
         )
     for trigger in triggers:
-        yield _build_trigger(trigger)
+        yield _build_trigger(trigger, run)
         job = JOBS.get(str(trigger.get("state")))
         if job is not None:
             yield Entry(at=None, title=f"{_name_next(trigger)} {job}")
 
 
-def _build_trigger(trigger: Mapping[str, Any]) -> Entry:
-    at, quote = _read_time(trigger.get("createdAt")), _read_text(trigger.get("metadata"))
+def _build_trigger(trigger: Mapping[str, Any], run: Mapping[str, Any]) -> Entry:
+    at = _read_time(trigger.get("createdAt"))
     kind = str(trigger.get("_id", "")).split(":")[1:2]
     did = _KINDS.get(kind[0] if kind else "", "wrote")
     outcome = trigger.get("outcome")
@@ -75,10 +75,14 @@ def _build_trigger(trigger: Mapping[str, Any]) -> Entry:
             at=at,
             title=f"The same person {did} again",
             detail="within the hour: answered, not counted",
-            quote=quote,
         )
+    # The words of a counted event are kept with its run.
     return Entry(
-        at=at, title=f"A person {did}", detail="and the run was counted", quote=quote, tone="ok"
+        at=at,
+        title=f"A person {did}",
+        detail="and the run was counted",
+        quote=_read_text(run.get("metadata")),
+        tone="ok",
     )
 
 

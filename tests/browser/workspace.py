@@ -13,13 +13,17 @@ from pymongo.database import Database
 from automations import seed
 from tracking import service
 from tracking.outcomes import StepOutcome
+from tracking.runs import Trigger
 
 Document = dict[str, Any]
 
 _PAUSED_ACCOUNT = "17841460000067890"
 _WAITING = 412
-# How far the people of each automation come, and the message that each of them reads last.
-_REACHES = 0.72
+_TAPS = 0.72
+_TODAY = 90  # triggers of the last minutes, some of them by people who just wrote
+_WORDS = ("Link please 😍", "where can I buy this?", "LINK", "the lookbook, please!", "link 🙏")
+_IGNORED = {"own_comment": 31, "echo": 244, "reaction": 18, "test": 2}
+_REDELIVERED = 9
 
 
 def fill(db: Database[Document]) -> None:
@@ -32,6 +36,13 @@ def fill(db: Database[Document]) -> None:
     db["automation_runs"].insert_many(runs)
     call_command("add_run_fields", verbosity=0)
     service.record_step_outcomes(list(_build_outcomes(runs)), seconds=60)
+    service.record_triggers(list(_build_triggers(automations[0], now)), seconds=60)
+    today = db["automation_runs"].find({"eventId": {"$exists": True}})
+    service.record_step_outcomes(list(_build_outcomes(list(today))), seconds=60)
+    service.note_ignored(
+        [{seed.ACCOUNT_ID: _IGNORED}], redelivered={seed.ACCOUNT_ID: _REDELIVERED}, at=now
+    )
+    service.close()  # which writes what is noted
     db["accounts"].insert_many(
         [
             _build_account(seed.ACCOUNT_ID, lastWebhookAt=now),
@@ -72,7 +83,7 @@ def _build_outcomes(runs: list[Document]) -> Iterator[StepOutcome]:
                 )
                 break
             yield _build_outcome(run, step, "sent", at, is_completed=last)
-            if step in ("opening_dm", "ask_follow") and rng.random() > _REACHES:
+            if step in ("opening_dm", "ask_follow") and rng.random() > _TAPS:
                 break  # nobody tapped
 
 
@@ -81,6 +92,21 @@ def _build_outcome(run: Document, step: str, state: str, at: datetime, **more: A
         run_id=run["_id"], automation_id=run["automationId"], step=step, state=state, at=at,
         run_created_at=run["createdAt"], **more,
     )  # fmt: skip
+
+
+def _build_triggers(automation: Document, now: datetime) -> Iterator[Trigger]:
+    for number in range(_TODAY):
+        at = now - timedelta(minutes=3) * (_TODAY - number)
+        # Every fourth comes from who wrote just before.
+        person = number - 1 if number % 4 == 0 else number
+        yield Trigger(
+            account_id=seed.ACCOUNT_ID, kind="comment", event_id=f"1791000000000{number:04}",
+            automation_key=automation["_id"], automation_id=str(automation["_id"]),
+            workspace_id=seed.WORKSPACE_ID, trigger_type="comment_reply",
+            user_id=f"1199000{person * 7_919_337:09}", arrived_at=at,
+            occurred_at=at - timedelta(seconds=1),
+            metadata={"messageText": _WORDS[number % len(_WORDS)], "postId": "17900000000000003"},
+        )  # fmt: skip
 
 
 def _build_queue(now: datetime) -> Iterator[Document]:
