@@ -13,6 +13,11 @@ import orjson
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FEWEST_FIELDS = len(vars(logging.makeLogRecord({})))
 
+# Control characters (C0, DEL, C1), the separators of lines, and the marks that turn the direction.
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F),
+             *range(0x2066, 0x206A))  # fmt: skip
+_SPELT_OUT = {code: ascii(chr(code))[1:-1] for code in _CONTROLS}
+
 
 class HideQueryStrings(logging.Filter):
     """Drop query strings: the one of Meta's verification holds the verify token.
@@ -39,6 +44,19 @@ def _cut_query(value: Any) -> Any:
         return value
     path, _, query = value.partition("?")
     return " ".join([path, *query.split(" ")[1:]])
+
+
+class HumanFormatter(logging.Formatter):
+    """A line for people, and no more than a line: ids come from outside, and a terminal obeys."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the line, with what would move the cursor or begin another line spelt out."""
+        return super().formatMessage(record).translate(_SPELT_OUT)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the traceback, indented: none of its lines passes for a record."""
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"  {line.translate(_SPELT_OUT)}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -85,7 +103,11 @@ def build_logging(*, as_json: bool) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "human": {"format": "{asctime} {levelname:<7} {message}", "style": "{"},
+            "human": {
+                "()": "project.logs.HumanFormatter",
+                "format": "{asctime} {levelname:<7} {message}",
+                "style": "{",
+            },
             "json": {"()": "project.logs.JsonFormatter"},
         },
         "filters": {"no_queries": {"()": "project.logs.HideQueryStrings"}},

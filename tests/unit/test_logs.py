@@ -61,3 +61,39 @@ def test_both_forms_print_the_line(as_json: bool, capfd: pytest.CaptureFixture[s
     printed = capfd.readouterr().err
     assert "ℹ️ [TRACKING] Duplicate run skipped for user u1" in printed
     assert printed.startswith("{") is as_json
+
+
+FORGED = (
+    "u1\n2026-11-25 10:00:00,000 INFO    ✅ [TRACKING] Automation run tracked: forged (main_dm)",
+    "u1\r\x1b[1A\x1b[2Kall is well",
+    "u1\x9b2J\x85\u2028next\u202egnp",
+    "u1\0\x07\x08\x7f",
+)
+
+
+@pytest.mark.parametrize("hostile", FORGED)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_id_makes_a_line_of_its_own(
+    as_json: bool, hostile: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = build_logging(as_json=as_json)
+    config["loggers"] = {"sample": {"handlers": ["stderr"], "level": "INFO", "propagate": False}}
+    del config["root"]
+    logging.config.dictConfig(config)
+    logger = logging.getLogger("sample")
+    logger.info("ℹ️ [TRACKING] Duplicate run skipped for user %s", hostile)
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        logger.exception("failed")
+    printed = capfd.readouterr().err
+    lines = printed.split("\n")
+    # One of each record; a traceback's own lines are part of its record, or indented.
+    assert [line for line in lines[:-1] if not line.startswith("  ")] == [lines[0], lines[1]]
+    assert "\x1b" not in printed
+    assert "\r" not in printed
+    if as_json:
+        message = json.loads(lines[0])["message"]
+        assert message == f"ℹ️ [TRACKING] Duplicate run skipped for user {hostile}"
+    else:
+        assert printed.replace("\n", "").isprintable()
