@@ -62,6 +62,10 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
         # Only taps have it: `replay` looks for those of a trigger that is counted late.
         Index("automation_triggers", "continues", (("continues", 1),),
               partial={"continues": {"$exists": True}}),
+        # What is behind a run: found in 2.5 ms of 300,000 triggers, in 530 ms without. What is
+        # counted does not pay for it.
+        Index("automation_triggers", "duplicates_runId", (("runId", 1),),
+              partial={"outcome": "duplicate"}),
         # The outbox: each holds only what there is to do; a new trigger pays for the first alone.
         Index(
             "automation_triggers", "outbox_queue",

@@ -24,13 +24,16 @@ from tracking.run_filters import (
     build_run_query,
     parse_cursor,
 )
-from tracking.runs import Outcome
+from tracking.runs import Outcome, build_trigger_id
 
 Document = dict[str, Any]
 
 # People of a range are counted over at most so many runs: about a second of the server's time.
 MOST_RUNS_FOR_PEOPLE = 500_000
 _PAGE_OF_ALL = 1000
+# What events are: those of Instagram, and the calls of other engines.
+_KINDS = ("comment", "message", "call")
+_MOST_TAPS = 10
 # Text that is not UTF-8 and dates past the year 9999, which older products' drivers let in.
 _LENIENT: CodecOptions[Document] = CodecOptions(
     tz_aware=True,
@@ -47,7 +50,7 @@ class RunPage(msgspec.Struct, frozen=True):
 
 
 class FoundRun(msgspec.Struct, frozen=True):
-    """One run, and the triggers that name it, oldest first: what counted it, duplicates, taps.
+    """One run, and the triggers behind it, oldest first: what counted it, its duplicates and taps.
 
     Triggers are kept for days, runs for months: of an old run there may be none.
     """
@@ -72,6 +75,7 @@ class RunStore:
     def __init__(self, database: Database[Document], *, seconds: float) -> None:
         self._seconds = seconds
         self._runs = database.get_collection("automation_runs", codec_options=_LENIENT)
+        self._automations = database["automations"]
         self._triggers = database.get_collection("automation_triggers", codec_options=_LENIENT)
 
     def list_page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
@@ -135,8 +139,35 @@ class RunStore:
             run = self._runs.find_one(query)
             if run is None:
                 return None
-            triggers = list(self._triggers.find({"runId": run["_id"]}).sort("createdAt", 1))
-        return FoundRun(run, triggers)
+            triggers = self._find_triggers(run)
+        return FoundRun(run, sorted(triggers, key=lambda one: one["createdAt"]))
+
+    def _find_triggers(self, run: Document) -> list[Document]:
+        duplicates = {"runId": run["_id"], "outcome": Outcome.DUPLICATE.value}
+        found = list(self._triggers.find(duplicates))
+        known = {one["_id"] for one in found} | self._list_possible_ids(run)
+        found += self._triggers.find({"_id": {"$in": sorted(known)}, "runId": run["_id"],
+                                      "outcome": Outcome.COUNTED.value})  # fmt: skip
+        # A tap continues a trigger, and the next tap that one.
+        for _ in range(_MOST_TAPS):
+            taps = {"continues": {"$exists": True, "$in": sorted(known)}}
+            fresh = [one for one in self._triggers.find(taps) if one["_id"] not in known]
+            if not fresh:
+                break
+            known = {one["_id"] for one in fresh}
+            found += fresh
+        return found
+
+    def _list_possible_ids(self, run: Document) -> set[str]:
+        """Return the ids that the trigger of a run may have; a run does not name its account."""
+        event_id = run.get("eventId")
+        if not isinstance(event_id, str):
+            return set()
+        automation = self._automations.find_one(
+            {"_id": {"$in": build_candidates(str(run["automationId"]))}}, {"accountId": 1}
+        )
+        accounts = {str((automation or {}).get("accountId")), str(run["workspaceId"])}
+        return {build_trigger_id(one, kind, event_id) for one in accounts for kind in _KINDS}
 
     def count_people(self, wanted: RunFilter) -> PeopleCount:
         """Count the distinct people of the runs, of the first MOST_RUNS_FOR_PEOPLE at most."""

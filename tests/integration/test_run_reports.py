@@ -152,22 +152,45 @@ class TestOneRun:
     def test_a_run_has_what_counted_it_its_duplicates_and_its_taps(
         self, db: Db, flusher: Flusher
     ) -> None:
+        db["automations"].insert_one({"_id": "a1", "accountId": "17841400000000001"})
         counted = make_trigger(event_id="first")
         assert flush(
             flusher, counted, make_trigger(arrived_at=T0 + HOUR), make_trigger(user_id="p2")
         ) == [Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED]
         run = db["automation_runs"].find_one({"userId": "p1"})
         assert run is not None
-        tap = make_trigger(
-            kind="message", arrived_at=T0 + DAY, run_id=run["_id"],
-            continues="17841400000000001:comment:first",
-        )  # fmt: skip
-        assert flush(flusher, tap) == [Outcome.CONTINUATION]
+        for number, continued in enumerate(("comment:first", "message:tap0")):
+            tap = make_trigger(
+                kind="message", event_id=f"tap{number}", run_id=run["_id"],
+                arrived_at=T0 + (1 + number) * DAY, continues=f"17841400000000001:{continued}",
+            )  # fmt: skip
+            assert flush(flusher, tap) == [Outcome.CONTINUATION]
         found = reports.find_run("w1", str(run["_id"]))
         assert found is not None
         assert found.run == run
         told = [one["outcome"] for one in found.triggers]
-        assert told == ["counted", "duplicate", "continuation"]
+        assert told == ["counted", "duplicate", "continuation", "continuation"]
+
+    def test_a_run_of_another_engine_has_its_trigger_too(self, db: Db, flusher: Flusher) -> None:
+        flush(flusher, make_trigger(account_id="w1", kind="call", automation_id="no document"))
+        [run] = db["automation_runs"].find()
+        found = reports.find_run("w1", str(run["_id"]))
+        assert found is not None
+        assert [one["outcome"] for one in found.triggers] == ["counted"]
+
+    def test_looking_for_what_is_behind_a_run_scans_nothing(self, db: Db, flusher: Flusher) -> None:
+        db["automations"].insert_one({"_id": "a1", "accountId": "17841400000000001"})
+        flush(flusher, *make_people(200))
+        [run] = db["automation_runs"].find({"userId": "p7"})
+        db.command("profile", 2)
+        try:
+            reports.find_run("w1", str(run["_id"]))
+        finally:
+            db.command("profile", 0)
+        seen = list(db["system.profile"].find({"op": "query"}))
+        db["system.profile"].drop()
+        assert len(seen) >= 4
+        assert sum(one["docsExamined"] for one in seen) <= 6
 
     def test_a_run_of_another_workspace_is_not_there(self, db: Db) -> None:
         [run] = insert(db, T0)
