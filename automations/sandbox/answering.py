@@ -54,6 +54,7 @@ class Answering:
                 raise Refused(_REFUSALS[fault])
             if fault is Fault.SLOW:
                 time.sleep(self._faults.slow_seconds)
+            time.sleep(self._faults.latency_seconds / 2)
             with self._use_world() as (world, at):
                 body, received = call.carry_out(world, account_id, at)
                 self.answers[where, 0] += 1
@@ -68,6 +69,7 @@ class Answering:
             self._send_webhook(build_echo(received))
             if self._on_received is not None:
                 self._on_received(received)
+        time.sleep(self._faults.latency_seconds / 2)
         return None if fault is Fault.LOST else Answer(200, body, headers)
 
 

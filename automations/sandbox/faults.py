@@ -34,6 +34,7 @@ class Faults:
 
     def __init__(self, seed: int) -> None:
         self.slow_seconds = 1.0
+        self.latency_seconds = 0.0  # of every call, half of it before it is carried out
         self.made: Counter[Fault] = Counter()
         self._seed = seed
         self._lock = threading.Lock()
