@@ -76,7 +76,12 @@ def build_continuation(tap: Tap, sources: Sources, *, arrived_at: datetime) -> T
         arrived_at=arrived_at,
         occurred_at=event.occurred_at,
         metadata={},
-        send=build_tap_send(_list_steps(source, automation), payload.step, arrived_at=arrived_at),
+        send=build_tap_send(
+            _list_steps(source, automation),
+            payload.step,
+            root_id=((source or {}).get("send") or {}).get("rootId") or payload.trigger_id,
+            arrived_at=arrived_at,
+        ),
         continues=payload.trigger_id,
         run_id=parse_key(payload.run_id) if run_id is None else run_id,
     )

@@ -81,6 +81,8 @@ _ENDS = {
 
 # The `reason` of a private reply whose first call came to nothing known.
 RETRIED = "retried"
+# The `reason` of a step that another tap of the same message answers.
+REPEATED = "repeated"
 _PRIVATE_RETRY_WAIT = timedelta(seconds=30)
 _FIRST_WAIT = timedelta(seconds=2)
 _LONGEST_WAIT = timedelta(minutes=15)
@@ -177,6 +179,21 @@ def end_step(job: Job, result: StepResult, *, is_held: bool) -> Change:
         attempts=0 if end is None else None,
         done_at=None if end is None else result.at,
         report_at=result.at,
+    )
+
+
+def end_repeated(job: Job, *, at: datetime) -> Change:
+    """Return how a job ends whose next step another tap of the same message sends.
+
+    What follows the step is that one's too. The run hears it from there.
+    """
+    result = StepResult(state=StepState.SKIPPED, at=at, reason=REPEATED)
+    names = [job.name_of(position) for position in range(job.position, len(job.steps))]
+    return Change(
+        state=JobState.SENT,
+        position=len(job.steps),
+        results=dict.fromkeys(names, result),
+        done_at=at,
     )
 
 

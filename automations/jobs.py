@@ -83,7 +83,8 @@ class Job(msgspec.Struct, kw_only=True):
 
     `steps` are the contents to send in order, each with its `name`; `position` is the next one.
     `token` is the fencing token of the lease. `progress` holds the stored results by step;
-    `report_at` is set if its run was not told all of them yet when the job was read.
+    `report_at` is set if its run was not told all of them yet when the job was read. A tap's job
+    `continues` the trigger whose message was tapped; `root_id` is the one that began it all.
     """
 
     id: str
@@ -105,6 +106,8 @@ class Job(msgspec.Struct, kw_only=True):
     progress: dict[str, dict[str, Any]]
     sending_at: datetime | None = None
     report_at: datetime | None = None
+    continues: str | None = None
+    root_id: str | None = None
 
     def name_of(self, position: int) -> str:
         """Return the name of the step there."""
@@ -154,4 +157,6 @@ def _parse_job(document: Mapping[str, Any]) -> Job:
         progress=dict(document.get("progress") or {}),
         sending_at=document.get("sendingAt"),
         report_at=document.get("reportAt"),
+        continues=document.get("continues"),
+        root_id=send.get("rootId") or document.get("continues"),
     )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from automations.flow import REPEATED
 from automations.jobs import Change, Job, StepResult, StepState
 from automations.metrics import STEPS
 from automations.outbox_store import OutboxStore
@@ -90,12 +91,12 @@ class Reporter:
 
 
 def list_results(job: Job) -> list[Told]:
-    """Return every result that is stored in the job and is final."""
+    """Return every result that is stored in the job, is final, and is its own to tell."""
     told = []
     for name, document in job.progress.items():
         fields = {key: value for key, value in document.items() if key in _RESULT_FIELDS}
         state = StepState(fields.pop("state"))
-        if state in _FINAL:
+        if state in _FINAL and document.get("reason") != REPEATED:
             told.append(Told(job, name, StepResult(state=state, **fields)))
     return told
 

@@ -21,6 +21,7 @@ from automations.buckets import build_now, in_ms
 from automations.job_documents import END_BROKEN, LONG_AGO, build_change, build_lapsed
 from automations.jobs import BrokenJob, Change, Job, JobState, StepState, parse_job
 from automations.lanes import QUICK
+from automations.step_claims import claim_step
 from tracking.bounds import bounded
 
 Document = dict[str, Any]
@@ -93,6 +94,11 @@ class OutboxStore:
             [job for job in jobs if job.window_ends_at <= at],
             is_last=len(found) < limit,
         )
+
+    def claim_step(self, job: Job, *, at: datetime) -> bool:
+        """Claim the job's next step; False: another tap of the same message sends it."""
+        with bounded(_SECONDS):
+            return claim_step(self._quick, job, at=at)
 
     def begin_sending(self, job: Job, *, now: datetime | None) -> bool:
         """Note that the call of the job's next step starts, and renew the lease.

@@ -1,7 +1,7 @@
 """What a trigger has to send: the `send` of its document, frozen when the event arrives.
 
 {"steps": [contents in order], "position": 0, "via": "private_reply" | "dm",
- "commentId"?, "isLive"?, "windowEndsAt"}
+ "commentId"?, "isLive"?, "windowEndsAt", "rootId"?}
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,11 +51,14 @@ def build_send(
 
 
 def build_tap_send(
-    steps: Sequence[Content], tapped: str, *, arrived_at: datetime
+    steps: Sequence[Content], tapped: str, *, root_id: str, arrived_at: datetime
 ) -> dict[str, Any] | None:
-    """Return what a tap under the step `tapped` has to send; None if nothing is left."""
+    """Return what a tap under the step `tapped` has to send; None if nothing is left.
+
+    `root_id` is the trigger that began the conversation, however many taps ago.
+    """
     remaining = list_remaining(steps, tapped)
-    return _build_dm(remaining, arrived_at) if remaining else None
+    return _build_dm(remaining, arrived_at) | {"rootId": root_id} if remaining else None
 
 
 def list_remaining(steps: Sequence[Content], tapped: str) -> list[Content]:

@@ -106,9 +106,16 @@ class Sender:
             return self._end_step(StepResult(state=StepState.EXPIRED, at=at), JobState.LEASED)
         if isinstance(decision, Skip):
             return self._skip(decision)
-        if decision.call is Call.CHECK_FOLLOW:
+        return self._act(decision)
+
+    def _act(self, act: Act) -> bool:
+        if act.call is Call.CHECK_FOLLOW:
             return self._check_follow()
-        return self._send(decision)
+        at = self._outside.read_clock()
+        if not self._store.claim_step(self._job, at=at):
+            self._settle(flow.end_repeated(self._job, at=at), JobState.LEASED)
+            return False
+        return self._send(act)
 
     def _skip(self, skip: Skip) -> bool:
         at = self._outside.read_clock()

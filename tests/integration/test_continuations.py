@@ -102,6 +102,7 @@ class TestTaps(WithDatabase):
         assert [step["name"] for step in steps.pop("steps")] == ["ask_follow", "main_dm"]
         assert steps == {
             "position": 0, "via": "dm", "windowEndsAt": T0 + later + timedelta(hours=24),
+            "rootId": TRIGGER_ID,
         }  # fmt: skip
         assert self.db["automation_runs"].count_documents({}) == 1
         assert recount(self.db) == []
@@ -114,6 +115,7 @@ class TestTaps(WithDatabase):
         stored, run = self.find("tap2"), self.db["automation_runs"].find_one()
         assert run is not None
         assert (stored["continues"], stored["runId"]) == (f"{ACCOUNT}:message:tap1", run["_id"])
+        assert stored["send"]["rootId"] == TRIGGER_ID
         assert [s["name"] for s in stored["send"]["steps"]] == ["ask_follow", "main_dm"]
 
     def test_same_tap_again_is_a_redelivery(self) -> None:

@@ -1,0 +1,201 @@
+"""The same button tapped twice: one of the taps is answered, as long as its answer came."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from automations.jobs import PRIVATE_REPLY
+from automations.outbox_reports import list_results
+from automations.send_plans import MESSAGE_WINDOW
+from tests.outbox_fakes import (
+    ASK,
+    MAIN,
+    FakeGraph,
+    FakeGraphError,
+    Rig,
+    make_comment_document,
+    make_job_document,
+)
+from tests.triggers import T0
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def rig(db: Database[dict[str, Any]]) -> Rig:
+    """A comment whose opening message was sent: the button under it may be tapped."""
+    rig = Rig(db)
+    comment = make_comment_document(_id="acc1:comment:c1", userId="p")
+    rig.add(comment | {"state": "waiting", "send": comment["send"] | {"position": 2}})
+    rig.db["automation_triggers"].update_one({"_id": "acc1:comment:c1"}, {"$unset": {"nextAt": 1}})
+    rig.graph.follows = True
+    return rig
+
+
+def tap(
+    rig: Rig,
+    mid: str,
+    *,
+    continues: str = "acc1:comment:c1",
+    at: datetime = T0,
+    steps: Sequence[Any] = (MAIN,),
+    root_id: str | None = None,
+) -> str:
+    """A tap as the webhook stores it."""
+    return rig.add(
+        make_job_document(
+            _id=f"acc1:message:{mid}", userId="p", continues=continues, outcome="continuation",
+            runId=1, created_at=at, send={"steps": list(steps), "rootId": root_id or continues},
+        )
+    )  # fmt: skip
+
+
+def test_the_second_tap_sends_nothing(rig: Rig) -> None:
+    tap(rig, "m1")
+    second = tap(rig, "m2")
+    rig.worker.drain(now=T0)
+    assert rig.graph.sent == [("dm", "main_dm")]
+    third = tap(rig, "m3", at=T0 + SECOND)
+    rig.worker.drain(now=T0 + SECOND)
+    assert rig.graph.sent == [("dm", "main_dm")]
+    ends = {rig.find(job_id)["progress"]["main_dm"]["state"] for job_id in (second, third)}
+    assert ends == {"skipped"}
+    assert rig.find(third)["progress"]["main_dm"]["reason"] == "repeated"
+    assert rig.find(third)["state"] == "sent"
+    assert "nextAt" not in rig.find(third)
+
+
+def test_the_run_is_told_of_the_answer_alone(rig: Rig) -> None:
+    tap(rig, "m1", steps=(ASK, MAIN))
+    tap(rig, "m2", steps=(ASK, MAIN))
+    rig.worker.drain(now=T0)
+    rig.worker.drain(now=T0 + SECOND)  # one look at a profile a second
+    assert sorted(set(rig.outcomes())) == [("ask_follow", "skipped"), ("main_dm", "sent")]
+    for job_id in ("acc1:message:m1", "acc1:message:m2"):
+        [job] = rig.store._parse([rig.find(job_id)])
+        assert "repeated" not in [one.result.reason for one in list_results(job)]
+
+
+def test_people_are_asked_to_follow_once_for_each_message(rig: Rig) -> None:
+    rig.graph.follows = False
+    tap(rig, "m1", steps=(ASK, MAIN))
+    tap(rig, "m2", steps=(ASK, MAIN))
+    rig.worker.drain(now=T0)
+    rig.worker.drain(now=T0 + SECOND)
+    assert rig.graph.sent == [("dm", "ask_follow")]
+    # Whoever follows by now is answered, also under the message that was tapped before.
+    rig.graph.follows = True
+    tap(rig, "m3", at=T0 + 2 * SECOND, steps=(ASK, MAIN))
+    rig.worker.drain(now=T0 + 2 * SECOND)
+    assert rig.graph.sent == [("dm", "ask_follow"), ("dm", "main_dm")]
+
+
+def test_the_main_message_comes_once_on_whatever_way(rig: Rig) -> None:
+    rig.graph.follows = False
+    asked = tap(rig, "m1", steps=(ASK, MAIN))
+    waiting = tap(rig, "m2", steps=(ASK, MAIN))  # for its turn to look at the profile
+    rig.worker.drain(now=T0)
+    if rig.find(asked)["state"] == "queued":
+        asked, waiting = waiting, asked
+    assert rig.graph.sent == [("dm", "ask_follow")]
+    rig.graph.follows = True
+    tap(rig, "m3", continues=asked, root_id="acc1:comment:c1", at=T0, steps=(ASK, MAIN))
+    for seconds in range(1, 4):
+        rig.worker.drain(now=T0 + seconds * SECOND)
+    assert rig.graph.sent[1:] == [("dm", "main_dm")]
+
+
+def test_a_tap_a_day_later_is_answered_again(rig: Rig) -> None:
+    tap(rig, "m1")
+    rig.worker.drain(now=T0)
+    early, late = T0 + MESSAGE_WINDOW - SECOND, T0 + MESSAGE_WINDOW
+    tap(rig, "m2", at=early)
+    rig.worker.drain(now=early)
+    assert len(rig.graph.journal) == 1
+    tap(rig, "m3", at=late)
+    rig.worker.drain(now=late)
+    assert len(rig.graph.journal) == 2
+
+
+def test_a_tap_whose_answer_was_refused_is_no_reason_to_be_silent(rig: Rig) -> None:
+    rig.graph.script = [FakeGraphError("PERMANENT", code=551)]
+    first = tap(rig, "m1")
+    rig.worker.drain(now=T0)
+    assert rig.find(first)["state"] == "failed"
+    tap(rig, "m2", at=T0 + SECOND)
+    rig.worker.drain(now=T0 + SECOND)
+    assert rig.graph.sent == [("dm", "main_dm")]
+    tap(rig, "m3", at=T0 + 2 * SECOND)
+    rig.worker.drain(now=T0 + 2 * SECOND)
+    assert rig.graph.sent == [("dm", "main_dm")]
+
+
+def test_a_tap_whose_answer_may_have_come_is_not_answered_again(rig: Rig) -> None:
+    rig.graph.script = ["reply lost"]
+    first = tap(rig, "m1")
+    rig.worker.drain(now=T0)
+    assert rig.find(first)["state"] == "unknown"
+    tap(rig, "m2", at=T0 + SECOND)
+    rig.worker.drain(now=T0 + SECOND)
+    assert rig.graph.sent == [("dm", "main_dm")]
+
+
+def test_one_that_was_put_off_is_still_the_one_that_answers(rig: Rig) -> None:
+    rig.graph.script = [FakeGraphError("NOT_SENT")]
+    first = tap(rig, "m1")
+    rig.worker.drain(now=T0)
+    assert rig.find(first)["state"] == "queued"
+    tap(rig, "m2", at=T0)
+    rig.worker.drain(now=T0)
+    assert rig.graph.sent == []
+    rig.worker.drain(now=T0 + 60 * SECOND)
+    assert rig.graph.sent == [("dm", "main_dm")]
+    assert rig.find(first)["state"] == "sent"
+
+
+def test_taps_on_two_messages_are_both_answered(rig: Rig) -> None:
+    other = make_comment_document(_id="acc1:comment:c2", userId="p", state="waiting")
+    del other["nextAt"]
+    rig.add(other)
+    tap(rig, "m1")
+    tap(rig, "m2", continues="acc1:comment:c2")
+    rig.worker.drain(now=T0)
+    assert rig.graph.sent == [("dm", "main_dm")] * 2
+
+
+def test_a_message_whose_trigger_is_gone_is_answered(rig: Rig) -> None:
+    tap(rig, "m1", continues="acc1:comment:long gone")
+    rig.worker.drain(now=T0)
+    assert rig.graph.sent == [("dm", "main_dm")]
+
+
+def test_what_no_tap_has_made_claims_nothing(rig: Rig) -> None:
+    rig.add(make_job_document(), make_comment_document(MAIN))
+    rig.worker.drain(now=T0)
+    assert len(rig.graph.journal) == 2
+    claims = {"claims": {"$exists": True}, "send.via": {"$ne": PRIVATE_REPLY}}
+    assert rig.db["automation_triggers"].count_documents(claims) == 0
+
+
+def test_many_taps_at_once_in_many_workers_are_answered_once(
+    db: Database[dict[str, Any]], rig: Rig
+) -> None:
+    graph = FakeGraph(follows=True)
+    rigs = [Rig(db, owner=f"w{number}", graph=graph) for number in range(4)]
+    for number in range(20):
+        tap(rig, f"m{number}")
+    threads = [
+        threading.Thread(target=one.worker.drain, kwargs={"now": T0}) for one in rigs
+    ]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rig.worker.drain(now=T0)
+    assert graph.sent + rig.graph.sent == [("dm", "main_dm")]
