@@ -1,4 +1,4 @@
-"""Short runs of `make chaos`: nothing lost, nothing counted twice."""
+"""Short runs of `make chaos`: nothing lost, nothing counted or sent twice."""
 
 import re
 import subprocess
@@ -39,3 +39,13 @@ def test_elections_lose_nothing_and_are_answered_in_time() -> None:
 def test_a_served_load_of_every_kind_is_counted_exactly() -> None:
     figures = run_chaos("soak", "--minutes", "0.1", "--rate", "60")
     assert int(figures["acknowledged"]) > 0
+
+
+def test_ten_kills_send_nothing_twice_and_lose_no_message() -> None:
+    figures = run_chaos(
+        "sending", "--worker-kills", "9", "--mongod-kills", "1", "--triggers", "250",
+        "--accounts", "40", "--rate", "60", "--haste", "30",
+    )  # fmt: skip
+    assert (figures["lost"], figures["twice"], figures["broken"]) == ("0", "0", "0")
+    assert int(figures["kills"]) == 9
+    assert int(figures["triggers"]) >= 250

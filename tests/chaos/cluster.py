@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.04
 class Cluster:
     """Everything that is killed. The embedded server's keeper starts mongod again by itself."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, web_servers: int = 2, **settings: str) -> None:
         self.uri = embedded.ensure_running(directory / "data", test_commands=True)
         self.mongod_kills = self.process_kills = 0
         # When mongod had no primary, and when no web server was up: (from, to), monotonic.
@@ -34,8 +34,10 @@ class Cluster:
         # The shortest window there is, so that a run of minutes sees people count again.
         window = {"TRACKING_DEDUP_WINDOW_MINUTES": str(WINDOW_MINUTES)}
         self.servers = [
-            WebServer(directory, uri=self.uri, name=f"web-{number}", threads=32, **window)
-            for number in (1, 2)
+            WebServer(
+                directory, uri=self.uri, name=f"web-{number}", threads=32, **window, **settings
+            )
+            for number in range(1, web_servers + 1)
         ]
 
     def start(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.chaos import counting, failover, soak
+from tests.chaos import counting, failover, sending, soak
 from tests.chaos.scenario import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
     "counting": counting.SCENARIO,
+    "sending": sending.SCENARIO,
     "failover": failover.SCENARIO,
     "soak": soak.SCENARIO,
 }
