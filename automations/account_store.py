@@ -87,5 +87,11 @@ def update_last_webhook(
         )
 
 
+def delete_account(account_id: str) -> None:
+    """Remove an account and its token, if it is there."""
+    with reach_mongo():
+        _accounts().delete_one({"_id": account_id})
+
+
 def _accounts() -> MongoCollection[Document]:
     return mongo.get_database()["accounts"]

@@ -91,6 +91,21 @@ class DeadLetterStore:
             bytes(document["raw"]), document["error"], document["arrivedAt"], letter_id
         )
 
+    def list_ids(self) -> list[str]:
+        """Return the ids of all letters, whatever became of them."""
+        with bounded(_SECONDS):
+            return [document["_id"] for document in self._letters.find({}, {"_id": 1})]
+
+    def replace_letter(self, letter: DeadLetter, raw: bytes | None) -> None:
+        """Put other bytes in a letter's place, or nothing."""
+        with bounded(_SECONDS):
+            document = self._letters.find_one({"_id": letter.letter_id})
+            if document is not None and raw is not None:
+                letter_id = hashlib.sha256(raw).hexdigest()
+                changed = document | {"_id": letter_id, "raw": Binary(raw)}
+                self._letters.replace_one({"_id": letter_id}, changed, upsert=True)
+            self._letters.delete_one({"_id": letter.letter_id})
+
     def count_waiting(self) -> int:
         """Return how many letters wait."""
         with bounded(_SECONDS):

@@ -28,6 +28,7 @@ class JobState(StrEnum):
     UNKNOWN = "unknown"
     WAITING = "waiting"
     SHADOW = "shadow"
+    SKIPPED = "skipped"
 
 
 class StepState(StrEnum):

@@ -12,6 +12,7 @@ from automations.dashboard.detail import show_automation
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.dashboard.run_page import show_run
 from automations.dashboard.zone_choice import choose_zone
+from automations.deletion_views import data_deletion, data_deletion_status
 from automations.login import login, logout
 from automations.views import instagram_webhook
 
@@ -22,6 +23,12 @@ _PAGES = "workspaces/<str:wsid>"
 
 urlpatterns = [
     path("api/webhooks/instagram", instagram_webhook, name="webhook"),
+    path("api/webhooks/instagram/data-deletion", data_deletion, name="data-deletion"),
+    path(
+        "api/webhooks/instagram/data-deletion/<str:code>",
+        data_deletion_status,
+        name="data-deletion-status",
+    ),
     path(_LIST, AutomationListView.as_view(), name="automation-list"),
     path(f"{_LIST}/<str:automation_id>", AutomationView.as_view(), name="automation"),
     path(

@@ -41,6 +41,7 @@ COLLECTIONS = (
     "automation_run_stats", "tracking_writers", "tracking_switch", "webhook_dead_letters",
     "accounts", "api_tokens", "web_sessions", "automation_lanes",
     "automation_hours", "erased_claims",
+    "deletion_requests",
 )  # fmt: skip
 
 
@@ -91,6 +92,7 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
         Index("api_tokens", "hash", (("hash", 1),), is_unique=True),
         Index("webhook_dead_letters", "state", (("state", 1),)),
         Index("erased_claims", "expireAt_ttl", (("expireAt", 1),), timedelta(0)),
+        Index("deletion_requests", "expireAt_ttl", (("expireAt", 1),), timedelta(0)),
         Index("web_sessions", "expiresAt_ttl", (("expiresAt", 1),), timedelta(0)),
     ]  # fmt: skip
     if retention is not None:

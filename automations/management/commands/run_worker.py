@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
+import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from automations.conf import conf
+from automations.deletions import run_deletions
 from automations.lifeline import die_with_parent
 from automations.sending import build_worker
 from tracking import mongo
@@ -48,9 +50,14 @@ class Command(BaseCommand):
         if not options["parent"]:
             self.stdout.write(f"Sending is {_MODES[conf.sending]}. Stop with Ctrl-C.")
             self.stdout.flush()
+        stop = threading.Event()
+        deletions = threading.Thread(target=run_deletions, args=(stop,), name="deletions")
+        deletions.start()
         try:
             worker.run()
         finally:
+            stop.set()
+            deletions.join()
             for number, handler in before.items():
                 signal.signal(number, handler)
             mongo.close()

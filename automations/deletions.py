@@ -1,0 +1,73 @@
+"""Meta's data deletion callback: taken down at once, erased by a worker, told under a code.
+
+Whoever asks is either a person who wrote to an account, and is erased as `erase_person` does, or
+the owner of an account, whose access token is deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from datetime import UTC, datetime
+
+from automations import account_store, deletion_store
+from automations.erasure import erase_person
+from tracking.exceptions import TrackingError
+from tracking.runs import truncate_to_milliseconds
+
+logger = logging.getLogger("automations.deletions")
+
+_EVERY_SECONDS = 2.0
+
+
+def request_deletion(person_id: str) -> str:
+    """Store the wish of a person and return its confirmation code. Raises TrackingUnavailable."""
+    code = secrets.token_hex(16)
+    deletion_store.insert_request(code, person_id=person_id, at=_read_clock())
+    return code
+
+
+def describe_request(code: str) -> str | None:
+    """Return what has become of a request, for the person; None if there is none.
+
+    Raises TrackingUnavailable.
+    """
+    request = deletion_store.find_request(code)
+    if request is None:
+        return None
+    asked = f"Data deletion request {code}, received {request['requestedAt']:%Y-%m-%d %H:%M} UTC.\n"
+    if request["state"] != "done":
+        return asked + "It is being carried out. Please look again in a few minutes.\n"
+    return asked + (
+        f"Done {request['doneAt']:%Y-%m-%d %H:%M} UTC. Your id and the texts that you wrote were "
+        "erased. How often automations ran is still counted, without a link to you.\n"
+    )
+
+
+def erase_waiting() -> int:
+    """Carry out every request that waits and return how many. Raises TrackingUnavailable."""
+    count = 0
+    for request in deletion_store.list_waiting():
+        person_id = request["userId"]
+        erase_person(None, person_id, at=_read_clock())
+        account_store.delete_account(person_id)
+        deletion_store.finish_request(request["_id"], at=_read_clock())
+        logger.info("Data deletion request %s is done", request["_id"])
+        count += 1
+    return count
+
+
+def run_deletions(stop: threading.Event) -> None:
+    """Carry out requests until told to stop; one that fails is tried again."""
+    while not stop.wait(_EVERY_SECONDS):
+        try:
+            erase_waiting()
+        except TrackingError as error:
+            logger.warning("⚠️ Data deletion requests wait: %s", error)
+        except Exception:
+            logger.exception("❌ Data deletion requests wait")
+
+
+def _read_clock() -> datetime:
+    return truncate_to_milliseconds(datetime.now(UTC))

@@ -1,0 +1,141 @@
+"""What an erased person leaves in the outbox and in the dead letters. Pure.
+
+A message that did not go out never will; one whose call is under way cannot be called back, and
+nobody can learn any more what became of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from automations.job_documents import DONE_RETENTION
+from automations.jobs import JobState, StepState
+
+Document = dict[str, Any]
+
+REASON = "erased"
+_LIVE = frozenset({JobState.QUEUED, JobState.LEASED, JobState.SENDING})
+# What Meta's envelope lists the things in that happened.
+_LISTS = ("changes", "messaging", "standby")
+_DEEPEST = 200
+
+
+def build_trigger_update(document: Mapping[str, Any], name: str, *, at: datetime) -> Document:
+    """Return the update that makes a trigger anonymous and ends what it has to send.
+
+    Without its lease a worker that holds the job changes nothing any more.
+    """
+    set_: Document = {"userId": name}
+    unset = {"metadata": "", "mids": "", "send.commentId": "", "sendingAt": ""}
+    progress = document.get("progress") or {}
+    for step in progress:
+        unset |= {f"progress.{step}.mid": "", f"progress.{step}.echo": ""}
+    if document.get("state") in _LIVE:
+        ends = _end_steps(document, at=at)
+        for step in ends:
+            unset = {
+                path: v for path, v in unset.items() if not path.startswith(f"progress.{step}.")
+            }
+        set_ |= {f"progress.{step}": result for step, result in ends.items()}
+        set_ |= {"state": JobState.SKIPPED.value, "doneAt": at, "reportAt": at,
+                 "expireAt": at + DONE_RETENTION}  # fmt: skip
+        unset |= {"lease": "", "nextAt": ""}
+    if "send" not in document:
+        del unset["send.commentId"]
+    return {"$set": set_, "$unset": unset}
+
+
+def _end_steps(document: Mapping[str, Any], *, at: datetime) -> dict[str, Document]:
+    send = document.get("send") or {}
+    names = [step["name"] for step in send.get("steps", ())][send.get("position", 0) :]
+    ends = {name: {"state": StepState.SKIPPED.value, "at": at, "reason": REASON} for name in names}
+    if document["state"] == JobState.SENDING and names:
+        ends[names[0]]["state"] = StepState.UNKNOWN.value
+    return ends
+
+
+class Split(msgspec.Struct, frozen=True):
+    """A dead letter without a person: the bytes that stay (None: nothing), and what was theirs."""
+
+    rest: bytes | None
+    mentions: list[Any]
+
+
+def split_letter(raw: bytes, person_id: str) -> Split:
+    """Take everything that names the person out of the body of a delivery.
+
+    Of a body that is no envelope of Meta's only the id can be taken out: zeros take its place.
+    """
+    is_named = build_matcher(person_id)
+    try:
+        payload = json.loads(raw)
+    except (ValueError, RecursionError):
+        return _redact(raw, person_id)
+    try:
+        if not is_named(payload, 0):
+            return Split(raw, [])
+    except RecursionError:
+        return _redact(raw, person_id)
+    envelopes = payload if isinstance(payload, list) else [payload]
+    mentions: list[Any] = []
+    kept = []
+    for envelope in envelopes:
+        _take_out(envelope, is_named, mentions)
+        if is_named(envelope, 0):
+            mentions.append(envelope)
+        elif not isinstance(envelope, dict) or envelope.get("entry") != []:
+            kept.append(envelope)
+    if not kept:
+        return Split(None, mentions)
+    return Split(json.dumps(kept if isinstance(payload, list) else kept[0]).encode(), mentions)
+
+
+def build_matcher(person_id: str) -> Callable[[Any, int], bool]:
+    """Return the function that says whether a value of JSON names the person anywhere."""
+    pattern = re.compile(rf"(?<![0-9A-Za-z]){re.escape(person_id)}(?![0-9A-Za-z])")
+
+    def is_named(value: Any, depth: int) -> bool:
+        if depth > _DEEPEST:
+            raise RecursionError
+        if isinstance(value, dict):
+            return any(is_named(k, depth + 1) or is_named(v, depth + 1) for k, v in value.items())
+        if isinstance(value, list):
+            return any(is_named(one, depth + 1) for one in value)
+        return value is not None and pattern.search(str(value)) is not None
+
+    return is_named
+
+
+def _take_out(envelope: Any, is_named: Callable[[Any, int], bool], mentions: list[Any]) -> None:
+    entries = envelope.get("entry") if isinstance(envelope, dict) else None
+    if not isinstance(entries, list):
+        return
+    kept = []
+    for entry in entries:
+        if isinstance(entry, dict):
+            for name in _LISTS:
+                if isinstance(entry.get(name), list):
+                    mentions += [one for one in entry[name] if is_named(one, 0)]
+                    entry[name] = [one for one in entry[name] if not is_named(one, 0)]
+            is_empty = any(name in entry for name in _LISTS) and not any(map(entry.get, _LISTS))
+            if is_empty:
+                continue
+        if is_named(entry, 0):
+            mentions.append(entry)
+        else:
+            kept.append(entry)
+    envelope["entry"] = kept
+
+
+def _redact(raw: bytes, person_id: str) -> Split:
+    person = person_id.encode()
+    if person not in raw:
+        return Split(raw, [])
+    rest = raw.replace(person, b"0" * len(person))
+    return Split(rest, [raw.decode("utf-8", "replace")])

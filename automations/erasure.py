@@ -1,0 +1,116 @@
+"""Erase a person everywhere, and export what there is about one.
+
+Tracking makes runs, contacts and triggers anonymous (tracking/erasure.py); here the sends that wait
+are dropped and the dead letters are searched. What arrived before the erasure is committed within
+the deadline of a delivery: the last look is after that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from automations.deliveries import DEADLINE_SECONDS
+from automations.erased_documents import build_trigger_update, split_letter
+from automations.registry import get_dead_letters
+from tracking import mongo
+from tracking.conf import conf
+from tracking.erasure import Eraser, Erasure
+from tracking.exceptions import TrackingError, TrackingUnavailable
+
+_GRACE_SECONDS = DEADLINE_SECONDS + 1
+_MOST_PASSES = 10
+
+
+class SecretKeyMissing(TrackingError):
+    """Nobody would know the person again inside the window; the message says what to set."""
+
+
+class Found(msgspec.Struct):
+    """What was found of a person, and erased unless it was only looked for."""
+
+    documents: Erasure
+    dead_letters: int = 0
+
+
+def erase_person(
+    account_id: str | None,
+    person_id: str,
+    *,
+    at: datetime,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Found:
+    """Erase whoever wrote to the account (None: to any) under this id; takes four seconds.
+
+    Safe to repeat. Raises SecretKeyMissing, and TrackingUnavailable: some of it may be left, run it
+    again.
+    """
+    if conf.is_secret_key_ephemeral:
+        raise SecretKeyMissing(
+            "Set DJANGO_SECRET_KEY as `serve` has it: who writes again inside the window is known "
+            "again by a hash with that key."
+        )
+    eraser = _build_eraser(at)
+    found = Found(Erasure())
+    started = time.monotonic()
+    for _ in range(_MOST_PASSES):
+        documents = eraser.erase(account_id, person_id, at=at)
+        letters = _erase_letters(person_id)
+        found.documents.add(documents)
+        found.dead_letters += letters
+        if not documents and not letters:
+            left = _GRACE_SECONDS - (time.monotonic() - started)
+            if left <= 0:
+                return found
+            sleep(left)
+    raise TrackingUnavailable("the person goes on writing, run it again")
+
+
+def preview_erasure(account_id: str | None, person_id: str, *, at: datetime) -> Found:
+    """Return what `erase_person` would find now. Raises TrackingUnavailable."""
+    documents = _build_eraser(at).preview(account_id, person_id)
+    return Found(documents, len(_list_letters(person_id)))
+
+
+def export_person(account_id: str | None, person_id: str, *, at: datetime) -> dict[str, Any]:
+    """Return everything stored about the person, by collection. Raises TrackingUnavailable."""
+    documents: dict[str, Any] = _build_eraser(at).list_documents(account_id, person_id)
+    return documents | {"webhook_dead_letters": _list_letters(person_id)}
+
+
+def _build_eraser(at: datetime) -> Eraser:
+    return Eraser(
+        mongo.get_database(),
+        window=conf.dedup_window,
+        keys=conf.claim_keys,
+        build_update=partial(build_trigger_update, at=at),
+    )
+
+
+def _erase_letters(person_id: str) -> int:
+    letters = get_dead_letters()
+    count = 0
+    for letter_id in letters.list_ids():
+        letter = letters.find_letter(letter_id)
+        if letter is not None:
+            split = split_letter(letter.raw, person_id)
+            if split.mentions:
+                letters.replace_letter(letter, split.rest)
+                count += 1
+    return count
+
+
+def _list_letters(person_id: str) -> list[dict[str, Any]]:
+    letters = get_dead_letters()
+    found = []
+    for letter_id in letters.list_ids():
+        letter = letters.find_letter(letter_id)
+        mentions = [] if letter is None else split_letter(letter.raw, person_id).mentions
+        if letter is not None and mentions:
+            found.append({"_id": letter_id, "arrivedAt": letter.arrived_at, "holds": mentions})
+    return found

@@ -1,0 +1,40 @@
+"""Erase a person: the counts stay, the id and the texts go."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from automations.erasure import erase_person, preview_erasure
+from tracking.management.database_command import DatabaseCommand
+from tracking.runs import truncate_to_milliseconds
+
+
+class Command(DatabaseCommand):
+    """`manage.py erase_person <account> <person>`: safe to repeat, and under traffic."""
+
+    help = (
+        "Erase a person from every collection. Runs stay and are counted, without a link to the "
+        "person; sends that wait are dropped. Who writes again is a new person."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("account", help="the account that the person wrote to, or `all`")
+        parser.add_argument("person", help="the person's id, as in `userId`")
+        parser.add_argument("--dry-run", action="store_true", help="only say what there is")
+
+    def run(self, **options: Any) -> None:
+        """Erase."""
+        account_id = None if options["account"] == "all" else options["account"]
+        at = truncate_to_milliseconds(datetime.now(UTC))
+        work = preview_erasure if options["dry_run"] else erase_person
+        found = work(account_id, options["person"], at=at)
+        if options["dry_run"]:
+            self.stdout.write("dry run, nothing was changed")
+        self.stdout.write(f"runs made anonymous: {found.documents.runs}")
+        self.stdout.write(f"contacts made anonymous: {found.documents.contacts}")
+        self.stdout.write(f"triggers made anonymous: {found.documents.triggers}")
+        self.stdout.write(f"dead letters cleared: {found.dead_letters}")

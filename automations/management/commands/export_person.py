@@ -1,0 +1,31 @@
+"""Write everything that is stored about a person as JSON, for their own eyes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from automations.erasure import export_person
+from automations.formats import OrjsonRenderer
+from tracking.management.database_command import DatabaseCommand
+
+
+class Command(DatabaseCommand):
+    """`manage.py export_person <account> <person>`: reads only."""
+
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("account", help="the account that the person wrote to, or `all`")
+        parser.add_argument("person", help="the person's id, as in `userId`")
+
+    def run(self, **options: Any) -> None:
+        """Export."""
+        account_id = None if options["account"] == "all" else options["account"]
+        found = export_person(account_id, options["person"], at=datetime.now(UTC))
+        document = {"account": account_id, "person": options["person"], **found}
+        text = OrjsonRenderer().render(document, renderer_context={"indent": 2})
+        self.stdout.write(text.decode())
