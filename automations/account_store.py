@@ -45,6 +45,13 @@ def list_accounts(
         return list(_accounts().find(query, shown).sort("_id", 1))
 
 
+def list_answering(account_ids: Collection[str]) -> list[str]:
+    """Return those accounts that have an active automation."""
+    query = {"accountId": {"$in": list(account_ids)}, "isActive": True}
+    with reach_mongo():
+        return mongo.get_database()["automations"].distinct("accountId", query)
+
+
 def upsert_account(
     account_id: str, *, workspace_id: str, changes: Document, created_at: datetime
 ) -> bool:

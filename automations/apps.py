@@ -6,16 +6,20 @@ from django.apps import AppConfig
 from django.core import checks
 
 from automations.checks import ALL_CHECKS, DEPLOY_CHECKS
+from automations.verification import CHECKS
+from tracking.verification.table import register_check
 
 
 class AutomationsConfig(AppConfig):
-    """Registers one system check per setting, and what only a deployment needs."""
+    """Registers one system check per setting, what only a deployment needs, and verifications."""
 
     name = "automations"
 
     def ready(self) -> None:
-        """Register the checks of automations/checks.py."""
+        """Register the checks of automations/checks.py and automations/verification.py."""
         for check in ALL_CHECKS:
             checks.register(check, checks.Tags.compatibility)
         for check in DEPLOY_CHECKS:
             checks.register(check, checks.Tags.security, deploy=True)
+        for name, look in CHECKS.items():
+            register_check(name, look)

@@ -12,6 +12,8 @@ from typing import Any
 from pymongo.database import Database
 
 from tests.reference_model import ReferenceModel, Run
+from tests.triggers import T0
+from tracking.drift_store import DriftStore
 from tracking.rollups import hour_of
 from tracking.runs import parse_trigger_id
 
@@ -37,6 +39,7 @@ class Comparison:
     stale: set[str]
     baseless: set[str]
     expired_at: datetime | None = None
+    now: datetime = T0
 
     def list_differences(self) -> list[str]:
         """Compare everything."""
@@ -48,6 +51,7 @@ class Comparison:
             *self._compare_contacts(),
             *self._compare_totals(),
             *self._compare_rollups(),
+            *self._compare_drift(),
         ]
 
     def _is_kept(self, at: datetime, retention: timedelta) -> bool:
@@ -168,6 +172,16 @@ class Comparison:
         for base in self._stats:
             if base["_id"] == f"{base['automationId']}:b":
                 yield from self._compare_minutes(base, minutes[base["automationId"]])
+
+    def _compare_drift(self) -> Iterator[str]:
+        """What `verify_run_tracking` compares by itself, without a model, must hold as well."""
+        store = DriftStore(self.db, now=self.now)
+        since = store.find_first_hour(RETENTION)
+        for name in {one["automationId"] for one in self._stats}:
+            with self.db.client.start_session(snapshot=True) as session:
+                _, drift = store.read_drift(name, None, since=since, session=session)
+            if not drift.is_none:
+                yield f"I4, I8: the counts of {name} drift: {drift}"
 
     def _compare_minutes(self, base: Document, found: Minutes) -> Iterator[str]:
         """An older product's runs are rolled up when `add_run_fields` was through, not before."""

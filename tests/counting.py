@@ -172,7 +172,12 @@ class Counting(RuleBasedStateMachine):
     @invariant()
     def everything_is_as_in_the_model(self) -> None:
         comparison = Comparison(
-            self.db, self.model, self.stale, self.baseless, expired_at=self.expired_at
+            self.db,
+            self.model,
+            self.stale,
+            self.baseless,
+            expired_at=self.expired_at,
+            now=self.lab.now,
         )
         differences = comparison.list_differences()
         assert not differences, "\n".join(differences)

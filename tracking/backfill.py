@@ -15,7 +15,9 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.drift_store import DriftStore
 from tracking.earlier_contacts import merge_contacts
+from tracking.indexes import STATS_RETENTION
 from tracking.rebuild import HourRebuilder
 from tracking.rollups import build_base_id
 from tracking.totals import Total, TotalStore, newest_of, parse_count
@@ -48,7 +50,10 @@ class Backfill:
     ) -> None:
         self._database = database
         self._now = now
-        oldest = None if retention is None else now - retention + timedelta(hours=1)
+        # Older hours would be gone with the next TTL; their runs are in the total all the same.
+        oldest = now - STATS_RETENTION + timedelta(days=1)
+        if retention is not None:
+            oldest = max(oldest, now - retention + timedelta(hours=1))
         self._rebuilder = HourRebuilder(database, now=now, oldest=oldest)
         self._automations = database["automations"]
         self._stats = database["automation_run_stats"]
@@ -106,16 +111,39 @@ class Backfill:
         for automation_id, base in bases.items():
             if recount and automation_id in before:
                 report.totals_raised += self._raise_total(automation_id, keys[automation_id])
-            if recount or base.get("claimsUntil") or base.get("rollupsSince"):
+            is_open = base.get("claimsUntil") or base.get("rollupsSince")
+            if recount or is_open:
                 report.contacts_written += merge_contacts(self._database, automation_id)
                 report.hours_rebuilt += self._rebuilder.rebuild(automation_id)
                 # Last, so that an interrupted automation is done again as a whole.
-                self._stats.update_one(
-                    {"_id": build_base_id(automation_id)},
-                    {"$set": {"rollupsSince": None, "claimsUntil": None}},
-                )
+                if is_open or "unrolled" in base:
+                    self._settle(automation_id)
         report.automations_updated = self._write_fields(batch)
         return report
+
+    def _settle(self, automation_id: str) -> None:
+        """Note that hours and contacts are complete, and how many runs stand in no hour."""
+        run_in_transaction(
+            self._database.client,
+            lambda session: self._settle_in(automation_id, session),
+            seconds=60.0,
+        )
+
+    def _settle_in(self, automation_id: str, session: ClientSession) -> None:
+        counts = DriftStore(self._database, now=self._now).read_counts(
+            automation_id, None, since=self._now, session=session
+        )
+        base = counts.base or {}
+        unrolled = counts.total - parse_count(base.get("base")) - counts.rolled
+        change = {
+            "rollupsSince": None,
+            "claimsUntil": None,
+            "unrolled": Int64(max(unrolled, 0)),
+            "hoursSince": counts.oldest_hour or base.get("takenAt"),
+        }
+        self._stats.update_one(
+            {"_id": build_base_id(automation_id)}, {"$set": change}, session=session
+        )
 
     def _write_fields(self, batch: Sequence[Document]) -> int:
         """Add missing fields and bring copies up to their totals; return documents changed."""

@@ -55,6 +55,10 @@ def test_the_printed_line_shows_counts_that_grow_also_after_a_restart(tmp_path: 
         wait_until(lambda: count_runs(line) >= before + 10, seconds=8)
         demo.wait_for_line(r"✅ \[TRACKING\] Automation run tracked: \w{24} \(\w+\)")
         demo.wait_for_line(r"ℹ️ \[TRACKING\] Duplicate run skipped for user \d+", seconds=8)
+        verify = {**environment, "DATA_DIR": str(tmp_path / "data")}
+        with running("verify_run_tracking", environment=verify) as verification:
+            assert verification.wait(seconds=60) == 0, verification.output
+        assert verification.lines[-1] == "verify_run_tracking: all is well"
         demo.process.send_signal(signal.SIGTERM)
         assert demo.wait() == 0
         assert "Traceback" not in demo.output

@@ -1,0 +1,120 @@
+"""Contacts beside the runs of their pairs: read at a snapshot, and put right."""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tracking.contact_drift import PairRuns, build_contact_change
+from tracking.runs import build_contact_id
+from tracking.transactions import read_at_snapshot
+
+Document = dict[str, Any]
+
+_BATCH = 500
+
+
+class ContactStore:
+    """Reads and writes of `automation_contacts` for comparisons with the runs."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._client = database.client
+        self._contacts = database["automation_contacts"]
+        self._runs = database["automation_runs"]
+
+    def list_people(self, automation_id: str, *, newest: int | None) -> Iterator[list[str]]:
+        """Yield batches of the people of an automation's runs: of the newest ones, or of all."""
+        match = {"automationId": automation_id, "createdAt": {"$type": "date"}}
+        if newest is not None:
+            found = self._runs.find(match, {"userId": 1}).sort("createdAt", -1).limit(newest)
+            people = {run["userId"] for run in found if isinstance(run["userId"], str)}
+            yield from _chunk(sorted(people))
+            return
+        batch: list[str] = []
+        for row in self._runs.aggregate([
+            {"$match": {"automationId": automation_id, "userId": {"$type": "string"}}},
+            {"$group": {"_id": "$userId"}},
+        ], allowDiskUse=True):  # fmt: skip
+            batch.append(row["_id"])
+            if len(batch) >= _BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def measure(
+        self, automation_id: str, people: Collection[str], *, oldest: datetime
+    ) -> dict[str, Document]:
+        """Return what `find_changes` does, at a snapshot of its own."""
+        return read_at_snapshot(
+            self._client,
+            lambda session: self.find_changes(
+                automation_id, people, oldest=oldest, session=session
+            ),
+            seconds=60.0,
+        )
+
+    def find_changes(
+        self,
+        automation_id: str,
+        people: Collection[str],
+        *,
+        oldest: datetime,
+        session: ClientSession,
+    ) -> dict[str, Document]:
+        """Return what should be changed, by contact id; all reads see the session's snapshot."""
+        pairs = self._list_pairs(automation_id, people, session)
+        ids = [build_contact_id(automation_id, pair.user_id) for pair in pairs]
+        cursor = self._contacts.find({"_id": {"$in": ids}}, session=session, batch_size=1000)
+        contacts = {contact["_id"]: contact for contact in cursor}
+        changes = {}
+        for contact_id, pair in zip(ids, pairs, strict=True):
+            change = build_contact_change(pair, contacts.get(contact_id), oldest=oldest)
+            if change:
+                owner = {"automationId": automation_id, "userId": pair.user_id}
+                changes[contact_id] = change | owner | {"workspaceId": pair.workspace_id}
+        return changes
+
+    def update_contacts(self, changes: dict[str, Document], session: ClientSession) -> None:
+        """Write changes; whoever counts for one of these pairs meanwhile conflicts."""
+        writes = []
+        for contact_id, change in changes.items():
+            owner = {name: change[name] for name in ("automationId", "userId", "workspaceId")}
+            fields = {name: value for name, value in change.items() if name not in owner}
+            update = {"$set": fields, "$setOnInsert": owner}
+            writes.append(UpdateOne({"_id": contact_id}, update, upsert=True))
+        if writes:
+            self._contacts.bulk_write(writes, ordered=False, session=session)
+
+    def _list_pairs(
+        self, automation_id: str, people: Collection[str], session: ClientSession
+    ) -> list[PairRuns]:
+        earlier = {"$cond": [{"$eq": [{"$type": "$eventId"}, "missing"]}, 1, 0]}
+        rows = self._runs.aggregate([
+            {"$match": {"automationId": automation_id, "userId": {"$in": list(people)},
+                        "createdAt": {"$type": "date"}}},
+            {"$group": {
+                "_id": "$userId",
+                "workspaceId": {"$first": "$workspaceId"},
+                "first": {"$min": "$createdAt"},
+                "newest": {"$max": {"at": "$createdAt", "id": "$_id"}},
+                "runs": {"$sum": 1},
+                "earlier": {"$sum": earlier},
+            }},
+        ], session=session, batchSize=1000)  # fmt: skip
+        return [
+            PairRuns(
+                user_id=row["_id"], workspace_id=row["workspaceId"], first_at=row["first"],
+                newest_at=row["newest"]["at"], newest_id=row["newest"]["id"],
+                runs=row["runs"], earlier=row["earlier"],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+
+def _chunk(people: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(people), _BATCH):
+        yield list(people[start : start + _BATCH])

@@ -1,0 +1,119 @@
+"""Where an automation's stored counts differ from its runs: the comparison alone. Pure.
+
+What holds at every snapshot, however many processes count and fold meanwhile:
+
+- an hour that the TTL has not touched holds the runs that were created in it, minute by minute;
+- the closed hours of the last days stand in the base document, too;
+- total = `base` + `unrolled` + the runs of all hours. `unrolled` are earlier runs that no hour
+  holds: `add_run_fields` met them when the TTL may have taken some of their hour already.
+
+Hours are kept 400 days: past that, the last line can be told no more.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from tracking.rollups import HOURS_PER_DAY, RECENT_DAYS, hour_of, start_of_hour
+
+MINUTES_PER_HOUR = 60
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """One automation's counts at one snapshot.
+
+    `rolled` is the sum over all hours; the mappings hold what is not older than the comparison:
+    runs by minute since 1970 as `minutes` (of the hours) and `raw_minutes` (of the runs), by hour
+    as `hours` (their own sums), `closed` (of the hour documents) and `recent` (of the base).
+    """
+
+    automation_id: str
+    base: Mapping[str, Any] | None
+    total: int
+    last_run_at: datetime | None
+    rolled: int = 0
+    minutes: dict[int, int]
+    raw_minutes: dict[int, int]
+    hours: dict[int, int]
+    closed: dict[int, int]
+    recent: dict[int, int]
+    copy: Mapping[str, Any] | None
+    oldest_hour: datetime | None = None  # of those that are older than the comparison
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs. `expected_total` is None where it cannot be told."""
+
+    hours: list[int]
+    hours_difference: int
+    total: int
+    expected_total: int | None
+
+    @property
+    def total_difference(self) -> int:
+        """How many runs the total lacks, negative if it has too many; 0 where it is not known."""
+        return 0 if self.expected_total is None else self.expected_total - self.total
+
+    @property
+    def is_none(self) -> bool:
+        """Whether everything is as it should be."""
+        return not self.hours and not self.total_difference
+
+
+def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift:
+    """Compare counts with each other; an automation whose hours are not built yet has no drift."""
+    if counts.base is None or counts.base.get("rollupsSince") is not None:
+        return Drift(hours=[], hours_difference=0, total=counts.total, expected_total=None)
+    newest_day = hour_of(now) // HOURS_PER_DAY
+    numbers = {
+        minute // MINUTES_PER_HOUR
+        for minute in counts.minutes.keys() | counts.raw_minutes.keys()
+        if counts.minutes.get(minute, 0) != counts.raw_minutes.get(minute, 0)
+    }
+    sums: dict[int, int] = {}
+    for minute, runs in counts.minutes.items():
+        hour = minute // MINUTES_PER_HOUR
+        sums[hour] = sums.get(hour, 0) + runs
+    numbers |= {
+        hour
+        for hour in counts.hours.keys() | sums.keys()
+        if counts.hours.get(hour, 0) != sums.get(hour, 0)
+    }
+    numbers |= {
+        hour
+        for hour in counts.recent.keys() | counts.closed.keys()
+        if hour // HOURS_PER_DAY > newest_day - RECENT_DAYS
+        and counts.recent.get(hour, 0) != counts.closed.get(hour, 0)
+    }
+    raw = sum(
+        runs for minute, runs in counts.raw_minutes.items() if minute // MINUTES_PER_HOUR in numbers
+    )
+    return Drift(
+        hours=sorted(numbers),
+        hours_difference=raw - sum(counts.hours.get(hour, 0) for hour in numbers),
+        total=counts.total,
+        expected_total=find_expected_total(
+            counts.base, rolled=counts.rolled, now=now, hours_kept=hours_kept
+        ),
+    )
+
+
+def find_expected_total(
+    base: Mapping[str, Any], *, rolled: int, now: datetime, hours_kept: timedelta
+) -> int | None:
+    """Return what the total should be by its hours, None where some of those are gone."""
+    since = base.get("hoursSince") or base.get("takenAt")
+    if not isinstance(since, datetime) or since <= now - hours_kept:
+        return None
+    expected: int = base.get("base", 0) + base.get("unrolled", 0) + rolled
+    return expected
+
+
+def round_past(moment: datetime) -> datetime:
+    """Return the start of the first hour whose runs are all there if a TTL deletes up to `moment`.
+
+    Not the hour that it cuts, and one more for the TTL's own delay and for clocks.
+    """
+    return start_of_hour(hour_of(moment) + 2)

@@ -1,0 +1,147 @@
+"""Reading what `drift` compares: one automation's counts, all at one snapshot."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tracking.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
+from tracking.indexes import STATS_RETENTION, find_retention
+from tracking.rebuild import build_hours_pipeline
+from tracking.rollups import (
+    build_base_id,
+    build_hour_id,
+    build_live_ids,
+    hour_of,
+    start_of_hour,
+)
+from tracking.totals import newest_of, parse_count
+from tracking.transactions import read_at_snapshot
+
+Document = dict[str, Any]
+
+# Hours go with the TTL some time after they are too old.
+_HOURS_KEPT = STATS_RETENTION - timedelta(days=1)
+
+
+class DriftStore:
+    """Reads for comparisons. Every method that takes a session reads at its snapshot."""
+
+    def __init__(self, database: Database[Document], *, now: datetime) -> None:
+        self._now = now
+        self._automations = database["automations"]
+        self._runs = database["automation_runs"]
+        self._stats = database["automation_run_stats"]
+        self._database = database
+
+    def find_first_hour(self, configured: timedelta) -> datetime:
+        """Return the start of the first hour that no TTL has touched.
+
+        A TTL that was shorter for a while has left hours without runs: what lies before the oldest
+        run is gone then, too.
+        """
+        retention = find_retention(self._database, configured)
+        if retention is None:
+            return start_of_hour(0)
+        first = round_past(self._now - retention)
+        found = self._runs.find_one(
+            {"createdAt": {"$gte": first}}, {"createdAt": 1}, sort=[("createdAt", 1)]
+        )
+        oldest = found["createdAt"] if found else self._now
+        before = {"$gte": first, "$lt": start_of_hour(hour_of(oldest))}
+        is_cut = self._stats.find_one({"hour": before, "n": {"$gt": 0}}, {"_id": 1})
+        return round_past(oldest) if is_cut else first
+
+    def measure(self, automation_id: str, key: Any, *, since: datetime) -> tuple[Counts, Drift]:
+        """Return what `read_drift` does, at a snapshot of its own."""
+        return read_at_snapshot(
+            self._database.client,
+            lambda session: self.read_drift(automation_id, key, since=since, session=session),
+            seconds=60.0,
+        )
+
+    def read_drift(
+        self, automation_id: str, key: Any, *, since: datetime, session: ClientSession
+    ) -> tuple[Counts, Drift]:
+        """Return an automation's counts from the hour `since` on, and where they differ."""
+        counts = self.read_counts(automation_id, key, since=since, session=session)
+        return counts, find_drift(counts, now=self._now, hours_kept=_HOURS_KEPT)
+
+    def read_counts(
+        self, automation_id: str, key: Any, *, since: datetime, session: ClientSession
+    ) -> Counts:
+        """Return an automation's counts; `key` is its own typed `_id`."""
+        first = hour_of(since)
+        base_id = build_base_id(automation_id)
+        ids = {"_id": {"$in": [base_id, *build_live_ids(automation_id)]}}
+        documents = list(self._stats.find(ids, session=session))
+        base = next((one for one in documents if one["_id"] == base_id), None)
+        recent = {
+            int(hour): count
+            for hours in (base or {}).get("hours", {}).values()
+            for hour, count in hours.items()
+            if int(hour) >= first
+        }
+        counts = Counts(
+            automation_id=automation_id,
+            base=base,
+            total=sum(parse_count(one.get("runs")) for one in documents),
+            last_run_at=newest_of(*[one.get("lastRunAt") for one in documents]),
+            minutes={},
+            raw_minutes=self._count_raw(automation_id, since, session),
+            hours={},
+            closed={},
+            recent=recent,
+            copy=self._automations.find_one(
+                {"_id": key}, {"totalRuns": 1, "lastRunAt": 1}, session=session
+            ),
+        )
+        for document in documents:
+            for hour, parts in document.get("h", {}).items():
+                _add_hour(counts, int(hour), parts, first=first)
+        self._add_closed(counts, first, session)
+        return counts
+
+    def _add_closed(self, counts: Counts, first: int, session: ClientSession) -> None:
+        """Add the hour documents: the old ones as a sum, the others minute by minute."""
+        automation_id = counts.automation_id
+        # Hours have six digits from 1981 to 2084, so that texts sort as numbers do. The other
+        # documents of an automation sort before and after, those of another one are left out.
+        edge = build_hour_id(automation_id, first)
+        old: Document = {"$gte": f"{automation_id}:h", "$lt": edge}
+        of_this = {"automationId": automation_id}
+        pipeline: list[Document] = [
+            {"$match": {"_id": old, **of_this}},
+            {"$group": {"_id": None, "runs": {"$sum": "$n"}, "oldest": {"$min": "$hour"}}},
+        ]
+        for row in self._stats.aggregate(pipeline, session=session):
+            counts.rolled += row["runs"]
+            counts.oldest_hour = row["oldest"]
+        new: Document = {"$gte": edge, "$lt": f"{automation_id}:i"}
+        fields = {"hour": 1, "n": 1, "m": 1}
+        for document in self._stats.find(
+            {"_id": new} | of_this, fields, session=session, batch_size=1000
+        ):
+            hour = hour_of(document["hour"])
+            counts.closed[hour] = document.get("n", 0)
+            _add_hour(counts, hour, document, first=first)
+
+    def _count_raw(
+        self, automation_id: str, since: datetime, session: ClientSession
+    ) -> dict[int, int]:
+        match = {"automationId": automation_id, "createdAt": {"$gte": since}}
+        rows = self._runs.aggregate(
+            build_hours_pipeline(match, minutes_per_group=1), session=session, batchSize=10_000
+        )
+        return {int(row["_id"]): row["runs"] for row in rows}
+
+
+def _add_hour(counts: Counts, hour: int, parts: Document, *, first: int) -> None:
+    counts.rolled += parts.get("n", 0)
+    if hour < first:
+        return
+    counts.hours[hour] = counts.hours.get(hour, 0) + parts.get("n", 0)
+    for minute, runs in parts.get("m", {}).items():
+        number = hour * MINUTES_PER_HOUR + int(minute)
+        counts.minutes[number] = counts.minutes.get(number, 0) + runs

@@ -1,0 +1,1 @@
+"""Is everything as it should be? One small module per check, and the table of them."""

@@ -1,0 +1,98 @@
+"""How fast the collections grow, and for how long the disk lasts."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from bson import ObjectId
+
+from tracking.verification.findings import Finding, Scope, State, build_finding
+
+DAY = timedelta(days=1)
+FEWEST_DAYS = 14
+_MOST = 5_000_000
+
+
+class Growing(msgspec.Struct, frozen=True):
+    """A collection, the indexed time that tells a document's age, and that time's offset.
+
+    `kept` is how long after `field` a document goes; None is the retention of runs.
+    `born` is how long before `field` it was stored.
+    """
+
+    collection: str
+    field: str
+    kept: timedelta | None = None
+    born: timedelta = timedelta(0)
+
+
+# The others grow with automations and accounts, or are small.
+GROWING = (
+    Growing("automation_runs", "createdAt"),
+    Growing("automation_contacts", "lastRunAt"),
+    # Most live for seven days and carry the end of that time.
+    Growing("automation_triggers", "expireAt", timedelta(0), 7 * DAY),
+    Growing("automation_run_stats", "hour", 400 * DAY),
+)
+
+
+def check_growth(scope: Scope) -> Iterator[Finding]:
+    """Bytes that come in a day, less those that the TTLs take, against what the disk has left."""
+    daily = 0.0
+    for one in GROWING:
+        size, count = _read_size(scope.database, one.collection)
+        new, leaving = _count_change(scope, one)
+        bytes_a_day = (new - leaving) * (size / count if count else 0.0)
+        daily += bytes_a_day
+        yield build_finding(
+            f"size of {one.collection}", f"{count} documents, {_show(size)}, {_show(bytes_a_day)} "
+            f"a day ({new} new, {leaving} leave)", "none of its own", is_ok=True, fix="",
+        )  # fmt: skip
+    yield _check_disk(scope.database, daily)
+
+
+def _check_disk(database: Any, daily: float) -> Finding:
+    stats = database.command("dbStats")
+    if not stats.get("fsTotalSize"):
+        return Finding(
+            what="days until the disk is full", state=State.SKIPPED,
+            figure="MongoDB does not tell the size of its disk", limit=f"{FEWEST_DAYS} days",
+        )  # fmt: skip
+    free = stats["fsTotalSize"] - stats["fsUsedSize"]
+    days = free / daily if daily > 0 else float("inf")
+    lasts = f"{days:.0f}" if days < 10_000 else "more than 10000"
+    return build_finding(
+        "days until the disk is full", f"{lasts}, {_show(free)} free", f"{FEWEST_DAYS} days",
+        is_ok=days >= FEWEST_DAYS,
+        fix="enlarge the disk, or keep runs for a shorter time (TRACKING_RETENTION_DAYS)",
+    )  # fmt: skip
+
+
+def _read_size(database: Any, collection: str) -> tuple[float, int]:
+    """Return what a collection takes on disk with its indexes, and how many documents it has."""
+    rows = list(database[collection].aggregate([{"$collStats": {"storageStats": {}}}]))
+    stats = [row["storageStats"] for row in rows]  # one for each shard
+    return sum(one["totalSize"] for one in stats), sum(one["count"] for one in stats)
+
+
+def _count_change(scope: Scope, one: Growing) -> tuple[int, int]:
+    """Return how many documents came in the last day, and how many go in the next one."""
+    collection = scope.database[one.collection]
+    kept = scope.retention if one.kept is None else one.kept
+    if kept is None:  # without a TTL, no index on the time; there are fewer contacts than runs
+        since = ObjectId.from_datetime(scope.now - DAY)
+        return collection.count_documents({"_id": {"$gte": since}}, limit=_MOST), 0
+    born = scope.now + one.born
+    new = collection.count_documents({one.field: {"$gt": born - DAY, "$lte": born}}, limit=_MOST)
+    gone = scope.now - kept
+    leaving = {one.field: {"$gt": gone, "$lte": gone + DAY}}
+    return new, collection.count_documents(leaving, limit=_MOST)
+
+
+def _show(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

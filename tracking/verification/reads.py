@@ -1,0 +1,115 @@
+"""Every read of tracking that has to stay fast, as named data with values from the database.
+
+A new read gets its line here; `plans` explains each on the real collections.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from pymongo.database import Database
+
+from tracking.rebuild import build_hours_pipeline
+from tracking.replay import UNTRACKED
+from tracking.rollups import build_hour_id, build_total_ids, hour_of
+from tracking.runs import build_contact_id
+from tracking.stats import build_count_pipeline
+from tracking.verification.findings import Scope
+
+Document = dict[str, Any]
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """One read: a `find` with its filter and sort, or an aggregation. `name` is for people."""
+
+    name: str
+    collection: str
+    query: Document = msgspec.field(default_factory=dict)
+    sort: dict[str, int] = msgspec.field(default_factory=dict)
+    pipeline: list[Document] | None = None
+    limit: int = 0
+
+    def build_command(self) -> Document:
+        """Return the read as a command that can be explained."""
+        if self.pipeline is not None:
+            return {"aggregate": self.collection, "pipeline": self.pipeline, "cursor": {}}
+        command: Document = {"find": self.collection, "filter": self.query}
+        if self.sort:
+            command["sort"] = self.sort
+        if self.limit:
+            command["limit"] = self.limit
+        return command
+
+
+def list_reads(scope: Scope) -> Iterator[Read]:
+    """Yield the reads, of the automation and the person of the newest run."""
+    run = _find_example(scope.database)
+    automation_id, user_id = run["automationId"], run["userId"]
+    now, window = scope.now, scope.window
+    ids = build_total_ids(automation_id)
+    minute = {"$gte": now - timedelta(minutes=1), "$lt": now}
+    recent = {"automationId": automation_id, "createdAt": {"$gte": now - timedelta(hours=1)}}
+    yield Read(
+        name="known triggers", collection="automation_triggers",
+        query={"_id": {"$in": [f"{automation_id}:comment:{number}" for number in range(10)]}},
+    )  # fmt: skip
+    yield Read(
+        name="contacts of a flush", collection="automation_contacts",
+        query={"_id": {"$in": [build_contact_id(automation_id, user_id)]}},
+    )  # fmt: skip
+    yield Read(
+        name="counts of a list", collection="automation_run_stats",
+        query={"_id": {"$in": [*ids, build_hour_id(automation_id, hour_of(now))]}},
+    )  # fmt: skip
+    yield Read(
+        name="runs of a minute that is cut", collection="automation_runs",
+        pipeline=build_count_pipeline([automation_id], minute),
+    )  # fmt: skip
+    yield Read(
+        name="runs of a pair", collection="automation_runs",
+        query={"automationId": automation_id, "userId": {"$in": [user_id]},
+               "createdAt": {"$gte": now - window}},
+    )  # fmt: skip
+    yield Read(
+        name="runs by minute", collection="automation_runs",
+        pipeline=build_hours_pipeline(recent, minutes_per_group=1),
+    )  # fmt: skip
+    yield Read(
+        name="newest runs of an automation", collection="automation_runs",
+        query={"automationId": automation_id}, sort={"createdAt": -1}, limit=50,
+    )  # fmt: skip
+    yield Read(
+        name="newest runs of a workspace", collection="automation_runs",
+        query={"workspaceId": run["workspaceId"]}, sort={"createdAt": -1}, limit=50,
+    )  # fmt: skip
+    yield Read(
+        name="oldest untracked triggers", collection="automation_triggers",
+        query=UNTRACKED, sort={"createdAt": 1}, limit=500,
+    )  # fmt: skip
+    yield Read(
+        name="taps that continue a trigger", collection="automation_triggers",
+        query={"continues": {"$in": [f"{automation_id}:comment:1"]}, "runId": None},
+    )  # fmt: skip
+    yield Read(
+        name="live counts to fold", collection="automation_run_stats",
+        query={"stripe": {"$gte": 0}},
+    )  # fmt: skip
+    yield Read(
+        name="automations of an account", collection="automations",
+        query={"accountId": {"$in": [run["accountId"]]}, "isActive": True},
+    )  # fmt: skip
+    yield Read(
+        name="automations of a workspace", collection="automations",
+        query={"workspaceId": {"$in": [run["workspaceId"]]}, "deletedAt": None},
+    )  # fmt: skip
+
+
+def _find_example(database: Database[Document]) -> Document:
+    """Return ids as the newest run has them, made up where there is none."""
+    fields = {"automationId": 1, "userId": 1, "workspaceId": 1}
+    run = database["automation_runs"].find_one({}, fields, sort=[("_id", -1)]) or {}
+    automation = database["automations"].find_one({"isActive": True}, {"accountId": 1}) or {}
+    example = dict.fromkeys(fields, "none") | {"accountId": "none"}
+    found = {**run, "accountId": automation.get("accountId")}
+    return example | {name: found[name] for name in example if isinstance(found.get(name), str)}
