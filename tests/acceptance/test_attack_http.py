@@ -1,0 +1,245 @@
+"""Requests that no client sends: smuggled, oversize, half sent, for another host, or compressed."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from tests.web_server import WebServer
+from tests.webhook_cases import PATH, build_automation, build_body, build_comment, sign
+from tracking import embedded
+from tracking.indexes import ensure_collections
+
+BODY = build_body(build_comment(1))
+SIGNED = f"X-Hub-Signature-256: {sign(BODY)}"
+LENGTH = f"Content-Length: {len(BODY)}"
+THREADS = 8
+Db = Database[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Db]:
+    directory = tmp_path_factory.mktemp("attack-http")
+    with MongoClient[dict[str, Any]](embedded.ensure_running(directory), tz_aware=True) as client:
+        database = client.get_default_database()
+        ensure_collections(database)
+        database["automations"].insert_one(build_automation("a"))
+        yield database
+    embedded.stop(directory)
+
+
+@pytest.fixture(scope="module")
+def server(database: Db, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    host, port = database.client.address or ("", 0)
+    uri = f"mongodb://{host}:{port}/{database.name}?directConnection=true"
+    with WebServer(tmp_path_factory.mktemp("web"), uri=uri, threads=THREADS) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _empty(database: Db) -> None:
+    for name in ("automation_runs", "automation_triggers", "automation_contacts",
+                 "webhook_dead_letters"):  # fmt: skip
+        database[name].delete_many({})
+
+
+def connect(server: WebServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def exchange(
+    server: WebServer, *head: str, body: bytes = b"", is_cut_off: bool = False
+) -> tuple[list[int], bytes]:
+    """Send a request as it is; return the status of each answer that comes, and all bytes."""
+    answer = b""
+    with connect(server) as connected:
+        try:
+            request = [*head, "Connection: close", "", ""]
+            connected.sendall("\r\n".join(request).encode("latin-1") + body)
+            if is_cut_off:
+                connected.shutdown(socket.SHUT_WR)
+            while chunk := connected.recv(65536):
+                answer += chunk
+        except OSError:
+            pass  # reset: what came before counts
+    lines = [line for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    return [int(line.split(b" ")[1]) for line in lines], answer
+
+
+def post(server: WebServer, *headers: str, body: bytes = BODY) -> list[int]:
+    """Post to the webhook with these headers and Host alone."""
+    return exchange(server, f"POST {PATH} HTTP/1.1", "Host: 127.0.0.1", *headers, body=body)[0]
+
+
+def is_answering(server: WebServer, *, seconds: float = 5.0) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=seconds)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def count_runs(database: Db) -> int:
+    return database["automation_runs"].count_documents({})
+
+
+def test_the_request_that_all_others_are_bent_from_counts(server: WebServer, database: Db) -> None:
+    assert post(server, SIGNED, LENGTH) == [200]
+    assert count_runs(database) == 1
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "127.0.0.1:80:80",
+     "evil.example#127.0.0.1", "", " ", "[::1", "127.0.0.1/../evil"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/api/workspaces/w/automations", "/login", PATH])
+def test_another_host_is_refused(server: WebServer, host: str, path: str) -> None:
+    statuses, answer = exchange(server, f"GET {path} HTTP/1.1", f"Host: {host}")
+    assert statuses == [400]
+    assert b"evil" not in answer
+
+
+def test_a_forwarded_host_is_not_believed(server: WebServer) -> None:
+    head = ("GET /login?next=/x HTTP/1.1", "Host: 127.0.0.1")
+    spoofed = ("X-Forwarded-Host: evil.example", "Forwarded: host=evil.example",
+               "X-Original-URL: /evil", "X-Rewrite-URL: /evil")  # fmt: skip
+    statuses, answer = exchange(server, *head, *spoofed)
+    assert statuses == [200]
+    assert b"evil" not in answer
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (LENGTH, f"Content-Length: {len(BODY) + 40}"),
+        (LENGTH, "Content-Length: 0"),
+        (LENGTH, "Transfer-Encoding: chunked"),
+        (LENGTH, "Transfer-Encoding: identity, chunked"),
+        (LENGTH, "Transfer-Encoding : chunked"),
+        (f"Content-Length: +{len(BODY)}",),
+        (f"Content-Length: {len(BODY)}, 0",),
+        ("Content-Length: -1",),
+        ("Content-Length: 0x10",),
+        ("Transfer-Encoding: xchunked",),
+    ],
+    ids=str,
+)
+def test_a_length_in_two_ways_counts_once_or_never(
+    server: WebServer, database: Db, headers: tuple[str, ...]
+) -> None:
+    hidden = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{SIGNED}\r\n{LENGTH}\r\n\r\n".encode()
+    statuses = post(server, SIGNED, *headers, body=BODY + hidden + BODY)
+    assert not [status for status in statuses if status >= 500]
+    # Whoever is let in is let in by a signature over its own body; the event is one event.
+    assert count_runs(database) <= 1
+    assert is_answering(server)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("X-Long: " + "a" * 1_000_000,),
+        tuple(f"X-{number}: a" for number in range(2000)),
+        ("X-Folded: a\r\n b",),
+        ("Bad Header: a",),
+        ("X-Nul: a\0b",),
+        (": nothing",),
+    ],
+    ids=lambda headers: headers[0][:12],
+)
+def test_headers_that_no_client_sends_do_no_harm(
+    server: WebServer, headers: tuple[str, ...]
+) -> None:
+    statuses = post(server, LENGTH, *headers)
+    assert not [status for status in statuses if status not in (400, 403, 431)]
+    assert is_answering(server)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["GET /healthz", "GET /healthz HTTP/0.9", "GET /healthz HTTP/9.9", "G\0T /healthz HTTP/1.1",
+     "GET " + "/" * 100_000 + " HTTP/1.1", "GET http://evil.example/healthz HTTP/1.1",
+     "CONNECT evil.example:443 HTTP/1.1", "TRACE /healthz HTTP/1.1", "\x16\x03\x01\x02\x00",
+     "PRI * HTTP/2.0", "GET /healthz\r\nX: HTTP/1.1", "GET /%00%0d%0aX:%20y HTTP/1.1",
+     "GET /../../etc/passwd HTTP/1.1", "GET /static/../../project/settings.py HTTP/1.1",
+     "GET /static/%2e%2e/%2e%2e/project/settings.py HTTP/1.1"],
+    ids=lambda line: repr(line[:40]),
+)  # fmt: skip
+def test_lines_that_no_client_sends_do_no_harm(server: WebServer, line: str) -> None:
+    statuses, answer = exchange(server, line, "Host: 127.0.0.1", "Cookie: a=secret")
+    assert not [status for status in statuses if status >= 500 and status != 505]
+    for word in (b"secret", b"root:", b"SECRET_KEY", b"\r\nX: y"):
+        assert word not in answer
+    assert is_answering(server)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, gzip", "identity"])
+def test_a_compressed_body_is_taken_as_the_bytes_that_came(
+    server: WebServer, database: Db, encoding: str
+) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    for body in (bomb, gzip.compress(BODY)):
+        headers = (f"Content-Encoding: {encoding}", f"Content-Length: {len(body)}")
+        assert post(server, SIGNED, *headers, body=body) == [403]
+        # Signed as they are they are unreadable, and nothing unpacks them.
+        signature = f"X-Hub-Signature-256: {sign(body)}"
+        assert post(server, signature, *headers, body=body) == [200]
+    assert database["webhook_dead_letters"].count_documents({}) == 2
+    assert count_runs(database) == 0
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/html", "",
+     "application/json; charset=utf-16", "application/json\tx", "é/é", "a" * 5000],
+)  # fmt: skip
+def test_no_content_type_changes_what_was_signed(
+    server: WebServer, database: Db, content_type: str
+) -> None:
+    assert post(server, SIGNED, LENGTH, f"Content-Type: {content_type}") == [200]
+    assert post(server, LENGTH, f"Content-Type: {content_type}") == [403]
+    assert count_runs(database) == 1
+
+
+def test_a_body_that_is_cut_off_counts_nothing(server: WebServer, database: Db) -> None:
+    for sent in (0, 1, len(BODY) // 2, len(BODY) - 1):
+        head = (f"POST {PATH} HTTP/1.1", "Host: 127.0.0.1", SIGNED, LENGTH)
+        statuses, _ = exchange(server, *head, body=BODY[:sent], is_cut_off=True)
+        assert not [status for status in statuses if status < 400]
+    assert count_runs(database) == 0
+    assert database["webhook_dead_letters"].count_documents({}) == 0
+
+
+def test_slow_headers_and_idle_connections_hold_up_nobody(server: WebServer) -> None:
+    with ExitStack() as stack:
+        for number in range(THREADS * 8):
+            connected = stack.enter_context(connect(server))
+            if number % 2:
+                connected.sendall(f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ".encode())
+        began = time.monotonic()
+        assert is_answering(server)
+        assert time.monotonic() - began < 3
+
+
+def test_a_body_in_drips_holds_one_thread_and_lets_it_go_at_its_end(server: WebServer) -> None:
+    with ExitStack() as stack:
+        for _ in range(THREADS - 1):
+            connected = stack.enter_context(connect(server))
+            head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\na"
+            connected.sendall(head.encode())
+        assert is_answering(server)
+    assert is_answering(server)
+    assert post(server, SIGNED, LENGTH) == [200]
