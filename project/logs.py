@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from project.request_ids import read_id_of, request_id
+
 # What every LogRecord has; the rest was given by the caller in `extra`.
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FEWEST_FIELDS = len(vars(logging.makeLogRecord({})))
@@ -32,6 +34,9 @@ class HideQueryStrings(logging.Filter):
         path = getattr(request, "path", None)
         if path is not None:
             record.request = f"{getattr(request, 'method', None)} {path}"
+            # Django logs an answer past 399 when the request is over.
+            if of_request := read_id_of(request):
+                record.request_id = of_request
         elif request is not None:
             vars(record).pop("request")
         if record.name == "django.server" and isinstance(record.args, tuple):
@@ -70,6 +75,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (of_request := request_id.get()) != "":
+            fields["request_id"] = of_request
         if len(vars(record)) > _FEWEST_FIELDS:
             fields |= {
                 name: value

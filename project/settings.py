@@ -71,6 +71,7 @@ INSTALLED_APPS = [
 # Cheap for the webhook: WhiteNoise looks a path up in a dictionary, the session is read only when
 # a view asks for it, and the webhook is exempt from CSRF.
 MIDDLEWARE = [
+    "project.request_ids.RequestIdMiddleware",
     "project.middleware.SecureCookiesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "project.middleware.RedirectToTlsMiddleware",

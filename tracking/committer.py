@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,7 +39,7 @@ _PARK_SECONDS = 0.1
 class Ticket:
     """One delivery's triggers on their way through a flush."""
 
-    __slots__ = ("abandoned", "answers", "deadline", "done", "retry_at", "triggers")
+    __slots__ = ("abandoned", "answers", "context", "deadline", "done", "retry_at", "triggers")
 
     def __init__(self, triggers: Sequence[Trigger], deadline: float) -> None:
         self.triggers = triggers
@@ -47,6 +48,8 @@ class Ticket:
         self.done = threading.Event()
         self.retry_at = 0.0
         self.abandoned = False
+        # What the flushing thread says of a delivery, it says in its request's name.
+        self.context = copy_context()
 
 
 class Committer:
@@ -221,7 +224,9 @@ class Committer:
             if isinstance(answer, Outcome)
         ]
         if pairs:
-            self._on_late([trigger for trigger, _ in pairs], [answer for _, answer in pairs])
+            triggers, outcomes = [one for one, _ in pairs], [one for _, one in pairs]
+            # A copy: the request's own thread may be in the context at this moment.
+            ticket.context.copy().run(self._on_late, triggers, outcomes)
 
     def _keep_lease(self) -> None:
         while not self._closing.is_set():
