@@ -66,6 +66,13 @@ class BrowsableRenderer(BrowsableAPIRenderer):
 
     template = "automations/browsable_api.html"
 
+    def get_context(
+        self, data: Any, accepted_media_type: str | None, renderer_context: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the template's context, without the inline style of code that we do not show."""
+        context: dict[str, Any] = super().get_context(data, accepted_media_type, renderer_context)
+        return {**context, "code_style": None}
+
 
 def _write(value: Any) -> str:
     return format_time(value) if isinstance(value, datetime) else str(value)

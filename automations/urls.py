@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from django.templatetags.static import static
 from django.urls import path
+from django.views.generic import RedirectView
 
 from automations.account_api import AccountListView
 from automations.api import AutomationListView, AutomationStatsView, AutomationView
@@ -38,6 +40,8 @@ urlpatterns = [
     ),
     path("api/workspaces/<str:wsid>/accounts", AccountListView.as_view(), name="account-list"),
     path("", go_home, name="home"),
+    # Browsers ask for it on pages that name no icon, as those of the browsable API.
+    path("favicon.ico", RedirectView.as_view(url=static("automations/icon.svg"))),
     path(f"{_PAGES}/", show_overview, name="overview"),
     path(f"{_PAGES}/live", poll_overview, name="overview-live"),
     path(f"{_PAGES}/accounts", poll_accounts, name="accounts-live"),

@@ -57,9 +57,13 @@ def _build_head(document: dict[str, Any]) -> dict[str, Any]:
 def _build_figures(document: dict[str, Any], reader: Reader, span: Span) -> dict[str, Any]:
     automation_id = str(document["_id"])
     series = reports.read_series(
-        [automation_id], unit=span.unit, zone=reader.zone, from_=reader.at - span.length,
-        to=reader.at, at=reader.at,
-    )  # fmt: skip
+        [automation_id],
+        unit=span.unit,
+        zone=reader.zone,
+        from_=span.find_start(reader.at, zone=reader.zone),
+        to=reader.at,
+        at=reader.at,
+    )
     start = series.grid.start
     wanted = RunFilter(workspace_id=reader.workspace_id, automation_id=automation_id, from_=start)
     funnel = reports.summarize_funnel([automation_id], from_=start, to=reader.at, at=reader.at)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import msgspec
 
-from tracking.series import Unit
+from tracking.series import Unit, start_of_day
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -16,15 +16,22 @@ class Span(msgspec.Struct, frozen=True):
     key: str
     name: str
     unit: Unit
-    length: timedelta
+    buckets: int
+
+    def find_start(self, at: datetime, *, zone: tzinfo) -> datetime:
+        """Return an instant in the first bucket of the span that ends at `at`."""
+        if self.unit is Unit.HOUR:
+            return at - timedelta(hours=self.buckets - 1)
+        # By dates: 89 times 24 hours are not always 89 days.
+        return start_of_day(at.astimezone(zone).date() - timedelta(days=self.buckets - 1), zone)
 
 
 SPANS = {
     one.key: one
     for one in (
-        Span("24h", "24 hours", Unit.HOUR, timedelta(hours=23)),
-        Span("7d", "7 days", Unit.HOUR, timedelta(hours=7 * 24 - 1)),
-        Span("90d", "90 days", Unit.DAY, timedelta(days=89)),
+        Span("24h", "24 hours", Unit.HOUR, 24),
+        Span("7d", "7 days", Unit.HOUR, 7 * 24),
+        Span("90d", "90 days", Unit.DAY, 90),
     )
 }
 DEFAULT_SPAN = "7d"

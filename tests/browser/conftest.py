@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
 from pymongo.database import Database
 
 from tests.browser.workspace import fill
@@ -66,7 +66,7 @@ class Visit:
         self.page.set_default_navigation_timeout(_PATIENCE_MS)
         self.wrong: list[str] = []
         self._host = urlsplit(site.url).netloc
-        self.page.on("console", lambda message: self._note_console(message.type, message.text))
+        self.page.on("console", self._note_console)
         self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
         context.on("request", self._note_request)
         context.on("response", self._note_response)
@@ -81,9 +81,9 @@ class Visit:
         self.page.get_by_label("API token").fill(secret)
         self.page.get_by_role("button", name="Log in").click()
 
-    def _note_console(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
-            self.wrong.append(f"console: {text}")
+    def _note_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.wrong.append(f"console on {self.page.url}: {message.text} ({message.location})")
 
     def _note_request(self, request: Request) -> None:
         if urlsplit(request.url).netloc not in (self._host, ""):  # "" is data:

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from pymongo.database import Database
 
 from automations import seed
+from automations.dashboard.outcomes import STEPS
 from automations.tokens import create_token
 from tests.acceptance.processes import request
 from tests.browser.conftest import Visit
@@ -19,6 +20,7 @@ Db = Database[dict[str, Any]]
 
 HOME = f"/workspaces/{seed.WORKSPACE_ID}/"
 COMMENTS = "Comment LINK → the lookbook"
+LOOKBOOK = "6650c0de0000000000000001"
 
 
 def make_secret() -> str:
@@ -43,12 +45,115 @@ def test_an_operators_day(site: WebServer, workspace: Db, visit: Visit) -> None:
     page = visit.page
     visit.log_in(make_secret())
     expect(page).to_have_url(visit.url + HOME)
+    see_a_counter_move(visit, site)
+    see_a_switch_switch(visit, workspace)
+    look_at_the_chart(visit)
+    person = look_for_a_person(visit, workspace)
+    follow_a_run(visit, person)
+    use_the_browsable_api(visit, workspace)
+    log_out(visit)
 
-    # A counter moves after a webhook, without a reload.
-    row = page.get_by_role("row").filter(has_text=COMMENTS)
-    total = row.locator("[data-label=Total]")
+
+def see_a_counter_move(visit: Visit, site: WebServer) -> None:
+    """After a signed webhook, and without a reload."""
+    page = visit.page
+    total = page.get_by_role("row").filter(has_text=COMMENTS).locator("[data-label=Total]")
     before = int(total.inner_text().replace(",", ""))
     page.evaluate("window.isStillThere = true")
-    post_comment(site, 1, "the link please")
-    expect(total).to_have_text(f"{before + 1:,}")
+    for number in (1, 2):
+        post_comment(site, number, "the link please")
+        expect(total).to_have_text(f"{before + number:,}")
     assert page.evaluate("window.isStillThere")
+
+
+def see_a_switch_switch(visit: Visit, workspace: Db) -> None:
+    switch = visit.page.get_by_role("switch", name=COMMENTS)
+    for is_on in (False, True):
+        switch.focus()
+        visit.page.keyboard.press("Enter")
+        expect(switch).to_have_attribute("aria-checked", str(is_on).lower())
+        expect(switch).to_be_focused()
+        stored = workspace["automations"].find_one({"name": COMMENTS})
+        assert stored is not None
+        assert stored["isActive"] is is_on
+
+
+def look_at_the_chart(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("link", name=COMMENTS).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(COMMENTS)
+    chart = page.get_by_role("img", name=f"Runs of {COMMENTS}")
+    for name, rows in (("24 hours", 24), ("90 days", 90), ("7 days", 168)):
+        page.get_by_role("link", name=name).click()
+        expect(chart).to_be_visible()
+        page.get_by_text("As a table").click()
+        expect(page.locator(".scroll tbody tr")).to_have_count(rows)
+    page.get_by_label("Time zone").select_option("Asia/Kathmandu")
+    expect(page.get_by_text("Times in Asia/Kathmandu")).to_be_visible()
+
+
+def look_for_a_person(visit: Visit, workspace: Db) -> str:
+    """Narrow the runs until the newest person alone is left; return the person."""
+    page = visit.page
+    rows = page.locator(".runs tbody tr")
+    expect(rows).to_have_count(25)
+    page.get_by_label("Outcome").select_option("failed")
+    page.get_by_role("button", name="Filter").click()
+    failed = workspace["automation_runs"].count_documents(
+        {"automationId": LOOKBOOK, "steps": {"$exists": True}, "completedAt": None,
+         "$or": [{f"steps.{step}.state": "failed"} for step in STEPS]}
+    )  # fmt: skip
+    expect(rows).to_have_count(min(failed, 25))
+    page.get_by_role("link", name="Clear").click()
+    expect(rows).to_have_count(25)
+    person: str = build_comment(2)["from"]["id"]
+    page.get_by_label("Person").fill(person)
+    page.keyboard.press("Enter")
+    expect(rows).to_have_count(1)
+    return person
+
+
+def follow_a_run(visit: Visit, person: str) -> None:
+    page = visit.page
+    page.locator(".runs tbody th a").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Run of")
+    entries = page.get_by_role("listitem")
+    expect(entries.first).to_contain_text("A person commented and the run was counted")
+    expect(entries.first).to_contain_text("the link please")
+    expect(entries.last).to_contain_text("waits to be sent")
+    expect(page.locator(".facts")).to_contain_text(person)
+
+
+def use_the_browsable_api(visit: Visit, workspace: Db) -> None:
+    """List, create by the HTML form, change by the raw one."""
+    page = visit.page
+    page.get_by_role("link", name="API").click()
+    expect(page.locator(".response-info")).to_contain_text('"success": true')
+    expect(page.locator(".response-info")).to_contain_text(COMMENTS)
+    page.get_by_role("link", name="HTML form").click()
+    form = page.locator("#post-object-form")
+    form.locator("[name=name]").fill("Made in a browser")
+    form.locator("[name=accountId]").fill(seed.ACCOUNT_ID)
+    form.locator("[name='trigger.keywords']").fill("browser")
+    form.locator("[name='mainDm.text']").fill("Here it is")
+    form.get_by_role("button", name="POST").click()
+    expect(page.locator(".response-info")).to_contain_text("HTTP 201")
+    stored = workspace["automations"].find_one({"name": "Made in a browser"})
+    assert stored is not None
+    assert stored["trigger"]["keywords"] == ["browser"]
+    visit.open(f"/api{HOME}automations/{stored['_id']}")
+    raw = page.locator("textarea[name=_content]")
+    raw.fill(raw.input_value().replace("Made in", "Changed in"))
+    page.get_by_role("button", name="PATCH").click()
+    expect(page.locator(".response-info")).to_contain_text("Changed in a browser")
+    assert workspace["automations"].count_documents({"name": "Changed in a browser"}) == 1
+    visit.open(HOME)
+    expect(page.get_by_role("link", name="Changed in a browser")).to_be_visible()
+
+
+def log_out(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    visit.open(HOME)
+    expect(page).to_have_url(f"{visit.url}/login?next={HOME.replace('/', '%2F')}")
