@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,9 +18,9 @@ from rest_framework.views import APIView
 from automations import store
 from automations.answers import Json, build_automation, format_time
 from automations.authentication import BearerTokenAuthentication, SessionTokenAuthentication
-from automations.errors import handle_error
 from automations.formats import BrowsableRenderer, OrjsonParser, OrjsonRenderer
 from automations.permissions import IsOwnWorkspace
+from automations.query_parameters import QuerySerializer
 from automations.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,
@@ -28,6 +28,7 @@ from automations.serializers import (
     build_changes,
     build_document,
 )
+from automations.throttling import TokenThrottle
 from tracking import service
 from tracking.runs import truncate_to_milliseconds
 
@@ -39,11 +40,20 @@ class WorkspaceView(APIView):
     permission_classes = (IsAuthenticated, IsOwnWorkspace)
     renderer_classes = (OrjsonRenderer, BrowsableRenderer)
     parser_classes: Sequence[type[BaseParser]] = (OrjsonParser,)
+    throttle_classes = (TokenThrottle,)
+    # The parameters of GET; other methods have none.
+    query_class: type[QuerySerializer] = QuerySerializer
+    query: Mapping[str, Any]
     refused_form: StrictSerializer | None = None
 
-    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response]:
-        """Return the handler that gives every error its one shape."""
-        return handle_error
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check who asks and how often, and then the parameters. Raises APIException."""
+        super().initial(request, *args, **kwargs)
+        is_read = request.method in ("GET", "HEAD")
+        query_class = self.query_class if is_read else QuerySerializer
+        serializer = query_class(data=request.query_params.dict())
+        serializer.is_valid(raise_exception=True)
+        self.query = serializer.validated_data
 
     @property
     def default_response_headers(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -27,6 +27,14 @@ class ServiceUnavailable(exceptions.APIException):
     default_detail = "The database did not answer in time. Try again."
     default_code = "unavailable"
     wait = RETRY_AFTER_SECONDS  # becomes the Retry-After header
+
+
+class RequestTooLarge(exceptions.APIException):
+    """The body is larger than anything that this API takes."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "The body is too large."
+    default_code = "too_large"
 
 
 class ServerError(exceptions.APIException):
@@ -82,11 +90,17 @@ def build_error(error: exceptions.APIException) -> dict[str, str | None]:
 def _translate(error: Exception) -> exceptions.APIException:
     if isinstance(error, exceptions.APIException):
         return error
-    if isinstance(error, TrackingError):
-        return ServiceUnavailable()
-    if isinstance(error, Http404):
-        # Its text may name what was looked for: one body for everything that is not there.
-        return exceptions.NotFound()
-    if isinstance(error, PermissionDenied):
-        return exceptions.PermissionDenied()
+    for kind, translated in _TRANSLATIONS:
+        if isinstance(error, kind):
+            return translated()
     return ServerError()
+
+
+# The first that fits; none of their texts is shown: it may name what was looked for.
+_TRANSLATIONS: tuple[tuple[type[Exception], type[exceptions.APIException]], ...] = (
+    (TrackingError, ServiceUnavailable),
+    (Http404, exceptions.NotFound),
+    (PermissionDenied, exceptions.PermissionDenied),
+    (RequestDataTooBig, RequestTooLarge),
+    (SuspiciousOperation, exceptions.ParseError),  # a form with too many fields, and the like
+)

@@ -78,10 +78,26 @@ def read_version(workspace_id: str) -> str:
     return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
 
 
-def find_automation(workspace_id: str, automation_id: str) -> Document | None:
-    """Return one automation of the workspace, or None. Raises TrackingUnavailable."""
+def list_automation_ids(workspace_id: str) -> list[str]:
+    """Return the ids of all its automations, deleted ones too, as runs know them.
+
+    Raises TrackingUnavailable.
+    """
+    query = {"workspaceId": {"$in": _build_candidates(workspace_id)}}
     with reach_mongo():
-        return _automations().find_one(_one_of(workspace_id, automation_id))
+        found = _automations().find(query, {"_id": 1}, batch_size=_BATCH)
+        return [str(document["_id"]) for document in found]
+
+
+def find_automation(
+    workspace_id: str, automation_id: str, *, is_deleted_too: bool = False
+) -> Document | None:
+    """Return one automation of the workspace, or None. Raises TrackingUnavailable."""
+    query = _one_of(workspace_id, automation_id)
+    if is_deleted_too:
+        del query["deletedAt"]
+    with reach_mongo():
+        return _automations().find_one(query)
 
 
 def insert_automation(document: Document) -> None:

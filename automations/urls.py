@@ -16,11 +16,21 @@ from automations.dashboard.run_page import show_run
 from automations.dashboard.zone_choice import choose_zone
 from automations.deletion_views import data_deletion, data_deletion_status
 from automations.login import login, logout
+from automations.run_api import (
+    AutomationRunCsvView,
+    AutomationRunListView,
+    RunCsvView,
+    RunListView,
+    RunView,
+)
+from automations.series_api import AutomationOutcomesView, AutomationSeriesView, SeriesView
 from automations.views import instagram_webhook
 
 app_name = "automations"
 
-_LIST = "api/workspaces/<str:wsid>/automations"
+_API = "api/workspaces/<str:wsid>"
+_LIST = f"{_API}/automations"
+_ONE = f"{_LIST}/<str:automation_id>"
 _PAGES = "workspaces/<str:wsid>"
 
 urlpatterns = [
@@ -32,13 +42,17 @@ urlpatterns = [
         name="data-deletion-status",
     ),
     path(_LIST, AutomationListView.as_view(), name="automation-list"),
-    path(f"{_LIST}/<str:automation_id>", AutomationView.as_view(), name="automation"),
-    path(
-        f"{_LIST}/<str:automation_id>/stats",
-        AutomationStatsView.as_view(),
-        name="automation-stats",
-    ),
-    path("api/workspaces/<str:wsid>/accounts", AccountListView.as_view(), name="account-list"),
+    path(_ONE, AutomationView.as_view(), name="automation"),
+    path(f"{_ONE}/stats", AutomationStatsView.as_view(), name="automation-stats"),
+    path(f"{_ONE}/runs", AutomationRunListView.as_view(), name="automation-runs"),
+    path(f"{_ONE}/runs.csv", AutomationRunCsvView.as_view(), name="automation-runs-csv"),
+    path(f"{_ONE}/series", AutomationSeriesView.as_view(), name="automation-series"),
+    path(f"{_ONE}/outcomes", AutomationOutcomesView.as_view(), name="automation-outcomes"),
+    path(f"{_API}/runs", RunListView.as_view(), name="run-list"),
+    path(f"{_API}/runs.csv", RunCsvView.as_view(), name="run-csv"),
+    path(f"{_API}/runs/<str:run_id>", RunView.as_view(), name="run"),
+    path(f"{_API}/series", SeriesView.as_view(), name="series"),
+    path(f"{_API}/accounts", AccountListView.as_view(), name="account-list"),
     path("", go_home, name="home"),
     # Browsers ask for it on pages that name no icon, as those of the browsable API.
     path("favicon.ico", RedirectView.as_view(url=static("automations/icon.svg"))),

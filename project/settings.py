@@ -39,6 +39,11 @@ METRICS_TOKEN = read_str("METRICS_TOKEN")
 # prometheus_client reads this one itself, when it is imported.
 PROMETHEUS_MULTIPROC_DIR = read_str("PROMETHEUS_MULTIPROC_DIR")
 
+# Of a token, to each process; 0 is no limit.
+API_REQUESTS_PER_MINUTE = read_int(
+    "API_REQUESTS_PER_MINUTE", default=600, minimum=0, unit="requests"
+)
+
 TRACKING_ENABLED = read_bool("TRACKING_ENABLED", default=True)
 TRACKING_STATS_ENABLED = read_bool("TRACKING_STATS_ENABLED", default=True)
 TRACKING_DEDUP_WINDOW_MINUTES = read_int(
@@ -139,6 +144,7 @@ REST_FRAMEWORK = {
         "automations.authentication.SessionTokenAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "EXCEPTION_HANDLER": "automations.errors.handle_error",
     "UNAUTHENTICATED_USER": "automations.principals.Anonymous",
     "UNAUTHENTICATED_TOKEN": None,
 }

@@ -1,0 +1,183 @@
+"""What may stand behind the `?` of the API's paths: each checked, others refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
+from rest_framework.fields import empty
+
+from automations.jobs import StepState
+from automations.serializers import StrictSerializer
+from tracking.outcomes import COMPLETED
+from tracking.run_filters import STEPS
+from tracking.series import Unit, start_of_day
+from tracking.zones import UTC_NAME, UnknownZone, parse_zone
+
+MOST_RUNS = 200
+DEFAULT_RUNS = 50
+# What DRF reads to choose between JSON and its pages.
+_FORMAT = "format"
+_STATES = tuple(state.value for state in StepState if state is not StepState.SENDING)
+OUTCOMES = (
+    COMPLETED, *_STATES, *(f"{step}.{state}" for step in STEPS for state in _STATES),
+)  # fmt: skip
+INCLUDES = ("people", "outcomes", "automations")
+_DEFAULT_LENGTHS = {Unit.HOUR: timedelta(hours=24), Unit.DAY: timedelta(days=7)}
+_LONGEST = 200
+
+
+class MomentField(serializers.Field[Any, Any, Any, Any]):
+    """An instant, as `2026-11-23T10:30:00Z`, or a date, which is its first instant in `zone`."""
+
+    default_error_messages = {
+        "invalid": "Write a date like 2026-11-23, or a time with its offset like "
+        "2026-11-23T10:30:00Z (a + is %2B in a URL).",
+    }
+
+    def to_internal_value(self, data: Any) -> datetime | date:
+        """Return an aware datetime in UTC, or a date. Raises ValidationError."""
+        try:
+            if len(data) <= len("2026-11-23"):
+                return date.fromisoformat(data)
+            moment = datetime.fromisoformat(data)
+            if moment.tzinfo is None:
+                self.fail("invalid")
+            moment = moment.astimezone(UTC)
+            # MongoDB has no finer times.
+            return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+        except (TypeError, ValueError, OverflowError):
+            self.fail("invalid")
+
+    def to_representation(self, value: Any) -> str:
+        """Return it as text."""
+        return str(value)
+
+
+class ZoneField(serializers.CharField):
+    """A time zone by its IANA name."""
+
+    def to_internal_value(self, data: Any) -> tzinfo:  # type: ignore[override]
+        """Return the zone. Raises ValidationError with the name that was meant."""
+        try:
+            return parse_zone(super().to_internal_value(data))
+        except UnknownZone as error:
+            raise serializers.ValidationError(str(error), "unknown_zone") from error
+
+
+class IncludeField(serializers.CharField):
+    """A comma list of what else to answer."""
+
+    def to_internal_value(self, data: Any) -> frozenset[str]:  # type: ignore[override]
+        """Return the parts. Raises ValidationError."""
+        parts = frozenset(filter(None, super().to_internal_value(data).split(",")))
+        unknown = sorted(parts - set(INCLUDES))
+        if unknown:
+            raise serializers.ValidationError(
+                f"{unknown[0]!r} cannot be included. What can: {', '.join(INCLUDES)}.", "unknown"
+            )
+        return parts
+
+
+class QuerySerializer(StrictSerializer):
+    """A path without parameters of its own. A field `from_` is the parameter `from`."""
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """Return the parameters by their names in a URL."""
+        return {name.rstrip("_"): field for name, field in super().get_fields().items()}
+
+    def run_validation(self, data: Any = empty) -> Any:
+        """Return the checked values. Raises ValidationError."""
+        if isinstance(data, Mapping):
+            data = {name: value for name, value in data.items() if name != _FORMAT}
+        return super().run_validation(data)
+
+    def _refuse(self, name: str) -> ErrorDetail:
+        known = ", ".join(self.fields)
+        what = f"The parameters are: {known}." if known else "This path has none."
+        return ErrorDetail(f"{name[:_LONGEST]!r} is not a parameter. {what}", code="unknown")
+
+
+class RangeQuery(QuerySerializer):
+    """A range of time."""
+
+    from_ = MomentField(required=False, help_text="From this instant on, or from this day on.")
+    to = MomentField(
+        required=False, help_text="Up to, and without, this instant or the first one of this day."
+    )
+    zone = ZoneField(
+        default=UTC_NAME,
+        help_text="IANA name of the zone whose days are meant, like `Asia/Kolkata`.",
+    )  # fmt: skip
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return the values, with every date as the instant at which it begins in the zone."""
+        if isinstance(attrs["zone"], str):  # the default
+            attrs["zone"] = parse_zone(attrs["zone"])
+        for name in ("from", "to"):
+            value = attrs.get(name)
+            if value is not None and not isinstance(value, datetime):
+                try:
+                    attrs[name] = start_of_day(value, attrs["zone"])
+                except OverflowError:
+                    raise serializers.ValidationError({name: "No zone has this day."}) from None
+        if attrs.get("from") and attrs.get("to") and attrs["from"] >= attrs["to"]:
+            raise serializers.ValidationError(
+                {"from": ErrorDetail("'from' should be before 'to'.", "bad_range")}
+            )
+        return attrs
+
+
+class RunFilterQuery(RangeQuery):
+    """Which runs."""
+
+    triggerType = serializers.ChoiceField(  # noqa: N815 - the name in a URL
+        choices=STEPS, required=False, help_text="The first thing that was to be sent."
+    )
+    outcome = serializers.ChoiceField(
+        choices=OUTCOMES, required=False,
+        help_text="What became of any step (`failed`), of one (`main_dm.sent`), or `completed`.",
+    )  # fmt: skip
+    userId = serializers.CharField(  # noqa: N815
+        required=False, max_length=_LONGEST, help_text="The person."
+    )
+    postId = serializers.CharField(  # noqa: N815
+        required=False, max_length=_LONGEST, help_text="The post that was commented."
+    )
+
+
+class RunPageQuery(RunFilterQuery):
+    """Which runs, and which page of them."""
+
+    limit = serializers.IntegerField(
+        default=DEFAULT_RUNS, min_value=1, max_value=MOST_RUNS, help_text="Runs a page."
+    )
+    cursor = serializers.CharField(
+        required=False, max_length=2000,
+        help_text="`nextCursor` of the page before; without it, the newest runs.",
+    )  # fmt: skip
+
+
+class SeriesQuery(RangeQuery):
+    """Which hours or days."""
+
+    unit = serializers.ChoiceField(
+        choices=[unit.value for unit in Unit], default=Unit.DAY.value,
+        help_text="How long a bucket is: an hour or a day of the zone's clocks.",
+    )  # fmt: skip
+    include = IncludeField(
+        required=False,
+        help_text="Comma list of what else to answer: `people` (distinct, of the range), "
+        "`outcomes` (of steps, by bucket), `automations` (counts of each).",
+    )  # fmt: skip
+
+
+def find_window(
+    values: Mapping[str, Any], *, unit: Unit, at: datetime
+) -> tuple[datetime, datetime]:
+    """Return (from, to) with what is not named filled in: up to now, 24 hours or 7 days long."""
+    to: datetime = values.get("to") or at
+    return values.get("from") or min(to, at) - _DEFAULT_LENGTHS[unit], to

@@ -1,0 +1,61 @@
+"""Runs as the API and exports show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from automations.answers import Json, to_json
+from tracking.run_filters import STEPS
+from tracking.runs import parse_trigger_id
+
+_TRIGGER_FIELDS = ("outcome", "createdAt", "occurredAt", "state", "progress", "doneAt")
+
+# A spreadsheet takes a cell that starts so for a formula
+# (https://owasp.org/www-community/attacks/CSV_Injection); an apostrophe makes it text.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+CSV_COLUMNS = (
+    "_id", "createdAt", "occurredAt", "automationId", "triggerType", "userId", "personUnknown",
+    "eventId", "postId", "storyId", "messageText", *STEPS, "completedAt",
+)  # fmt: skip
+
+
+def build_run(run: Mapping[str, Any]) -> Json:
+    """Return a stored run as JSON: every field, and those that older products do not have."""
+    answer: Json = {"steps": {}, "completedAt": None, "eventId": None, **to_json(run)}
+    return {"_id": str(run["_id"])} | {
+        name: value for name, value in answer.items() if name != "_id"
+    }
+
+
+def build_trigger(trigger: Mapping[str, Any]) -> Json:
+    """Return an event behind a run, without what was sent."""
+    _, kind, event_id = parse_trigger_id(trigger["_id"])
+    shown = {name: to_json(trigger[name]) for name in _TRIGGER_FIELDS if name in trigger}
+    return {"kind": kind, "eventId": event_id, **shown}
+
+
+def build_row(run: Mapping[str, Any]) -> list[str]:
+    """Return a run as the cells of CSV_COLUMNS; steps have their state."""
+    answer = build_run(run)
+    metadata = answer.get("metadata")
+    steps = answer["steps"] if isinstance(answer["steps"], dict) else {}
+    values = {
+        **(metadata if isinstance(metadata, dict) else {}),
+        **answer,
+        **{
+            name: step.get("state")
+            for name, step in steps.items()
+            if name in STEPS and isinstance(step, dict)
+        },
+    }
+    return [guard_cell(values.get(column)) for column in CSV_COLUMNS]
+
+
+def guard_cell(value: Any) -> str:
+    """Return a cell's text, which no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -1,0 +1,162 @@
+"""The HTTP API of runs: pages of them, one of them, and all of them as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from automations import store
+from automations.answers import format_time
+from automations.api import WorkspaceView
+from automations.formats import OrjsonRenderer
+from automations.query_parameters import RunFilterQuery, RunPageQuery
+from automations.run_answers import CSV_COLUMNS, build_row, build_run, build_trigger
+from automations.series_answers import describe_window
+from tracking import reports
+from tracking.run_filters import InvalidCursor, RunFilter
+from tracking.runs import truncate_to_milliseconds
+
+_ROWS_PER_CHUNK = 500
+
+
+class RunListView(WorkspaceView):
+    """The runs of the workspace, newest first."""
+
+    query_class = RunPageQuery
+
+    def get(self, request: Request, wsid: str) -> Response:
+        """List a page of them, also those of deleted automations."""
+        return self._list(RunFilter(workspace_id=wsid, **build_filter(self.query)))
+
+    def _list(self, wanted: RunFilter) -> Response:
+        at = _now()
+        try:
+            page = reports.list_runs(
+                wanted, limit=self.query["limit"], cursor=self.query.get("cursor")
+            )
+        except InvalidCursor:
+            raise ValidationError(
+                {"cursor": "Use 'nextCursor' of an answer as it is, or leave it out."}, "invalid"
+            ) from None
+        return Response({
+            "success": True,
+            "runs": [build_run(run) for run in page.runs],
+            "nextCursor": page.next_cursor,
+            **describe_window(self.query),
+            "asOf": format_time(at),
+        })  # fmt: skip
+
+
+class AutomationRunListView(RunListView):
+    """The runs of one automation, newest first."""
+
+    def get(self, request: Request, wsid: str, automation_id: str) -> Response:  # type: ignore[override]
+        """List a page of them, also when the automation is deleted."""
+        return self._list(
+            RunFilter(
+                workspace_id=wsid,
+                automation_id=find_automation_id(wsid, automation_id),
+                **build_filter(self.query),
+            )
+        )
+
+
+class RunView(WorkspaceView):
+    """One run of the workspace."""
+
+    def get(self, request: Request, wsid: str, run_id: str) -> Response:
+        """Show it with what became of its steps, and the events behind it while they are kept."""
+        found = reports.find_run(wsid, run_id)
+        if found is None:
+            raise NotFound
+        triggers = [build_trigger(one) for one in found.triggers]
+        return Response({"success": True, "run": build_run(found.run), "triggers": triggers})
+
+
+class RunCsvView(WorkspaceView):
+    """The runs of the workspace as CSV, newest first, however many there are."""
+
+    query_class = RunFilterQuery
+    file_name = "runs.csv"
+
+    def perform_content_negotiation(
+        self, request: Request, force: bool = False
+    ) -> tuple[BaseRenderer, str]:
+        """Answer CSV to whatever is accepted; errors are JSON as everywhere."""
+        return OrjsonRenderer(), OrjsonRenderer.media_type
+
+    def get(self, request: Request, wsid: str) -> StreamingHttpResponse:
+        """Stream those that there are now."""
+        return self._stream(RunFilter(workspace_id=wsid, **build_filter(self.query)))
+
+    def _stream(self, wanted: RunFilter) -> StreamingHttpResponse:
+        runs = reports.iterate_runs(wanted)
+        # Read before the answer begins: a database that is away is a 503, not half a file.
+        first = list(islice(runs, 1))
+        response = StreamingHttpResponse(
+            write_csv(chain(first, runs)), content_type="text/csv; charset=utf-8"
+        )
+        response["Content-Disposition"] = f'attachment; filename="{self.file_name}"'
+        return response
+
+
+class AutomationRunCsvView(RunCsvView):
+    """The runs of one automation as CSV."""
+
+    def get(  # type: ignore[override]
+        self, request: Request, wsid: str, automation_id: str
+    ) -> StreamingHttpResponse:
+        """Stream those that there are now."""
+        return self._stream(
+            RunFilter(
+                workspace_id=wsid,
+                automation_id=find_automation_id(wsid, automation_id),
+                **build_filter(self.query),
+            )
+        )
+
+
+def build_filter(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a RunFilter that checked parameters name."""
+    step, _, state = (values.get("outcome") or "").rpartition(".")
+    return {
+        "trigger_type": values.get("triggerType"),
+        "step": step or None,
+        "state": state or None,
+        "user_id": values.get("userId"),
+        "post_id": values.get("postId"),
+        "from_": values.get("from"),
+        "to": values.get("to"),
+    }
+
+
+def find_automation_id(workspace_id: str, automation_id: str) -> str:
+    """Return the id that runs know an automation by, deleted or not. Raises NotFound."""
+    document = store.find_automation(workspace_id, automation_id, is_deleted_too=True)
+    if document is None:
+        raise NotFound
+    return str(document["_id"])
+
+
+def write_csv(runs: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Yield a CSV file with a heading, in pieces (RFC 4180, UTF-8)."""
+    rows = chain([list(CSV_COLUMNS)], map(build_row, runs))
+    while chunk := list(islice(rows, _ROWS_PER_CHUNK)):
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(chunk)
+        # A lone surrogate in somebody's text has no UTF-8.
+        yield text.getvalue().encode("utf-8", "replace")
+
+
+def _now() -> datetime:
+    return truncate_to_milliseconds(datetime.now(UTC))
