@@ -85,6 +85,16 @@ def check_metrics_token(**_: Any) -> list[CheckMessage]:
     )
 
 
+def check_requests_per_minute(**_: Any) -> list[CheckMessage]:
+    """E009: API_REQUESTS_PER_MINUTE should be a number of requests, or 0."""
+    return _refuse_unless(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+        "API_REQUESTS_PER_MINUTE",
+        "a whole number of requests, 0 for no limit",
+        "automations.E009",
+    )
+
+
 def check_secret_key_is_set(**_: Any) -> list[CheckMessage]:
     """E006, on deployment: DJANGO_SECRET_KEY should be set."""
     if not conf.is_secret_key_ephemeral:
@@ -118,6 +128,7 @@ ALL_CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
     check_sending,
     check_field_encryption_keys,
     check_metrics_token,
+    check_requests_per_minute,
 )
 DEPLOY_CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
     check_secret_key_is_set,

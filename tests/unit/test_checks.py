@@ -50,6 +50,8 @@ def test_the_settings_of_the_tests_are_sound() -> None:
         ("FIELD_ENCRYPTION_KEYS", ("too-short",), "automations.E005"),
         ("FIELD_ENCRYPTION_KEYS", ("!" * 44,), "automations.E005"),
         ("METRICS_TOKEN", "short", "automations.E008"),
+        ("API_REQUESTS_PER_MINUTE", -1, "automations.E009"),
+        ("API_REQUESTS_PER_MINUTE", "600", "automations.E009"),
         ("METRICS_TOKEN", "with spaces that are not possible", "automations.E008"),
     ],
 )
