@@ -1,0 +1,62 @@
+"""The host's clock jumps ahead, falls back, is put right: counting goes by its rules all along."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pymongo.database import Database
+
+from automations.deliveries import handle_delivery
+from automations.registry import get_rules_cache
+from tests.recount import recount
+from tests.reference_model import ReferenceModel
+from tests.triggers import MILLISECOND, T0, WINDOW
+from tests.webhook_cases import build_automation, build_body, build_comment
+
+# Each example has an automation of its own: a process remembers what it has stored of one.
+_examples = count(1)
+PEOPLE = ("ann", "bea")
+# By how much the clock moves between two deliveries: time that passes, NTP's corrections, a
+# virtual machine that slept, a battery that was empty, a time zone taken for the time.
+STEPS = st.sampled_from([
+    timedelta(seconds=1), MILLISECOND, timedelta(minutes=61), WINDOW, WINDOW + MILLISECOND,
+    -MILLISECOND, -timedelta(seconds=3), -WINDOW, -WINDOW - MILLISECOND, timedelta(hours=2),
+    -timedelta(hours=2), timedelta(days=30), -timedelta(days=30), timedelta(0),
+])  # fmt: skip
+DELIVERY = st.tuples(STEPS, st.sampled_from(PEOPLE), st.booleans())
+
+
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(history=st.lists(DELIVERY, min_size=2, max_size=10))
+@example(history=[(timedelta(0), "ann", False), (-timedelta(hours=2), "ann", False),
+                  (timedelta(hours=3), "ann", True), (MILLISECOND, "ann", False)])  # fmt: skip
+def test_any_steps_of_the_clock_are_counted_as_the_model_counts_them(
+    db: Database[dict[str, Any]], history: list[tuple[timedelta, str, bool]]
+) -> None:
+    number_of_example = next(_examples)
+    key = f"a{number_of_example}"
+    db["automations"].insert_one(build_automation(key, accountId=key))
+    get_rules_cache().refresh()
+    model = ReferenceModel(WINDOW)
+    at = newest = T0
+    for number, (step, _, is_redelivered) in enumerate(history):
+        at += step
+        newest = max(newest, at)
+        # A redelivery is the event before, by whoever wrote it, at another time of the clock.
+        event = number - 1 if is_redelivered and number else number
+        person = history[event][1]
+        comment = build_comment(number_of_example * 100 + event, **{"from": {"id": person}})
+        summary = handle_delivery(build_body(comment, account_id=key), arrived_at=at)
+        assert summary.outcomes == {model.record(comment["id"], key, person, at): 1}
+    # A trigger older than the newest run is a duplicate by the rules, so a clock that falls back by
+    # more than the window leaves duplicates farther from their run than I2 allows; all else holds.
+    assert [line for line in recount(db, at=newest) if not line.startswith("I2:")] == []
+    stored = db["automations"].find_one({"_id": key}) or {}
+    assert stored["totalRuns"] == model.count_total(key)
+    assert stored["lastRunAt"] == model.find_last_run_at(key)
