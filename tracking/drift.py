@@ -41,15 +41,29 @@ class Counts(msgspec.Struct, kw_only=True):
     recent: dict[int, int]
     copy: Mapping[str, Any] | None
     oldest_hour: datetime | None = None  # of those that are older than the comparison
+    newest_run: datetime | None = None
+
+    def count_raw_hours(self) -> dict[int, int]:
+        """Return how many runs were created in each hour."""
+        hours: dict[int, int] = {}
+        for minute, runs in self.raw_minutes.items():
+            hour = minute // MINUTES_PER_HOUR
+            hours[hour] = hours.get(hour, 0) + runs
+        return hours
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs. `expected_total` is None where it cannot be told."""
+    """What differs. `expected_total` is None where it cannot be told.
+
+    `hours_difference` is how many runs the hours that differ lack. `newest_run` is set where the
+    total's `lastRunAt` is behind it.
+    """
 
     hours: list[int]
     hours_difference: int
     total: int
     expected_total: int | None
+    newest_run: datetime | None = None
 
     @property
     def total_difference(self) -> int:
@@ -59,7 +73,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_none(self) -> bool:
         """Whether everything is as it should be."""
-        return not self.hours and not self.total_difference
+        return not self.hours and not self.total_difference and self.newest_run is None
 
 
 def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift:
@@ -90,7 +104,10 @@ def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift
     raw = sum(
         runs for minute, runs in counts.raw_minutes.items() if minute // MINUTES_PER_HOUR in numbers
     )
+    newest, last = counts.newest_run, counts.last_run_at
+    is_behind = newest is not None and (last is None or last < newest)
     return Drift(
+        newest_run=newest if is_behind else None,
         hours=sorted(numbers),
         hours_difference=raw - sum(counts.hours.get(hour, 0) for hour in numbers),
         total=counts.total,
@@ -98,6 +115,20 @@ def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift
             counts.base, rolled=counts.rolled, now=now, hours_kept=hours_kept
         ),
     )
+
+
+def is_copy_right(
+    counts: Counts, *, total: int | None = None, last_run_at: datetime | None = None
+) -> bool:
+    """Return whether `automations` shows the total, that of `counts` unless another is given.
+
+    An automation that is gone shows nothing.
+    """
+    if counts.copy is None:
+        return True
+    shown = counts.copy.get("totalRuns"), counts.copy.get("lastRunAt")
+    wanted = counts.total if total is None else total
+    return shown == (wanted, counts.last_run_at if last_run_at is None else last_run_at)
 
 
 def find_expected_total(

@@ -1,5 +1,6 @@
 """Reading what `drift` compares: one automation's counts, all at one snapshot."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -93,6 +94,7 @@ class DriftStore:
             hours={},
             closed={},
             recent=recent,
+            newest_run=self._find_newest_run(automation_id, session),
             copy=self._automations.find_one(
                 {"_id": key}, {"totalRuns": 1, "lastRunAt": 1}, session=session
             ),
@@ -126,6 +128,26 @@ class DriftStore:
             hour = hour_of(document["hour"])
             counts.closed[hour] = document.get("n", 0)
             _add_hour(counts, hour, document, first=first)
+
+    def read_rolled(self, automation_id: str, hours: Sequence[int], session: ClientSession) -> int:
+        """Return how many runs these hours hold."""
+        ids = [build_hour_id(automation_id, hour) for hour in hours]
+        ids += build_live_ids(automation_id)
+        rolled = 0
+        for document in self._stats.find({"_id": {"$in": ids}}, session=session):
+            if "stripe" in document:
+                open_hours = document.get("h", {})
+                rolled += sum(open_hours.get(str(hour), {}).get("n", 0) for hour in hours)
+            else:
+                rolled += document.get("n", 0)
+        return rolled
+
+    def _find_newest_run(self, automation_id: str, session: ClientSession) -> datetime | None:
+        query = {"automationId": automation_id, "createdAt": {"$type": "date"}}
+        newest = self._runs.find_one(
+            query, {"_id": 0, "createdAt": 1}, sort=[("createdAt", -1)], session=session
+        )
+        return newest["createdAt"] if newest else None
 
     def _count_raw(
         self, automation_id: str, since: datetime, session: ClientSession

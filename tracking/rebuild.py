@@ -1,6 +1,6 @@
 """Hour rollups, counted anew from the runs that exist."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -49,7 +49,7 @@ class HourRebuilder:
         rows = self._runs.aggregate(build_hours_pipeline(match), allowDiskUse=True)
         counts = {int(row["_id"]): row["runs"] for row in rows}
         hours = [hour for hour in sorted(counts) if start_of_hour(hour) >= self._oldest]
-        for chunk in _chunk_hours(hours, counts):
+        for chunk in chunk_hours(hours, counts):
             run_in_transaction(
                 self._database.client,
                 lambda session, chunk=chunk: self.rebuild_hours(  # type: ignore[misc]
@@ -137,18 +137,19 @@ def build_hours_pipeline(match: Document, *, minutes_per_group: int = 60) -> lis
     return [{"$match": match}, {"$group": {"_id": number, "runs": {"$sum": 1}}}]
 
 
-def _chunk_hours(hours: Sequence[int], counts: dict[int, int]) -> Iterator[list[int]]:
+def chunk_hours(hours: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:
     """Yield hours in order, few enough and with few enough runs for one short transaction."""
     chunk: list[int] = []
     runs = 0
     for hour in hours:
         is_full = chunk and (
-            len(chunk) >= _HOURS_PER_TRANSACTION or runs + counts[hour] > _RUNS_PER_TRANSACTION
+            len(chunk) >= _HOURS_PER_TRANSACTION
+            or runs + counts.get(hour, 0) > _RUNS_PER_TRANSACTION
         )
         if is_full:
             yield chunk
             chunk, runs = [], 0
         chunk.append(hour)
-        runs += counts[hour]
+        runs += counts.get(hour, 0)
     if chunk:
         yield chunk

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from tracking.drift import Counts
+from tracking.drift import is_copy_right
 from tracking.drift_store import DriftStore
 from tracking.rollups import RECENT_DAYS, hour_of, start_of_hour
-from tracking.totals import newest_of
 from tracking.verification.findings import Finding, Scope, build_finding, describe_some
 from tracking.verification.sample import list_sample
 
@@ -34,7 +33,7 @@ def check_counts(scope: Scope) -> Iterator[Finding]:
         unknown += drift.expected_total is None
         if drift.hours:
             hours[automation_id] = drift.hours_difference
-        if drift.total_difference:
+        if drift.total_difference or drift.newest_run:
             totals[automation_id] = -drift.total_difference
         if not is_copy_right(counts):
             behind.append((automation_id, key))
@@ -43,14 +42,6 @@ def check_counts(scope: Scope) -> Iterator[Finding]:
     of_known = count - unknown
     yield _build("totals against hours", totals, of_known, "runs too many in totals")
     yield _build("copies in automations against totals", copies, count, "runs too many in copies")
-
-
-def is_copy_right(counts: Counts) -> bool:
-    """Return whether `automations` shows the total; an automation that is gone shows nothing."""
-    if counts.copy is None:
-        return True
-    shown = counts.copy.get("totalRuns"), newest_of(counts.copy.get("lastRunAt"))
-    return shown == (counts.total, counts.last_run_at)
 
 
 def _list_wrong_copies(

@@ -1,0 +1,250 @@
+"""What `reconcile_runs` does: put right what `verify_run_tracking` finds, an automation at a time.
+
+The runs are what is true: hours are counted anew from them where they differ, the total follows
+from the hours, the copy in `automations` from the total, and contacts from the runs of their pairs.
+Hours that a TTL may have touched are left alone. Every step is one transaction that reads what it
+judges, or a write that does nothing twice: it may be killed, repeated, and run under traffic. All
+steps of one automation write its base, so that two of them never build on each other's past.
+
+Coming back from an older product (`is_adopting`), its runs are found as such a difference, and what
+its counter has beyond them joins the base: it is never lost, and never counted twice.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import msgspec
+from bson import Int64
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tracking.backfill import Backfill
+from tracking.contact_store import ContactStore
+from tracking.drift import Counts, Drift, is_copy_right
+from tracking.drift_store import DriftStore
+from tracking.indexes import find_retention
+from tracking.rebuild import HourRebuilder, chunk_hours
+from tracking.rollups import build_base_id
+from tracking.totals import TotalStore, newest_of, parse_count
+from tracking.transactions import run_in_transaction
+
+logger = logging.getLogger("tracking")
+
+Document = dict[str, Any]
+
+_SECONDS = 120.0
+_MERGE_SECONDS = 0.5
+_COPY = "copy in automations"
+_BUILT = "built by add_run_fields"
+
+
+class Repair(msgspec.Struct, frozen=True):
+    """One line of what differs: `stored` is what is there, `wanted` what it should be.
+
+    One that `needs_adopting` is only shown: it may be what an older product has counted.
+    """
+
+    automation_id: str
+    what: str
+    stored: str
+    wanted: str
+    needs_adopting: bool = False
+
+
+class Reconciler:
+    """Finds and repairs differences."""
+
+    def __init__(
+        self,
+        database: Database[Document],
+        *,
+        now: datetime,
+        retention: timedelta,
+        is_adopting: bool = False,
+    ) -> None:
+        self._database = database
+        self._now = now
+        self._is_adopting = is_adopting
+        self._automations = database["automations"]
+        self._runs = database["automation_runs"]
+        self._stats = database["automation_run_stats"]
+        self._totals = TotalStore(database)
+        self._contacts = ContactStore(database)
+        self._drift = DriftStore(database, now=now)
+        self._since = self._drift.find_first_hour(retention)
+        self._rebuilder = HourRebuilder(database, now=now, oldest=self._since)
+        in_force = find_retention(database, retention)
+        self._backfill = Backfill(database, now=now, retention=in_force)
+
+    def list_automations(self) -> dict[str, Any]:
+        """Return the typed key of every automation, by its id: those that are stored or counted."""
+        bases = self._stats.find(
+            {"base": {"$exists": True}}, {"automationId": 1, "automationKey": 1}
+        )
+        keys = {base["automationId"]: base["automationKey"] for base in bases}
+        keys |= {str(one["_id"]): one["_id"] for one in self._automations.find({}, {"_id": 1})}
+        return keys
+
+    def preview(self, automation_id: str, key: Any) -> list[Repair]:
+        """Return what `repair` would do, each kind of difference as one line. Reads only."""
+        repairs = self._list_repairs(automation_id, key)
+        if [one.what for one in repairs] == [_COPY]:
+            time.sleep(_MERGE_SECONDS)  # one that is behind a flush is right in a moment
+            repairs = self._list_repairs(automation_id, key)
+        return repairs
+
+    def repair(self, automation_id: str, key: Any) -> list[Repair]:
+        """Put one automation right and return what differed; nothing is left of that."""
+        repairs = self.preview(automation_id, key)
+        if not repairs:
+            return repairs
+        if repairs[0].wanted == _BUILT:
+            stored = self._automations.find_one({"_id": key}, {"totalRuns": 1, "lastRunAt": 1})
+            self._backfill.run_batch([stored or {"_id": key}], recount=False)
+        # Before anything else: until then a flush may count a person whom another product counted.
+        self._repair_contacts(automation_id)
+        counts, drift = self._drift.measure(automation_id, key, since=self._since)
+        for hours in chunk_hours(drift.hours, counts.count_raw_hours()):
+            self._run(partial(self._rebuild, automation_id, hours, drift))
+        self._run(partial(self._settle, automation_id, key))
+        self._repair_copy(automation_id, key)
+        for one in repairs:
+            logger.info(
+                "ℹ️ [TRACKING] Reconciled %s, %s: %s -> %s",
+                one.automation_id, one.what, one.stored, one.wanted,
+            )  # fmt: skip
+        return repairs
+
+    def _run(self, work: Callable[[ClientSession], None]) -> None:
+        run_in_transaction(self._database.client, work, seconds=_SECONDS)
+
+    def _list_repairs(self, automation_id: str, key: Any) -> list[Repair]:
+        counts, drift = self._drift.measure(automation_id, key, since=self._since)
+        if counts.base is None or counts.base.get("rollupsSince") is not None:
+            has_runs = counts.newest_run is not None or (counts.copy or {}).get("totalRuns")
+            missing = "base" if counts.base is None else "hours"
+            return [Repair(automation_id, missing, "none", _BUILT)] if has_runs else []
+        repairs = list(self._compare(counts, drift))
+        wrong = sum(len(changes) for changes in self._measure_contacts(automation_id))
+        if wrong:
+            repairs.append(Repair(automation_id, "contacts", f"{wrong} differ", "as their runs"))
+        return repairs
+
+    def _compare(self, counts: Counts, drift: Drift) -> Iterator[Repair]:
+        name = counts.automation_id
+        if drift.hours:
+            stored = sum(counts.hours.get(hour, 0) for hour in drift.hours)
+            wanted = stored + drift.hours_difference
+            yield Repair(name, f"runs of {len(drift.hours)} hours", str(stored), str(wanted))
+        total = self._find_total(drift, drift.hours_difference)
+        shown = parse_count((counts.copy or {}).get("totalRuns"))
+        surplus = max(shown - total, 0) if counts.copy is not None else 0
+        if self._is_adopting:
+            total += surplus
+        if total != counts.total or drift.newest_run:
+            yield Repair(name, "total", str(counts.total), str(total))
+        newest = newest_of(counts.last_run_at, drift.newest_run)
+        if self._is_adopting:
+            newest = newest_of(newest, (counts.copy or {}).get("lastRunAt"))
+        if not is_copy_right(counts, total=total, last_run_at=newest):
+            is_foreign = self._must_adopt(counts, surplus)
+            yield Repair(
+                name, _COPY, str(shown), "run with --adopt" if is_foreign else str(total),
+                needs_adopting=is_foreign,
+            )  # fmt: skip
+
+    def _find_total(self, drift: Drift, hours_difference: int) -> int:
+        """Return the total once the hours are right. It rises only, but where it is known."""
+        if drift.expected_total is None:
+            return drift.total + max(hours_difference, 0)
+        expected = drift.expected_total + hours_difference
+        return max(expected, drift.total) if self._is_adopting else expected
+
+    def _must_adopt(self, counts: Counts, surplus: int) -> bool:
+        """Return whether what a copy has too many may be what another product has counted.
+
+        It may if that has stored runs since the base was taken.
+        """
+        if self._is_adopting or surplus <= 0:
+            return False
+        taken_at = (counts.base or {}).get("takenAt") or self._since
+        query = {
+            "automationId": counts.automation_id,
+            "createdAt": {"$gt": taken_at},
+            "eventId": {"$exists": False},
+        }
+        return self._runs.find_one(query, {"_id": 1}) is not None
+
+    def _measure_contacts(self, automation_id: str) -> Iterator[dict[str, Document]]:
+        for people in self._contacts.list_people(automation_id, newest=None):
+            yield self._contacts.measure(automation_id, people, oldest=self._since)
+
+    def _repair_contacts(self, automation_id: str) -> None:
+        for people in self._contacts.list_people(automation_id, newest=None):
+            if self._contacts.measure(automation_id, people, oldest=self._since):
+                self._run(partial(self._repair_people, automation_id, people))
+
+    def _repair_people(self, automation_id: str, people: list[str], session: ClientSession) -> None:
+        changes = self._contacts.find_changes(
+            automation_id, people, oldest=self._since, session=session
+        )
+        self._contacts.update_contacts(changes, session)
+
+    def _rebuild(
+        self, automation_id: str, hours: list[int], drift: Drift, session: ClientSession
+    ) -> None:
+        """Count some hours anew; where the total cannot be told from all hours it rises with them.
+
+        Where it can, `_settle` brings it up to them.
+        """
+        before = self._drift.read_rolled(automation_id, hours, session)
+        self._rebuilder.rebuild_hours(automation_id, hours, session)
+        after = self._drift.read_rolled(automation_id, hours, session)
+        rise = max(after - before, 0) if drift.expected_total is None else 0
+        self._add_to_base(automation_id, {"runs": Int64(rise)}, None, session)
+
+    def _settle(self, automation_id: str, key: Any, session: ClientSession) -> None:
+        """Bring the total up to its hours, and take in what another product's counter has more."""
+        counts, drift = self._drift.read_drift(automation_id, key, since=self._now, session=session)
+        total = self._find_total(drift, 0)
+        increments = {"runs": Int64(total - counts.total)}
+        newest = drift.newest_run
+        if self._is_adopting and counts.copy is not None:
+            surplus = parse_count(counts.copy.get("totalRuns")) - total
+            newest = newest_of(newest, counts.copy.get("lastRunAt"))
+            if surplus > 0:  # what no run accounts for belongs to the base
+                increments = {"runs": Int64(total - counts.total + surplus), "base": Int64(surplus)}
+        self._add_to_base(automation_id, increments, newest, session)
+
+    def _add_to_base(
+        self,
+        automation_id: str,
+        increments: dict[str, Int64],
+        newest: datetime | None,
+        session: ClientSession,
+    ) -> None:
+        update: Document = {"$inc": increments, "$set": {"reconciledAt": self._now}}
+        if newest is not None:
+            update["$max"] = {"lastRunAt": newest}
+        self._stats.update_one({"_id": build_base_id(automation_id)}, update, session=session)
+
+    def _repair_copy(self, automation_id: str, key: Any) -> None:
+        """Set a copy that is too high or of another type, then merge as every flush does.
+
+        Only if it is still what was read: a merge in between is the newer one. One that changed
+        nothing, because the copy was too high, is made up for by the merge after it.
+        """
+        counts, _ = self._drift.measure(automation_id, key, since=self._now)
+        if counts.copy is None or is_copy_right(counts):
+            return
+        surplus = parse_count(counts.copy.get("totalRuns")) - counts.total
+        if self._must_adopt(counts, surplus):
+            return
+        seen = {name: counts.copy.get(name) for name in ("totalRuns", "lastRunAt")}
+        change = {"totalRuns": Int64(counts.total), "lastRunAt": counts.last_run_at}
+        self._automations.update_one({"_id": key, **seen}, {"$set": change})
+        self._totals.merge_totals({automation_id: key}, now=self._now)
