@@ -79,7 +79,9 @@ def run(directory: Path, options: Namespace) -> bool:
         cluster.stop()
 
 
-def prepare(database: Database[Document]) -> dict[tuple[str, str], str]:
+def prepare(
+    database: Database[Document], accounts: Sequence[str] = ACCOUNTS
+) -> dict[tuple[str, str], str]:
     """Create collections, indexes and automations; return these by account and kind."""
     ensure_collections(database)
     for finding in compare_indexes(database, list_indexes(timedelta(days=90))):
@@ -91,18 +93,18 @@ def prepare(database: Database[Document]) -> dict[tuple[str, str], str]:
             "mainDm": {"text": "Here"}, "totalRuns": 0, "lastRunAt": None,
             "createdAt": datetime.now(UTC), "updatedAt": datetime.now(UTC),
         }
-        for account_id in ACCOUNTS
+        for account_id in accounts
         for kind, type_ in AUTOMATION_TYPES.items()
     ]  # fmt: skip
     database["automations"].insert_many(documents)
     return {(one["accountId"], one["name"]): one["_id"] for one in documents}
 
 
-def build_plan(seed: int) -> Plan:
+def build_plan(seed: int, accounts: Sequence[str] = ACCOUNTS) -> Plan:
     """Return traffic without end."""
     targets = tuple(
         Target(kind=kind, account_id=account_id, keywords=("link",))
-        for account_id in ACCOUNTS
+        for account_id in accounts
         for kind in AUTOMATION_TYPES
     )
     return Plan(targets=targets, events=None, duplicates=0.3, redeliveries=0.3, seed=seed)

@@ -1,0 +1,163 @@
+"""Hostile deliveries by the thousand on a server that counts good ones meanwhile."""
+
+from __future__ import annotations
+
+import random
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis import strategies as st
+from pymongo import MongoClient
+
+from automations.events import UnreadableDelivery
+from automations.payloads import parse_delivery
+from automations.simulation import generate_deliveries
+from automations.simulation.connection import Connection
+from automations.simulation.sending import build_webhook_url
+from automations.simulation.signing import sign_body
+from tests.attack_corpus import ACCOUNT, TOO_LARGE, UNREADABLE, WITH_NEIGHBOUR, bodies
+from tests.chaos.counting import build_plan, prepare, resend, wait_for
+from tests.chaos.load import Load
+from tests.chaos.model import compare
+from tests.chaos.replica_set import ReplicaSet
+from tests.chaos.scenario import Scenario, print_figures, print_wrong
+from tests.recount import recount
+from tests.web_server import SECRET, WebServer
+from tests.webhook_cases import build_automation
+
+MAX_BODY_BYTES = 4 * 2**20
+RATE = 50.0
+CONNECTIONS = 4
+GOOD_ACCOUNTS = ("17841400000000091", "17841400000000092")
+# What answers whatever can be read of the hostile bodies.
+HOSTILE = "hostile"
+
+Document = dict[str, Any]
+
+
+class Attacker:
+    """Posts bodies over one connection and notes each answer that is not the right one."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.unreadable: set[bytes] = set()
+        self._connection = Connection(build_webhook_url(url), timeout=15)
+
+    def post(self, body: bytes, *, signature: str | None = None, expected: int = 200) -> None:
+        """Post a body; signed as Meta would unless another signature is given."""
+        given = signature or sign_body(body, SECRET)
+        try:
+            status = self._connection.post(body, signature=given).status
+        except OSError:
+            # A server that has said no to a body does not wait for the rest of it.
+            status = 413 if len(body) > MAX_BODY_BYTES else 0
+        kind = "signed" if signature is None else "forged"
+        self.answers[f"{kind} {status}"] += 1
+        if status != expected:
+            self.wrong.append(f"{kind} {body[:200]!r}: {status}, not {expected}")
+        if signature is None and status == 200:
+            try:
+                parse_delivery(body)
+            except UnreadableDelivery:
+                self.unreadable.add(body)
+
+    def forge(self, body: bytes, bit: int) -> None:
+        """Post a body with one bit of it or of its signature turned."""
+        signature = sign_body(body, SECRET)
+        if bit % 2 and body:
+            at = bit // 2 % (len(body) * 8)
+            changed = bytearray(body)
+            changed[at // 8] ^= 1 << at % 8
+            self.post(bytes(changed), signature=signature, expected=403)
+            return
+        # Of a hexadecimal digit, such that it stays one.
+        at = len("sha256=") + bit // 2 % 64
+        digit = "0123456789abcdef"[int(signature[at], 16) ^ 1]
+        forged = signature[:at] + digit + signature[at + 1 :]
+        self.post(body, signature=forged, expected=403)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare how much of it."""
+    parser.add_argument("--bodies", type=int, default=5000, help="generated ones")
+
+
+def run(directory: Path, options: Namespace) -> bool:
+    """Attack; return whether every answer was right, nothing was lost, and all else is exact."""
+    window = timedelta(hours=1)
+    with (
+        ReplicaSet(directory, size=1) as replica_set,
+        MongoClient[Document](replica_set.uri, tz_aware=True) as client,
+        WebServer(directory, uri=replica_set.uri, threads=16) as server,
+    ):
+        database = client.get_default_database()
+        automations = prepare(database, GOOD_ACCOUNTS)
+        database["automations"].insert_one(build_automation(HOSTILE, accountId=ACCOUNT))
+        attacker = Attacker(server.url)
+        load = Load(
+            generate_deliveries(build_plan(options.seed, GOOD_ACCOUNTS)), [server.url], SECRET,
+            connections=CONNECTIONS, rate=RATE,
+        )  # fmt: skip
+        load.start()
+        try:
+            wait_for(load, 1)
+            attack(attacker, options)
+            wait_for(load, len(load.acknowledged) + 1)
+        finally:
+            load.stop()
+        resend(load, [server.url], options.seed)
+        letters = {bytes(one["raw"]) for one in database["webhook_dead_letters"].find()}
+        triggers = database["automation_triggers"]
+        neighbour = triggers.find_one({"_id": f"{ACCOUNT}:comment:neighbour"})
+        broken = recount(database, window=window, at=datetime.now(UTC))
+        # What the hostile bodies were taken for is none of the model's.
+        triggers.delete_many({"automationId": HOSTILE})
+        database["automation_runs"].delete_many({"automationId": HOSTILE})
+        database["automations"].delete_one({"_id": HOSTILE})
+        verdict = compare(load.acknowledged.values(), automations, database, window=window)
+    lost = [f"unreadable body {body[:100]!r}" for body in attacker.unreadable - letters]
+    lost += ["the good neighbour"] * (neighbour is None) + verdict.lost
+    rude = [f"answered {one}" for one in load.rude_answers]
+    wrong = [*attacker.wrong, *lost, *verdict.double, *broken, *rude]
+    print_wrong(wrong)
+    print_figures({
+        "bodies": f"{attacker.answers.total()} hostile",
+        "answers": ", ".join(f"{name}: {n}" for name, n in sorted(attacker.answers.items())),
+        "dead letters": len(letters),
+        "acknowledged": f"{len(load.acknowledged)} good events meanwhile",
+        "wrong answers": len(attacker.wrong),
+        "lost": len(lost),
+        "double": len(verdict.double),
+        "broken": f"{len(broken)} promises when counted again",
+    })  # fmt: skip
+    return not wrong
+
+
+def attack(attacker: Attacker, options: Namespace) -> None:
+    """Post the corpus, signed and forged, and then bodies that Hypothesis makes up."""
+    chance = random.Random(f"attacks:{options.seed}")
+    for body in (*UNREADABLE.values(), *WITH_NEIGHBOUR.values()):
+        attacker.post(body)
+        attacker.forge(body, chance.randrange(1 << 16))
+    for body in TOO_LARGE.values():
+        attacker.post(body, expected=413)
+
+    @seed(options.seed)
+    @settings(
+        deadline=None, database=None, max_examples=options.bodies, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck), verbosity=Verbosity.quiet,
+    )  # fmt: skip
+    @given(body=bodies(), bit=st.integers(0, 1 << 16))
+    def post_both(body: bytes, bit: int) -> None:
+        attacker.post(body)
+        attacker.forge(body, bit)
+
+    post_both()
+
+
+SCENARIO = Scenario("Hostile deliveries while good ones are counted.", add_arguments, run)
