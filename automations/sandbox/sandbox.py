@@ -151,6 +151,11 @@ class Sandbox:
         with self._use_world() as (world, _):
             world.follows.add((account_id, person_id))
 
+    def forget(self, person_id: str) -> None:
+        """Let go of what is known of the person, who may come back like somebody new."""
+        with self._use_world() as (world, _):
+            world.forget(person_id)
+
     # What the account's owner and Meta do
 
     def add_account(self, account_id: str, token: str | None = None) -> str:

@@ -105,6 +105,14 @@ class World:
         """A person wrote or tapped: the window is open, and a look at the profile allowed."""
         self._heard_at[account_id, person_id] = at
 
+    def forget(self, person_id: str) -> None:
+        """Let go of a person, their comments and their messages; ids are never given again."""
+        for received in self.journal.pop(person_id, ()):
+            self.comments.pop(received.comment_id or "", None)
+        for account_id in self.accounts:
+            self._heard_at.pop((account_id, person_id), None)
+            self.follows.discard((account_id, person_id))
+
     def reply_privately(
         self,
         account_id: str,

@@ -1,44 +1,50 @@
-"""`demo`: `serve` on a workspace with a week of history and simulated traffic."""
+"""`demo`: `serve` on a workspace with a week of history, beside a stand-in for Instagram."""
 
 from __future__ import annotations
 
-import logging
 import secrets
 import sys
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.urls import reverse
 
-from automations import seed, seed_store, serving, tokens
+from automations import accounts, seed, seed_store, serving, tokens
 from automations.conf import conf
+from automations.encryption import make_key
 from automations.management.commands.serve import (
     add_shared_arguments,
     build_address,
     describe_mongodb,
     list_urls,
 )
-from automations.simulation import Plan, Target, run
+from automations.sandbox import Followers, Sandbox
 from automations.simulation.plan import KINDS
 from automations.simulation.targets import build_targets
 from tracking.conf import conf as tracking_conf
 from tracking.exceptions import TrackingError
-
-logger = logging.getLogger("automations.demo")
+from tracking.runs import truncate_to_milliseconds
 
 DEFAULT_RATE = 5.0
+# Every fourth webhook comes twice, as Meta's now and then do.
+_DOUBLE_EVERY = 4
 _TOKEN_LIFETIME = timedelta(days=7)
 
 
 class Command(BaseCommand):
-    """Serves a made-up shop's workspace on this machine, and writes to it like its followers."""
+    """Serves a made-up shop's workspace on this machine, and an Instagram that its followers use.
+
+    They write, tap and follow; what they are sent goes to that stand-in, nothing to Meta.
+    """
 
     help = (
-        "Serve a made-up workspace with a week of runs and simulated, signed traffic; print the "
-        "URLs, a token and a curl line. Safe to repeat on the same data directory."
+        "Serve a made-up workspace with a week of runs beside a stand-in for Instagram, whose "
+        "people write, are answered, tap and follow; print the URLs, a token and a curl line. "
+        "Safe to repeat on the same data directory."
     )
     requires_system_checks = ()  # run by handle(), once the secrets are made
 
@@ -58,6 +64,9 @@ class Command(BaseCommand):
         try:
             serving.use_data_dir(options["data_dir"])
             made = serving.make_missing_secrets(is_allowed=True)
+            if not conf.field_encryption_keys:
+                made["FIELD_ENCRYPTION_KEYS"] = make_key()
+                settings.FIELD_ENCRYPTION_KEYS = (made["FIELD_ENCRYPTION_KEYS"],)
             self.check()
             serving.verify_address(address)
             serving.prepare_database()  # what it warns of is mended next
@@ -68,18 +77,7 @@ class Command(BaseCommand):
                 name="demo",
                 expires_at=datetime.now(UTC) + _TOKEN_LIFETIME,
             )
-            targets = build_targets(seed_store.list_demo_automations(), kinds=KINDS)
-            log_path = self._choose_log()
-            traffic = _Traffic(targets, address.url, rate=options["rate"])
-            try:
-                is_stopped = serving.run_processes(
-                    address,
-                    made=made,
-                    on_ready=lambda: self._announce(address, made, secret, traffic, log_path),
-                    log_path=log_path,
-                )
-            finally:
-                traffic.stop()
+            is_stopped = self._run(address, made, secret, rate=options["rate"])
         except (serving.ServeRefused, TrackingError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
@@ -87,6 +85,41 @@ class Command(BaseCommand):
         if not is_stopped:
             raise CommandError("The web processes keep ending; what they said is above.")
         self.stdout.write("Stopped; the next start goes on with the same data.")
+
+    def _run(
+        self, address: serving.Address, made: dict[str, str], secret: str, *, rate: float
+    ) -> bool:
+        """Serve beside the stand-in until told to stop; return whether that was the end."""
+        targets = build_targets(seed_store.list_demo_automations(), kinds=KINDS)
+        seed_of_run = secrets.randbelow(2**32)  # another one would give ids of an earlier start
+        followers = Followers(targets, rate=rate, seed=seed_of_run)
+        log_path = self._choose_log()
+        with Sandbox(
+            seed=seed_of_run,
+            webhook_url=address.url + reverse("automations:webhook"),
+            app_secret=conf.app_secrets[0],
+            double_every=_DOUBLE_EVERY,
+            on_received=followers.on_received,
+        ) as meta:
+            accounts.add_account(
+                seed.ACCOUNT_ID, workspace_id=seed.WORKSPACE_ID,
+                token=meta.add_account(seed.ACCOUNT_ID), at=_now(),
+            )  # fmt: skip
+
+            def start() -> None:
+                self._announce(address, made, secret, meta, log_path)
+                followers.start(meta)
+
+            try:
+                return serving.run_processes(
+                    address,
+                    # Whatever the environment names: nothing of a demo leaves this machine.
+                    made={**made, "INSTAGRAM_GRAPH_URL": meta.url, "INSTAGRAM_SENDING": "on"},
+                    on_ready=start,
+                    log_path=log_path,
+                )
+            finally:
+                followers.stop()
 
     def _seed(self) -> None:
         others = seed_store.list_other_workspaces()
@@ -121,7 +154,7 @@ class Command(BaseCommand):
         address: serving.Address,
         made: dict[str, str],
         secret: str,
-        traffic: _Traffic,
+        meta: Sandbox,
         log_path: Path | None,
     ) -> None:
         write = self.stdout.write
@@ -131,6 +164,7 @@ class Command(BaseCommand):
             write(f"  {name:<10} {url}")
         write(f"  {'Token':<10} {secret}")
         write(f"  {'MongoDB':<10} {describe_mongodb()}")
+        write(f"  {'Instagram':<10} a stand-in, INSTAGRAM_GRAPH_URL={meta.url}")
         if log_path is not None:
             write(f"  {'Log':<10} tail -f {log_path}")
         for name, value in made.items():
@@ -145,45 +179,7 @@ class Command(BaseCommand):
         write("")
         write("Stop with Ctrl-C.")
         self.stdout.flush()
-        traffic.start()
 
 
-class _Traffic:
-    """The simulated followers: a thread that posts until it is stopped."""
-
-    def __init__(self, targets: tuple[Target, ...], url: str, *, rate: float) -> None:
-        self._targets = targets
-        self._url = url
-        self._rate = rate
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._post, name="traffic", daemon=True)
-
-    def start(self) -> None:
-        """Begin, if there is anybody to write to."""
-        if self._rate and self._targets:
-            self._thread.start()
-
-    def stop(self) -> None:
-        """End, and wait for the delivery on its way."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _post(self) -> None:
-        try:
-            while not self._stop.wait(0.1):  # a run ends when nobody answers for a minute
-                plan = Plan(
-                    targets=self._targets, events=None, batch=1, seed=secrets.randbelow(2**32)
-                )
-                run(
-                    plan,
-                    [self._url],
-                    conf.app_secrets[0],
-                    connections=1,
-                    rate=self._rate,
-                    is_retrying=True,
-                    keep_events=False,
-                    stop=self._stop,
-                )
-        except Exception:  # the demo goes on without followers, and says so
-            logger.exception("The simulated traffic stopped")
+def _now() -> datetime:
+    return truncate_to_milliseconds(datetime.now(UTC))
