@@ -10,6 +10,8 @@ from typing import Any
 
 import bson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pymongo.database import Database
 
 from tests.integration.conftest import MakeFlusher, flush
@@ -21,9 +23,9 @@ from tracking.erasure import Eraser, Erasure
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Flusher
 from tracking.replay import Replayer
-from tracking.runs import Outcome, Trigger, truncate_to_milliseconds
+from tracking.runs import Outcome, Trigger, plan_flush, truncate_to_milliseconds
 from tracking.stats import StatsStore
-from tracking.switch import SwitchState, write_switch
+from tracking.switch import SwitchState, read_switch, write_switch
 
 ACCOUNT = "17841400000000001"
 PERSON = "5550001112223334"
@@ -212,6 +214,59 @@ class TestUntracked:
         outcomes = [one["outcome"] for one in found]
         assert outcomes == ["counted", "duplicate", "duplicate", "counted"]
         assert recount(db, at=T0 + 6 * WINDOW) == []
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.sampled_from([0, 1, 29, 30, 31, 59, 60, 61, 119])),
+        st.tuples(st.just("erase"), st.sampled_from([0, 1, 30])),
+        st.tuples(st.sampled_from(["off", "on"]), st.just(0)),
+    ),
+    min_size=2, max_size=14,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=steps)
+def test_erasing_changes_no_outcome(
+    db: Database[Any], eraser: Eraser, steps: list[tuple[str, int]]
+) -> None:
+    """Whatever is written, erased, and switched off meanwhile: what never erased says the same."""
+    for name in db.list_collection_names():
+        if name != "automations":
+            db[name].delete_many({})
+    flusher = Flusher(db, window=WINDOW, claim_keys=conf.claim_keys)
+    replayer = Replayer(db, window=WINDOW)
+    now = T0
+    arrivals: list[datetime] = []
+    for number, (what, minutes) in enumerate(steps):
+        now += timedelta(minutes=minutes, milliseconds=number % 2)
+        db["erased_claims"].delete_many({"expireAt": {"$lt": now}})  # as its TTL does
+        if what == "write":
+            flush(flusher, wrote(now, event_id=f"{len(arrivals):04}"))
+            arrivals.append(now)
+        elif what == "erase":
+            eraser.erase(ACCOUNT, PERSON, at=now)
+            assert list_holders(db) == []
+        elif what == "off":
+            write_switch(db, "tracking", SwitchState.OFF, now=now)
+        elif read_switch(db) is SwitchState.OFF:
+            replayer.turn_on(now=now)
+    replayer.turn_on(now=now)
+    flusher.close()
+
+    expected = plan_flush(
+        [wrote(at) for at in arrivals],
+        [str(number) for number in range(len(arrivals))],
+        known_ids=(), claims={}, window=WINDOW, run_ids=iter(range(99)),
+    ).outcomes  # fmt: skip
+    found = db["automation_triggers"].find().sort("_id", 1)
+    assert [one["outcome"] for one in found] == expected
+    assert recount(db, at=now + SECOND) == []
+    contacts = db["automation_contacts"].count_documents({})
+    live = db["automation_run_stats"].find({"stripe": {"$exists": True}})
+    people = [sum(hour.get("p", {}).values()) for one in live for hour in one["h"].values()]
+    assert sum(people) == contacts
 
 
 def test_what_is_read_late_is_inside_the_window_too(
