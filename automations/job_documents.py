@@ -39,7 +39,7 @@ def build_change(job: Job, change: Change) -> Document:
     if change.done_at is not None:
         unset["nextAt"] = ""
         set_["doneAt"] = change.done_at
-        # What is not counted yet stays until it is (see tracking.store).
+        # What is not counted yet stays until it is (see tracking.documents).
         if job.outcome != "untracked":
             set_["expireAt"] = change.done_at + DONE_RETENTION
     if change.report_at is not None:

@@ -324,7 +324,7 @@ class Counting(RuleBasedStateMachine):
             totals = process.flusher._totals
             with mock.patch.object(totals, FAILURES[fault.kind], side_effect=error):
                 yield
-            process.flusher._base_retry_at.clear()  # a minute later
+            process.flusher._bases._retry_at.clear()  # a minute later
             return
         if fault.kind == "reply":
             with lose_commit_replies(process, 1 + fault.is_after_reply):

@@ -41,11 +41,16 @@ class Switch(NamedTuple):
 
 
 def find_switch(database: Database[dict[str, Any]], session: ClientSession | None = None) -> Switch:
-    """Return the switch; one that nobody ever touched is on, an unknown state off."""
+    """Return the switch as it is stored."""
     document = database["tracking_switch"].find_one({"_id": "tracking"}, session=session)
+    return parse_switch(document, now=datetime.now(UTC))
+
+
+def parse_switch(document: Mapping[str, Any] | None, *, now: datetime) -> Switch:
+    """Return what is stored; a switch that nobody ever touched is on, an unknown state off."""
     if document is None:
         return Switch(SwitchState.ON)
-    return Switch(_parse_state(document), document.get("erasedUntil"))
+    return Switch(_parse_state(document, now), document.get("erasedUntil"))
 
 
 def read_switch(
@@ -55,7 +60,7 @@ def read_switch(
     return find_switch(database, session).state
 
 
-def _parse_state(document: Mapping[str, Any]) -> SwitchState:
+def _parse_state(document: Mapping[str, Any], now: datetime) -> SwitchState:
     try:
         state = SwitchState(document.get("state", ""))
     except ValueError:
@@ -63,7 +68,7 @@ def _parse_state(document: Mapping[str, Any]) -> SwitchState:
     held_until = document.get("heldUntil")
     if state is SwitchState.CATCHING_UP and isinstance(held_until, datetime):
         # A hold ends by itself, should whoever took it be killed.
-        return SwitchState.HELD if datetime.now(UTC) < held_until else state
+        return SwitchState.HELD if now < held_until else state
     return state
 
 

@@ -6,19 +6,21 @@ never taken again. `totalRuns` is the sum of `runs` over the base and the live d
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 from bson import Int64, ObjectId
-from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from tracking.commands import run_find, run_update
 from tracking.rollups import (
     HOURS_PER_DAY,
     RECENT_DAYS,
@@ -26,7 +28,7 @@ from tracking.rollups import (
     build_total_ids,
     hour_of,
 )
-from tracking.transactions import read_at_snapshot, run_in_transaction
+from tracking.transactions import read_at_snapshot, retry, run_in_transaction
 
 Document = dict[str, Any]
 
@@ -185,12 +187,12 @@ class TotalStore:
     ) -> dict[str, Total]:
         """Return each automation's total: the sum over its base and its live documents."""
         ids = [one for automation_id in automation_ids for one in build_total_ids(automation_id)]
-        cursor = self._stats.find(
-            {"_id": {"$in": ids}}, {"automationId": 1, "runs": 1, "lastRunAt": 1},
-            session=session, batch_size=len(ids) + 1,
+        found = run_find(
+            self._database, "automation_run_stats", {"_id": {"$in": ids}},
+            ("automationId", "runs", "lastRunAt"), most=len(ids), session=session,
         )  # fmt: skip
         totals: dict[str, Total] = {}
-        for document in cursor:
+        for document in found:
             automation_id = document["automationId"]
             known = totals.get(automation_id, Total(0, None))
             totals[automation_id] = Total(
@@ -199,34 +201,38 @@ class TotalStore:
             )
         return totals
 
-    def merge_totals(self, keys: Mapping[str, Any], *, now: datetime) -> None:
+    def merge_totals(
+        self, keys: Mapping[str, Any], *, now: datetime, seconds: float = 10.0
+    ) -> None:
         """Bring `totalRuns` and `lastRunAt` of these automations up to their totals.
 
         Sums read after a commit hold it, and `$max` keeps the newest of concurrent merges, so the
         last one to write leaves the right figure. An automation that is gone stays gone. At a
         snapshot, because folding moves runs from one document to another.
         """
+        deadline = time.monotonic() + seconds
         totals = read_at_snapshot(
-            self._database.client, lambda session: self.list_totals(keys, session)
+            self._database.client,
+            lambda session: self.list_totals(keys, session),
+            seconds=seconds,
         )
-        writes = build_merge_writes(keys, totals, now)
-        if writes:
-            self._automations.bulk_write(writes, ordered=False)
+        updates = build_merge_updates(keys, totals, now)
+        if updates:
+            retry(partial(run_update, self._database, "automations", updates), deadline=deadline)
 
 
-def build_merge_writes(
+def build_merge_updates(
     keys: Mapping[str, Any], totals: Mapping[str, Total], now: datetime
-) -> Sequence[UpdateOne]:
+) -> list[Document]:
     """Return the updates of `automations`, addressed by each automation's own typed `_id`."""
-    writes = []
+    updates = []
     for automation_id, total in totals.items():
         newest: Document = {"totalRuns": Int64(total.runs)}
         if total.last_run_at is not None:
             newest["lastRunAt"] = total.last_run_at
-        writes.append(
-            UpdateOne({"_id": keys[automation_id]}, {"$max": newest, "$set": {"updatedAt": now}})
-        )
-    return writes
+        change = {"$max": newest, "$set": {"updatedAt": now}}
+        updates.append({"q": {"_id": keys[automation_id]}, "u": change})
+    return updates
 
 
 def is_recent_day(day: int, now: datetime) -> bool:

@@ -104,14 +104,20 @@ def read_at_snapshot(
     A snapshot session needs no commit, which saves a round trip and the wait for the journal
     (https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/). Errors as above.
     """
-    deadline = time.monotonic() + seconds
+
+    def read() -> Result:
+        with client.start_session(snapshot=True) as session:
+            return work(session)
+
+    return retry(read, deadline=time.monotonic() + seconds)
+
+
+def retry(work: Callable[[], Result], *, deadline: float) -> Result:
+    """Do what may be done twice, again on every error that passes, until `deadline` (monotonic)."""
     while True:
         try:
-            with (
-                pymongo.timeout(max(deadline - time.monotonic(), 0.05)),
-                client.start_session(snapshot=True) as session,
-            ):
-                return work(session)
+            with pymongo.timeout(max(deadline - time.monotonic(), 0.05)):
+                return work()
         except PyMongoError as error:
             if time.monotonic() >= deadline or classify(error) not in _RETRIED:
                 raise

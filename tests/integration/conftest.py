@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from tests.triggers import WINDOW
 from tracking import embedded
@@ -24,6 +25,20 @@ FailPoint = Callable[..., AbstractContextManager[None]]
 
 # Fail points name it, so that they hit nothing but the code under test.
 VICTIM = "victim"
+
+
+class Recorder(CommandListener):
+    """Remembers the commands of a client."""
+
+    def __init__(self) -> None:
+        self.events: list[CommandStartedEvent] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.events.append(event)
+
+    def succeeded(self, event: Any) -> None: ...
+
+    def failed(self, event: Any) -> None: ...
 
 
 def flush(flusher: Flusher, *triggers: Trigger, seconds: float = 3.0) -> list[Answer]:
@@ -49,6 +64,23 @@ def make_flusher() -> Iterator[MakeFlusher]:
 def flusher(db: Database[Document], make_flusher: MakeFlusher) -> Flusher:
     """One writer on the test's database."""
     return make_flusher(db)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """Remember the commands of `recorded_db`."""
+    return Recorder()
+
+
+@pytest.fixture
+def recorded_db(
+    db: Database[Document], mongodb_server: str, recorder: Recorder
+) -> Iterator[Database[Document]]:
+    """The test's database, through a client whose commands are remembered."""
+    with MongoClient[dict[str, Any]](
+        mongodb_server, tz_aware=True, event_listeners=[recorder]
+    ) as client:
+        yield client[db.name]
 
 
 @pytest.fixture(scope="session")

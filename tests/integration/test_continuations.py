@@ -212,7 +212,7 @@ class TestTaps(WithDatabase):
         }  # fmt: skip
 
     def test_tap_is_kept_when_counting_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tracking.store.build_increments", lambda _: 1 / 0)
+        monkeypatch.setattr("tracking.documents.build_increments", lambda _: 1 / 0)
         self.handle(self.comment)
         assert self.handle(build_postback(self.payload())).outcomes == {"continuation": 1}
 

@@ -321,9 +321,10 @@ def test_without_an_erasure_a_flush_reads_nothing_more(
     db: Database[Any], flusher: Flusher, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    find = flusher._store.find_erased_claims
+    claims = flusher._transaction._claims
+    find = claims._find_erased_claims
     monkeypatch.setattr(
-        flusher._store, "find_erased_claims", lambda *a, **k: asked.append(a) or find(*a, **k)
+        claims, "_find_erased_claims", lambda *a, **k: asked.append(a) or find(*a, **k)
     )
     flush(flusher, wrote(T0), make_trigger())
     assert asked == []

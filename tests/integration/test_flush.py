@@ -191,7 +191,7 @@ def test_a_big_flush_over_many_automations(db: Db, flusher: Flusher) -> None:
     pairs = {(t.automation_id, t.user_id) for t in triggers}
     assert answers.count(COUNTED) == len(pairs)
     assert answers.count(DUPLICATE) == 900 - len(pairs)
-    with mock.patch.object(flusher, "_attempt", wraps=flusher._attempt) as attempt:
+    with mock.patch.object(flusher._transaction, "run", wraps=flusher._transaction.run) as attempt:
         assert set(flush(flusher, *triggers)) == {REDELIVERED}
     assert attempt.call_count == 1
     again = [msgspec.structs.replace(t, event_id=f"again-{t.event_id}") for t in triggers]
@@ -275,7 +275,7 @@ class TestEarlierRuns:
     def test_they_are_respected_while_the_base_cannot_be_taken(
         self, db: Db, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(flusher, "_ensure_bases", lambda triggers: None)
+        monkeypatch.setattr(flusher._bases, "ensure", lambda triggers: None)
         db["automation_runs"].insert_one(make_run("a1", T0 - WINDOW))
         assert flush(flusher, make_trigger()) == [DUPLICATE]
         assert flush(flusher, make_trigger(user_id="p2")) == [COUNTED]
@@ -376,7 +376,7 @@ class TestBase:
         db["automations"].insert_one({"_id": "a1", "totalRuns": 2})
         db["automation_runs"].insert_many([make_run("a1", T0 - 2 * WINDOW)] * 1)
         early = make_flusher(db)
-        monkeypatch.setattr(early, "_ensure_bases", lambda triggers: None)
+        monkeypatch.setattr(early._bases, "ensure", lambda triggers: None)
         assert flush(early, *make_people(4)) == [COUNTED] * 4
         unmerged = db["automations"].find_one()
         assert unmerged is not None

@@ -20,6 +20,7 @@ from tests.recount import recount
 from tests.triggers import make_people, make_trigger, tally
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Flusher
+from tracking.flush_reads import Found
 from tracking.runs import Outcome
 
 Db = Database[dict[str, Any]]
@@ -62,6 +63,7 @@ def lose_commit_replies(monkeypatch: pytest.MonkeyPatch, times: int) -> Iterator
 @pytest.mark.parametrize(
     ("command", "code"),
     [
+        ("aggregate", 189),
         ("find", 189),
         ("insert", 10107),
         ("commitTransaction", 189),
@@ -77,7 +79,7 @@ def test_an_election_is_waited_for(
 
 
 @pytest.mark.parametrize("code", [246, 239, 251])
-@pytest.mark.parametrize("command", ["find", "insert"])
+@pytest.mark.parametrize("command", ["aggregate", "find", "insert"])
 def test_a_snapshot_that_is_gone_is_taken_anew(
     fragile_db: Db, victim: Flusher, fail_point: FailPoint, code: int, command: str
 ) -> None:
@@ -86,7 +88,7 @@ def test_a_snapshot_that_is_gone_is_taken_anew(
     check_counted_once(fragile_db, 3)
 
 
-@pytest.mark.parametrize("command", ["find", "insert", "update", "commitTransaction"])
+@pytest.mark.parametrize("command", ["aggregate", "find", "insert", "update", "commitTransaction"])
 def test_a_connection_that_breaks_is_made_again(
     fragile_db: Db, victim: Flusher, fail_point: FailPoint, command: str
 ) -> None:
@@ -136,16 +138,17 @@ def test_lost_replies_and_conflicts_together_are_reported_as_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The flush is split between its commit and the moment it learns of it."""
-    find_known_ids = victim._store.find_known_ids
+    reads = victim._transaction._reads
+    find = reads.find
     calls = []
 
-    def find_later(*args: Any) -> set[str]:
+    def find_later(*args: Any) -> Found:
         calls.append(args)
         if 1 < len(calls) < 5:
             raise OperationFailure("WriteConflict", 112)
-        return find_known_ids(*args)
+        return find(*args)
 
-    monkeypatch.setattr(victim._store, "find_known_ids", find_later)
+    monkeypatch.setattr(reads, "find", find_later)
     with lose_commit_replies(monkeypatch, 1):
         assert flush(victim, *make_people(4)) == [COUNTED] * 4
     assert len(calls) > 5
@@ -200,11 +203,11 @@ def test_a_write_whose_reply_is_lost_does_not_lock_out_its_own_writer(
     fragile_db: Db, victim: Flusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transaction stays open on the server, because the abort does not arrive either."""
-    insert_plan = victim._store.insert_plan
+    insert_plan = victim._transaction._store.insert_plan
 
     def insert_and_lose(*args: Any, **options: Any) -> None:
         insert_plan(*args, **options)
-        monkeypatch.setattr(victim._store, "insert_plan", insert_plan)
+        monkeypatch.setattr(victim._transaction._store, "insert_plan", insert_plan)
         session: ClientSession = options["session"]
         assert session._server_session is not None
         # What the driver notes when a connection breaks, and after an abort.
@@ -212,7 +215,7 @@ def test_a_write_whose_reply_is_lost_does_not_lock_out_its_own_writer(
         session._transaction.state = _TxnState.ABORTED
         raise AutoReconnect("connection closed")
 
-    monkeypatch.setattr(victim._store, "insert_plan", insert_and_lose)
+    monkeypatch.setattr(victim._transaction._store, "insert_plan", insert_and_lose)
     started = time.monotonic()
     assert flush(victim, *make_people(3)) == [COUNTED] * 3
     assert time.monotonic() - started < 2.0
@@ -275,7 +278,7 @@ def test_a_base_that_cannot_be_taken_does_not_stop_counting(
         assert "add_run_fields" in caplog.text
         assert flush(victim, make_trigger(user_id="next", automation_id="a2")) == [COUNTED]
         assert len(caplog.records) == 1  # not with every flush
-    victim._base_retry_at.clear()
+    victim._bases._retry_at.clear()
     assert flush(victim, make_trigger(user_id="later", automation_id="a2")) == [COUNTED]
     [automation] = fragile_db["automations"].find()
     assert automation["totalRuns"] == 12
@@ -338,6 +341,6 @@ def test_a_switch_that_nobody_can_read_does_not_cost_a_transaction_per_trigger(
 ) -> None:
     fragile_db["tracking_switch"].insert_one({"_id": "tracking", "state": "nonsense"})
     triggers = make_people(50)
-    with mock.patch.object(victim, "_attempt", wraps=victim._attempt) as attempt:
+    with mock.patch.object(victim._transaction, "run", wraps=victim._transaction.run) as attempt:
         assert flush(victim, *triggers) == [UNTRACKED] * 50
     assert attempt.call_count == 1

@@ -46,7 +46,8 @@ def lab(
     db: Database[Document], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Laboratory]:
     laboratory = Laboratory(db, settings.MONGODB_URI)
-    monkeypatch.setattr("tracking.flush.datetime", Clock(laboratory))
+    for module in ("bases", "flush"):
+        monkeypatch.setattr(f"tracking.{module}.datetime", Clock(laboratory))
     # The time that examples take must not decide who is dead.
     monkeypatch.setattr(stripes, "LEASE_SECONDS", 86_400)
     yield laboratory

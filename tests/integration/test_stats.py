@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from bson import ObjectId
-from pymongo import MongoClient
 from pymongo.database import Database
-from pymongo.monitoring import CommandListener, CommandStartedEvent
+from pymongo.monitoring import CommandStartedEvent
 
-from tests.integration.conftest import MakeFlusher, flush
+from tests.integration.conftest import MakeFlusher, Recorder, flush
 from tests.recount import recount
 from tests.triggers import (
     MILLISECOND,
@@ -165,33 +164,6 @@ def test_totals_and_the_newest_run(db: Db, flusher: Flusher) -> None:
     assert stats.list_totals([]) == {}
 
 
-class Recorder(CommandListener):
-    """Remembers the commands of a client."""
-
-    def __init__(self) -> None:
-        self.events: list[CommandStartedEvent] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        self.events.append(event)
-
-    def succeeded(self, event: Any) -> None: ...
-
-    def failed(self, event: Any) -> None: ...
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def recorded_db(db: Db, mongodb_server: str, recorder: Recorder) -> Iterator[Db]:
-    with MongoClient[dict[str, Any]](
-        mongodb_server, tz_aware=True, event_listeners=[recorder]
-    ) as client:
-        yield client[db.name]
-
-
 def examine(db: Db, event: CommandStartedEvent) -> int:
     """Return how many documents and keys a recorded read makes the server look at."""
     names = {"find": ("filter", "projection", "batchSize"), "aggregate": ("pipeline", "cursor")}
@@ -328,7 +300,7 @@ class TestFolding:
         self, db: Db, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         db["automation_runs"].insert_one(make_run("a1", T0 - 2 * DAY, userId="earlier"))
-        monkeypatch.setattr(flusher, "_ensure_bases", lambda _: None)
+        monkeypatch.setattr(flusher._bases, "ensure", lambda _: None)
         flush(flusher, make_trigger())
         assert Folder(db).fold_all(now=T0 + DAY) == 0
         monkeypatch.undo()

@@ -16,12 +16,13 @@ from datetime import timedelta
 from pymongo import MongoClient
 
 from tests.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds
+from tracking.attempt import FlushTransaction
 from tracking.committer import Committer
 from tracking.flush import Flusher
 from tracking.runs import FlushPlan, Outcome
 
 
-class DyingFlusher(Flusher):
+class DyingTransaction(FlushTransaction):
     """Stops between its writes and its commit."""
 
     def _write(self, *args: object, **options: object) -> FlushPlan:
@@ -68,7 +69,8 @@ def main(uri: str, database_name: str, mode: str) -> None:
     client = MongoClient[dict[str, object]](uri, tz_aware=True, w="majority", journal=True)
     database = client[database_name]
     if mode == "die":
-        flusher = DyingFlusher(database, window=WINDOW)
+        flusher = Flusher(database, window=WINDOW)
+        flusher._transaction.__class__ = DyingTransaction
         Committer(flusher).submit(make_people(5), seconds=60)
     else:
         write(Committer(Flusher(database, window=WINDOW)))

@@ -1,0 +1,117 @@
+"""What a flush has to know before it decides. Every method runs inside the caller's transaction."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from bson import ObjectId
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+
+from tracking.commands import run_find, run_read
+from tracking.runs import Claim
+from tracking.switch import Switch, parse_switch
+
+Document = dict[str, Any]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Which triggers are stored, the pairs that have a contact, and the switch of tracking."""
+
+    known_ids: set[str]
+    claims: dict[str, Claim]
+    switch: Switch
+
+
+class FlushReads:
+    """Reads of the collections that a flush touches."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._database = database
+        self._is_sharded: bool | None = None
+
+    def find(
+        self, trigger_ids: Sequence[str], contact_ids: Collection[str], session: ClientSession
+    ) -> Found:
+        """Return what is stored under these ids, and the switch, in one command."""
+        if self._is_sharded is None:
+            self._is_sharded = self._database.client.is_mongos
+        if self._is_sharded:
+            return self.find_one_by_one(trigger_ids, contact_ids, session)
+        pipeline = build_reads(trigger_ids, contact_ids)
+        command = {"aggregate": "tracking_switch", "pipeline": pipeline, "cursor": {}}
+        [found] = run_read(self._database, "tracking_switch", command, session)
+        return _build_found(found)
+
+    def find_one_by_one(
+        self, trigger_ids: Sequence[str], contact_ids: Collection[str], session: ClientSession
+    ) -> Found:
+        """Return the same in three commands.
+
+        A transaction cannot `$lookup` in sharded collections before MongoDB 8
+        (https://www.mongodb.com/docs/manual/reference/operator/aggregation/lookup/).
+        """
+        reads = (
+            ("triggers", "automation_triggers", list(trigger_ids), ()),
+            ("contacts", "automation_contacts", list(contact_ids), _CLAIM_FIELDS),
+            ("switch", "tracking_switch", ["tracking"], _SWITCH_FIELDS),
+        )
+        return _build_found({
+            name: run_find(
+                self._database, collection, {"_id": {"$in": ids}}, fields,
+                most=len(ids), session=session,
+            )
+            for name, collection, ids, fields in reads
+        })  # fmt: skip
+
+    def find_run_ids(
+        self, trigger_ids: Sequence[str], session: ClientSession
+    ) -> dict[str, ObjectId | None]:
+        """Return the run id of each stored trigger among `trigger_ids`."""
+        found = run_find(
+            self._database, "automation_triggers", {"_id": {"$in": list(trigger_ids)}}, ("runId",),
+            most=len(trigger_ids), session=session,
+        )  # fmt: skip
+        return {document["_id"]: document.get("runId") for document in found}
+
+
+_CLAIM_FIELDS = ("lastRunAt", "lastRunId")
+_SWITCH_FIELDS = ("state", "heldUntil", "erasedUntil")
+
+
+def build_reads(trigger_ids: Iterable[str], contact_ids: Iterable[str]) -> list[Document]:
+    """Return the pipeline on `tracking_switch` that reads all three collections.
+
+    `$facet` makes one document also where nobody ever touched the switch; `$unionWith`, which
+    would be plainer, is not allowed in a transaction.
+    """
+    return [
+        {"$match": {"_id": "tracking"}},
+        {"$facet": {"switch": [{"$project": dict.fromkeys(_SWITCH_FIELDS, 1)}]}},
+        _build_lookup("automation_triggers", "triggers", trigger_ids, ()),
+        _build_lookup("automation_contacts", "contacts", contact_ids, _CLAIM_FIELDS),
+    ]
+
+
+def _build_lookup(
+    collection: str, name: str, ids: Iterable[str], fields: Sequence[str]
+) -> Document:
+    pipeline = [
+        {"$match": {"_id": {"$in": list(ids)}}},
+        {"$project": dict.fromkeys(("_id", *fields), 1)},
+    ]
+    return {"$lookup": {"from": collection, "as": name, "pipeline": pipeline}}
+
+
+def _build_found(found: Mapping[str, list[Document]]) -> Found:
+    claims = {
+        document["_id"]: Claim(
+            last_run_at=document.get("lastRunAt"),
+            last_run_id=document.get("lastRunId"),
+            is_stored=True,
+        )
+        for document in found["contacts"]
+    }
+    switch = parse_switch(next(iter(found["switch"]), None), now=datetime.now(UTC))
+    return Found({document["_id"] for document in found["triggers"]}, claims, switch)
