@@ -7,11 +7,12 @@ INSTALLED := .venv/installed
 PACKAGES := manage.py project automations tracking tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos format clean
+.PHONY: help demo test pictures lint bench chaos format clean
 
 help:
 	@echo "make demo    serve a made-up workspace with simulated traffic, on an embedded MongoDB"
 	@echo "make test    run the tests, on an embedded MongoDB"
+	@echo "make pictures open the pages in a browser and write docs/pictures anew"
 	@echo "make lint    ruff, mypy, import-linter, Django's checks"
 	@echo "make bench   measure speed and exactness beside the system we replace (20 minutes;"
 	@echo "             BENCH_QUICK=1: 3, BENCH_FULL=1: with 5 million runs, BENCH_ROWS=100,list,"
@@ -26,6 +27,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+pictures: $(INSTALLED)
+	WRITE_PICTURES=1 $(BIN)/python -m pytest -n 0 tests/browser/test_pictures.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check $(PACKAGES)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.test import override_settings
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
+from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.browser.workspace import fill
 from tests.web_server import WebServer
+from tracking import mongo, service
+from tracking.conf import conf
+from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 Db = Database[dict[str, Any]]
 
@@ -42,18 +47,50 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     }
 
 
-@pytest.fixture
-def workspace(db: Db) -> Db:
-    """The database with a workspace that has lived for a week."""
-    fill(db)
-    return db
+@pytest.fixture(scope="session")
+def workspace(mongodb_server: str, mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Db]:
+    """A database of its own with a workspace that has lived for a week, for all tests here."""
+    name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_browser"
+    mongodb_client.drop_database(name)
+    database = mongodb_client[name]
+    ensure_collections(database)
+    for finding in compare_indexes(database, list_indexes(conf.retention)):
+        apply_finding(database, finding)
+    with _reach(mongodb_server, name):
+        fill(database)
+    yield database
+    mongodb_client.drop_database(name)
 
 
-@pytest.fixture
-def site(workspace: Db, settings: Any, tmp_path: Path) -> Iterator[WebServer]:
+@pytest.fixture(scope="session")
+def site(
+    mongodb_server: str, workspace: Db, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebServer]:
     """A server process on that database."""
-    with WebServer(tmp_path, uri=settings.MONGODB_URI) as server:
+    directory = tmp_path_factory.mktemp("site")
+    with WebServer(directory, uri=_build_uri(mongodb_server, workspace.name)) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _same_database(mongodb_server: str, workspace: Db) -> Iterator[None]:
+    """What a test does itself, as making a token, it does on that database too."""
+    with _reach(mongodb_server, workspace.name):
+        yield
+
+
+@contextmanager
+def _reach(server: str, name: str) -> Iterator[None]:
+    with override_settings(MONGODB_URI=_build_uri(server, name)):
+        try:
+            yield
+        finally:
+            service.close()
+            mongo.close()
+
+
+def _build_uri(server: str, name: str) -> str:
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
 class Visit:

@@ -35,10 +35,10 @@ def fill(db: Database[Document]) -> None:
     runs = seed.build_history(now=now - timedelta(minutes=2))
     db["automation_runs"].insert_many(runs)
     call_command("add_run_fields", verbosity=0)
-    service.record_step_outcomes(list(_build_outcomes(runs)), seconds=60)
+    service.record_step_outcomes(list(_build_outcomes(runs, now)), seconds=60)
     service.record_triggers(list(_build_triggers(automations[0], now)), seconds=60)
     today = db["automation_runs"].find({"eventId": {"$exists": True}})
-    service.record_step_outcomes(list(_build_outcomes(list(today))), seconds=60)
+    service.record_step_outcomes(list(_build_outcomes(list(today), now)), seconds=60)
     service.note_ignored(
         [{seed.ACCOUNT_ID: _IGNORED}], redelivered={seed.ACCOUNT_ID: _REDELIVERED}, at=now
     )
@@ -61,7 +61,7 @@ def _build_account(account_id: str, **fields: Any) -> Document:
     }  # fmt: skip
 
 
-def _build_outcomes(runs: list[Document]) -> Iterator[StepOutcome]:
+def _build_outcomes(runs: list[Document], now: datetime) -> Iterator[StepOutcome]:
     rng = Random(7)
     for run in runs:
         at = run["createdAt"]
@@ -73,6 +73,8 @@ def _build_outcomes(runs: list[Document]) -> Iterator[StepOutcome]:
         }[first]
         for number, step in enumerate(steps):
             at += timedelta(seconds=rng.randint(1, 4) if number < 2 else rng.randint(20, 900))
+            if at > now:
+                break
             last = step == "main_dm"
             if step == "ask_follow" and rng.random() < 0.6:
                 yield _build_outcome(run, step, "skipped", at, reason="follows")
