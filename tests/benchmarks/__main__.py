@@ -14,7 +14,14 @@ from tests.benchmarks.bench import Bench, say
 from tests.benchmarks.ceiling import measure_ceiling
 from tests.benchmarks.figures import Table
 from tests.benchmarks.options import read_options
-from tests.benchmarks.rows import deliveries, duplicates, latency, list_reads, one_automation
+from tests.benchmarks.rows import (
+    dashboard,
+    deliveries,
+    duplicates,
+    latency,
+    list_reads,
+    one_automation,
+)
 from tests.benchmarks.rows import web_servers as web_servers_row
 
 ROWS: dict[str, Callable[[Bench], list[Table]]] = {
@@ -26,6 +33,7 @@ ROWS: dict[str, Callable[[Bench], list[Table]]] = {
     "replay": duplicates.run_replay,
     "latency": latency.run,
     "list": list_reads.run,
+    "dashboard": dashboard.run,
     "webserver": web_servers_row.run,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-ROW_NAMES = ("1", "100", "1000", "one", "duplicates", "replay", "latency", "list")
+ROW_NAMES = ("1", "100", "1000", "one", "duplicates", "replay", "latency", "list", "dashboard")
 # Only when they are asked for by name.
 EXTRA_ROW_NAMES = ("webserver",)
 
