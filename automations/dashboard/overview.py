@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -31,6 +32,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One automation as the page shows it; the windows are None while statistics are off."""
 
     id: str
+    path: str
     name: str
     type: str
     is_active: bool
@@ -83,6 +85,8 @@ def build_rows(
 ) -> list[Row]:
     """Return the rows of the page, in the order of the documents."""
     hour = hour_of(reader.at)
+    # Resolved once: for every row it would be a good part of the page.
+    base = reverse("automations:automation-page", args=(reader.workspace_id, "-")).rstrip("-/")
     rows = []
     for document in documents:
         automation_id = str(document["_id"])
@@ -91,6 +95,7 @@ def build_rows(
         rows.append(
             Row(
                 id=automation_id,
+                path=f"{base}/{quote(automation_id, safe='')}/",
                 name=str(document.get("name") or "Without a name"),
                 type=describe_type(document.get("type")),
                 is_active=is_active,

@@ -58,9 +58,9 @@ def zone_options(names: Sequence[str], zone: tzinfo) -> SafeString:
 
 
 @register.filter
-def number(value: int | None) -> str:
+def number(value: int | None) -> SafeString:
     """Return a whole number with separators; a dash for None."""
-    return "–" if value is None else f"{value:,}"
+    return mark_safe("–" if value is None else f"{value:,d}")  # noqa: S308 - digits alone
 
 
 @register.simple_tag
