@@ -53,4 +53,4 @@ def test_ten_kills_send_nothing_twice_and_lose_no_message() -> None:
 
 def test_hostile_bodies_do_no_harm_to_a_server_that_counts() -> None:
     figures = run_chaos("attacks", "--bodies", "60")
-    assert (figures["wrong answers"], figures["lost"], figures["double"]) == ("0", "0", "0")
+    assert (figures["wrong"], figures["lost"], figures["double"]) == ("0", "0", "0")

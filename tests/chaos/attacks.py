@@ -130,7 +130,7 @@ def run(directory: Path, options: Namespace) -> bool:
         "answers": ", ".join(f"{name}: {n}" for name, n in sorted(attacker.answers.items())),
         "dead letters": len(letters),
         "acknowledged": f"{len(load.acknowledged)} good events meanwhile",
-        "wrong answers": len(attacker.wrong),
+        "wrong": len(attacker.wrong),
         "lost": len(lost),
         "double": len(verdict.double),
         "broken": f"{len(broken)} promises when counted again",
