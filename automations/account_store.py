@@ -94,6 +94,20 @@ def update_last_webhook(
         )
 
 
+def list_tokens() -> list[tuple[str, str]]:
+    """Return (account id, encrypted token) of every account that has one, by id."""
+    with reach_mongo():
+        found = _accounts().find({"token": {"$type": "string"}}, {"token": 1}).sort("_id", 1)
+        return [(document["_id"], document["token"]) for document in found]
+
+
+def replace_token(account_id: str, *, old: str, new: str) -> bool:
+    """Store the same token in another form, if it is still the one that was read."""
+    with reach_mongo():
+        result = _accounts().update_one({"_id": account_id, "token": old}, {"$set": {"token": new}})
+    return result.modified_count == 1
+
+
 def delete_account(account_id: str) -> None:
     """Remove an account and its token, if it is there."""
     with reach_mongo():

@@ -18,6 +18,7 @@ from project.logs import build_logging
 
 DEBUG = read_bool("DJANGO_DEBUG", default=False)
 SECRET_KEY = read_str("DJANGO_SECRET_KEY")
+SECRET_KEY_FALLBACKS = list(read_list("DJANGO_SECRET_KEY_FALLBACKS"))
 # A made key lasts as long as the process: cookies signed with it do not survive a restart, and
 # two processes do not accept each other's.
 SECRET_KEY_IS_EPHEMERAL = not SECRET_KEY

@@ -108,6 +108,13 @@ def test_a_deployment_by_the_example_is_clean() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_earlier_secret_keys_are_read() -> None:
+    code = "from django.conf import settings; print(settings.SECRET_KEY_FALLBACKS)"
+    variables = {"DJANGO_SECRET_KEY": "new", "DJANGO_SECRET_KEY_FALLBACKS": "old, older"}
+    result = run_manage("shell", "--no-imports", "-v", "0", "-c", code, **variables)
+    assert (result.returncode, result.stdout) == (0, "['old', 'older']\n")
+
+
 def test_a_silenced_check_has_its_reason_beside_it() -> None:
     settings = (ROOT / "project/settings.py").read_text()
     [block] = re.findall(

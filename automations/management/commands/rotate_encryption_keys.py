@@ -1,0 +1,34 @@
+"""`manage.py rotate_encryption_keys`: every stored access token under the newest key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from automations.encryption import EncryptionKeyMissing
+from automations.token_rotation import rotate_tokens
+from tracking.exceptions import TrackingError
+
+
+class Command(BaseCommand):
+    """Encrypts again; safe to repeat, to interrupt, and while messages are sent."""
+
+    help = (
+        "Encrypt every stored access token with the first key of FIELD_ENCRYPTION_KEYS. When it "
+        "says so, the other keys can go."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print how many; the command fails when a token cannot be read with any key."""
+        try:
+            rotation = rotate_tokens()
+        except (EncryptionKeyMissing, TrackingError) as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write(f"tokens encrypted with the first key: {rotation.rotated}")
+        if rotation.unreadable:
+            raise CommandError(
+                f"No key reads the tokens of {', '.join(rotation.unreadable)}: put the key that "
+                "encrypted them back behind the others, or store each anew with `add_account`."
+            )
+        self.stdout.write("The first key alone is enough now; the others can go.")
