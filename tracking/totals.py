@@ -7,7 +7,7 @@ never taken again. `totalRuns` is the sum of `runs` over the base and the live d
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -117,17 +117,23 @@ class TotalStore:
         bases = self.find_bases(keys)
         missing = {key: value for key, value in keys.items() if key not in bases}
         if missing:
+            # Counting millions of runs takes longer than a transaction may. It need not be in one:
+            # what a flush does meanwhile changes runs and live documents alike.
+            client = self._database.client
+            documents = read_at_snapshot(
+                client, lambda session: self._build_bases(missing, now, session), seconds=seconds
+            )
             # Another process may be first: its base is as good.
             with suppress(DuplicateKeyError):
                 run_in_transaction(
-                    self._database.client,
-                    lambda session: self._insert_bases(missing, now, session),
-                    seconds=seconds,
+                    client, lambda session: self._insert_bases(documents, session), seconds=seconds
                 )
             bases = self.find_bases(keys)
         return bases
 
-    def _insert_bases(self, keys: Mapping[str, Any], now: datetime, session: ClientSession) -> None:
+    def _build_bases(
+        self, keys: Mapping[str, Any], now: datetime, session: ClientSession
+    ) -> list[Document]:
         stored = {
             str(document["_id"]): document
             for document in self._automations.find(
@@ -135,20 +141,15 @@ class TotalStore:
                 {"totalRuns": 1, "lastRunAt": 1}, session=session, batch_size=len(keys) + 1,
             )
         }  # fmt: skip
-        present = self.find_bases(keys, session)
-        missing = {key: value for key, value in keys.items() if key not in present}
-        existing = self.count_runs(missing, session)
-        counted = self.list_totals(missing, session)
+        existing = self.count_runs(keys, session)
+        counted = self.list_totals(keys, session)
         documents = []
-        for automation_id, key in missing.items():
+        for automation_id, key in keys.items():
             automation = stored.get(automation_id, {})
             runs, newest_run = existing.get(automation_id, (0, None))
             total = counted.get(automation_id)
             earlier = max(runs - (total.runs if total else 0), 0)
             taken = max(parse_count(automation.get("totalRuns")), earlier)
-            if is_replaceable(automation.get("totalRuns")):
-                change = {"$set": {"totalRuns": Int64(taken)}}
-                self._automations.update_one({"_id": automation["_id"]}, change, session=session)
             until = newest_of(now, newest_run)
             documents.append({
                 "_id": build_base_id(automation_id),
@@ -165,8 +166,22 @@ class TotalStore:
                 "days": {},
                 "hours": {},
             })  # fmt: skip
-        if documents:
-            self._stats.insert_many(documents, session=session)
+        return documents
+
+    def _insert_bases(self, documents: Sequence[Document], session: ClientSession) -> None:
+        present = self.find_bases([one["automationId"] for one in documents], session)
+        missing = [one for one in documents if one["automationId"] not in present]
+        if not missing:
+            return
+        totals = {one["automationKey"]: one["runs"] for one in missing}
+        automations = self._automations.find(
+            {"_id": {"$in": list(totals)}}, {"totalRuns": 1}, session=session
+        )
+        for automation in automations:
+            if is_replaceable(automation.get("totalRuns")):
+                change = {"$set": {"totalRuns": totals[automation["_id"]]}}
+                self._automations.update_one({"_id": automation["_id"]}, change, session=session)
+        self._stats.insert_many(missing, session=session)
 
     def count_runs(
         self, automation_ids: Iterable[str], session: ClientSession | None = None

@@ -13,7 +13,7 @@ from bson import ObjectId
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from tracking import rebuild, service
+from tracking import rebuild, service, totals
 from tracking.runs import Outcome, Trigger
 from tracking.stats import StatsStore
 
@@ -248,6 +248,23 @@ def test_old_runs_hold_the_window_before_and_after_the_command(
         service.close()
         run_command("--recount")
     service.close()
+
+
+def test_millions_of_runs_are_counted_outside_of_a_transaction(
+    old_database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may end a transaction after five seconds, and counting takes as long as it takes."""
+    count_runs = totals.TotalStore.count_runs
+    sessions = []
+
+    def watch(self: Any, automation_ids: Any, session: Any = None) -> Any:
+        sessions.append(session)
+        assert not session.in_transaction
+        return count_runs(self, automation_ids, session)
+
+    monkeypatch.setattr(totals.TotalStore, "count_runs", watch)
+    run_command()
+    assert sessions
 
 
 def test_refuses_a_batch_size_of_none(db: Database[Document]) -> None:
