@@ -75,6 +75,27 @@ def build_take(bucket: Bucket, want: int, moment: Any, *, when: Document) -> lis
     ]
 
 
+def build_take_read(moment: Any, *, is_expected: bool) -> list[Document]:
+    """Return the update that takes a look at a profile, `granted` 1, or a place in the queue.
+
+    Looks are rare, one a second, and whoever finds none comes back: each at a time of its own,
+    `readsPromisedUntil` for the last in the queue, so that they do not come all together every
+    second. One that was promised its time `is_expected` and goes before those that come new.
+    """
+    given, promised, pace = f"${READS.field}", "$readsPromisedUntil", in_ms(READS.pace)
+    next_at = {"$add": [given, pace]}
+    is_ready = {"$lte": [next_at, moment]}
+    is_free = True if is_expected else {"$not": [{"$gt": [promised, moment]}]}
+    place = {"$max": [{"$add": [promised, pace]}, next_at]}
+    has_place = {"$or": [{"$eq": ["$granted", 1]}, is_expected]}
+    return [
+        {"$set": {READS.field: {"$max": [given, {"$subtract": [moment, in_ms(READS.depth)]}]}}},
+        {"$set": {"granted": {"$cond": [{"$and": [is_ready, is_free]}, 1, 0]}}},
+        {"$set": {"readsPromisedUntil": {"$cond": [has_place, promised, place]}}},
+        {"$set": {READS.field: {"$cond": [{"$eq": ["$granted", 1]}, next_at, given]}}},
+    ]
+
+
 def find_end(lane: Mapping[str, Any], via: str, length: int, *, now: datetime) -> datetime:
     """Return when the last of `length` messages goes out, with the whole lane to themselves."""
     bucket = MAIN[via]

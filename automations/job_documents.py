@@ -36,8 +36,12 @@ def build_change(job: Job, change: Change) -> Document:
         unset["sendingAt"] = ""
     if change.next_at is not None:
         set_["nextAt"] = change.next_at
+    if change.read_at is not None:
+        set_["readAt"] = change.read_at
     if change.done_at is not None:
         unset["nextAt"] = ""
+        if job.read_at is not None:
+            unset["readAt"] = ""
         set_["doneAt"] = change.done_at
         # What is not counted yet stays until it is (see tracking.documents).
         if job.outcome != "untracked":

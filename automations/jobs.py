@@ -65,8 +65,9 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """How a job moves on. `next_at` goes with QUEUED; a state that ends it sets `done_at`.
 
-    `report_at` is set when the run has to be told. `forgets` takes back that the step at the old
-    position was being sent: it was not.
+    `report_at` is set when the run has to be told, `read_at` when a look at the person's profile
+    was promised for then. `forgets` takes back that the step at the old position was being sent:
+    it was not.
     """
 
     state: JobState
@@ -76,6 +77,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int | None = None
     done_at: datetime | None = None
     report_at: datetime | None = None
+    read_at: datetime | None = None
     forgets: bool = False
 
 
@@ -107,6 +109,7 @@ class Job(msgspec.Struct, kw_only=True):
     progress: dict[str, dict[str, Any]]
     sending_at: datetime | None = None
     report_at: datetime | None = None
+    read_at: datetime | None = None
     continues: str | None = None
     root_id: str | None = None
 
@@ -158,6 +161,7 @@ def _parse_job(document: Mapping[str, Any]) -> Job:
         progress=dict(document.get("progress") or {}),
         sending_at=document.get("sendingAt"),
         report_at=document.get("reportAt"),
+        read_at=document.get("readAt"),
         continues=document.get("continues"),
         root_id=send.get("rootId") or document.get("continues"),
     )

@@ -17,7 +17,15 @@ import msgspec
 from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.database import Database
 
-from automations.buckets import MAIN, READS, build_fill, build_now, build_take, in_ms
+from automations.buckets import (
+    MAIN,
+    READS,
+    build_fill,
+    build_now,
+    build_take,
+    build_take_read,
+    in_ms,
+)
 from automations.job_documents import LONG_AGO
 from automations.jobs import DM, PRIVATE_REPLY, VIAS
 from tracking.bounds import bounded
@@ -94,6 +102,8 @@ class LaneStore:
             ]  # fmt: skip
             if writes:
                 self._lanes.bulk_write(writes, ordered=False)
+            if self._floor == LONG_AGO:
+                self._full_look_at = 0.0
         return len(writes)
 
     def take_turn(self, *, want: int, now: datetime | None = None) -> Turn | None:
@@ -132,16 +142,27 @@ class LaneStore:
             at=lane["servedAt"], next_at=lane["turnAt"],
         )  # fmt: skip
 
-    def take(
-        self, account_id: str, via: str, *, is_read: bool = False, now: datetime | None = None
-    ) -> datetime | None:
+    def take(self, account_id: str, via: str, *, now: datetime | None = None) -> datetime | None:
         """Take one token outside a turn; return None, or when to come again if there is none."""
-        bucket = READS if is_read else MAIN[via]
+        bucket = MAIN[via]
         lane = self._change(account_id, via, build_fill(bucket, 1, build_now(now)))
         if lane["granted"]:
             return None
         given_until: datetime = lane[bucket.field]
         return given_until + bucket.pace
+
+    def take_read(
+        self, account_id: str, *, is_expected: bool, now: datetime | None = None
+    ) -> datetime | None:
+        """Take a look at a profile; return None, or when to come again: `is_expected` then."""
+        lane = self._change(
+            account_id, DM, build_take_read(build_now(now), is_expected=is_expected)
+        )
+        if lane["granted"]:
+            return None
+        given_until: datetime = lane[READS.field]
+        next_at = given_until + READS.pace
+        return next_at if is_expected else max(next_at, lane["readsPromisedUntil"])
 
     def end_turn(self, turn: Turn, *, unused: int, is_empty: bool) -> None:
         """Give back what a turn did not use; a lane without work has no turn until it is opened."""

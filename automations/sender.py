@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from automations import flow
 from automations.flow import Act, Call, Done, Follow, Skip, Verdict
-from automations.jobs import DM, Change, Job, JobState, StepResult, StepState
+from automations.jobs import Change, Job, JobState, StepResult, StepState
 from automations.lanes import LaneStore
 from automations.metrics import GRAPH_ERRORS
 from automations.outbox_store import OutboxStore
+from automations.outside import Outside
 from tracking.exceptions import TrackingUnavailable
-from tracking.runs import truncate_to_milliseconds
 
 logger = logging.getLogger("automations.outbox")
 
@@ -29,42 +28,6 @@ _MOST_USAGE = 0.97
 _USAGE_WAIT = timedelta(minutes=1)
 _FOLLOWS = {True: Follow.YES, False: Follow.NO, None: Follow.UNKNOWN}
 _PAUSES = {Verdict.TOKEN_DEAD: "token_dead", Verdict.RESTRICTED: "restricted"}
-
-
-class Graph(Protocol):
-    """The calls. Their errors have `classification` (an Enum), `code`, `subcode`, `retry_after`."""
-
-    def reply_publicly(self, comment_id: str, text: Any, *, token: str) -> Any:
-        """Answer below the comment."""
-
-    def reply_privately(self, account: Any, comment_id: str, message: Any, *, token: str) -> Any:
-        """Answer the writer of a comment in a message; `message_id` is its id."""
-
-    def send_message(self, account: Any, person_id: str, message: Any, *, token: str) -> Any:
-        """Send a message; `message_id` is its id."""
-
-    def is_following(self, person_id: str, *, token: str) -> bool | None:
-        """Return whether the person follows; None is unknown."""
-
-
-class Outside(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sender is given of the world.
-
-    `compose` makes a step's message (a public reply's text) as the Graph API takes it; `pause` is
-    told an account's id, its new state and why; `report` is told every change that a run has to
-    know; `now` is a test's clock, or None for the server's; `is_stopping` asks to let go soon.
-    """
-
-    graph: Graph
-    compose: Callable[[Job, Mapping[str, Any]], Any]
-    pause: Callable[[str, str, str], None]
-    report: Callable[[Job, Change], None]
-    now: Callable[[], datetime | None] = lambda: None
-    is_stopping: Callable[[], bool] = lambda: False
-
-    def read_clock(self) -> datetime:
-        """Return the time as it is stored in results."""
-        return self.now() or truncate_to_milliseconds(datetime.now(UTC))
 
 
 class Sender:
@@ -137,9 +100,10 @@ class Sender:
         if self._access_token is None or job.is_person_unknown:
             return True
         now = self._outside.now()
-        ready_at = self._lanes.take(job.account_id, DM, is_read=True, now=now)
+        is_expected = job.read_at is not None
+        ready_at = self._lanes.take_read(job.account_id, is_expected=is_expected, now=now)
         if ready_at is not None:
-            return self._release(ready_at)
+            return self._release(ready_at, read_at=ready_at)
         try:
             answer = self._outside.graph.is_following(job.user_id, token=self._access_token)
         except Exception as error:  # noqa: BLE001 - sorted by judge
@@ -243,9 +207,10 @@ class Sender:
         self._settle(flow.release(job, at=at, next_at=next_at, attempts=attempts), held)
         return False
 
-    def _release(self, next_at: datetime) -> bool:
+    def _release(self, next_at: datetime, *, read_at: datetime | None = None) -> bool:
         at = self._outside.read_clock()
-        self._settle(flow.release(self._job, at=at, next_at=next_at), JobState.LEASED)
+        change = flow.release(self._job, at=at, next_at=next_at)
+        self._settle(msgspec.structs.replace(change, read_at=read_at), JobState.LEASED)
         return False
 
     def _mind_usage(self) -> None:

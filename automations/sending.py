@@ -17,7 +17,7 @@ from automations.messages import build_message, choose_public_reply
 from automations.outbox import build_owner
 from automations.outbox_reports import Reporter, Told
 from automations.outbox_store import OutboxStore
-from automations.sender import Graph, Outside
+from automations.outside import Graph, Outside
 from automations.steps import COMMENT_REPLY
 from automations.worker import Worker
 from tracking import mongo, service

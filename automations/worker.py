@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import msgspec
 
@@ -19,7 +18,8 @@ from automations.lanes import LaneStore, Turn
 from automations.outbox import Mode
 from automations.outbox_reports import Reporter
 from automations.outbox_store import OutboxStore
-from automations.sender import Outside, Sender
+from automations.outside import Account, Outside
+from automations.sender import Sender
 from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations.worker")
@@ -37,22 +37,6 @@ _ACCOUNT_SECONDS = 5.0
 _AWAY_SECONDS = 1.0
 # How long a paused account is left alone; `outbox.resume_account` ends it at once.
 _REST = timedelta(seconds=60)
-
-
-class Account(Protocol):
-    """What sending needs of an account."""
-
-    @property
-    def has_token(self) -> bool:
-        """Whether a token is stored for it."""
-
-    @property
-    def token(self) -> str | None:
-        """The access token, None also when it cannot be read."""
-
-    @property
-    def state(self) -> str:
-        """`active`, or why it is paused."""
 
 
 class Worker:

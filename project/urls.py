@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from django.urls import include, path, re_path
+from django.urls import include, path
 
-from automations.docs_api import UnknownPathView
 from project.operations import healthz, metrics, readyz
 
 urlpatterns = [
@@ -12,5 +11,4 @@ urlpatterns = [
     path("readyz", readyz, name="readyz"),
     path("metrics", metrics, name="metrics"),
     path("", include("automations.urls")),
-    re_path("^api/", UnknownPathView.as_view()),
 ]

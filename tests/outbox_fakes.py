@@ -17,7 +17,7 @@ from automations.jobs import Change, Job
 from automations.lanes import LaneStore
 from automations.outbox_reports import Reporter, Told
 from automations.outbox_store import OutboxStore
-from automations.sender import Outside
+from automations.outside import Outside
 from automations.worker import Worker
 from tests.triggers import T0
 

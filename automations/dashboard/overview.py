@@ -128,8 +128,7 @@ def _build_context(reader: Reader) -> dict[str, Any]:
     return {
         "reader": reader,
         "version": version,
-        # A template looks a dictionary's keys up at once, and an attribute only after an error.
-        "rows": [msgspec.structs.asdict(row) for row in rows],
+        "rows": rows,
         "has_stats": has_stats,
         "active": sum(row.is_active for row in rows),
         "total_runs": sum(row.total_runs for row in rows),

@@ -102,13 +102,30 @@ def test_two_reads_a_second_at_most(lanes: LaneStore) -> None:
     times = []
     for tick in range(100):
         at = T0 + tick * timedelta(milliseconds=50)
-        ready_at = lanes.take("a", DM, is_read=True, now=at)
+        # Whoever presses hardest: always one that was promised its time.
+        ready_at = lanes.take_read("a", is_expected=True, now=at)
         if ready_at is None:
             times.append(at)
         else:
             assert at < ready_at <= at + SECOND
     assert find_most(times, SECOND) <= 2
     assert len(times) == 5
+
+
+def test_who_waits_for_a_read_comes_back_once_in_turn_and_before_who_is_new(
+    lanes: LaneStore,
+) -> None:
+    assert lanes.take_read("a", is_expected=False, now=T0) is None
+    promised = [lanes.take_read("a", is_expected=False, now=T0) for _ in range(5)]
+    assert promised == [T0 + number * SECOND for number in range(1, 6)]
+    for number, moment in enumerate(promised[:3], 1):
+        assert moment is not None
+        # Somebody new at the same moment goes behind all of them.
+        newest = lanes.take_read("a", is_expected=False, now=moment)
+        assert newest == T0 + (5 + number) * SECOND
+        assert lanes.take_read("a", is_expected=True, now=moment) is None
+    # After a pause nobody is left to wait for.
+    assert lanes.take_read("a", is_expected=False, now=T0 + HOUR) is None
 
 
 def test_texts_and_private_replies_together_stay_below_a_hundred_a_second(

@@ -1,0 +1,64 @@
+"""What sending is given of the world: the Graph API, an account, and whom to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from automations.jobs import Change, Job
+from tracking.runs import truncate_to_milliseconds
+
+
+class Graph(Protocol):
+    """The calls. Their errors have `classification` (an Enum), `code`, `subcode`, `retry_after`."""
+
+    def reply_publicly(self, comment_id: str, text: Any, *, token: str) -> Any:
+        """Answer below the comment."""
+
+    def reply_privately(self, account: Any, comment_id: str, message: Any, *, token: str) -> Any:
+        """Answer the writer of a comment in a message; `message_id` is its id."""
+
+    def send_message(self, account: Any, person_id: str, message: Any, *, token: str) -> Any:
+        """Send a message; `message_id` is its id."""
+
+    def is_following(self, person_id: str, *, token: str) -> bool | None:
+        """Return whether the person follows; None is unknown."""
+
+
+class Outside(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sender is given of the world.
+
+    `compose` makes a step's message (a public reply's text) as the Graph API takes it; `pause` is
+    told an account's id, its new state and why; `report` is told every change that a run has to
+    know; `now` is a test's clock, or None for the server's; `is_stopping` asks to let go soon.
+    """
+
+    graph: Graph
+    compose: Callable[[Job, Mapping[str, Any]], Any]
+    pause: Callable[[str, str, str], None]
+    report: Callable[[Job, Change], None]
+    now: Callable[[], datetime | None] = lambda: None
+    is_stopping: Callable[[], bool] = lambda: False
+
+    def read_clock(self) -> datetime:
+        """Return the time as it is stored in results."""
+        return self.now() or truncate_to_milliseconds(datetime.now(UTC))
+
+
+class Account(Protocol):
+    """What sending needs of an account."""
+
+    @property
+    def has_token(self) -> bool:
+        """Whether a token is stored for it."""
+
+    @property
+    def token(self) -> str | None:
+        """The access token, None also when it cannot be read."""
+
+    @property
+    def state(self) -> str:
+        """`active`, or why it is paused."""
