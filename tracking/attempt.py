@@ -61,8 +61,11 @@ class FlushTransaction:
         attempts: dict[str, Planned],
         *,
         is_counting: bool = True,
+        is_bare: bool = False,
     ) -> list[Outcome]:
         """Try once. `attempts` are the triggers that came as far as a commit before, and do now.
+
+        `is_bare`: nothing of tracking is touched but the triggers, which are stored uncounted.
 
         Raises what went wrong; nothing was stored then, unless it was the commit's reply that
         was lost.
@@ -71,12 +74,16 @@ class FlushTransaction:
         with pymongo.timeout(max(deadline - time.monotonic(), 0.05)):
             if is_counting:
                 self._bases.ensure(triggers)
-            session = self._ensure_session()
+            session = self._ensure_session(is_bare=is_bare)
             session.start_transaction(
                 read_concern=SNAPSHOT, write_concern=MAJORITY, read_preference=PRIMARY
             )
             try:
-                plan = self._write(triggers, ids, session, is_counting=is_counting)
+                plan = (
+                    self._write_bare(triggers, ids, session)
+                    if is_bare
+                    else self._write(triggers, ids, session, is_counting=is_counting)
+                )
                 before = self._find_own(ids, plan, attempts, session)
                 attempts.update((item.trigger_id, item) for item in plan.planned)
                 # Also when nothing was written: an acknowledgement must not rest on a read that a
@@ -111,11 +118,15 @@ class FlushTransaction:
                 self._session.end_session()
             self._session = None
 
-    def _ensure_session(self) -> ClientSession:
+    def _ensure_session(self, *, is_bare: bool) -> ClientSession:
         if self._session is None:
             session = self._database.client.start_session(causal_consistency=False)
             # Named in the lease before it writes: else nobody could free its keys.
-            self._lease.hold(session_id_of(session))
+            try:
+                self._lease.hold(session_id_of(session))
+            except PyMongoError:
+                if not is_bare:
+                    raise
             self._session = session
         return self._session
 
@@ -153,6 +164,14 @@ class FlushTransaction:
             run_ids=self._run_ids,
         )
         self._store.insert_plan(plan, stripe=self._lease.stripe, session=session)
+        return plan
+
+    def _write_bare(
+        self, triggers: Sequence[Trigger], ids: Sequence[str], session: ClientSession
+    ) -> FlushPlan:
+        known = set(self._reads.find_run_ids(ids, session))
+        plan = plan_untracked(triggers, ids, known, erased={}, window=self._window)
+        self._store.insert_triggers(plan.planned, session)
         return plan
 
     def _find_own(

@@ -153,12 +153,20 @@ class Flusher:
             "❌ [TRACKING] Counting failed, %d triggers are kept as untracked: %s %s",
             len(triggers), type(error).__name__, getattr(error, "code", None) or "",
         )  # fmt: skip
-        try:
-            return [*self._transaction.run(triggers, deadline, attempts, is_counting=False)]
-        except Exception as second:  # noqa: BLE001 - sorted by classify, bugs included
-            if classify(second) is Failure.DOCUMENT:
-                return self._isolate(triggers, deadline, attempts, second)
-            return self._give_up(triggers, second)
+        for is_bare in (False, True):  # bare where the switch or the writers cannot be read either
+            try:
+                return [
+                    *self._transaction.run(
+                        triggers, deadline, attempts, is_counting=False, is_bare=is_bare
+                    )
+                ]
+            except Exception as second:  # noqa: BLE001 - sorted by classify, bugs included
+                last = second
+            if classify(last) is Failure.DOCUMENT:
+                return self._isolate(triggers, deadline, attempts, last)
+            if classify(last) is not Failure.OTHER:
+                break
+        return self._give_up(triggers, last)
 
     def _give_up(self, triggers: Sequence[Trigger], error: Exception) -> list[Answer]:
         self._transaction.drop_session()
