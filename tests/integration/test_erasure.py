@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from tracking.switch import SwitchState, read_switch, write_switch
 ACCOUNT = "17841400000000001"
 PERSON = "5550001112223334"
 SECOND = timedelta(seconds=1)
+# HYPOTHESIS_PROFILE=thorough looks for longer, as tests/integration/test_state_machine.py does.
+HISTORIES = 400 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 25
 
 
 @pytest.fixture
@@ -226,7 +229,7 @@ steps = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=steps)
 def test_erasing_changes_no_outcome(
     db: Database[Any], eraser: Eraser, steps: list[tuple[str, int]]
