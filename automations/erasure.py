@@ -22,6 +22,7 @@ from tracking import mongo
 from tracking.conf import conf
 from tracking.erasure import Eraser, Erasure
 from tracking.exceptions import TrackingError, TrackingUnavailable
+from tracking.person_store import PersonStore
 
 _GRACE_SECONDS = DEADLINE_SECONDS + 1
 _MOST_PASSES = 10
@@ -71,16 +72,21 @@ def erase_person(
     raise TrackingUnavailable("the person goes on writing, run it again")
 
 
-def preview_erasure(account_id: str | None, person_id: str, *, at: datetime) -> Found:
+def preview_erasure(account_id: str | None, person_id: str) -> Found:
     """Return what `erase_person` would find now. Raises TrackingUnavailable."""
-    documents = _build_eraser(at).preview(account_id, person_id)
-    return Found(documents, len(_list_letters(person_id)))
+    found = export_person(account_id, person_id)
+    documents = Erasure(
+        runs=len(found["automation_runs"]),
+        contacts=len(found["automation_contacts"]),
+        triggers=len(found["automation_triggers"]),
+    )
+    return Found(documents, len(found["webhook_dead_letters"]))
 
 
-def export_person(account_id: str | None, person_id: str, *, at: datetime) -> dict[str, Any]:
+def export_person(account_id: str | None, person_id: str) -> dict[str, list[Any]]:
     """Return everything stored about the person, by collection. Raises TrackingUnavailable."""
-    documents: dict[str, Any] = _build_eraser(at).list_documents(account_id, person_id)
-    return documents | {"webhook_dead_letters": _list_letters(person_id)}
+    documents = PersonStore(mongo.get_database()).list_documents(account_id, person_id)
+    return {**documents, "webhook_dead_letters": _list_letters(person_id)}
 
 
 def _build_eraser(at: datetime) -> Eraser:

@@ -11,7 +11,7 @@ conflicts, and is tried again; one that stored another trigger in the meantime l
 there, which is why a person is erased until nothing is found.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,8 +23,9 @@ from pymongo.database import Database
 
 from tracking.bounds import bounded
 from tracking.exceptions import TrackingUnavailable
+from tracking.person_store import PersonStore
 from tracking.replay import Replayer
-from tracking.runs import Outcome, build_account_range, build_contact_id, build_erased_id
+from tracking.runs import Outcome, build_contact_id, build_erased_id
 from tracking.switch import note_erasure
 from tracking.transactions import run_in_transaction
 
@@ -42,7 +43,6 @@ _KEPT_RUN = (
 # What arrived inside the window may be committed a little later.
 _CLAIM_SLACK = timedelta(minutes=1)
 _SECONDS = 60.0
-_AUTOMATIONS_PER_READ = 1000
 
 
 class Erasure(msgspec.Struct):
@@ -68,7 +68,7 @@ def build_trigger_update(document: Document, name: str) -> Document:
 
 
 class Eraser:
-    """Finds and erases one person at a time. Safe to repeat, to interrupt, and under traffic.
+    """Erases one person at a time. Safe to repeat, to interrupt, and under traffic.
 
     Every method raises TrackingUnavailable.
     """
@@ -86,7 +86,7 @@ class Eraser:
         self._keys = keys
         self._build_update = build_update
         self._replayer = Replayer(database, window=window)
-        self._automations = database["automations"]
+        self._people = PersonStore(database)
         self._contacts = database["automation_contacts"]
         self._triggers = database["automation_triggers"]
         self._runs = database["automation_runs"]
@@ -98,78 +98,10 @@ class Eraser:
         `account_id` is the account that the person wrote to, None is every account.
         """
         report = Erasure()
-        for automation_id, trigger_ids in self._list_pairs(account_id, user_id).items():
+        for automation_id, trigger_ids in self._people.list_pairs(account_id, user_id).items():
             self._count_untracked(automation_id, trigger_ids, at=at)
             report.add(self._erase_pair(automation_id, user_id, trigger_ids, at=at))
         return report
-
-    def preview(self, account_id: str | None, user_id: str) -> Erasure:
-        """Return what `erase` would find now."""
-        report = Erasure()
-        for automation_id, trigger_ids in self._list_pairs(account_id, user_id).items():
-            pair = {"automationId": automation_id, "userId": user_id}
-            contact_id = build_contact_id(automation_id, user_id)
-            with bounded(_SECONDS):
-                report.runs += self._runs.count_documents(pair)
-                report.contacts += self._contacts.count_documents({"_id": contact_id})
-            report.triggers += len(trigger_ids)
-        return report
-
-    def list_documents(self, account_id: str | None, user_id: str) -> dict[str, list[Document]]:
-        """Return everything stored of the person, by collection."""
-        found: dict[str, list[Document]] = {
-            "automation_runs": [], "automation_contacts": [], "automation_triggers": [],
-        }  # fmt: skip
-        for automation_id, trigger_ids in self._list_pairs(account_id, user_id).items():
-            pair = {"automationId": automation_id, "userId": user_id}
-            contact_id = build_contact_id(automation_id, user_id)
-            with bounded(_SECONDS):
-                found["automation_runs"] += self._runs.find(pair).sort("createdAt", 1)
-                found["automation_contacts"] += self._contacts.find({"_id": contact_id})
-                triggers = self._triggers.find({"_id": {"$in": trigger_ids}})
-                found["automation_triggers"] += triggers.sort("createdAt", 1)
-        return found
-
-    def _list_pairs(self, account_id: str | None, user_id: str) -> dict[str, list[str]]:
-        """Return the person's automations, each with the ids of the triggers there."""
-        pairs: dict[str, list[str]] = {}
-        with bounded(_SECONDS):
-            others = self._list_foreign(account_id)
-            for trigger in self._find_triggers(account_id, user_id):
-                if trigger["automationId"] not in others:
-                    pairs.setdefault(trigger["automationId"], []).append(trigger["_id"])
-            # One key of the index each; there is a run wherever there is a contact.
-            known = self._runs.distinct("automationId")
-            own = [one for one in known if isinstance(one, str) and one not in others]
-            for start in range(0, len(own), _AUTOMATIONS_PER_READ):
-                some = own[start : start + _AUTOMATIONS_PER_READ]
-                ids = [build_contact_id(one, user_id) for one in some]
-                query = {"automationId": {"$in": some}, "userId": user_id}
-                for found in (
-                    *self._contacts.distinct("automationId", {"_id": {"$in": ids}}),
-                    *self._runs.distinct("automationId", query),
-                ):
-                    pairs.setdefault(found, [])
-        return pairs
-
-    def _list_foreign(self, account_id: str | None) -> set[str]:
-        """Return the automations of other accounts: an id means another person there."""
-        if account_id is None:
-            return set()
-        query = {"accountId": {"$nin": [account_id, None]}}
-        return {str(one["_id"]) for one in self._automations.find(query, {"_id": 1})}
-
-    def _find_triggers(self, account_id: str | None, user_id: str) -> Iterator[Document]:
-        fields = {"automationId": 1}
-        if account_id is None:
-            yield from self._triggers.find({"userId": user_id}, fields)
-            return
-        # An engine that counts by itself names the workspace for the account.
-        owners = {account_id, *self._automations.distinct("workspaceId", {"accountId": account_id})}
-        for owner in owners:
-            first, last = build_account_range(str(owner))
-            query = {"_id": {"$gt": first, "$lt": last}, "userId": user_id}
-            yield from self._triggers.find(query, fields)
 
     def _count_untracked(
         self, automation_id: str, trigger_ids: Sequence[str], *, at: datetime

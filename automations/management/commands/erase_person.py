@@ -29,11 +29,13 @@ class Command(DatabaseCommand):
     def run(self, **options: Any) -> None:
         """Erase."""
         account_id = None if options["account"] == "all" else options["account"]
-        at = truncate_to_milliseconds(datetime.now(UTC))
-        work = preview_erasure if options["dry_run"] else erase_person
-        found = work(account_id, options["person"], at=at)
+        person_id = options["person"]
         if options["dry_run"]:
+            found = preview_erasure(account_id, person_id)
             self.stdout.write("dry run, nothing was changed")
+        else:
+            at = truncate_to_milliseconds(datetime.now(UTC))
+            found = erase_person(account_id, person_id, at=at)
         self.stdout.write(f"runs made anonymous: {found.documents.runs}")
         self.stdout.write(f"contacts made anonymous: {found.documents.contacts}")
         self.stdout.write(f"triggers made anonymous: {found.documents.triggers}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -25,7 +24,7 @@ class Command(DatabaseCommand):
     def run(self, **options: Any) -> None:
         """Export."""
         account_id = None if options["account"] == "all" else options["account"]
-        found = export_person(account_id, options["person"], at=datetime.now(UTC))
+        found = export_person(account_id, options["person"])
         document = {"account": account_id, "person": options["person"], **found}
         text = OrjsonRenderer().render(document, renderer_context={"indent": 2})
         self.stdout.write(text.decode())

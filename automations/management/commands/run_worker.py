@@ -17,6 +17,7 @@ from tracking import mongo
 from tracking.exceptions import TrackingError
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_DELETIONS_SECONDS = 5.0
 _MODES = {
     "off": "off: jobs stay queued until their window ends",
     "shadow": "shadow: everything but the calls",
@@ -51,13 +52,16 @@ class Command(BaseCommand):
             self.stdout.write(f"Sending is {_MODES[conf.sending]}. Stop with Ctrl-C.")
             self.stdout.flush()
         stop = threading.Event()
-        deletions = threading.Thread(target=run_deletions, args=(stop,), name="deletions")
+        # Of its own accord it may take minutes to end; what is half erased is erased again.
+        deletions = threading.Thread(
+            target=run_deletions, args=(stop,), name="deletions", daemon=True
+        )
         deletions.start()
         try:
             worker.run()
         finally:
             stop.set()
-            deletions.join()
+            deletions.join(_DELETIONS_SECONDS)
             for number, handler in before.items():
                 signal.signal(number, handler)
             mongo.close()
