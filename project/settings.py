@@ -74,13 +74,12 @@ INSTALLED_APPS = [
     "automations",
     "tracking",
 ]
-# Cheap for the webhook: WhiteNoise looks a path up in a dictionary, the session is read only when
-# a view asks for it, and the webhook is exempt from CSRF.
 MIDDLEWARE = [
     "project.request_ids.RequestIdMiddleware",
     "project.middleware.SecureCookiesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "project.middleware.RedirectToTlsMiddleware",
+    "project.webhook.WebhookMiddleware",  # a delivery comes no further
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
