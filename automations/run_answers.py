@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import Any
 
 from automations.answers import Json, to_json
@@ -19,6 +22,7 @@ CSV_COLUMNS = (
     "_id", "createdAt", "occurredAt", "automationId", "triggerType", "userId", "personUnknown",
     "eventId", "postId", "storyId", "messageText", *STEPS, "completedAt",
 )  # fmt: skip
+_ROWS_PER_CHUNK = 500
 
 
 def build_run(run: Mapping[str, Any]) -> Json:
@@ -59,3 +63,13 @@ def guard_cell(value: Any) -> str:
         return ""
     text = ("true" if value else "false") if isinstance(value, bool) else str(value)
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def write_csv(runs: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Yield a CSV file with a heading, in pieces (RFC 4180, UTF-8)."""
+    rows = chain([list(CSV_COLUMNS)], map(build_row, runs))
+    while chunk := list(islice(rows, _ROWS_PER_CHUNK)):
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(chunk)
+        # A lone surrogate in somebody's text has no UTF-8.
+        yield text.getvalue().encode("utf-8", "replace")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Any
 
 from django.http import StreamingHttpResponse
 from rest_framework.exceptions import NotFound, ValidationError
@@ -20,13 +16,12 @@ from automations.answers import format_time
 from automations.api import WorkspaceView
 from automations.formats import OrjsonRenderer
 from automations.query_parameters import RunFilterQuery, RunPageQuery
-from automations.run_answers import CSV_COLUMNS, build_row, build_run, build_trigger
+from automations.run_answers import build_run, build_trigger, write_csv
+from automations.run_filters import build_filter
 from automations.series_answers import describe_window
 from tracking import reports
 from tracking.run_filters import InvalidCursor, RunFilter
 from tracking.runs import truncate_to_milliseconds
-
-_ROWS_PER_CHUNK = 500
 
 
 class RunListView(WorkspaceView):
@@ -126,36 +121,12 @@ class AutomationRunCsvView(RunCsvView):
         )
 
 
-def build_filter(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a RunFilter that checked parameters name."""
-    step, _, state = (values.get("outcome") or "").rpartition(".")
-    return {
-        "trigger_type": values.get("triggerType"),
-        "step": step or None,
-        "state": state or None,
-        "user_id": values.get("userId"),
-        "post_id": values.get("postId"),
-        "from_": values.get("from"),
-        "to": values.get("to"),
-    }
-
-
 def find_automation_id(workspace_id: str, automation_id: str) -> str:
     """Return the id that runs know an automation by, deleted or not. Raises NotFound."""
     document = store.find_automation(workspace_id, automation_id, is_deleted_too=True)
     if document is None:
         raise NotFound
     return str(document["_id"])
-
-
-def write_csv(runs: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Yield a CSV file with a heading, in pieces (RFC 4180, UTF-8)."""
-    rows = chain([list(CSV_COLUMNS)], map(build_row, runs))
-    while chunk := list(islice(rows, _ROWS_PER_CHUNK)):
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(chunk)
-        # A lone surrogate in somebody's text has no UTF-8.
-        yield text.getvalue().encode("utf-8", "replace")
 
 
 def _now() -> datetime:

@@ -26,7 +26,7 @@ from tracking.transactions import run_in_transaction
 Document = dict[str, Any]
 
 
-class BackfillReport(msgspec.Struct):
+class BackfillReport(msgspec.Struct, rename="camel"):
     """What a backfill changed, or would change."""
 
     automations: int = 0

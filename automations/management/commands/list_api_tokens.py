@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.answers import format_time
+from automations.answers import Json, format_time, to_json
 from automations.tokens import ApiToken, list_tokens
 from tracking.exceptions import TrackingError
 
@@ -24,21 +25,38 @@ class Command(BaseCommand):
         """Declare --workspace."""
         parser.add_argument("--workspace", help="only the tokens of this workspace")
 
+        parser.add_argument("--json", action="store_true", help="print one JSON array")
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Print a table, or one sentence when there is none."""
         try:
             tokens = list_tokens(options["workspace"])
         except TrackingError as error:
             raise CommandError(str(error)) from None
+        at = datetime.now(UTC)
+        if options["json"]:
+            self.stdout.write(json.dumps([_build_json(one, at) for one in tokens], indent=2))
+            return
         if not tokens:
             self.stdout.write("There is no token; `create_api_token --workspace <id>` makes one.")
             return
-        at = datetime.now(UTC)
         rows = [_HEADER, *(_build_row(token, at) for token in tokens)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.stdout.write("  ".join(cells).rstrip())
+
+
+def _build_json(token: ApiToken, at: datetime) -> Json:
+    return {
+        "id": token.id,
+        "workspaceId": token.workspace_id,
+        "name": token.name,
+        "createdAt": to_json(token.created_at),
+        "expiresAt": to_json(token.expires_at),
+        "lastUsedAt": to_json(token.last_used_at),
+        "state": _name_state(token, at),
+    }
 
 
 def _build_row(token: ApiToken, at: datetime) -> tuple[str, ...]:

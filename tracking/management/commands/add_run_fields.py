@@ -1,9 +1,11 @@
 """Add run fields, totals, hour rollups and contacts to a database that has automations already."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+import msgspec
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
 from tracking import mongo
 from tracking.backfill import Backfill, BackfillReport
@@ -38,33 +40,41 @@ class Command(DatabaseCommand):
             "--batch-size", type=int, default=200, help="automations a batch (default 200)"
         )
 
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
     def run(self, **options: Any) -> None:
         """Go through all automations, batch by batch."""
         if options["batch_size"] < 1:
             raise CommandError("--batch-size should be 1 or more.")
         database = mongo.get_database()
         is_dry = options["dry_run"]
+        # What a script reads holds the result alone.
+        notes = self.stderr if options["json"] else self.stdout
         if not is_dry:
             ensure_collections(database)
-            self._ensure_needed_index()
+            self._ensure_needed_index(notes)
         retention = find_retention(database, conf.retention)
         backfill = Backfill(database, now=datetime.now(UTC), retention=retention)
         step = backfill.preview_batch if is_dry else backfill.run_batch
         report = BackfillReport()
         total = backfill.count_automations()
-        with show_progress("automations", total, self.stdout) as advance:
+        with show_progress("automations", total, notes) as advance:
             for batch in backfill.list_batches(options["batch_size"]):
                 report.add(step(batch, recount=options["recount"]))
                 advance(len(batch))
-        self._print(report, is_dry=is_dry)
+        if options["json"]:
+            fields = msgspec.to_builtins(report)
+            self.stdout.write(json.dumps({"isDryRun": is_dry} | fields, indent=2))
+        else:
+            self._print(report, is_dry=is_dry)
 
-    def _ensure_needed_index(self) -> None:
+    def _ensure_needed_index(self, notes: OutputWrapper) -> None:
         """Build the one index without which every automation would scan all runs."""
         database = mongo.get_database()
         [index] = [i for i in list_indexes(timedelta(days=90)) if i.name == _NEEDED_INDEX]
         [finding] = compare_indexes(database, [index])
         if finding.state is IndexState.MISSING:
-            self.stdout.write(f"building index {index.collection}.{index.name} first")
+            notes.write(f"building index {index.collection}.{index.name} first")
             apply_finding(database, finding)
 
     def _print(self, report: BackfillReport, *, is_dry: bool) -> None:

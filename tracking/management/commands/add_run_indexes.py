@@ -1,5 +1,7 @@
 """Create the named indexes and the TTL; nothing is ever dropped."""
 
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,10 +39,14 @@ class Command(DatabaseCommand):
             "--keep-forever", action="store_true", help="no TTL on runs and contacts"
         )
 
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
     def run(self, **options: Any) -> None:
         """Compare every index with its declaration and create or change what differs."""
         database = mongo.get_database()
         is_dry = options["dry_run"]
+        # What a script reads holds the result alone.
+        self._notes = self.stderr if options["json"] else self.stdout
         retention = None if options["keep_forever"] else conf.retention
         if not is_dry:
             ensure_collections(database)
@@ -50,11 +56,11 @@ class Command(DatabaseCommand):
         early = [one for one in findings if self._is_too_early(one)]
         if is_dry:
             for finding in early:
-                self.stdout.write(_build_order(finding))
+                self._notes.write(_build_order(finding))
             early = []
         findings = [one for one in findings if one not in early]
         changed = 0
-        with show_progress("indexes", len(findings), self.stdout) as advance:
+        with show_progress("indexes", len(findings), self._notes) as advance:
             for finding in findings:
                 self._handle(finding, is_dry=is_dry)
                 changed += finding.state in (IndexState.MISSING, IndexState.TTL_DIFFERS)
@@ -62,10 +68,13 @@ class Command(DatabaseCommand):
         blocked = [one for one in findings if one.state is IndexState.KEY_DIFFERS]
         present = len(findings) - changed - len(blocked)
         verb = "to create or change" if is_dry else "created or changed"
-        self.stdout.write(f"indexes present: {present}")
-        self.stdout.write(f"indexes {verb}: {changed}")
+        self._notes.write(f"indexes present: {present}")
+        self._notes.write(f"indexes {verb}: {changed}")
         problems = [_build_fix(finding) for finding in blocked]
         problems += [_build_order(finding) for finding in early]
+        if options["json"]:
+            result = _build_result(findings, is_dry=is_dry, problems=problems)
+            self.stdout.write(json.dumps(result, indent=2))
         if problems:
             raise CommandError("\n".join(problems))
 
@@ -95,11 +104,11 @@ class Command(DatabaseCommand):
         }[finding.state]
         if not is_dry:
             apply_finding(mongo.get_database(), finding)
-        self.stdout.write(f"{label}: {name}{_describe_ttl(finding)}")
+        self._notes.write(f"{label}: {name}{_describe_ttl(finding)}")
         is_new_ttl = finding.state in (IndexState.MISSING, IndexState.TTL_DIFFERS)
         if is_dry and is_new_ttl and index.expire_after:
             expired = count_expired(mongo.get_database(), index, now=datetime.now(UTC))
-            self.stdout.write(f"  the TTL would delete {expired} documents of {index.collection}")
+            self._notes.write(f"  the TTL would delete {expired} documents of {index.collection}")
 
     def _report_kept_ttl(self, findings: list[IndexFinding]) -> None:
         wanted = {(one.index.collection, one.index.name) for one in findings}
@@ -108,10 +117,24 @@ class Command(DatabaseCommand):
                 continue
             [found] = compare_indexes(mongo.get_database(), [index])
             if found.state is not IndexState.MISSING:
-                self.stdout.write(
+                self._notes.write(
                     f"still there: {index.collection}.{index.name} deletes documents; to keep them "
                     f"run db.{index.collection}.dropIndex('{index.name}')"
                 )
+
+
+def _build_result(
+    findings: Sequence[IndexFinding], *, is_dry: bool, problems: Sequence[str]
+) -> dict[str, Any]:
+    """Return what was found, `state` as it was before anything was changed."""
+    return {
+        "isDryRun": is_dry,
+        "indexes": [
+            {"collection": one.index.collection, "name": one.index.name, "state": one.state.value}
+            for one in findings
+        ],
+        "problems": list(problems),
+    }
 
 
 def _describe_ttl(finding: IndexFinding) -> str:

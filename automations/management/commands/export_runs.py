@@ -1,0 +1,119 @@
+"""Write runs as CSV or as JSON lines, newest first, with the filters of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from rest_framework.exceptions import ValidationError
+
+from automations.errors import build_error
+from automations.formats import OrjsonRenderer
+from automations.query_parameters import OUTCOMES, RunFilterQuery
+from automations.run_answers import build_run, write_csv
+from automations.run_filters import build_filter
+from tracking import reports
+from tracking.management.database_command import DatabaseCommand
+from tracking.run_filters import STEPS, RunFilter
+
+# By the API's names; a dot and its name stand in what is refused.
+_FILTERS = ("triggerType", "outcome", "userId", "postId", "from", "to", "zone")
+
+
+class Command(DatabaseCommand):
+    """`manage.py export_runs`: reads only; may run while traffic flows."""
+
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the filters and where it goes."""
+        parser.add_argument("--workspace", required=True, metavar="ID", help="whose runs")
+        parser.add_argument("--automation", metavar="ID", help="of this automation only")
+        parser.add_argument(
+            "--type", dest="triggerType", metavar="STEP", help=f"one of {', '.join(STEPS)}"
+        )
+        parser.add_argument(
+            "--outcome", metavar="OUTCOME",
+            help=f"what became of any step ({', '.join(OUTCOMES[:4])}, …) or of one "
+            "(main_dm.sent, …)",
+        )  # fmt: skip
+        parser.add_argument("--person", dest="userId", metavar="ID", help="of this person only")
+        parser.add_argument("--post", dest="postId", metavar="ID", help="of this post only")
+        parser.add_argument(
+            "--from", metavar="TIME", help="2026-11-23, or a time like 2026-11-23T10:30:00Z"
+        )
+        parser.add_argument("--to", metavar="TIME", help="up to, and without, this time or day")
+        parser.add_argument(
+            "--zone", metavar="NAME", help="the zone of those days, like Asia/Kolkata (UTC)"
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="a JSON object a line instead of CSV"
+        )
+        parser.add_argument(
+            "--output", type=Path, metavar="FILE",
+            help="write here; the file is there once it is whole (standard output)",
+        )  # fmt: skip
+
+    def run(self, **options: Any) -> None:
+        """Export, and say on standard error how many there were."""
+        wanted = RunFilter(
+            workspace_id=options["workspace"],
+            automation_id=options["automation"],
+            **parse_filters(options),
+        )
+        counted = _Counted(reports.iterate_runs(wanted))
+        pieces = write_lines(counted) if options["json"] else write_csv(counted)
+        if options["output"] is None:
+            for piece in pieces:
+                self.stdout.write(piece.decode(), ending="")
+        else:
+            self._write_file(options["output"], pieces)
+        self.stderr.write(f"runs exported: {counted.number}")
+
+    def _write_file(self, path: Path, pieces: Iterator[bytes]) -> None:
+        unfinished = path.with_name(f"{path.name}.part")
+        try:
+            with unfinished.open("wb") as file:
+                file.writelines(pieces)
+            unfinished.replace(path)
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}.") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+class _Counted:
+    """Runs on their way, and how many there were."""
+
+    def __init__(self, runs: Iterator[Mapping[str, Any]]) -> None:
+        self._runs = runs
+        self.number = 0
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        for run in self._runs:
+            self.number += 1
+            yield run
+
+
+def parse_filters(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a RunFilter. Raises CommandError for what the API would refuse."""
+    named = {name: options[name] for name in _FILTERS if options[name] is not None}
+    # A run that is counted while we write would come or not by chance.
+    named.setdefault("to", datetime.now(UTC).isoformat())
+    query = RunFilterQuery(data=named)
+    try:
+        query.is_valid(raise_exception=True)
+    except ValidationError as error:
+        fact = build_error(error)
+        raise CommandError(f"{fact['field']}: {fact['message']}") from error
+    return build_filter(query.validated_data)
+
+
+def write_lines(runs: _Counted) -> Iterator[bytes]:
+    """Yield one JSON object a line."""
+    renderer = OrjsonRenderer()
+    for run in runs:
+        yield renderer.render(build_run(run)) + b"\n"

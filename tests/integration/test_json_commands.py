@@ -1,0 +1,92 @@
+"""What a script reads of commands with `--json`: one document on standard output, nothing else."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.management import CommandError, call_command
+from pymongo.database import Database
+
+from automations.accounts import add_account
+from automations.tokens import create_token
+from tests.api_client import build_automation, build_run
+from tracking.indexes import list_indexes
+
+Db = Database[dict[str, Any]]
+
+
+def run(*arguments: str) -> Any:
+    out = StringIO()
+    call_command(*arguments, "--json", stdout=out, stderr=StringIO())
+    return json.loads(out.getvalue())
+
+
+def test_tokens(db: Db) -> None:
+    assert run("list_api_tokens") == []
+    secret, token = create_token(workspace_id="ws1", name="CI", at=datetime.now(UTC))
+    [shown] = run("list_api_tokens")
+    assert (shown["id"], shown["workspaceId"], shown["name"]) == (token.id, "ws1", "CI")
+    assert (shown["state"], shown["expiresAt"]) == ("usable", None)
+    assert secret not in json.dumps(shown)
+
+
+def test_accounts(db: Db, settings: Any) -> None:
+    settings.FIELD_ENCRYPTION_KEYS = (Fernet.generate_key().decode(),)
+    assert run("list_accounts") == []
+    at = datetime.now(UTC)
+    add_account("17841400000000001", workspace_id="ws1", token="hidden-token", at=at)
+    [shown] = run("list_accounts")
+    assert (shown["id"], shown["workspaceId"]) == ("17841400000000001", "ws1")
+    assert (shown["hasToken"], shown["lastWebhookAt"]) == (True, None)
+    assert "hidden" not in json.dumps(shown)
+
+
+def test_the_switch(db: Db) -> None:
+    status = run("tracking", "status")
+    assert status == {
+        "tracking": {"state": "on", "since": None, "isAllowed": True},
+        "stats": {"state": "on", "since": None, "isAllowed": True},
+        "untracked": 0,
+        "replayed": None,
+    }
+    assert run("tracking", "off")["tracking"]["state"] == "off"
+    assert run("tracking", "on")["replayed"] == {"counted": 0, "duplicates": 0}
+
+
+def test_add_run_fields(bare_db: Db) -> None:
+    bare_db["automations"].insert_one(build_automation(_id="a1"))
+    bare_db["automation_runs"].insert_one(build_run("a1", age=timedelta(hours=2)))
+    preview = run("add_run_fields", "--dry-run")
+    assert (preview["isDryRun"], preview["basesCreated"], preview["hoursRebuilt"]) == (True, 1, 0)
+    done = run("add_run_fields")
+    assert done == {
+        "isDryRun": False,
+        "automations": 1,
+        "automationsUpdated": 1,
+        "basesCreated": 1,
+        "totalsRaised": 0,
+        "hoursRebuilt": 1,
+        "contactsWritten": 1,
+    }
+
+
+def test_add_run_indexes(bare_db: Db) -> None:
+    names = {one.name for one in list_indexes(timedelta(days=90))}
+    for arguments, state in ((["--dry-run"], "missing"), ([], "missing"), ([], "present")):
+        result = run("add_run_indexes", *arguments)
+        assert result["isDryRun"] is bool(arguments)
+        assert {one["name"] for one in result["indexes"]} == names
+        assert {one["state"] for one in result["indexes"]} == {state}
+        assert result["problems"] == []
+
+
+def test_a_problem_is_in_it_and_is_the_exit_too(bare_db: Db) -> None:
+    bare_db["automation_runs"].create_index([("userId", 1)], name="automationId_createdAt")
+    out = StringIO()
+    with pytest.raises(CommandError):
+        call_command("add_run_indexes", "--json", stdout=out, stderr=StringIO())
+    [problem] = json.loads(out.getvalue())["problems"]
+    assert "dropIndex('automationId_createdAt')" in problem
