@@ -5,7 +5,7 @@ where they may hold something: runs that an older product left without contacts,
 after an erasure, what is kept of erased pairs. Every method runs inside the caller's transaction.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -51,26 +51,25 @@ class ClaimFinder:
         ]
         if unsettled:
             claims |= self._find_raw_claims(unsettled, session)
-        if found.switch.erased_until is not None:
-            pairs = {key: one for key, one in find_first(fresh).items() if key not in claims}
-            claims |= self._find_erased(pairs, found.switch, session)
-        return claims
+        return claims | self.find_erased(fresh, found.switch, session, known=claims)
 
     def find_erased(
-        self, fresh: Sequence[Trigger], switch: Switch, session: ClientSession
+        self,
+        fresh: Sequence[Trigger],
+        switch: Switch,
+        session: ClientSession,
+        *,
+        known: Collection[str] = (),
     ) -> dict[str, Claim]:
-        """Return the claims of those pairs that were erased, by contact id."""
-        if switch.erased_until is None:
-            return {}
-        return self._find_erased(find_first(fresh), switch, session)
+        """Return the claims of those pairs that were erased, by contact id, without the `known`.
 
-    def _find_erased(
-        self, pairs: Mapping[str, Trigger], switch: Switch, session: ClientSession
-    ) -> dict[str, Claim]:
+        A window after the last erasure nobody is asked for any more.
+        """
         until = switch.erased_until
         if until is None:
             return {}
-        wanted = [key for key, trigger in pairs.items() if trigger.arrived_at <= until]
+        pairs = find_first(trigger for trigger in fresh if trigger.arrived_at <= until)
+        wanted = [contact_id for contact_id in pairs if contact_id not in known]
         return self._find_erased_claims(wanted, session) if wanted else {}
 
     def _find_erased_claims(
