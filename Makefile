@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 PACKAGES := manage.py project automations tracking tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pictures lint bench chaos format clean
+.PHONY: help demo test pictures lint bench chaos audit format clean
 
 help:
 	@echo "make demo    serve a made-up workspace with simulated traffic, on an embedded MongoDB"
@@ -19,6 +19,7 @@ help:
 	@echo "             BENCH_BEFORE=<commit>: beside an older commit)"
 	@echo "make chaos   break things under load and count again: every scenario, or one by"
 	@echo "             CHAOS_ARGS='counting --seed 2 --kills 20 --events 5000' (--help lists them)"
+	@echo "make audit   ask PyPI for advisories on what production needs (needs the internet)"
 	@echo "make format  write the code as ruff wants it"
 	@echo "make clean   remove the virtual environment and the caches, not the data in .data"
 
@@ -43,6 +44,11 @@ bench: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+# Not a part of CI: a mirror of PyPI seldom has the advisories, and new ones are no fault of a commit.
+audit: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit~=2.10'
+	$(BIN)/pip-audit --strict --requirement requirements.txt
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(PACKAGES)

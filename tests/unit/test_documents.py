@@ -72,8 +72,9 @@ def test_settings_table_and_example_name_what_is_read() -> None:
     assert example == settings
 
 
-def test_every_guarantee_names_tests_that_exist() -> None:
-    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?(?:::(\w+))?", read("GUARANTEES.md"))
+@pytest.mark.parametrize("document", ["GUARANTEES.md", "SECURITY.md"])
+def test_every_promise_names_tests_that_exist(document: str) -> None:
+    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?(?:::(\w+))?", read(document))
     assert named
     for path, *names in named:
         source = read(path)
