@@ -19,6 +19,9 @@ from automations.simulation.signing import sign_body
 from tests.chaos.load import Load
 
 _TIMEOUT_SECONDS = 15.0
+# Of one automation, of them all, and what machines look at.
+_READS = ("{}", "{}/stats", "{}/runs", "{}/series", "{}/outcomes", "/api/workspaces/ws/automations",
+          "/api/workspaces/ws/accounts", "/readyz", "/metrics")  # fmt: skip
 
 
 class SideLoad:
@@ -66,8 +69,8 @@ class SideLoad:
     def read(self) -> None:
         """Read the list, one automation, its counts, or what machines look at."""
         one = self._random.choice(list(self._automations.values()))
-        below = self._random.choice(("", f"/{one}", f"/{one}/stats", f"/{one}/runs"))
-        self._ask("read", "GET", f"/api/workspaces/ws/automations{below}", headers=self._headers)
+        path = self._random.choice(_READS).format(f"/api/workspaces/ws/automations/{one}")
+        self._ask("read", "GET", path, headers=self._headers)
 
     def tap(self) -> None:
         """Tap on the button of somebody's message, as Meta reports it."""
