@@ -13,7 +13,7 @@ help:
 	@echo "make demo    serve a made-up workspace with simulated traffic, on an embedded MongoDB"
 	@echo "make test    run the tests, on an embedded MongoDB"
 	@echo "make pictures open the pages in a browser and write docs/pictures anew"
-	@echo "make lint    ruff, mypy, import-linter, Django's checks"
+	@echo "make lint    ruff, mypy, import-linter, Django's checks, the API's schema"
 	@echo "make bench   measure speed and exactness beside the system we replace (20 minutes;"
 	@echo "             BENCH_QUICK=1: 3, BENCH_FULL=1: with 5 million runs, BENCH_ROWS=100,list,"
 	@echo "             BENCH_BEFORE=<commit>: beside an older commit)"
@@ -38,6 +38,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py check
+	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks

@@ -10,11 +10,13 @@ from rest_framework.response import Response
 from automations.account_summaries import AccountSummary, summarize_accounts
 from automations.answers import Json, format_time
 from automations.api import WorkspaceView
+from automations.api_docs import describe
 
 
 class AccountListView(WorkspaceView):
     """The accounts that the workspace's automations are for, and those that it has added."""
 
+    @describe("listAccounts")
     def get(self, request: Request, wsid: str) -> Response:
         """List them by id: whether they work, and what waits to be sent. Never a token."""
         accounts = [build_account(one) for one in summarize_accounts(wsid)]

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from automations import store
 from automations.answers import Json, build_automation, format_time
+from automations.api_docs import describe
 from automations.authentication import BearerTokenAuthentication, SessionTokenAuthentication
 from automations.formats import BrowsableRenderer, OrjsonParser, OrjsonRenderer
 from automations.permissions import IsOwnWorkspace
@@ -49,6 +50,8 @@ class WorkspaceView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check who asks and how often, and then the parameters. Raises APIException."""
         super().initial(request, *args, **kwargs)
+        if request.method not in self.allowed_methods:
+            return  # that will be said instead
         is_read = request.method in ("GET", "HEAD")
         query_class = self.query_class if is_read else QuerySerializer
         serializer = query_class(data=request.query_params.dict())
@@ -74,11 +77,13 @@ class AutomationListView(WorkspaceView):
 
     parser_classes = (OrjsonParser, FormParser, MultiPartParser)
 
+    @describe("listAutomations")
     def get(self, request: Request, wsid: str) -> Response:
         """List them all, in one page."""
         documents = store.list_automations(wsid)
         return Response({"success": True, "automations": build_answers(documents, at=_now())})
 
+    @describe("createAutomation")
     def post(self, request: Request, wsid: str) -> Response:
         """Create one; it answers events from the next second on."""
         at = _now()
@@ -103,10 +108,12 @@ class AutomationView(WorkspaceView):
 
     shown: Mapping[str, Any] | None = None
 
+    @describe("getAutomation")
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Show it, with its runs."""
         return self._answer(store.find_automation(wsid, automation_id))
 
+    @describe("changeAutomation")
     def patch(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Change the fields that are named; a part of null or nothing is removed."""
         values = self.check_input(self.get_serializer(data=request.data))
@@ -115,6 +122,7 @@ class AutomationView(WorkspaceView):
             store.update_automation(wsid, automation_id, changes=changes, removed=removed)
         )
 
+    @describe("deleteAutomation")
     def delete(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Stop it and take it off the list; its runs and counts are kept."""
         if not store.delete_automation(wsid, automation_id, at=_now()):
@@ -138,6 +146,7 @@ class AutomationView(WorkspaceView):
 class AutomationStatsView(WorkspaceView):
     """The runs of one automation, counted to the millisecond at `asOf`."""
 
+    @describe("getAutomationStats")
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Show the total, the newest run, and the runs of the last 24 hours and 7 days."""
         document = store.find_automation(wsid, automation_id)

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from automations import store
 from automations.answers import format_time
 from automations.api import WorkspaceView
+from automations.api_docs import describe
 from automations.formats import OrjsonRenderer
 from automations.query_parameters import RunFilterQuery, RunPageQuery
 from automations.run_answers import build_run, build_trigger, write_csv
@@ -29,6 +30,7 @@ class RunListView(WorkspaceView):
 
     query_class = RunPageQuery
 
+    @describe("listRuns")
     def get(self, request: Request, wsid: str) -> Response:
         """List a page of them, also those of deleted automations."""
         return self._list(RunFilter(workspace_id=wsid, **build_filter(self.query)))
@@ -55,6 +57,7 @@ class RunListView(WorkspaceView):
 class AutomationRunListView(RunListView):
     """The runs of one automation, newest first."""
 
+    @describe("listAutomationRuns")
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:  # type: ignore[override]
         """List a page of them, also when the automation is deleted."""
         return self._list(
@@ -69,6 +72,7 @@ class AutomationRunListView(RunListView):
 class RunView(WorkspaceView):
     """One run of the workspace."""
 
+    @describe("getRun")
     def get(self, request: Request, wsid: str, run_id: str) -> Response:
         """Show it with what became of its steps, and the events behind it while they are kept."""
         found = reports.find_run(wsid, run_id)
@@ -90,6 +94,7 @@ class RunCsvView(WorkspaceView):
         """Answer CSV to whatever is accepted; errors are JSON as everywhere."""
         return OrjsonRenderer(), OrjsonRenderer.media_type
 
+    @describe("exportRuns")
     def get(self, request: Request, wsid: str) -> StreamingHttpResponse:
         """Stream those that there are now."""
         return self._stream(RunFilter(workspace_id=wsid, **build_filter(self.query)))
@@ -108,6 +113,7 @@ class RunCsvView(WorkspaceView):
 class AutomationRunCsvView(RunCsvView):
     """The runs of one automation as CSV."""
 
+    @describe("exportAutomationRuns")
     def get(  # type: ignore[override]
         self, request: Request, wsid: str, automation_id: str
     ) -> StreamingHttpResponse:

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from automations import store
 from automations.api import WorkspaceView
+from automations.api_docs import describe
 from automations.events import IGNORED_REASONS
 from automations.query_parameters import RangeQuery, SeriesQuery, find_window
 from automations.run_api import find_automation_id
@@ -30,6 +31,7 @@ class SeriesView(WorkspaceView):
 
     query_class = SeriesQuery
 
+    @describe("getSeries")
     def get(self, request: Request, wsid: str) -> Response:
         """Count those of all its automations, deleted ones too."""
         return self._answer(store.list_automation_ids(wsid), RunFilter(workspace_id=wsid))
@@ -62,6 +64,7 @@ class SeriesView(WorkspaceView):
 class AutomationSeriesView(SeriesView):
     """The runs of one automation by hour or day of any time zone."""
 
+    @describe("getAutomationSeries")
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:  # type: ignore[override]
         """Count them, also when the automation is deleted."""
         known_as = find_automation_id(wsid, automation_id)
@@ -73,6 +76,7 @@ class AutomationOutcomesView(WorkspaceView):
 
     query_class = RangeQuery
 
+    @describe("getAutomationOutcomes")
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Count them over the whole hours of the range; the last 7 days unless it is named."""
         document = store.find_automation(wsid, automation_id, is_deleted_too=True)

@@ -15,6 +15,7 @@ from automations.dashboard.overview import poll_overview, show_overview, switch_
 from automations.dashboard.run_page import show_run
 from automations.dashboard.zone_choice import choose_zone
 from automations.deletion_views import data_deletion, data_deletion_status
+from automations.docs_api import DocsView, SchemaView
 from automations.login import login, logout
 from automations.run_api import (
     AutomationRunCsvView,
@@ -53,6 +54,8 @@ urlpatterns = [
     path(f"{_API}/runs/<str:run_id>", RunView.as_view(), name="run"),
     path(f"{_API}/series", SeriesView.as_view(), name="series"),
     path(f"{_API}/accounts", AccountListView.as_view(), name="account-list"),
+    path("api/schema", SchemaView.as_view(), name="schema"),
+    path("api/docs", DocsView.as_view(), name="docs"),
     path("", go_home, name="home"),
     # Browsers ask for it on pages that name no icon, as those of the browsable API.
     path("favicon.ico", RedirectView.as_view(url=static("automations/icon.svg"))),

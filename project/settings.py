@@ -70,6 +70,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_htmx",
     "automations",
     "tracking",
@@ -144,9 +146,25 @@ REST_FRAMEWORK = {
         "automations.authentication.SessionTokenAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "automations.errors.handle_error",
     "UNAUTHENTICATED_USER": "automations.principals.Anonymous",
     "UNAUTHENTICATED_TOKEN": None,
+}
+
+# The documents at /api/docs, from files of this site alone and open to everybody.
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Automation run tracking",
+    "DESCRIPTION": "Instagram automations of a workspace, and how often each of them ran. Every "
+    "path is of one workspace and needs a token of it; errors have one shape; times are UTC.",
+    "VERSION": "1",
+    "SCHEMA_PATH_PREFIX": "/api/workspaces/{wsid}",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # By default it asks another host whether the schema is valid.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
 }
 
 LOGGING = build_logging(as_json=not (DEBUG or sys.stderr.isatty()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from django.urls import include, path
+from django.urls import include, path, re_path
 
+from automations.docs_api import UnknownPathView
 from project.operations import healthz, metrics, readyz
 
 urlpatterns = [
@@ -11,4 +12,5 @@ urlpatterns = [
     path("readyz", readyz, name="readyz"),
     path("metrics", metrics, name="metrics"),
     path("", include("automations.urls")),
+    re_path("^api/", UnknownPathView.as_view()),
 ]

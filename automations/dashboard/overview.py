@@ -128,7 +128,8 @@ def _build_context(reader: Reader) -> dict[str, Any]:
     return {
         "reader": reader,
         "version": version,
-        "rows": rows,
+        # A template looks a dictionary's keys up at once, and an attribute only after an error.
+        "rows": [msgspec.structs.asdict(row) for row in rows],
         "has_stats": has_stats,
         "active": sum(row.is_active for row in rows),
         "total_runs": sum(row.total_runs for row in rows),

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 from django.http import HttpRequest, QueryDict
 
+from automations.answers import format_time
 from automations.dashboard.access import Reader
 from automations.dashboard.outcomes import STEPS, describe_state, describe_step
 from automations.dashboard.words import format_clock
@@ -69,7 +70,7 @@ def build_runs_context(
         "is_first_page": "cursor" not in request.GET,
         "older": _build_query(request.GET, page.next_cursor) if page.next_cursor else "",
         "newest": _build_query(request.GET, None),
-        "export": urlencode({name: value for name, value in asked.items() if value}),
+        "export": _build_export(wanted),
         "types": STEPS.items(),
         "outcome_choices": OUTCOMES.items(),
     }
@@ -137,6 +138,19 @@ def _build_query(query: QueryDict, cursor: str | None) -> str:
     if cursor is not None:
         kept["cursor"] = cursor
     return urlencode(kept)
+
+
+def _build_export(wanted: RunFilter) -> str:
+    """Return the query by which the API exports the same runs."""
+    named = {
+        "triggerType": wanted.trigger_type,
+        "outcome": wanted.state,
+        "userId": wanted.user_id,
+        "postId": wanted.post_id,
+        "from": None if wanted.from_ is None else format_time(wanted.from_),
+        "to": None if wanted.to is None else format_time(wanted.to),
+    }
+    return urlencode({name: value for name, value in named.items() if value is not None})
 
 
 def _shorten(text: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import expect
 from pymongo.database import Database
 
 from automations import seed
+from automations.answers import format_time
 from automations.dashboard.outcomes import STEPS
 from automations.tokens import create_token
 from tests.acceptance.processes import request
@@ -48,6 +51,7 @@ def test_an_operators_day(site: WebServer, workspace: Db, visit: Visit) -> None:
     see_a_counter_move(visit, site)
     see_a_switch_switch(visit, workspace)
     look_at_the_chart(visit)
+    export_runs(visit, workspace)
     person = look_for_a_person(visit, workspace)
     follow_a_run(visit, person)
     use_the_browsable_api(visit, workspace)
@@ -90,6 +94,26 @@ def look_at_the_chart(visit: Visit) -> None:
         expect(page.locator(".scroll tbody tr")).to_have_count(rows)
     page.get_by_label("Time zone").select_option("Asia/Kathmandu")
     expect(page.get_by_text("Times in Asia/Kathmandu")).to_be_visible()
+
+
+def export_runs(visit: Visit, workspace: Db) -> None:
+    """As CSV, which has the runs that the database has."""
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("link", name="Export CSV").click()
+    with Path(download.value.path()).open(encoding="utf-8-sig", newline="") as file:
+        exported = list(csv.DictReader(file))
+    stored = list(workspace["automation_runs"].find({"automationId": LOOKBOOK}))
+    assert len(exported) == len(stored)
+    by_id = {str(run["_id"]): run for run in stored}
+    for row in exported:
+        run = by_id.pop(row["_id"])
+        assert row["userId"] == run["userId"]
+        assert row["createdAt"] == format_time(run["createdAt"])
+        assert row["messageText"] == run["metadata"]["messageText"]
+        assert {step: row[step] for step in STEPS if row[step]} == {
+            step: result["state"] for step, result in run.get("steps", {}).items()
+        }
+    assert not by_id
 
 
 def look_for_a_person(visit: Visit, workspace: Db) -> str:

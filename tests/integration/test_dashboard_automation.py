@@ -1,6 +1,8 @@
 """An automation's page: chart and table, funnel, what was not counted, and the runs below."""
 
+import csv
 import html
+import io
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -180,8 +182,18 @@ class TestRuns:
         ):  # fmt: skip
             page = visitor.get(PAGE, query).text
             assert sorted(list_persons(page)) == sorted(persons), query
+            assert sorted(self.list_exported(visitor, page)) == sorted(persons), query
             if not persons:
                 assert "No run fits." in page
+
+    def list_exported(self, visitor: Client, page: str) -> list[str]:
+        """The people in the file behind the page's own link."""
+        link = re.search(r'href="([^"]+)" download', page)
+        assert link
+        response = visitor.get(html.unescape(link[1]))
+        assert response.status_code == 200, response.text
+        text = response.getvalue().decode("utf-8-sig")
+        return [row["userId"] for row in csv.DictReader(io.StringIO(text))]
 
     def test_pages_go_on_where_the_last_one_ended(self, visitor: Client, now: datetime) -> None:
         record(*((f"u{number:02}", now - timedelta(seconds=number)) for number in range(60)))

@@ -13,7 +13,14 @@ import bson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
 
 from tests.integration.conftest import MakeFlusher, flush
 from tests.recount import recount
@@ -323,18 +330,25 @@ def test_under_traffic_one_run_a_window(
 
 
 def test_without_an_erasure_a_flush_reads_nothing_more(
-    db: Database[Any], flusher: Flusher, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+    db: Database[Any], eraser: Eraser, mongodb_server: str, make_flusher: MakeFlusher
 ) -> None:
-    asked: list[object] = []
-    claims = flusher._transaction._claims
-    find = claims._find_erased_claims
-    monkeypatch.setattr(
-        claims, "_find_erased_claims", lambda *a, **k: asked.append(a) or find(*a, **k)
-    )
-    flush(flusher, wrote(T0), make_trigger())
-    assert asked == []
-    eraser.erase(ACCOUNT, PERSON, at=T0)
-    flush(flusher, make_trigger(), make_trigger(user_id="p2", arrived_at=T0 + 2 * WINDOW))
-    assert asked == []  # one pair is known, the other came after every window
-    flush(flusher, make_trigger(user_id="p3"))
-    assert len(asked) == 1
+    asked: list[str] = []
+
+    class Listener(CommandListener):
+        def started(self, event: CommandStartedEvent) -> None:
+            if "erased_claims" in str(event.command):
+                asked.append(event.command_name)
+
+        def succeeded(self, event: CommandSucceededEvent) -> None: ...
+        def failed(self, event: CommandFailedEvent) -> None: ...
+
+    with MongoClient[Any](mongodb_server, tz_aware=True, event_listeners=[Listener()]) as client:
+        flusher = make_flusher(client[db.name], claim_keys=conf.claim_keys)
+        flush(flusher, wrote(T0), make_trigger())
+        assert asked == []
+        eraser.erase(ACCOUNT, PERSON, at=T0)
+        flush(flusher, make_trigger(), make_trigger(user_id="p2", arrived_at=T0 + 2 * WINDOW))
+        assert asked == []  # one pair is known, the other came after every window
+        flush(flusher, make_trigger(user_id="p3"), make_trigger(user_id="p4"))
+        assert len(asked) == 1
+        flusher.close()

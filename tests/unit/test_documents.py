@@ -46,6 +46,13 @@ class TestDocuments:
             elif "://" not in link:
                 assert (ROOT / link.partition("#")[0]).exists(), link
 
+    def test_every_picture_is_there_and_says_what_it_shows(self, document: str) -> None:
+        text = read(document)
+        for tag in re.findall(r"<img [^>]*>", text):
+            assert re.search(r'alt="[^"]+"', tag), tag
+        for path in re.findall(r'(?:src|srcset)="([^"]+)"', text):
+            assert (ROOT / path).exists(), path
+
     def test_every_file_that_is_named_exists(self, document: str) -> None:
         pattern = r"\b((?:automations|project|tests|tracking)/[\w/]+\.[a-z]+)"
         missing = [

@@ -1,0 +1,74 @@
+"""The API's documents: whole, valid, and from this site alone."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+
+from automations.api_docs import OPERATIONS
+
+SCHEMA: Any = SchemaGenerator().get_schema(request=None, public=True)
+FOUND = {
+    operation["operationId"]: operation
+    for methods in SCHEMA["paths"].values()
+    for operation in methods.values()
+}
+
+
+def test_the_schema_is_valid_and_without_a_warning() -> None:
+    call_command("spectacular", "--validate", "--fail-on-warn", stdout=StringIO())
+
+
+def test_every_operation_is_described_and_no_other() -> None:
+    assert FOUND.keys() == OPERATIONS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_every_answer_has_an_example(name: str) -> None:
+    for status, response in FOUND[name]["responses"].items():
+        [content] = response["content"].values()
+        [example] = content["examples"].values()
+        assert example["value"], status
+    body = FOUND[name].get("requestBody")
+    assert body is None or body["content"]["application/json"]["examples"]
+
+
+def test_the_schema_is_served_to_everybody(client: Client) -> None:
+    response = client.get("/api/schema", headers={"accept": "application/json"})
+    assert response.status_code == 200
+    assert response.json()["paths"].keys() == SCHEMA["paths"].keys()
+    assert client.get("/api/schema", headers={"authorization": "Bearer wrong"}).status_code == 200
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_has_no_script_inside(client: Client) -> None:
+    page = client.get("/api/docs")
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", text)
+    assert "<script>" not in text
+    assert "script-src" not in page["Content-Security-Policy"]  # so that default-src holds
+    loaded = re.findall(r"(?:src|href)=\"(/[^\"]+)\"", text)
+    assert len(loaded) == 5
+    for path in loaded:
+        response = client.get(path.replace("&amp;", "&"))
+        assert response.status_code == 200, path
+        response.close()
+    [script] = [path for path in loaded if "script" in path]
+    assert '"validatorUrl": null' in client.get(script).content.decode()
+
+
+@pytest.mark.parametrize("path", ["/api/", "/api/nothing", "/api/workspaces/ws1", "/api/docs/x"])
+@pytest.mark.parametrize("method", ["get", "post", "delete", "options"])
+def test_a_path_that_is_not_there_is_404_in_the_shape_of_the_api(
+    client: Client, path: str, method: str
+) -> None:
+    response = getattr(client, method)(path, headers={"accept": "text/html"})
+    assert response.status_code == 404
+    error = {"code": "not_found", "message": "Not found.", "field": None}
+    assert response.json() == {"success": False, "error": error}
