@@ -23,6 +23,8 @@ from tests.acceptance.processes import (
 )
 from tests.acceptance.test_serve import list_web_processes
 
+ACCOUNT = "17841400000000001"
+
 
 @pytest.fixture
 def port() -> int:
@@ -41,7 +43,7 @@ def server(port: int, tmp_path: Path) -> Iterator[Command]:
 def post_delivery(port: int, number: int) -> int:
     comment = {"id": f"18{number:09}", "text": "hi", "from": {"id": "901", "username": "mia"}}
     changes = [{"field": "comments", "value": comment}]
-    entry = {"id": "17841400000000001", "time": 1795430400, "changes": changes}
+    entry = {"id": ACCOUNT, "time": 1795430400, "changes": changes}
     body = json.dumps({"object": "instagram", "entry": [entry]}).encode()
     signed = {"X_Hub_Signature_256": sign_body(body, APP_SECRET)}
     return request(port, "/api/webhooks/instagram", method="POST", body=body, **signed)[0]
@@ -79,3 +81,21 @@ def test_the_sum_of_all_processes_outlives_one(server: Command, port: int, tmp_p
     server.process.send_signal(signal.SIGTERM)
     assert server.wait() == 0
     assert not list(tmp_path.glob("metrics-*"))
+
+
+def test_the_worker_is_in_the_sum(server: Command, port: int, tmp_path: Path) -> None:
+    environment = build_environment(DATA_DIR=str(tmp_path / "data"))
+    arguments = ("create_api_token", "--workspace", "w1", "--name", "test")
+    with running(*arguments, environment=environment) as command:
+        assert command.wait() == 0
+    automation = {
+        "name": "Link", "type": "comment_to_dm", "accountId": ACCOUNT,
+        "trigger": {"match": "any"}, "mainDm": {"text": "Here"},
+    }  # fmt: skip
+    headers = {"Authorization": f"Bearer {command.lines[-1]}", "Content-Type": "application/json"}
+    body = json.dumps(automation).encode()
+    path = "/api/workspaces/w1/automations"
+    assert request(port, path, method="POST", body=body, **headers)[0] == 201
+    assert post_delivery(port, 1) == 200
+    assert read_metric(port, 'tracking_triggers_total{outcome="counted"}') == 1.0
+    wait_until(lambda: read_metric(port, 'outbox_steps_total{state="shadow"}') == 1.0, seconds=20)

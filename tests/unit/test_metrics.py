@@ -91,6 +91,12 @@ class TestDirectory:
         with metrics_directory() as path:
             assert list(path.iterdir()) == [kept]
 
+    def test_a_file_that_was_never_written_stops_no_scrape(self, tmp_path: Path) -> None:
+        (tmp_path / "counter_1.db").write_bytes(b"")
+        (tmp_path / "histogram_1.db").write_bytes(bytes(1 << 16))
+        assert list(exposition.ProcessesCollector(tmp_path).collect()) == []
+        assert exposition.read_size(tmp_path / "gone.db") == 0
+
     def test_what_the_dead_had_waiting_is_forgotten(self, tmp_path: Path) -> None:
         ended = subprocess.Popen(["true"])
         ended.wait()
