@@ -23,8 +23,9 @@ from automations.send_plans import build_send
 from tracking import service
 from tracking.runs import Outcome, Trigger
 
-# What Meta grants is five seconds; past this it is told to come again.
-DEADLINE_SECONDS = 3.0
+# What Meta grants is five seconds; after three it is told to come again. The tenth that is missing
+# goes for the way there and back: in an election every request wakes at the same moment.
+DEADLINE_SECONDS = 2.9
 
 logger = logging.getLogger("automations")
 
