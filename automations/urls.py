@@ -11,6 +11,7 @@ from automations.api import AutomationListView, AutomationStatsView, AutomationV
 from automations.dashboard.access import go_home
 from automations.dashboard.accounts import poll_accounts
 from automations.dashboard.detail import show_automation
+from automations.dashboard.form import change_automation, make_automation
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.dashboard.run_page import show_run
 from automations.dashboard.zone_choice import choose_zone
@@ -67,7 +68,13 @@ urlpatterns = [
         switch_automation,
         name="automation-switch",
     ),
+    path(f"{_PAGES}/new-automation/", make_automation, name="automation-new"),
     path(f"{_PAGES}/automations/<str:automation_id>/", show_automation, name="automation-page"),
+    path(
+        f"{_PAGES}/automations/<str:automation_id>/change/",
+        change_automation,
+        name="automation-change",
+    ),
     path(f"{_PAGES}/runs/<str:run_id>/", show_run, name="run-page"),
     path(f"{_PAGES}/zone", choose_zone, name="zone"),
     path("login", login, name="login"),

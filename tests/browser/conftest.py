@@ -11,7 +11,15 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.test import override_settings
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    expect,
+)
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -32,8 +40,9 @@ _QUIET = (
     "--disable-sync",
     "--no-first-run",
 )
-# The machine's load is shared with other tests; what is fast has its own assertion.
-_PATIENCE_MS = 20_000
+# The machine is shared with other tests.
+_PATIENCE_MS = 30_000
+expect.set_options(timeout=_PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,7 @@ def test_an_operators_day(site: WebServer, workspace: Db, visit: Visit) -> None:
     expect(page).to_have_url(visit.url + HOME)
     see_a_counter_move(visit, site)
     see_a_switch_switch(visit, workspace)
+    make_an_automation(visit, workspace)
     look_at_the_chart(visit)
     export_runs(visit, workspace)
     person = look_for_a_person(visit, workspace)
@@ -80,6 +81,25 @@ def see_a_switch_switch(visit: Visit, workspace: Db) -> None:
         stored = workspace["automations"].find_one({"name": COMMENTS})
         assert stored is not None
         assert stored["isActive"] is is_on
+
+
+def make_an_automation(visit: Visit, workspace: Db) -> None:
+    """By the form, whose parts for comments go when it answers something else."""
+    page = visit.page
+    page.get_by_role("link", name="New automation").click()
+    page.get_by_label("Name").fill("Prices")
+    expect(page.get_by_role("group", name="Public reply")).to_be_visible()
+    page.get_by_label("It answers").select_option("dm_auto_responder")
+    expect(page.get_by_role("group", name="Public reply")).to_be_hidden()
+    page.get_by_label("Keywords").fill("price\nhow much")
+    page.get_by_label("Links").fill("See prices | https://shop.example.com/prices")
+    page.get_by_role("group", name="Main message").get_by_label("Text").fill("Here they are")
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Prices")
+    stored = workspace["automations"].find_one({"name": "Prices"})
+    assert stored is not None
+    assert stored["trigger"]["keywords"] == ["price", "how much"]
+    visit.open(HOME)
 
 
 def look_at_the_chart(visit: Visit) -> None:
@@ -151,7 +171,11 @@ def follow_a_run(visit: Visit, person: str) -> None:
 def use_the_browsable_api(visit: Visit, workspace: Db) -> None:
     """List, create by the HTML form, change by the raw one."""
     page = visit.page
-    page.get_by_role("link", name="API").click()
+    page.get_by_role("link", name="API documents").click()
+    expect(page.get_by_text("Automation run tracking").first).to_be_visible()
+    expect(page.locator(".opblock").first).to_be_visible()
+    visit.open(HOME)
+    page.get_by_role("link", name="API", exact=True).click()
     expect(page.locator(".response-info")).to_contain_text('"success": true')
     expect(page.locator(".response-info")).to_contain_text(COMMENTS)
     page.get_by_role("link", name="HTML form").click()

@@ -70,7 +70,7 @@ def test_it_shows_every_automation_with_its_counts(db: Db, visitor: Client) -> N
 def test_an_empty_workspace_says_what_to_do(visitor: Client) -> None:
     page = visitor.get(HOME).text
     assert "No automations yet" in page
-    assert 'href="/api/workspaces/ws1/automations"' in page
+    assert 'href="/workspaces/ws1/new-automation/"' in page
     assert "http://testserver/api/workspaces/ws1/automations" in page
 
 

@@ -1,0 +1,150 @@
+"""The fields of the form of an automation: their labels, values and errors. Pure.
+
+Their names are those that DRF's serializers read from a form: `trigger.match`, lists one item a
+line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from automations.dashboard.words import TYPES
+from automations.definitions import MATCHES
+
+_MATCH_WORDS = {
+    "exact": "is exactly a keyword",
+    "word": "has a keyword as a word of its own",
+    "contains": "contains a keyword anywhere",
+    "any": "is anything: no keyword needed",
+}
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """One field: `kind` is text, lines, area, select or switch; `only` names the type it is for."""
+
+    name: str
+    label: str
+    kind: str = "text"
+    hint: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
+    only: str = ""
+    is_required: bool = False
+
+    @property
+    def id(self) -> str:
+        """Return the id of its input."""
+        return f"f-{self.name.replace('.', '-')}"
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Fields under one heading."""
+
+    title: str
+    hint: str
+    fields: tuple[Field, ...]
+    only: str = ""
+
+
+_COMMENTS = "comment_to_dm"
+GROUPS = (
+    Group(
+        "What it is",
+        "",
+        (
+            Field(name="name", label="Name", is_required=True),
+            Field(name="type", label="It answers", kind="select", choices=tuple(TYPES.items())),
+            Field(name="accountId", label="Instagram account", is_required=True,
+                  hint="The id of the professional account it answers for."),
+            Field(name="isActive", label="Switched on", kind="switch"),
+        ),
+    ),
+    Group(
+        "What starts it",
+        "",
+        (
+            Field(name="trigger.match", label="A text that", kind="select",
+                  choices=tuple((name, _MATCH_WORDS[name]) for name in MATCHES)),
+            Field(name="trigger.keywords", label="Keywords", kind="lines", hint="One a line."),
+            Field(name="trigger.postIds", label="Posts", kind="lines", only=_COMMENTS,
+                  hint="Ids, one a line; none means all posts."),
+        ),
+    ),
+    Group(
+        "Public reply",
+        "Below the comment; one of the texts is chosen each time.",
+        (Field(name="commentReply.texts", label="Texts", kind="lines", hint="One a line."),),
+        _COMMENTS,
+    ),
+    Group(
+        "Opening message",
+        "Sent first; the rest follows when its button is tapped.",
+        (
+            Field(name="openingDm.text", label="Text", kind="area"),
+            Field(name="openingDm.button", label="Button"),
+        ),
+    ),
+    Group(
+        "Request to follow",
+        "For people who do not follow the account yet.",
+        (
+            Field(name="askFollow.text", label="Text", kind="area"),
+            Field(name="askFollow.button", label="Button"),
+        ),
+    ),
+    Group(
+        "Main message",
+        "What people came for.",
+        (
+            Field(name="mainDm.text", label="Text", kind="area"),
+            Field(name="mainDm.links", label="Links", kind="lines",
+                  hint="One a line, three at most: title | https://address"),
+        ),
+    ),
+)  # fmt: skip
+
+
+def read_document(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a form shows of an automation, by field."""
+    return {field.name: _find(values, field.name) for field in list_fields()}
+
+
+def list_fields() -> Iterator[Field]:
+    """Yield every field in the order of the form."""
+    for group in GROUPS:
+        yield from group.fields
+
+
+def flatten_errors(errors: Mapping[str, Any]) -> dict[str, str]:
+    """Return one sentence for each field that a serializer refused, by the name of the field."""
+    names = {field.name for field in list_fields()}
+    found: dict[str, str] = {}
+    for path, message in _walk(errors, ""):
+        parts = path.split(".")
+        name = next((one for end in (2, 1) if (one := ".".join(parts[:end])) in names), parts[0])
+        line = next((int(part) + 1 for part in parts if part.isdecimal()), None)
+        found.setdefault(name, message if line is None else f"Line {line}: {message}")
+    return found
+
+
+def _walk(errors: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(errors, Mapping):
+        for name, inner in errors.items():
+            yield from _walk(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(errors, list):
+        for number, inner in enumerate(errors):
+            if isinstance(inner, Mapping | list):
+                yield from _walk(inner, f"{path}.{number}")
+            else:
+                yield path, str(inner)
+    else:
+        yield path, str(errors)
+
+
+def _find(values: Mapping[str, Any], name: str) -> Any:
+    found: Any = values
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
