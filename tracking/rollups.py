@@ -130,6 +130,8 @@ class WindowEdge:
         self.day = self.hour // HOURS_PER_DAY
         self.minute = start.minute
         self.minute_end = start.replace(second=0, microsecond=0) + _MINUTE
+        self._cut_minute = str(start.minute)
+        self._later_minutes = frozenset(map(str, range(start.minute + 1, 60)))
         # A window that starts on a full minute cuts through none.
         self.is_even = start.second == 0 and start.microsecond == 0
 
@@ -160,9 +162,9 @@ class WindowEdge:
         cut = 0
         for parts in edges:
             for minute, count in parts.get("m", {}).items():
-                if int(minute) > self.minute:
+                if minute in self._later_minutes:
                     whole += count
-                elif int(minute) == self.minute:
+                elif minute == self._cut_minute:
                     cut += count
         if self.is_even:
             whole, cut = whole + cut, 0

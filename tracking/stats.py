@@ -1,13 +1,14 @@
 """Reading statistics: a bounded number of small documents, whatever the number of runs (I8, I9)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.commands import run_find, run_read
 from tracking.rollups import (
     LAST_7_DAYS,
     LAST_24_HOURS,
@@ -21,7 +22,7 @@ from tracking.transactions import read_at_snapshot
 
 Document = dict[str, Any]
 
-
+STATS, RUNS = "automation_run_stats", "automation_runs"
 _FIELDS = ["automationId", "stripe", "hour", "runs", "lastRunAt", "rollupsSince", "h", "m", "days"]
 
 
@@ -32,6 +33,14 @@ class RunSummary(msgspec.Struct, frozen=True):
     last_run_at: datetime | None
     last_24_hours: int = 0
     last_7_days: int = 0
+
+
+class _Part(NamedTuple):
+    """Runs to be counted one by one, for the window with the number `edge`."""
+
+    edge: int
+    automation_ids: list[str]
+    created_at: Document
 
 
 class _Stored:
@@ -66,8 +75,6 @@ class StatsStore:
 
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
-        self._stats = database["automation_run_stats"]
-        self._runs = database["automation_runs"]
 
     def list_totals(
         self, automations: Sequence[Mapping[str, Any]]
@@ -105,13 +112,20 @@ class StatsStore:
         at = truncate_to_milliseconds(at)
         edges = (WindowEdge(at - LAST_24_HOURS), WindowEdge(at - LAST_7_DAYS))
         stored = self._read(automations, edges, session)
-        windows = [self._count_window(stored, edge, session) for edge in edges]
+        windows, parts = [], []
+        for index, edge in enumerate(edges):
+            counts, uncounted = _count_whole(stored, edge, index=index)
+            windows.append(counts)
+            parts += uncounted
+        for row in self._count_runs(parts, session):
+            window, automation_id = windows[row["edge"]], row["_id"]
+            window[automation_id] = window.get(automation_id, 0) + row["runs"]
         summaries = {}
         for automation in automations:
             automation_id = str(automation["_id"])
             runs, newest = stored[automation_id].total(automation)
             summaries[automation_id] = RunSummary(
-                runs, newest, windows[0][automation_id], windows[1][automation_id]
+                runs, newest, *(window.get(automation_id, 0) for window in windows)
             )
         return summaries
 
@@ -129,9 +143,9 @@ class StatsStore:
             ids += build_total_ids(automation_id)
             ids += [build_hour_id(automation_id, edge.hour) for edge in edges]
         # Of the hours that a base keeps, those of the two days that the windows cut.
-        fields = dict.fromkeys(_FIELDS + [f"hours.{edge.day}" for edge in edges], 1)
-        for document in self._stats.find(
-            {"_id": {"$in": ids}}, fields, session=session, batch_size=len(ids) + 1
+        fields = _FIELDS + [f"hours.{edge.day}" for edge in edges]
+        for document in run_find(
+            self._database, STATS, {"_id": {"$in": ids}}, fields, most=len(ids), session=session
         ):
             parts = stored[document["automationId"]]
             if "stripe" in document:
@@ -142,44 +156,56 @@ class StatsStore:
                 parts.base = document
         return stored
 
-    def _count_window(
-        self, stored: Mapping[str, _Stored], edge: WindowEdge, session: ClientSession
-    ) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        cut: list[str] = []
-        raw: list[str] = []
-        for automation_id, parts in stored.items():
-            if parts.base is None or not parts.is_complete_since(edge.start):
-                raw.append(automation_id)
-                continue
-            counts[automation_id], in_cut_minute = edge.count_whole(
-                parts.base,
-                [document.get("h", {}) for document in parts.live],
-                parts.edge_hours.get(build_hour_id(automation_id, edge.hour)),
-            )
-            if in_cut_minute:
-                cut.append(automation_id)
-        # Only the minute that the window cuts is counted from runs, and only where it holds any.
-        for automation_id, count in self._count_raw(
-            cut, {"$gte": edge.start, "$lt": edge.minute_end}, session
-        ).items():
-            counts[automation_id] += count
-        # Before `add_run_fields` has built rollups, an older product's runs are counted one by one.
-        if raw:
-            found = self._count_raw(raw, {"$gte": edge.start}, session)
-            counts |= {automation_id: found.get(automation_id, 0) for automation_id in raw}
-        return counts
+    def _count_runs(self, parts: Sequence[_Part], session: ClientSession) -> list[Document]:
+        """Return `{_id, edge, runs}` for each automation that has runs in a part."""
+        if not parts:
+            return []
+        most = sum(len(part.automation_ids) for part in parts)
+        command = {
+            "aggregate": RUNS,
+            "pipeline": build_parts_pipeline(parts),
+            "cursor": {"batchSize": most + 1},
+        }
+        return run_read(self._database, RUNS, command, session)
 
-    def _count_raw(
-        self, automation_ids: Iterable[str], created_at: Document, session: ClientSession
-    ) -> dict[str, int]:
-        ids = list(automation_ids)
-        if not ids:
-            return {}
-        rows = self._runs.aggregate(
-            build_count_pipeline(ids, created_at), session=session, batchSize=len(ids) + 1
+
+def _count_whole(
+    stored: Mapping[str, _Stored], edge: WindowEdge, *, index: int
+) -> tuple[dict[str, int], list[_Part]]:
+    """Return the counts of a window's whole minutes, and what has to be counted from runs."""
+    counts: dict[str, int] = {}
+    cut: list[str] = []
+    raw: list[str] = []
+    for automation_id, parts in stored.items():
+        if parts.base is None or not parts.is_complete_since(edge.start):
+            raw.append(automation_id)
+            continue
+        counts[automation_id], in_cut_minute = edge.count_whole(
+            parts.base,
+            [document.get("h", {}) for document in parts.live],
+            parts.edge_hours.get(build_hour_id(automation_id, edge.hour)),
         )
-        return {row["_id"]: row["runs"] for row in rows}
+        if in_cut_minute:
+            cut.append(automation_id)
+    uncounted = (
+        # Only the minute that the window cuts, and only where it holds any.
+        _Part(index, cut, {"$gte": edge.start, "$lt": edge.minute_end}),
+        # Before `add_run_fields` has built rollups, an older product's runs are counted one by one.
+        _Part(index, raw, {"$gte": edge.start}),
+    )
+    return counts, [part for part in uncounted if part.automation_ids]
+
+
+def build_parts_pipeline(parts: Sequence[_Part]) -> list[Document]:
+    """Return the pipeline that counts several parts, each by its own scan of the index."""
+    first, *others = [
+        [
+            *build_count_pipeline(part.automation_ids, part.created_at),
+            {"$set": {"edge": part.edge}},
+        ]
+        for part in parts
+    ]
+    return first + [{"$unionWith": {"coll": RUNS, "pipeline": other}} for other in others]
 
 
 def build_count_pipeline(
