@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from project.request_ids import read_id_of, request_id
+from project.traces import format_trace
 
 # What every LogRecord has; the rest was given by the caller in `extra`.
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -60,7 +61,7 @@ class HumanFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Return the traceback, indented: none of its lines passes for a record."""
-        lines = super().formatException(ei).splitlines()
+        lines = _format_exception(ei).splitlines()
         return "\n".join(f"  {line.translate(_SPELT_OUT)}" for line in lines)
 
 
@@ -84,12 +85,17 @@ class JsonFormatter(logging.Formatter):
                 if name not in _OWN_FIELDS and name not in fields
             }
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = _format_exception(record.exc_info)
         try:
             return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
         except orjson.JSONEncodeError:
             # A lone surrogate out of somebody's text, or an integer past 64 bits.
             return json.dumps(fields, default=str, skipkeys=True)
+
+
+def _format_exception(ei: Any) -> str:
+    error = ei[1] if isinstance(ei, tuple) else None
+    return "" if error is None else format_trace(error)
 
 
 def trim_records() -> None:
