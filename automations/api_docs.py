@@ -46,6 +46,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     query: Shape | None = None
     body: tuple[Shape, Any] | None = None
     errors: tuple[int, ...] = _READ
+    tag: str | None = None
 
 
 # By the name that a generated client gives the operation.
@@ -108,6 +109,7 @@ OPERATIONS = {
     ),
     "exportRuns": Operation(
         summary="Export the runs of the workspace",
+        tag="runs",
         answer=None,
         example=examples.CSV,
         query=RunFilterQuery,
@@ -153,6 +155,7 @@ def describe(name: str) -> Callable[[Method], Method]:
     body = operation.body
     decorate: Callable[[Method], Method] = extend_schema(
         operation_id=name,
+        tags=[operation.tag] if operation.tag else None,
         summary=operation.summary,
         parameters=[] if operation.query is None else [operation.query],
         request=None if body is None else {JSON: body[0]},

@@ -27,10 +27,11 @@ _ROWS_PER_CHUNK = 500
 
 def build_run(run: Mapping[str, Any]) -> Json:
     """Return a stored run as JSON: every field, and those that older products do not have."""
-    answer: Json = {"steps": {}, "completedAt": None, "eventId": None, **to_json(run)}
-    return {"_id": str(run["_id"])} | {
-        name: value for name, value in answer.items() if name != "_id"
-    }
+    answer: Json = to_json(run)
+    answer["_id"] = str(run["_id"])
+    for name, value in (("eventId", None), ("steps", {}), ("completedAt", None)):
+        answer.setdefault(name, value)
+    return answer
 
 
 def build_trigger(trigger: Mapping[str, Any]) -> Json:
