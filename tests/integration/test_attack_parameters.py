@@ -23,13 +23,11 @@ Db = Database[dict[str, Any]]
 # A word in every document of the other workspace.
 NEEDLE = "needle-of-another-workspace"
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
-REFUSED = {302, 400, 401, 403, 404, 405, 406, 415, 429}
-HOSTILE = (
-    '{"$gt": ""}', "[$ne]", "$where", "$ne", ".*", "*", "a\0b", "../ws2", "ws1\n", " ws1", "WS1",
-    "ws1'||'1'=='1", "\ud83d\ude00", "%00", "0", "-1", "9" * 400, "null", "undefined", "x" * 5000,
-)  # fmt: skip
+REFUSED = {302, 400, 401, 403, 404, 405, 406, 415}
+HOSTILE = ('{"$gt": ""}', "[$ne]", "$where", ".*", "a\0b", "../ws2", "ws1\n", "WS1", "\ud83d\ude00",
+           "%00", "9" * 400)  # fmt: skip
 # What a parameter of ours may be called, now or later, in the ways that parsers make objects of.
-NAMES = ("workspaceId", "wsid", "limit", "cursor", "from", "to", "userId", "outcome", "q", "type")
+NAMES = ("workspaceId", "limit", "cursor", "from", "userId", "outcome", "unit")
 QUERIES = tuple(
     f"{quote(form.format(name))}={quote(value)}"
     for name in NAMES
@@ -96,49 +94,50 @@ def test_there_are_routes_to_attack() -> None:
     assert len(ROUTES) >= 4
 
 
-@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("make", [make_client, make_browser])
 @pytest.mark.parametrize("wsid", ["ws1", "ws2"])
 def test_another_workspaces_automation_is_not_to_be_had(
-    db: Db, theirs: dict[str, Any], route: str, make: Any, wsid: str
+    db: Db, theirs: dict[str, Any], make: Any, wsid: str
 ) -> None:
     client = make()
-    is_own_list = wsid == "ws1" and "automation_id" not in route
-    for method in METHODS:
-        if is_own_list and method not in ("get", "head", "options"):
-            continue
-        response = getattr(client, method)(build_url(route, wsid=wsid))
-        assert NEEDLE.encode() not in read_body(response)
-        if not is_own_list and not (wsid == "ws1" and method == "options"):
-            assert response.status_code in REFUSED, (method, response.status_code)
+    for route in ROUTES:
+        is_own_list = wsid == "ws1" and "automation_id" not in route
+        for method in METHODS:
+            if is_own_list and method not in ("get", "head", "options"):
+                continue
+            response = getattr(client, method)(build_url(route, wsid=wsid))
+            assert NEEDLE.encode() not in read_body(response), (method, route)
+            if not is_own_list and not (wsid == "ws1" and method == "options"):
+                assert response.status_code in REFUSED, (method, route)
     assert db["automations"].find_one({"_id": "theirs"}) == theirs
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_a_hostile_path_finds_nothing(db: Db, theirs: dict[str, Any], route: str) -> None:
+def test_a_hostile_path_finds_nothing(db: Db, theirs: dict[str, Any]) -> None:
     client = make_client()
-    for value in HOSTILE:
-        urls = [build_url(route, wsid=value), build_url(route, wsid="ws1", automation_id=value),
-                build_url(route, wsid="ws1", automation_id="ours", other=value)]  # fmt: skip
-        for url in urls:
-            response = client.get(url)
-            assert response.status_code < 500, url
-            assert NEEDLE.encode() not in read_body(response), url
-        if "automation_id" in route:
-            assert client.get(urls[1]).status_code in REFUSED, urls[1]
-        assert client.get(urls[0]).status_code in REFUSED, urls[0]
+    for route in ROUTES:
+        has_automation = "automation_id" in route
+        for value in HOSTILE:
+            urls = [build_url(route, wsid=value)]
+            if has_automation:
+                urls.append(build_url(route, wsid="ws1", automation_id=value))
+            if route.count("<") > 1 + has_automation:
+                urls.append(build_url(route, wsid="ws1", automation_id="ours", other=value))
+            for url in urls:
+                response = client.get(url)
+                assert response.status_code in REFUSED, (url, response.status_code)
+                assert NEEDLE.encode() not in read_body(response), url
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_no_query_widens_an_answer(db: Db, theirs: dict[str, Any], route: str) -> None:
-    client = make_client()
-    url = build_url(route, wsid="ws1", automation_id="ours")
-    for query in QUERIES:
-        response = client.get(f"{url}?{query}")
-        assert response.status_code < 500, query
-        body = read_body(response)
-        assert NEEDLE.encode() not in body
-        assert b'"theirs"' not in body
+def test_no_query_widens_an_answer(db: Db, theirs: dict[str, Any]) -> None:
+    for route in ROUTES:
+        client = make_client()  # a share of requests each
+        url = build_url(route, wsid="ws1", automation_id="ours")
+        for query in QUERIES:
+            response = client.get(f"{url}?{query}")
+            assert response.status_code in {200, *REFUSED}, (url, query)
+            body = read_body(response)
+            assert NEEDLE.encode() not in body, (url, query)
+            assert b'"theirs"' not in body, (url, query)
 
 
 OPERATORS: tuple[Any, ...] = (
