@@ -13,6 +13,12 @@ _BOOLEANS = {
 }
 
 
+def forget_empty(name: str) -> None:
+    """Unset a variable that is empty, for a library that takes it as it is."""
+    if not read_str(name):
+        os.environ.pop(name, None)
+
+
 def read_str(name: str, default: str = "") -> str:
     """Return the variable without surrounding white space, `default` when unset or empty."""
     return os.environ.get(name, "").strip() or default

@@ -11,7 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from project.environment import read_bool, read_choice, read_int, read_list, read_str, read_url
+from project.environment import (
+    forget_empty,
+    read_bool,
+    read_choice,
+    read_int,
+    read_list,
+    read_str,
+    read_url,
+)
 from project.logs import build_logging
 
 # --- Environment -----------------------------------------------------------------------------
@@ -37,8 +45,9 @@ INSTAGRAM_GRAPH_URL = read_url(
 INSTAGRAM_SENDING = read_choice("INSTAGRAM_SENDING", choices=("off", "shadow", "on"))
 FIELD_ENCRYPTION_KEYS = read_list("FIELD_ENCRYPTION_KEYS")
 METRICS_TOKEN = read_str("METRICS_TOKEN")
-# prometheus_client reads this one itself, when it is imported.
+# prometheus_client reads this one itself, when it is imported, and an empty one as a directory.
 PROMETHEUS_MULTIPROC_DIR = read_str("PROMETHEUS_MULTIPROC_DIR")
+forget_empty("PROMETHEUS_MULTIPROC_DIR")
 
 # Of a token, to each process; 0 is no limit.
 API_REQUESTS_PER_MINUTE = read_int(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from django.test import Client, RequestFactory
 
 from automations import exposition, metrics
-from automations.metrics_directory import metrics_directory
+from automations.metrics_directory import VARIABLE, metrics_directory
 from project.operations import may_read_metrics
 from tracking import metrics as tracking_metrics
 from tracking.exceptions import TrackingUnavailable
@@ -106,3 +107,26 @@ class TestDirectory:
             path.write_bytes(b"")
         exposition.forget_dead_gauges(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted([alive, counted])
+
+
+@pytest.mark.parametrize("named", [None, "", "  "])
+def test_an_environment_that_names_no_directory_leaves_no_files(
+    tmp_path: Path, named: str | None
+) -> None:
+    """.env.example names every variable, empty where it has no default."""
+    environment = {name: text for name, text in os.environ.items() if name != VARIABLE}
+    if named is not None:
+        environment[VARIABLE] = named
+    root = Path(__file__).resolve().parents[2]
+    code = (
+        "import django; django.setup(); from automations import metrics; "
+        "metrics.note_answer(200, 0.1); from automations.exposition import REGISTRY; "
+        "print(REGISTRY.get_sample_value('webhook_seconds_count'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env={**environment, "PYTHONPATH": str(root)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "1.0\n"
+    assert list(tmp_path.iterdir()) == []
