@@ -54,6 +54,15 @@ class WebLinkField(TextField):
         )
 
 
+class SwitchField(serializers.BooleanField):
+    """On unless it is said otherwise; an HTML form says so by leaving out a box without a tick."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # DRF puts the default in its place, and a box could never be unticked.
+        self.default_empty_html = False
+
+
 class LinesField(serializers.ListField):
     """A list; an HTML form has one item a line."""
 

@@ -19,7 +19,7 @@ from rest_framework.utils import html
 
 from automations.answers import to_json
 from automations.definitions import DEFAULT_MATCH, MATCHES
-from automations.fields import LinesField, LinksField, TextField, WebLinkField
+from automations.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
 from automations.steps import STEPS_BY_TYPE
 
 PARTS = ("commentReply", "openingDm", "askFollow", "mainDm")
@@ -143,7 +143,7 @@ class AutomationSerializer(StrictSerializer):
     accountId = TextField(  # noqa: N815 - the name in the answer
         max_length=_ID_LENGTH, help_text="The Instagram professional account it answers for."
     )
-    isActive = serializers.BooleanField(default=True, initial=True)  # noqa: N815
+    isActive = SwitchField(default=True, initial=True)  # noqa: N815
     trigger = TriggerSerializer(required=False)
     commentReply = CommentReplySerializer(required=False, allow_null=True)  # noqa: N815
     openingDm = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815

@@ -74,7 +74,7 @@ def test_pages_can_be_walked_through_by_keyboard(site: WebServer, browser: Brows
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.locator(".list a").first).to_be_focused()
+    expect(page.get_by_role("link", name="New automation")).to_be_focused()
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.context.close()

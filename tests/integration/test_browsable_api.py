@@ -90,6 +90,18 @@ def test_its_html_form_creates(db: Db, visitor: Client) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("ticked", [{"isActive": "true"}, {}], ids=["ticked", "unticked"])
+def test_a_box_without_a_tick_is_off(db: Db, visitor: Client, ticked: dict[str, str]) -> None:
+    form = {
+        "csrfmiddlewaretoken": read_csrf(visitor.get(build_path()).text), "name": "Link",
+        "type": "story_reply", "accountId": "178414", "trigger.match": "any", **ticked,
+    }  # fmt: skip
+    assert visitor.post(build_path(), form).status_code == 201
+    stored = db["automations"].find_one()
+    assert stored is not None
+    assert stored["isActive"] is bool(ticked)
+
+
 def test_a_refused_form_comes_back_as_it_was_filled(db: Db, visitor: Client) -> None:
     page = visitor.get(build_path()).text
     form = {
