@@ -44,7 +44,9 @@ def test_a_host_that_is_not_ours_is_refused() -> None:
 def test_what_guards_every_answer_guards_this_one() -> None:
     client = Client()
     assert client.post(PATH, headers={"x-forwarded-proto": "http"}).status_code == 403
-    assert client.post(PATH).headers["X-Content-Type-Options"] == "nosniff"
+    answer = client.post(PATH)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Length"] == str(len(b"Invalid signature"))
     assert client.put(PATH).status_code == 405
 
 
