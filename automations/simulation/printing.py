@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from automations.simulation.report import Latency, Report
+from automations.simulation.report import Counted, Latency, Report
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -17,6 +19,22 @@ def print_report(report: Report, console: Console) -> None:
     else:
         for name, value in _list_figures(report):
             console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
+
+
+def print_counted(counted: Sequence[Counted], console: Console) -> None:
+    """Print how many runs the automations have more than before."""
+    if not console.is_terminal:
+        for one in counted:
+            console.print(f"runs of {one.name}: {one.after:,} (+{one.after - one.before:,})",
+                          highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("automation", "runs", "counted now"):
+        table.add_column(heading, justify="left" if heading == "automation" else "right")
+    for one in counted:
+        new = Text(f"+{one.after - one.before:,}", style="green")
+        table.add_row(Text(one.name), f"{one.after:,}", new)
+    console.print(table)
 
 
 def _build_table(report: Report) -> Group:

@@ -29,6 +29,15 @@ class KindFigures(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: int
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """The runs of an automation before and after; what others did meanwhile is in it."""
+
+    id: str
+    name: str
+    before: int
+    after: int
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was sent and what came back.
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from automations.management.commands import simulate
 from automations.simulation import Plan, Report
 from automations.simulation.plan import SimulatedDelivery, SimulatedEvent
-from automations.simulation.printing import print_report
+from automations.simulation.printing import print_counted, print_report
 from automations.simulation.report import Tally, build_report
+from tracking.exceptions import TrackingUnavailable
 
 AUTOMATION = {
     "_id": "a1",
@@ -57,6 +58,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(simulate, "run", run)
     monkeypatch.setattr(simulate, "list_active_automations", lambda: [AUTOMATION])
+    totals = iter([{"a1": ("Link", 5), "a2": ("Idle", 3)}, {"a1": ("Link", 12), "a2": ("Idle", 3)}])
+    monkeypatch.setattr(simulate, "read_totals", lambda: next(totals))
     return asked
 
 
@@ -73,6 +76,7 @@ def test_defaults_come_from_the_active_automations(asked: dict[str, Any]) -> Non
 
 def test_accounts_need_no_database(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(simulate, "list_active_automations")
+    monkeypatch.delattr(simulate, "read_totals")
     arguments = ("dm", "--account", "1", "--account", "2", "--text", "hello")
     call_command("simulate", *arguments, stdout=io.StringIO())
     targets = asked["plan"].targets
@@ -101,7 +105,34 @@ def test_traffic_without_an_end_keeps_no_events(
 def test_json_is_one_object(asked: dict[str, Any]) -> None:
     out = io.StringIO()
     call_command("simulate", "--json", stdout=out)
-    assert json.loads(out.getvalue())["events"]["acknowledged"] == 2
+    shown = json.loads(out.getvalue())
+    assert shown["events"]["acknowledged"] == 2
+    assert shown["automations"] == [{"id": "a1", "name": "Link", "before": 5, "after": 12}]
+
+
+def test_what_was_counted_is_told(asked: dict[str, Any]) -> None:
+    out = io.StringIO()
+    call_command("simulate", stdout=out)
+    assert out.getvalue().splitlines()[-1] == "runs of Link: 12 (+7)"
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    counted = simulate.list_counted({"a1": ("Link", 5)}, {"a1": ("[b]Link", 1012), "a3": ("x", 1)})
+    print_counted(counted, console)
+    assert "[b]Link" in out.getvalue()  # a name is no markup
+    assert "+1,007" in out.getvalue()
+    assert "x" not in out.getvalue()
+
+
+def test_a_server_whose_database_is_not_ours_is_simulated_all_the_same(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> Any:
+        raise TrackingUnavailable("away")
+
+    monkeypatch.setattr(simulate, "read_totals", fail)
+    out = io.StringIO()
+    call_command("simulate", "--json", stdout=out)
+    assert json.loads(out.getvalue())["automations"] == []
 
 
 def test_plain_lines_where_there_is_no_terminal(asked: dict[str, Any]) -> None:

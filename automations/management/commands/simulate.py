@@ -7,17 +7,20 @@ import secrets
 import signal
 import threading
 from argparse import ArgumentTypeError
+from collections.abc import Mapping
 from typing import IO, Any, cast
 
+import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from automations.conf import conf
 from automations.simulation import Plan, Report, Target, run
 from automations.simulation.plan import KINDS
-from automations.simulation.printing import print_report
+from automations.simulation.printing import print_counted, print_report
+from automations.simulation.report import Counted
 from automations.simulation.targets import build_account_targets, build_targets
-from automations.simulation_store import list_active_automations
+from automations.simulation_store import list_active_automations, read_totals
 from tracking.exceptions import TrackingError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -94,13 +97,18 @@ class Command(BaseCommand):
             raise CommandError("--connections must be 1 or more, --rate 0 or more.")
         try:
             plan = build_plan(options)
+            before = _read_totals(options)
             report = self._run(plan, options)
+            counted = list_counted(before, _read_totals(options))
         except (ValueError, TrackingError) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            self.stdout.write(json.dumps(report.to_json()))
+            counts = [msgspec.to_builtins(one) for one in counted]
+            self.stdout.write(json.dumps(report.to_json() | {"automations": counts}))
         else:
-            print_report(report, Console(file=cast("IO[str]", self.stdout)))
+            console = Console(file=cast("IO[str]", self.stdout))
+            print_report(report, console)
+            print_counted(counted, console)
         if not any(status.isdigit() for status in report.statuses):
             raise CommandError(
                 f"Nobody answers at {' or '.join(options['url'] or [DEFAULT_URL])}: start `serve` "
@@ -130,6 +138,27 @@ class Command(BaseCommand):
                 )
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def list_counted(
+    before: Mapping[str, tuple[str, int]], after: Mapping[str, tuple[str, int]]
+) -> list[Counted]:
+    """Return the automations that have more runs than before, the most first."""
+    counted = [
+        Counted(id=one, name=name, before=before[one][1], after=total)
+        for one, (name, total) in after.items()
+        if one in before and total > before[one][1]
+    ]
+    return sorted(counted, key=lambda one: one.before - one.after)
+
+
+def _read_totals(options: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    if options["account"]:
+        return {}  # whoever names accounts may have no database at all
+    try:
+        return read_totals()
+    except TrackingError:  # the server may have another database than we do
+        return {}
 
 
 def build_plan(options: dict[str, Any]) -> Plan:
