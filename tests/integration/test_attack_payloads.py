@@ -28,7 +28,7 @@ from tests.webhook_cases import WebhookCases, post_body, read_payload, sign
 NEIGHBOUR = f"{ACCOUNT}:comment:neighbour"
 # The database lives as long as the test: what one example leaves is no harm to the next.
 ATTACK = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30
 )
 NOTHING_OF = ("automation_triggers", "automation_runs", "webhook_dead_letters")
 
@@ -113,11 +113,11 @@ class TestUnsigned(WebhookCases):
         for name in NOTHING_OF:
             assert self.list_stored(name) == []
 
-    @pytest.mark.parametrize("body", [*UNREADABLE.values(), *WITH_NEIGHBOUR.values()])
-    def test_the_corpus_is_refused(self, body: bytes) -> None:
+    def test_the_corpus_is_refused(self) -> None:
         self.insert_automations()
-        for signature in (None, sign(body, "guess"), sign(body + b" ")):
-            assert post_body(body, signature=signature).status_code == 403
+        for name, body in (UNREADABLE | WITH_NEIGHBOUR).items():
+            for signature in (None, sign(body, "guess"), sign(body + b" ")):
+                assert post_body(body, signature=signature).status_code == 403, name
         self.assert_nothing_is_stored()
 
     @pytest.mark.parametrize("name", TOO_LARGE)
