@@ -139,7 +139,7 @@ class FlushTransaction:
         is_counting: bool,
     ) -> FlushPlan:
         contact_ids = [build_contact_id(t.automation_id, t.user_id) for t in triggers]
-        found = self._reads.find(ids, contact_ids, session)
+        found = self._reads.find(dict(zip(ids, contact_ids, strict=True)), session)
         known = found.known_ids
         if len(known) == len(ids):
             return FlushPlan([Outcome.REDELIVERED] * len(ids), [], {})

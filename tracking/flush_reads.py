@@ -31,51 +31,56 @@ class FlushReads:
         self._database = database
         self._is_sharded: bool | None = None
 
-    def find(
-        self, trigger_ids: Sequence[str], contact_ids: Collection[str], session: ClientSession
-    ) -> Found:
-        """Return what is stored under these ids, and the switch, in one command."""
+    def find(self, pairs: Mapping[str, str], session: ClientSession) -> Found:
+        """Return what is stored of these triggers, each named with its contact, and the switch."""
         if self._is_sharded is None:
             self._is_sharded = self._database.client.is_mongos
-        if self._is_sharded:
-            return self.find_one_by_one(trigger_ids, contact_ids, session)
-        pipeline = build_reads(trigger_ids, contact_ids)
+        if self._is_sharded or len(pairs) > _FEW:
+            return self.find_one_by_one(pairs, session)
+        return self.find_at_once(pairs, session)
+
+    def find_at_once(self, pairs: Mapping[str, str], session: ClientSession) -> Found:
+        """Return it by one command: in a small flush its commands are most of what it costs."""
+        pipeline = build_reads(pairs.keys(), set(pairs.values()))
         command = {"aggregate": "tracking_switch", "pipeline": pipeline, "cursor": {}}
         [found] = run_read(self._database, "tracking_switch", command, session)
-        return _build_found(found)
+        return _build_found(**found)
 
-    def find_one_by_one(
-        self, trigger_ids: Sequence[str], contact_ids: Collection[str], session: ClientSession
-    ) -> Found:
-        """Return the same in three commands.
+    def find_one_by_one(self, pairs: Mapping[str, str], session: ClientSession) -> Found:
+        """Return it by three commands, and contacts of new triggers alone.
 
-        A transaction cannot `$lookup` in sharded collections before MongoDB 8
-        (https://www.mongodb.com/docs/manual/reference/operator/aggregation/lookup/).
+        That spares a replay most of its reads. And a transaction cannot `$lookup` in sharded
+        collections (https://www.mongodb.com/docs/manual/reference/operator/aggregation/lookup/).
         """
-        reads = (
-            ("triggers", "automation_triggers", list(trigger_ids), ()),
-            ("contacts", "automation_contacts", list(contact_ids), _CLAIM_FIELDS),
-            ("switch", "tracking_switch", ["tracking"], _SWITCH_FIELDS),
+        triggers = self._find("automation_triggers", pairs, (), session)
+        known = {document["_id"] for document in triggers}
+        fresh = {contact for trigger, contact in pairs.items() if trigger not in known}
+        return _build_found(
+            triggers=triggers,
+            contacts=self._find("automation_contacts", fresh, _CLAIM_FIELDS, session),
+            switch=self._find("tracking_switch", ["tracking"], _SWITCH_FIELDS, session),
         )
-        return _build_found({
-            name: run_find(
-                self._database, collection, {"_id": {"$in": ids}}, fields,
-                most=len(ids), session=session,
-            )
-            for name, collection, ids, fields in reads
-        })  # fmt: skip
 
     def find_run_ids(
         self, trigger_ids: Sequence[str], session: ClientSession
     ) -> dict[str, ObjectId | None]:
         """Return the run id of each stored trigger among `trigger_ids`."""
-        found = run_find(
-            self._database, "automation_triggers", {"_id": {"$in": list(trigger_ids)}}, ("runId",),
-            most=len(trigger_ids), session=session,
-        )  # fmt: skip
+        found = self._find("automation_triggers", trigger_ids, ("runId",), session)
         return {document["_id"]: document.get("runId") for document in found}
 
+    def _find(
+        self, collection: str, ids: Collection[str], fields: Sequence[str], session: ClientSession
+    ) -> list[Document]:
+        if not ids:
+            return []
+        return run_find(
+            self._database, collection, {"_id": {"$in": list(ids)}}, fields,
+            most=len(ids), session=session,
+        )  # fmt: skip
 
+
+# Above it two more commands weigh little, and contacts that are not read weigh more.
+_FEW = 100
 _CLAIM_FIELDS = ("lastRunAt", "lastRunId")
 _SWITCH_FIELDS = ("state", "heldUntil", "erasedUntil")
 
@@ -104,14 +109,16 @@ def _build_lookup(
     return {"$lookup": {"from": collection, "as": name, "pipeline": pipeline}}
 
 
-def _build_found(found: Mapping[str, list[Document]]) -> Found:
+def _build_found(
+    *, triggers: list[Document], contacts: list[Document], switch: list[Document]
+) -> Found:
     claims = {
         document["_id"]: Claim(
             last_run_at=document.get("lastRunAt"),
             last_run_id=document.get("lastRunId"),
             is_stored=True,
         )
-        for document in found["contacts"]
+        for document in contacts
     }
-    switch = parse_switch(next(iter(found["switch"]), None), now=datetime.now(UTC))
-    return Found({document["_id"] for document in found["triggers"]}, claims, switch)
+    state = parse_switch(next(iter(switch), None), now=datetime.now(UTC))
+    return Found({document["_id"] for document in triggers}, claims, state)

@@ -18,16 +18,16 @@ from tracking.transactions import SNAPSHOT
 
 Db = Database[dict[str, Any]]
 KNOWN = make_trigger(user_id="p1", event_id="known")
-NEW = make_trigger(user_id="p2", event_id="new")
+NEW = make_trigger(user_id="p1", event_id="new")
 TRIGGER_IDS = [build_trigger_id(t.account_id, t.kind, t.event_id) for t in (KNOWN, NEW)]
 CONTACT_IDS = [build_contact_id(t.automation_id, t.user_id) for t in (KNOWN, NEW)]
 
 
 def find(db: Db, *, is_sharded: bool) -> Found:
     reads = FlushReads(db)
-    how = reads.find_one_by_one if is_sharded else reads.find
+    how = reads.find_one_by_one if is_sharded else reads.find_at_once
     with db.client.start_session() as session, session.start_transaction(read_concern=SNAPSHOT):
-        return how(TRIGGER_IDS, CONTACT_IDS, session)
+        return how(dict(zip(TRIGGER_IDS, CONTACT_IDS, strict=True)), session)
 
 
 @pytest.mark.parametrize("is_sharded", [False, True])
@@ -68,6 +68,19 @@ def test_a_cluster_with_shards_counts_as_well(db: Db, make_flusher: MakeFlusher)
     assert flush(flusher, *people, seconds=10) == [Outcome.REDELIVERED] * 300
     again = make_trigger(user_id=people[0].user_id, arrived_at=T0 + WINDOW)
     assert flush(flusher, again) == [Outcome.DUPLICATE]
+    assert recount(db) == []
+
+
+def test_a_large_replay_reads_no_contacts(
+    db: Db, recorded_db: Db, recorder: Recorder, make_flusher: MakeFlusher
+) -> None:
+    people = make_people(200)
+    flusher = make_flusher(recorded_db)
+    assert flush(flusher, *people, seconds=10) == [Outcome.COUNTED] * 200
+    recorder.events.clear()
+    assert flush(flusher, *people, seconds=10) == [Outcome.REDELIVERED] * 200
+    reads = [event.command["find"] for event in recorder.events if event.command_name == "find"]
+    assert reads == ["automation_triggers", "tracking_switch", "automation_run_stats"]
     assert recount(db) == []
 
 
