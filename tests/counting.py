@@ -43,8 +43,10 @@ from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
 from tests.wire import Crash, Document, Process
 from tracking.backfill import Backfill
 from tracking.committer import Ticket
+from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger, parse_trigger_id, truncate_to_milliseconds
 from tracking.stats import StatsStore
+from tracking.switch import SwitchState, read_switch, write_switch
 
 # Nothing arrives later: after seven days an event may be forgotten (I3).
 LATEST = timedelta(days=6)
@@ -73,6 +75,8 @@ class Counting(RuleBasedStateMachine):
         self.stale: set[str] = set()  # automations whose copy may be behind
         self.baseless: set[str] = set()  # those that may have been counted without a base
         self.expired_at: datetime | None = None
+        # None while it is being switched on: then it follows from what is stored.
+        self.is_on: bool | None = True
 
     def _start(self) -> Process:
         process = self.lab.start_process()
@@ -123,6 +127,27 @@ class Counting(RuleBasedStateMachine):
         one = self.processes[process]
         with self._struck(one, fault):
             one.folder.fold_all(now=self.lab.now)
+
+    @precondition(lambda self: self.is_on)
+    @rule(process=processes)
+    def switch_off(self, process: int) -> None:
+        """From the next flush on nothing is counted (I7)."""
+        write_switch(
+            self.processes[process].database, "tracking", SwitchState.OFF, now=self.lab.now
+        )
+        self.is_on = False
+
+    @precondition(lambda self: not self.is_on)
+    @rule(process=processes, fault=st.none() | faults)
+    def switch_on(self, process: int, fault: Fault | None) -> None:
+        """Catch up and count again; whoever dies meanwhile has left it off, or on."""
+        self._switch_on(self.processes[process], fault)
+
+    @precondition(lambda self: self.is_on and self.model.list_untracked())
+    @rule(process=processes, fault=st.none() | faults)
+    def replay(self, process: int, fault: Fault | None) -> None:
+        """What failures and dead letters have left is counted while others count, too."""
+        self._replay(self.processes[process], fault)
 
     @rule(process=processes, is_recount=st.booleans(), fault=st.none() | faults)
     def add_run_fields(self, process: int, is_recount: bool, fault: Fault | None) -> None:
@@ -221,6 +246,7 @@ class Counting(RuleBasedStateMachine):
                 automation_id=str(key),
                 arrived_at=arrived_at,
                 continues="any" if item.is_tap else None,
+                is_late=item.is_late,
                 **fields,
             )
             triggers.append(trigger)
@@ -253,9 +279,15 @@ class Counting(RuleBasedStateMachine):
 
     def _note_commit(self, process: Process, documents: list[Document]) -> None:
         """The server committed: from here on it has happened, whoever hears of it."""
+        for one in documents:
+            if "createdAt" not in one:
+                event = parse_trigger_id(one["_id"])[2]
+                self.stale.add(self.model.events[event].automation)
+                assert self.model.replay(event) == one["outcome"], f"I7: {event} is {one}"
         stored = {
-            (parse_trigger_id(one["_id"])[2], one["automationId"], one["createdAt"])
+            (parse_trigger_id(one["_id"])[2], one["automationId"], one["createdAt"]): one["outcome"]
             for one in documents
+            if "createdAt" in one
         }
         # In the order of the flush, whatever the order of its writes was.
         for trigger in process.in_flight:
@@ -266,7 +298,13 @@ class Counting(RuleBasedStateMachine):
                 process.committed[event] = self.model.record(
                     event, trigger.automation_id, trigger.user_id, trigger.arrived_at,
                     is_tap=trigger.continues is not None,
+                    is_counting=self._is_counting(process, trigger, stored[one]),
                 )  # fmt: skip
+
+    def _is_counting(self, process: Process, trigger: Trigger, outcome: str) -> bool:
+        if trigger.is_late or process.is_failing:
+            return False
+        return outcome != Outcome.UNTRACKED if self.is_on is None else self.is_on
 
     def _check_answers(
         self, process: Process, tickets: list[Ticket], *, is_locked: bool, is_merged: bool
@@ -305,11 +343,40 @@ class Counting(RuleBasedStateMachine):
         )
 
     def _settle(self) -> None:
-        """Let every lease of a dead process run out and send again what was not acknowledged."""
+        """Let every lease of a dead process run out, send again what was not acknowledged, and
+        count what was not counted.
+        """
         self._expire_dead()
         if self.unacknowledged:
             self._send_again(0)
+        if not self.is_on:
+            self._switch_on(self.processes[0], None)
+        self._replay(self.processes[0], None)
         assert not self.unacknowledged, "I6: nobody holds what is still not acknowledged"
+
+    # -- off and on
+
+    def _switch_on(self, process: Process, fault: Fault | None) -> None:
+        self._bury_all()
+        self.is_on = None
+        is_done = False
+        with self._struck(process, fault):
+            Replayer(process.database, window=WINDOW).turn_on(now=self.lab.now)
+            is_done = True
+        self.is_on = read_switch(self.db) is SwitchState.ON
+        assert self.is_on or not is_done, "I7: it is still off"
+
+    def _replay(self, process: Process, fault: Fault | None) -> None:
+        self._bury_all()
+        before = self.model.list_untracked()
+        is_done = False
+        with self._struck(process, fault):
+            Replayer(process.database, window=WINDOW).replay_all(now=self.lab.now)
+            is_done = True
+        if is_done:
+            left = set(before) & set(self.model.list_untracked())
+            assert not left, f"I7: {left} were left behind"
+            self.stale -= {self.model.events[event].automation for event in before}
 
     # -- what goes wrong
 
@@ -325,6 +392,14 @@ class Counting(RuleBasedStateMachine):
             with mock.patch.object(totals, FAILURES[fault.kind], side_effect=error):
                 yield
             process.flusher._bases._retry_at.clear()  # a minute later
+            return
+        if fault.kind == "count":
+            process.is_failing = True
+            error = OperationFailure("made up", 8)
+            store = process.flusher._transaction._store
+            with mock.patch.object(store, "insert_runs", side_effect=error):
+                yield
+            process.is_failing = False
             return
         if fault.kind == "reply":
             with lose_commit_replies(process, 1 + fault.is_after_reply):
@@ -360,6 +435,9 @@ class Counting(RuleBasedStateMachine):
             other.flusher.lease.bury_dead()
             if fault.kind == "fold":
                 other.folder.fold_all(now=self.lab.now)
+            elif fault.kind == "on":
+                if self.is_on is False:
+                    self._switch_on(other, None)
             else:
                 self._backfill(other, is_recount=fault.is_after_reply)
 

@@ -26,13 +26,15 @@ JUMPS = [*STEPS[2:], DAY, 7 * DAY - MILLISECOND]
 class Item:
     """An event of a delivery: a new one, or the one sent `again` events before.
 
-    A tap on a button carries a run on, and never counts.
+    A tap on a button carries a run on, and never counts. What is late is a dead letter that is
+    handled at last.
     """
 
     automation: int
     person: int
     again: int | None
     is_tap: bool = False
+    is_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ items = st.builds(
     person=people,
     again=st.none() | st.none() | st.integers(0, 7),
     is_tap=st.sampled_from([False] * 7 + [True]),
+    is_late=st.sampled_from([False] * 11 + [True]),
 )
 deliveries = st.builds(
     Delivery,
@@ -108,7 +111,9 @@ crashes = build_faults("crash", deliveries=st.just([]))
 faults = (
     crashes
     | build_faults("flush", deliveries=batches)
-    | build_faults("fold", "recount", "bury", "merge", "base", "reply", deliveries=st.just([]))
+    | build_faults(
+        "fold", "recount", "bury", "merge", "base", "reply", "count", "on", deliveries=st.just([])
+    )
 )
 # Of an older product: automation, person, quarters of an hour before the start, milliseconds too.
 earlier_runs = st.lists(

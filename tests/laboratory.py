@@ -19,7 +19,7 @@ from tests.wire import Document, Process
 
 COLLECTIONS = (
     "automations", "automation_runs", "automation_contacts", "automation_triggers",
-    "automation_run_stats", "tracking_writers",
+    "automation_run_stats", "tracking_writers", "tracking_switch",
 )  # fmt: skip
 
 

@@ -41,7 +41,14 @@ class ReferenceModel:
     stored_totals: dict[str, int] = field(default_factory=dict)
 
     def record(
-        self, event: str, automation: str, person: str, at: datetime, *, is_tap: bool = False
+        self,
+        event: str,
+        automation: str,
+        person: str,
+        at: datetime,
+        *,
+        is_tap: bool = False,
+        is_counting: bool = True,
     ) -> str:
         """Take one event in, in the order of their commits, and return its outcome."""
         if event in self.events:
@@ -49,6 +56,9 @@ class ReferenceModel:
         if is_tap:
             self.events[event] = Stored(automation, person, at, "continuation", None)
             return "continuation"
+        if not is_counting:
+            self.events[event] = Stored(automation, person, at, "untracked", None)
+            return "untracked"
         newest = self.find_newest(automation, person)
         if newest is not None and at <= newest.at + self.window:
             self.events[event] = Stored(automation, person, at, "duplicate", newest)
@@ -57,6 +67,23 @@ class ReferenceModel:
         self.runs.append(run)
         self.events[event] = Stored(automation, person, at, "counted", run)
         return "counted"
+
+    def replay(self, event: str) -> str:
+        """Count an event that was stored untracked, unless a run is near it on either side."""
+        stored = self.events[event]
+        assert stored.outcome == "untracked", f"{event} is counted twice"
+        mine = [run for run in self.list_runs(stored.automation) if run.person == stored.person]
+        near = next((run for run in mine if abs(run.at - stored.at) <= self.window), None)
+        outcome = "counted" if near is None else "duplicate"
+        if near is None:
+            near = Run(stored.automation, stored.person, stored.at, event)
+            self.runs.append(near)
+        self.events[event] = Stored(stored.automation, stored.person, stored.at, outcome, near)
+        return outcome
+
+    def list_untracked(self) -> list[str]:
+        """Return the events that were stored and not counted yet."""
+        return [event for event, one in self.events.items() if one.outcome == "untracked"]
 
     def find_newest(self, automation: str, person: str) -> Run | None:
         """Return the newest run of a pair."""

@@ -104,6 +104,10 @@ class Wire(CommandListener):
             triggers = self.open.get(session) or []
             if event.command.get("insert") == "automation_triggers":
                 triggers += event.command["documents"]
+            if event.command.get("update") == "automation_triggers":
+                # Only a replay changes an outcome; it is reported without the other fields.
+                changes = [one["q"] | one["u"].get("$set", {}) for one in event.command["updates"]]
+                triggers += [one for one in changes if "outcome" in one]
             self.open[session] = triggers
         elif event.command_name in {"commitTransaction", "abortTransaction"}:
             self._ending = session
@@ -159,6 +163,7 @@ class Process:
             uri, tz_aware=True, w="majority", journal=True, event_listeners=[self.wire]
         )
         self.in_flight: list[Trigger] = []
+        self.is_failing = False
         self.committed: dict[str, str] = {}
 
     def start(self, database: str, *, window: timedelta) -> None:

@@ -1,8 +1,9 @@
-"""Counting against a reference model: any order, any batches, any clock, any crash (I1-I6, I8, I9).
+"""Counting against a reference model: any order, any batches, any clock, any crash (I1-I9).
 
 Hypothesis makes up histories: deliveries and redeliveries by several processes on a real server,
-clock steps to the millisecond, folding and `add_run_fields` in between, processes that die, stall
-or are overtaken at any command. After every step all documents are compared with the model.
+clock steps to the millisecond, folding and `add_run_fields` in between, tracking that is off, on
+again or fails, processes that die, stall or are overtaken at any command. After every step all
+documents are compared with the model.
 
 `HYPOTHESIS_PROFILE=thorough` looks for longer, and elsewhere each time.
 """
@@ -26,7 +27,7 @@ from tests.histories import Delivery, Fault, Item
 from tests.laboratory import Clock, Laboratory
 from tests.triggers import MILLISECOND, WINDOW
 from tests.wire import Document, Place
-from tracking import stripes
+from tracking import replay, stripes
 
 PROFILES = {
     "default": {"max_examples": 60, "stateful_step_count": 14, "derandomize": True},
@@ -50,6 +51,8 @@ def lab(
         monkeypatch.setattr(f"tracking.{module}.datetime", Clock(laboratory))
     # The time that examples take must not decide who is dead.
     monkeypatch.setattr(stripes, "LEASE_SECONDS", 86_400)
+    # Nor need a history wait for who died while everybody was held.
+    monkeypatch.setattr(replay, "_HOLD", timedelta(milliseconds=30))
     yield laboratory
     laboratory.close()
 
@@ -148,9 +151,62 @@ def whoever_dies_while_it_folds_is_buried_by_the_next(history: Counting) -> None
     history.flush(1, [deliver((0, 0))], timedelta(0))
 
 
+REPLAYED = ("update", "automation_triggers")
+
+
+def off_for_an_hour(history: Counting) -> None:
+    history.flush(0, [deliver((0, 0), (0, 1))], timedelta(0))
+    history.switch_off(0)
+    for number in range(4):
+        history.flush(number % 2, [deliver((0, 0), (1, 0), (0, 2))], timedelta(minutes=30))
+
+
+def whoever_dies_while_it_switches_on_has_left_it_off_and_the_next_goes_on(
+    history: Counting,
+) -> None:
+    off_for_an_hour(history)
+    history.switch_on(0, crash(REPLAYED, is_after_reply=True))
+    assert history.is_on is False
+    assert history.model.list_untracked()
+    history.flush(1, [deliver((0, 1))], timedelta(hours=1))
+    history.switch_on(1, None)
+    assert history.is_on
+    assert not history.model.list_untracked()
+
+
+def a_flush_overtakes_the_end_of_catching_up(history: Counting) -> None:
+    off_for_an_hour(history)
+    history.switch_on(0, overtake(COMMIT, deliver((0, 1), (1, 1))))
+    history.send_again(1, timedelta(0))
+    history.switch_off(0)
+    history.switch_on(1, overtake(("update", "tracking_switch"), deliver((1, 2))))
+    history.everything_is_as_in_the_model()
+
+
+def tracking_is_on_before_a_flush_that_found_it_off_has_written(history: Counting) -> None:
+    off_for_an_hour(history)
+    place = ("update", "tracking_switch")
+    history.flush_and(0, [deliver((0, 1))], 2 * WINDOW, Fault("on", place, False, []))
+    assert history.is_on
+    assert not history.model.list_untracked()
+
+
+def what_failed_is_counted_beside_newer_runs(history: Counting) -> None:
+    failure = Fault("count", 0, False, [])
+    history.flush_and(0, [deliver((0, 0), (0, 1))], timedelta(0), failure)
+    history.flush(1, [deliver((0, 0))], timedelta(minutes=30))
+    history.flush(1, [deliver((0, 1))], WINDOW + MILLISECOND)
+    history.replay(0, overtake(REPLAYED, deliver((0, 2))))
+    assert [one.outcome for one in history.model.events.values()][:2] == ["duplicate", "counted"]
+
+
 @pytest.mark.parametrize(
     "history",
     [
+        whoever_dies_while_it_switches_on_has_left_it_off_and_the_next_goes_on,
+        a_flush_overtakes_the_end_of_catching_up,
+        tracking_is_on_before_a_flush_that_found_it_off_has_written,
+        what_failed_is_counted_beside_newer_runs,
         an_earlier_run_counts_for_the_first_of_a_pair_alone,
         an_event_stands_twice_in_a_flush_that_is_split,
         a_merge_is_overtaken_by_a_newer_one,

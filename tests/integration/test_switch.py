@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -12,7 +13,13 @@ import pytest
 from django.core.management import call_command
 from pymongo.database import Database
 
+from automations import seed
+from automations.deliveries import handle_delivery
+from automations.simulation import Plan, generate_deliveries
+from automations.simulation.plan import KINDS
+from automations.simulation.targets import build_targets
 from tests.recount import recount
+from tests.reference_model import ReferenceModel
 from tracking import service
 from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger
@@ -76,6 +83,44 @@ def test_off_and_on_equals_never_off(automations: Database[Document], seed: int)
     assert outcomes == model_outcomes(triggers)
     assert recount(automations) == []
     assert all("metadata" not in one and "expireAt" in one for one in stored.values())
+
+
+def test_an_hour_off_in_simulated_traffic_equals_never_off(db: Database[Document]) -> None:
+    """Three hours of Meta's deliveries, redeliveries included, tracking off in the middle one."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    start = now - 3 * HOUR
+    documents = seed.build_automations(now=now)
+    db["automations"].insert_many(documents)
+    plan = Plan(targets=build_targets(documents, kinds=KINDS), events=700, duplicates=0.5, seed=7)
+    at = start
+    deliveries = generate_deliveries(plan, clock_ms=lambda: int(at.timestamp() * 1000))
+    is_off = False
+    for delivery in deliveries:
+        if is_off != (start + HOUR <= at < start + 2 * HOUR):
+            is_off = not is_off
+            run_command("off" if is_off else "on")
+        handle_delivery(delivery.body, arrived_at=at)
+        at = min(at + timedelta(seconds=37), now)
+    assert at > start + 2 * HOUR
+    assert not is_off
+    service.close()
+    model = ReferenceModel(HOUR)
+    stored = list(db["automation_triggers"].find().sort([("createdAt", 1), ("_id", 1)]))
+    assert len(stored) > 500
+    outcomes: dict[str, Counter[tuple[str, str, datetime, str]]] = {
+        "stored": Counter(), "never off": Counter(),
+    }  # fmt: skip
+    for one in stored:
+        pair = one["automationId"], one["userId"], one["createdAt"]
+        outcomes["stored"][*pair, one["outcome"]] += 1
+        outcomes["never off"][*pair, model.record(one["_id"], *pair)] += 1
+    assert outcomes["stored"] == outcomes["never off"]
+    assert {outcome for *_, outcome in outcomes["stored"]} == {"counted", "duplicate"}
+    for automation in db["automations"].find():
+        name = str(automation["_id"])
+        assert automation["totalRuns"] == model.count_total(name)
+        assert automation["lastRunAt"] == model.find_last_run_at(name)
+    assert recount(db) == []
 
 
 def test_replays_keep_their_arrival_and_what_the_run_says(automations: Database[Document]) -> None:
