@@ -139,7 +139,7 @@ class Reconciler:
         if drift.hours:
             stored = sum(counts.hours.get(hour, 0) for hour in drift.hours)
             wanted = stored + drift.hours_difference
-            yield Repair(name, f"runs of {len(drift.hours)} hours", str(stored), str(wanted))
+            yield Repair(name, f"runs in hours ({len(drift.hours)})", str(stored), str(wanted))
         total = self._find_total(drift, drift.hours_difference)
         shown = parse_count((counts.copy or {}).get("totalRuns"))
         surplus = max(shown - total, 0) if counts.copy is not None else 0

@@ -78,9 +78,9 @@ def test_nothing_is_touched_where_all_is_well(live: Database[Document]) -> None:
 SHOWN: list[tuple[Fault, tuple[str, ...]]] = [
     (change_a_copy, (NAME, "copy in automations", "105", "100")),
     (change_a_base, (NAME, "total", "105", "100")),
-    (drop_an_hour, (NAME, "runs of 1 hours")),
-    (move_runs_to_another_minute, ("a2", "runs of 1 hours")),
-    (change_what_a_base_keeps, ("a2", "runs of 1 hours")),
+    (drop_an_hour, (NAME, "runs in hours (1)")),
+    (move_runs_to_another_minute, ("a2", "runs in hours (1)")),
+    (change_what_a_base_keeps, ("a2", "runs in hours (1)")),
     (change_a_live_document, ()),
     (delete_a_contact, (NAME, "contacts", "1 differ", "as their runs")),
     (move_a_contact, (NAME, "contacts", "1 differ", "as their runs")),
