@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 # must not reach the tests, least of all a real database.
 for _name in list(os.environ):
     if _name.startswith(
-        ("DJANGO_", "FIELD_ENCRYPTION_", "INSTAGRAM_", "METRICS_", "MONGODB_", "PROMETHEUS_",
-         "TRACKING_")
+        ("API_", "DJANGO_", "FIELD_ENCRYPTION_", "INSTAGRAM_", "METRICS_", "MONGODB_",
+         "PROMETHEUS_", "TRACKING_")
     ):  # fmt: skip
         del os.environ[_name]
 NOWHERE = "mongodb://127.0.0.1:1/nowhere?serverSelectionTimeoutMS=100"

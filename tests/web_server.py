@@ -143,7 +143,7 @@ class WebServer:
 def build_environment(uri: str, **extra: str) -> Mapping[str, str]:
     """Return the environment of a process on this database, with nothing of the developer's."""
     own = (
-        "DJANGO_", "FIELD_ENCRYPTION_", "INSTAGRAM_", "METRICS_", "MONGODB_", "PROMETHEUS_",
+        "API_", "DJANGO_", "FIELD_ENCRYPTION_", "INSTAGRAM_", "METRICS_", "MONGODB_", "PROMETHEUS_",
         "TRACKING_", "TEST_",
     )  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
