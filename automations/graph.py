@@ -30,7 +30,7 @@ from automations.usage import UsageBoard, read_retry_after
 for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-# A lease lasts 30 s. A call waits at most for a connection, for it to open, to write, for the first
+# A lease lasts 60 s. A call waits at most for a connection, for it to open, to write, for the first
 # byte, and to the end of the answer: with 8 s that is 2 + 4 + 4 + 8 + 8 = 26 s.
 _MOST_TIMEOUT_SECONDS = 8.0
 _CONNECT_SECONDS = 4.0

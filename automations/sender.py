@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
 from automations import flow
 from automations.flow import Act, Call, Done, Follow, Skip, Verdict
+from automations.graph_calls import make_call, read_class
 from automations.jobs import Change, Job, JobState, StepResult, StepState
 from automations.lanes import LaneStore
-from automations.metrics import GRAPH_ERRORS
 from automations.outbox_store import OutboxStore
 from automations.outside import Outside
-from tracking.exceptions import TrackingUnavailable
+from automations.settling import settle_patiently
 
 logger = logging.getLogger("automations.outbox")
 
-# Meta's answer is known and must not be lost: worth more patience than a request has.
-_SETTLE_SECONDS = 45.0
-_SETTLE_WAIT_SECONDS = 0.5
 # Of Meta's quota, as its usage headers tell it: past this the account waits a little.
 _MOST_USAGE = 0.97
 _USAGE_WAIT = timedelta(minutes=1)
@@ -113,7 +108,7 @@ class Sender:
 
     def _after_failed_check(self, error: Exception) -> bool:
         # A question may be asked again, and its other failures are an answer: unknown.
-        verdict = flow.judge(_read_class(error), Call.CHECK_FOLLOW)
+        verdict = flow.judge(read_class(error), Call.CHECK_FOLLOW)
         if verdict in (Verdict.RATE, Verdict.NOT_SENT) or verdict in _PAUSES:
             return self._put_off(error, verdict, JobState.LEASED)
         return True
@@ -142,7 +137,7 @@ class Sender:
             return False
         self._has_lane_token = self._has_lane_token and not needs_token
         try:
-            sent = self._call(act, message, self._access_token)
+            sent = make_call(self._outside.graph, job, act, message, token=self._access_token)
         except Exception as error:  # noqa: BLE001 - sorted by judge
             return self._after_failed_send(act, error)
         result = StepResult(
@@ -153,19 +148,10 @@ class Sender:
         self._mind_usage()
         return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
 
-    def _call(self, act: Act, message: Any, token: str) -> Any:
-        job, graph = self._job, self._outside.graph
-        if act.call is Call.REPLY_PUBLICLY:
-            return graph.reply_publicly(job.comment_id or "", message, token=token)
-        if act.call is Call.REPLY_PRIVATELY:
-            comment_id = job.comment_id or ""
-            return graph.reply_privately(job.account_id, comment_id, message, token=token)
-        return graph.send_message(job.account_id, job.user_id, message, token=token)
-
     def _after_failed_send(self, act: Act, error: Exception) -> bool:
         job = self._job
         at = self._outside.read_clock()
-        name = _read_class(error)
+        name = read_class(error)
         verdict = flow.judge(name, act.call)
         code, subcode = getattr(error, "code", None), getattr(error, "subcode", None)
         result = StepResult(
@@ -242,17 +228,9 @@ class Sender:
 
     def _settle(self, change: Change, *expected: JobState, without_echo: bool = False) -> bool:
         job = self._job
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        while True:
-            try:
-                is_ours = self._store.settle(
-                    job, change, expected=expected, without_echo=without_echo
-                )
-                break
-            except TrackingUnavailable:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(_SETTLE_WAIT_SECONDS)
+        is_ours = settle_patiently(
+            self._store, job, change, expected=expected, without_echo=without_echo
+        )
         if is_ours:
             if change.report_at is not None:
                 self._outside.report(job, change)
@@ -261,10 +239,3 @@ class Sender:
             job.position = change.position
             job.attempts = job.attempts if change.attempts is None else change.attempts
         return is_ours
-
-
-def _read_class(error: Exception) -> str:
-    # What the client did not sort was thrown somewhere between our call and Meta's answer.
-    name: str = getattr(getattr(error, "classification", None), "name", "UNKNOWN")
-    GRAPH_ERRORS.labels(name.lower()).inc()
-    return name

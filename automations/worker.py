@@ -219,8 +219,7 @@ class Worker:
         )
         for job in claimed.overdue:
             self._expire(job, at=turn.at)
-        unused = turn.granted - len(claimed.jobs)
-        if unused:
+        if unused := turn.granted - len(claimed.jobs):
             self._lanes.end_turn(turn, unused=unused, is_empty=claimed.is_last)
         return claimed.jobs
 
