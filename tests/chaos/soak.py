@@ -35,8 +35,10 @@ from tracking.mongod import choose_port
 
 SECRET_KEY = "soak-secret-key-of-no-worth-elsewhere"
 CONNECTIONS = 16
-# What mongod has, beside its cache of 256 MiB, for connections, snapshots and the oplog.
-MEMORY_SLACK = {"mongod": 64.0, "web": 16.0, "worker": 16.0, "serve": 8.0}
+MEMORY_SLACK = {"web": 16.0, "worker": 16.0, "serve": 8.0}
+# Its cache of 256 MiB fills for as long as the data grows, so mongod is held to a size: that of the
+# cache, and as much again twice for connections, snapshots and what its allocator keeps.
+MOST_MONGOD_MEMORY = 768.0
 # Of files, threads and sessions: connections of a pool come and go.
 SLACK = 12.0
 # Before that caches and pools fill.
@@ -173,8 +175,11 @@ def find_growth(readings: Readings) -> list[str]:
     for name in list_names(readings):
         role, _, what = name.partition(" ")
         trend = measure_trend(readings.rows, name)
-        slack = MEMORY_SLACK[role] if what == "memory" else SLACK
-        if not is_bounded(trend, slack=slack):
+        if name == "mongod memory":
+            is_fine = trend.end <= MOST_MONGOD_MEMORY
+        else:
+            is_fine = is_bounded(trend, slack=MEMORY_SLACK[role] if what == "memory" else SLACK)
+        if not is_fine:
             wrong.append(f"{name} grows: {trend.middle:.0f} in the middle, {trend.end:.0f} at last")
     return wrong
 
@@ -191,7 +196,8 @@ def check_counts(database: Database[Document], load: Load, side: SideLoad) -> li
     totals = sum(one["totalRuns"] for one in database["automations"].find())
     expected = sum(event.is_match for event in load.acknowledged.values())
     letters = database["webhook_dead_letters"].count_documents({})
-    rude = {key: n for key, n in side.answers.items() if key[1] == 0 or key[1] >= 500}
+    # "Later" is polite, as for the deliveries themselves.
+    rude = {key: n for key, n in side.answers.items() if key[1] in (0, 500, 502, 504)}
     pairs = (
         ("triggers of acknowledged events", sum(outcomes.values()), expected),
         ("runs", runs, outcomes.get("counted", 0)),
