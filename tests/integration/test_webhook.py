@@ -443,7 +443,7 @@ class TestDeadLetters(WebhookCases):
         self.insert_automations()
         cursed = {"from": {"id": "666"}}
         post_body(build_body(build_comment(2, **cursed)))
-        arrived_at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=hours, seconds=-1)
+        arrived_at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=hours, minutes=-5)
         self.db["webhook_dead_letters"].update_one({}, {"$set": {"arrivedAt": arrived_at}})
         bug()
         post_body(build_body(build_comment(3, **cursed)))
