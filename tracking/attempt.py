@@ -139,9 +139,10 @@ class FlushTransaction:
         is_counting: bool,
     ) -> FlushPlan:
         contact_ids = [build_contact_id(t.automation_id, t.user_id) for t in triggers]
-        found = self._reads.find(dict(zip(ids, contact_ids, strict=True)), session)
+        pairs = dict(zip(ids, contact_ids, strict=True))
+        found = self._reads.find(pairs, session)
         known = found.known_ids
-        if len(known) == len(ids):
+        if len(known) == len(pairs):
             return FlushPlan([Outcome.REDELIVERED] * len(ids), [], {})
         state = found.switch.state
         if state is SwitchState.HELD and is_counting:

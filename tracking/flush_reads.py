@@ -11,7 +11,7 @@ from pymongo.database import Database
 
 from tracking.commands import run_find, run_read
 from tracking.runs import Claim
-from tracking.switch import Switch, parse_switch
+from tracking.switch import Switch, SwitchState, parse_switch
 
 Document = dict[str, Any]
 
@@ -47,14 +47,17 @@ class FlushReads:
         return _build_found(**found)
 
     def find_one_by_one(self, pairs: Mapping[str, str], session: ClientSession) -> Found:
-        """Return it by three commands, and contacts of new triggers alone.
+        """Return it by three commands, those after the first for new triggers alone.
 
-        That spares a replay most of its reads. And a transaction cannot `$lookup` in sharded
-        collections (https://www.mongodb.com/docs/manual/reference/operator/aggregation/lookup/).
+        That spares a replay most of its reads: with nothing new, the switch decides nothing. And a
+        transaction cannot `$lookup` in sharded collections
+        (https://www.mongodb.com/docs/manual/reference/operator/aggregation/lookup/).
         """
         triggers = self._find("automation_triggers", pairs, (), session)
         known = {document["_id"] for document in triggers}
         fresh = {contact for trigger, contact in pairs.items() if trigger not in known}
+        if not fresh:
+            return Found(known, {}, Switch(SwitchState.ON))
         return _build_found(
             triggers=triggers,
             contacts=self._find("automation_contacts", fresh, _CLAIM_FIELDS, session),

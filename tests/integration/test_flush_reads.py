@@ -80,7 +80,7 @@ def test_a_large_replay_reads_no_contacts(
     recorder.events.clear()
     assert flush(flusher, *people, seconds=10) == [Outcome.REDELIVERED] * 200
     reads = [event.command["find"] for event in recorder.events if event.command_name == "find"]
-    assert reads == ["automation_triggers", "tracking_switch", "automation_run_stats"]
+    assert reads == ["automation_triggers", "automation_run_stats"]
     assert recount(db) == []
 
 
