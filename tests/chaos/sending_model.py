@@ -12,7 +12,7 @@ from pymongo.database import Database
 from automations.flow import REPEATED
 from automations.jobs import JobState, StepState
 from automations.sandbox import Received
-from tracking.outcomes import SENT
+from tracking.outcomes import rank_result
 
 Document = dict[str, Any]
 
@@ -89,7 +89,7 @@ def _find_unfinished(trigger: Mapping[str, Any]) -> list[str]:
     return [f"{name} has no result" for name in open_steps]
 
 
-def _is_told(run: Mapping[str, Any] | None, step: str, state: str) -> bool:
-    told = {} if run is None else run.get("steps", {}).get(step, {})
-    # Two triggers of a run may tell of the same step; `sent` stays.
-    return told.get("state") in (state, SENT)
+def _is_told(run: Mapping[str, Any] | None, step: str, result: Mapping[str, Any]) -> bool:
+    """Return whether the run holds the result, or one of another trigger that goes before it."""
+    told = {} if run is None else run.get("steps", {}).get(step)
+    return bool(told) and rank_result(told) >= rank_result(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -98,4 +98,15 @@ def test_a_run_that_was_not_told_is_lost(sent: Db) -> None:
     assert len(check(sent).lost) == 1
     sent["automation_runs"].update_one({}, {"$set": {"steps.main_dm": SENT}})
     change(sent, "t1", reportAt=AT)
+    assert len(check(sent).lost) == 1
+
+
+def test_a_later_result_of_another_trigger_goes_before_one_that_is_unknown(sent: Db) -> None:
+    change(sent, "t1", state="unknown", progress={"main_dm": UNKNOWN}, send={
+        "steps": STEPS[1:], "position": 0})  # fmt: skip
+    skipped = {"state": "skipped", "at": AT + timedelta(seconds=1), "reason": "follows"}
+    sent["automation_runs"].update_one({}, {"$set": {"steps.main_dm": skipped}})
+    assert check(sent) == Verdict([], [], 1)
+    skipped["at"] = AT - timedelta(seconds=1)
+    sent["automation_runs"].update_one({}, {"$set": {"steps.main_dm": skipped}})
     assert len(check(sent).lost) == 1
