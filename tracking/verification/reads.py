@@ -10,14 +10,20 @@ from typing import Any
 import msgspec
 from pymongo.database import Database
 
+from tracking.hour_store import build_outcome_id
 from tracking.rebuild import build_hours_pipeline
 from tracking.replay import UNTRACKED
 from tracking.rollups import build_hour_id, build_total_ids, hour_of
-from tracking.runs import build_contact_id
+from tracking.runs import Outcome, build_contact_id
 from tracking.stats import build_count_pipeline
 from tracking.verification.findings import Scope
 
 Document = dict[str, Any]
+
+_CHARTS = (
+    ("hours of a chart", "automation_run_stats", build_hour_id),
+    ("outcomes of a chart", "automation_hours", build_outcome_id),
+)
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +98,20 @@ def list_reads(scope: Scope) -> Iterator[Read]:
         query={"continues": {"$in": [f"{automation_id}:comment:1"]}, "runId": None},
     )  # fmt: skip
     yield Read(
+        name="duplicates of a run", collection="automation_triggers",
+        query={"runId": run["_id"], "outcome": Outcome.DUPLICATE.value},
+    )  # fmt: skip
+    yield Read(
+        name="taps behind a run", collection="automation_triggers",
+        query={"continues": {"$exists": True, "$in": [f"{automation_id}:comment:1"]}},
+    )  # fmt: skip
+    for name, collection, build_id in _CHARTS:
+        hours = {"$gte": build_id(automation_id, hour_of(now) - 24),
+                 "$lte": build_id(automation_id, hour_of(now))}  # fmt: skip
+        yield Read(
+            name=name, collection=collection, query={"_id": hours, "automationId": automation_id}
+        )
+    yield Read(
         name="live counts to fold", collection="automation_run_stats",
         query={"stripe": {"$gte": 0}},
     )  # fmt: skip
@@ -112,4 +132,5 @@ def _find_example(database: Database[Document]) -> Document:
     automation = database["automations"].find_one({"isActive": True}, {"accountId": 1}) or {}
     example = dict.fromkeys(fields, "none") | {"accountId": "none"}
     found = {**run, "accountId": automation.get("accountId")}
-    return example | {name: found[name] for name in example if isinstance(found.get(name), str)}
+    texts = {name: found[name] for name in example if isinstance(found.get(name), str)}
+    return {"_id": run.get("_id")} | example | texts
