@@ -56,7 +56,7 @@ def judge(
             if state == StepState.SENT and key not in delivered:
                 verdict.lost.append(f"{key} counts as sent and was not")
             if result.get("reason") != REPEATED and not _is_told(
-                runs.get(trigger.get("runId")), step, state
+                runs.get(trigger.get("runId")), step, result
             ):
                 verdict.lost.append(f"{key}: {state} was not told to its run")
     verdict.lost += [
