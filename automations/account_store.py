@@ -52,6 +52,14 @@ def list_answering(account_ids: Collection[str]) -> list[str]:
         return mongo.get_database()["automations"].distinct("accountId", query)
 
 
+def list_other_workspaces(account_id: str, workspace_id: str) -> list[str]:
+    """Return the other workspaces that have an active automation for the account."""
+    query = {"accountId": account_id, "isActive": True}
+    with reach_mongo():
+        found = mongo.get_database()["automations"].distinct("workspaceId", query)
+    return sorted({str(one) for one in found} - {workspace_id})
+
+
 def upsert_account(
     account_id: str, *, workspace_id: str, changes: Document, created_at: datetime
 ) -> bool:

@@ -114,6 +114,16 @@ def add_account(
         raise AccountTaken(f"Account {account_id} belongs to another workspace.")
 
 
+def verify_free(account_id: str, *, workspace_id: str) -> None:
+    """Check that an automation of the workspace may be for the account.
+
+    It may for one that nobody has added. Raises AccountTaken and TrackingUnavailable.
+    """
+    document = account_store.find_account(account_id)
+    if document is not None and str(document["workspaceId"]) != workspace_id:
+        raise AccountTaken(f"Account {account_id} belongs to another workspace.")
+
+
 def set_state(account_id: str, state: AccountState, reason: str | None, *, at: datetime) -> bool:
     """Set an account's state and why; return whether it was another one, and log it then.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.urls import reverse
@@ -16,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from automations import store
+from automations.accounts import verify_free
 from automations.answers import Json, build_automation, format_time
 from automations.api_docs import describe
 from automations.authentication import BearerTokenAuthentication, SessionTokenAuthentication
@@ -63,6 +65,10 @@ class WorkspaceView(APIView):
         """Return DRF's headers; answers to a token belong into no cache."""
         return {**super().default_response_headers, "Cache-Control": "no-store"}
 
+    def read_context(self) -> dict[str, Any]:
+        """Return what serializers have to know of the request."""
+        return {"verify_account": partial(verify_free, workspace_id=self.kwargs.get("wsid", ""))}
+
     def check_input(self, serializer: StrictSerializer) -> dict[str, Any]:
         """Return the checked values. Raises ValidationError, and keeps the form for the page."""
         if not serializer.is_valid():
@@ -100,7 +106,7 @@ class AutomationListView(WorkspaceView):
 
     def get_serializer(self, **options: Any) -> AutomationSerializer:
         """Return the input of POST, also for the forms of the browsable API."""
-        return AutomationSerializer(**options)
+        return AutomationSerializer(**options, context=self.read_context())
 
 
 class AutomationView(WorkspaceView):
@@ -133,7 +139,7 @@ class AutomationView(WorkspaceView):
         """Return the input of PATCH; without data, the form of what is shown."""
         if options.get("instance") is None and "data" not in options:
             options["instance"] = self.shown
-        return AutomationChangesSerializer(**options)
+        return AutomationChangesSerializer(**options, context=self.read_context())
 
     def _answer(self, document: Mapping[str, Any] | None) -> Response:
         if document is None:

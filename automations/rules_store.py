@@ -28,15 +28,20 @@ def load_rules(
 ) -> dict[str, LoadedRules]:
     """Return the rules of every account asked for; an account without automations has none.
 
-    Documents that are to the byte what `known` was made from are not parsed again. Raises
-    TrackingUnavailable when the read took longer than `seconds`.
+    Where a workspace has the account (`add_account`), automations of others that name it are left
+    out: they would get its people's messages, and send with its token. Documents that are to the
+    byte what `known` was made from are not parsed again. Raises TrackingUnavailable when the read
+    took longer than `seconds`.
     """
     found: dict[str, list[bytes]] = {account_id: [] for account_id in account_ids}
     collection = database["automations"].with_options(codec_options=_RAW)
     query = {"accountId": {"$in": list(account_ids)}, "isActive": True}
     with bounded(seconds):
+        owners = _find_owners(database, account_ids)
         for document in collection.find(query, _UNUSED):
-            found[document["accountId"]].append(bytes(document.raw))
+            account_id, workspace_id = document["accountId"], str(document.get("workspaceId"))
+            if owners.get(account_id, workspace_id) == workspace_id:
+                found[account_id].append(bytes(document.raw))
     loaded = {}
     for account_id, parts in found.items():
         source = tuple(sorted(parts))
@@ -45,6 +50,11 @@ def load_rules(
             before if before is not None and before.source == source else _parse(source)
         )
     return loaded
+
+
+def _find_owners(database: Database[dict[str, Any]], account_ids: Sequence[str]) -> dict[str, str]:
+    accounts = database["accounts"].find({"_id": {"$in": list(account_ids)}}, {"workspaceId": 1})
+    return {one["_id"]: str(one["workspaceId"]) for one in accounts if "workspaceId" in one}
 
 
 def _parse(source: tuple[bytes, ...]) -> LoadedRules:

@@ -17,6 +17,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.utils import html
 
+from automations.accounts import AccountTaken
 from automations.answers import to_json
 from automations.definitions import DEFAULT_MATCH, MATCHES
 from automations.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
@@ -136,7 +137,11 @@ class LinksMessageSerializer(StrictSerializer):
 
 
 class AutomationSerializer(StrictSerializer):
-    """A new automation. A part that is absent, null or empty is a step it does not have."""
+    """A new automation. A part that is absent, null or empty is a step it does not have.
+
+    The context's `verify_account` is called with the account that is named, and raises
+    AccountTaken if it is another workspace's.
+    """
 
     name = TextField(max_length=_NAME_LENGTH)
     type = serializers.ChoiceField(choices=_TYPES, initial=_TYPES[0])
@@ -149,6 +154,14 @@ class AutomationSerializer(StrictSerializer):
     openingDm = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815
     askFollow = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815
     mainDm = LinksMessageSerializer(required=False, allow_null=True)  # noqa: N815
+
+    def validate_accountId(self, value: str) -> str:  # noqa: N802 - DRF's name for it
+        """Return the account. Raises ValidationError for one that another workspace has."""
+        try:
+            self.context["verify_account"](value)
+        except AccountTaken as error:
+            raise serializers.ValidationError(str(error), "other_workspace") from error
+        return value
 
     def to_representation(self, instance: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a stored document that may be changed, for a form."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -12,6 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from automations import store
+from automations.accounts import verify_free
 from automations.dashboard.access import Reader, workspace_page
 from automations.dashboard.form_fields import (
     GROUPS,
@@ -35,10 +37,11 @@ _NEW: dict[str, Any] = {"isActive": True, "trigger": {"match": DEFAULT_MATCH}}
 def make_automation(request: HttpRequest, reader: Reader) -> HttpResponseBase:
     """Show an empty form; on POST make the automation and go to its page."""
     accounts = store.list_account_ids(reader.workspace_id)
+    context = {"verify_account": partial(verify_free, workspace_id=reader.workspace_id)}
     if request.method != "POST":
         only_one = {"accountId": accounts[0]} if len(accounts) == 1 else {}
         return _show(request, reader, values=read_document(_NEW | only_one), accounts=accounts)
-    serializer = AutomationSerializer(data=request.POST)
+    serializer = AutomationSerializer(data=request.POST, context=context)
     if not serializer.is_valid():
         return _refuse(request, reader, serializer.errors, accounts=accounts)
     document = build_document(
@@ -56,12 +59,13 @@ def change_automation(request: HttpRequest, reader: Reader, automation_id: str) 
     if document is None:
         raise Http404
     accounts = store.list_account_ids(reader.workspace_id)
+    context = {"verify_account": partial(verify_free, workspace_id=reader.workspace_id)}
     if request.method != "POST":
         shown = AutomationSerializer().to_representation(document)
         return _show(
             request, reader, values=read_document(shown), accounts=accounts, changed=document
         )
-    serializer = AutomationChangesSerializer(data=request.POST)
+    serializer = AutomationChangesSerializer(data=request.POST, context=context)
     if not serializer.is_valid():
         return _refuse(request, reader, serializer.errors, accounts=accounts, changed=document)
     changes, removed = build_changes(serializer.validated_data, at=reader.at)

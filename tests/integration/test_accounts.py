@@ -199,6 +199,17 @@ class TestCommands:
         run("add_account", "178", "--workspace", "ws")
         assert (fetch().token, fetch().host) == (SECRET, Host.INSTAGRAM)
 
+    def test_automations_of_others_that_it_silences_are_named(
+        self, db: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for workspace_id, is_active in (("ws", True), ("other", True), ("third", False)):
+            db.automations.insert_one(
+                {"accountId": "178", "workspaceId": workspace_id, "isActive": is_active}
+            )
+        monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET))
+        run("add_account", "178", "--workspace", "ws")
+        assert "other workspaces (other) name this account" in capsys.readouterr().err
+
     def test_a_token_is_asked_for_at_a_terminal(
         self, db: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:

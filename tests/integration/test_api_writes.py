@@ -87,6 +87,24 @@ def test_unknown_fields_are_refused_by_name(db: Db) -> None:
     assert db["automations"].count_documents({}) == 0
 
 
+def test_an_account_of_another_workspace_is_refused_and_changes_nothing(db: Db) -> None:
+    client = make_client()
+    created = create(client)
+    db["accounts"].insert_one({"_id": "theirs", "workspaceId": "ws2"})
+    db["accounts"].insert_one({"_id": "ours", "workspaceId": "ws1"})
+    for answer in (
+        client.post(build_path(), {**NEW, "accountId": "theirs"}, content_type=JSON),
+        client.patch(build_path(created["_id"]), {"accountId": "theirs"}, content_type=JSON),
+    ):
+        assert answer.status_code == 400
+        assert answer.json()["error"] == {
+            "code": "other_workspace", "field": "accountId",
+            "message": "Account theirs belongs to another workspace.",
+        }  # fmt: skip
+    assert [one["accountId"] for one in db["automations"].find()] == ["178414"]
+    assert create(client, accountId="ours")["accountId"] == "ours"
+
+
 def test_another_body_type_is_415(db: Db) -> None:
     response = make_client().post(build_path(), "x", content_type="text/xml")
     assert response.status_code == 415

@@ -30,6 +30,14 @@ def visitor(db: Db) -> Client:
     return log_in()
 
 
+def test_an_account_of_another_workspace_is_refused(db: Db, visitor: Client) -> None:
+    db["accounts"].insert_one({"_id": "178414", "workspaceId": "ws2"})
+    answer = visitor.post(NEW, FILLED)
+    assert answer.status_code == 400
+    assert "belongs to another workspace" in answer.text
+    assert db["automations"].count_documents({}) == 0
+
+
 def read_form(page: str) -> dict[str, str]:
     """What a browser would send back if nobody touched the form."""
     values = dict(

@@ -19,6 +19,7 @@ from django.test import Client
 from automations import dead_letters, deliveries
 from automations.matching import AccountRules
 from automations.payloads import parse_delivery
+from automations.registry import get_rules_cache
 from automations.views import MAX_BODY_BYTES
 from tests.recount import recount
 from tests.webhook_cases import (
@@ -262,6 +263,26 @@ class TestRedelivery(WebhookCases):
         post_body(body)
         post_body(body)
         self.assert_counted_once(1)
+
+
+class TestOwnedAccounts(WebhookCases):
+    @pytest.mark.parametrize("owner", ["ws1", "ws2"])
+    def test_an_account_answers_for_its_own_workspace_alone(self, owner: str) -> None:
+        for workspace_id in ("ws1", "ws2"):
+            automation = build_automation(f"of-{workspace_id}", workspaceId=workspace_id)
+            self.db["automations"].insert_one(automation)
+        self.db["accounts"].insert_one({"_id": ACCOUNTS[0], "workspaceId": owner})
+        assert post_body(build_body(build_comment(1))).status_code == 200
+        [run] = self.list_stored("automation_runs")
+        assert (run["workspaceId"], run["automationId"]) == (owner, f"of-{owner}")
+
+    def test_an_account_that_is_added_leaves_other_workspaces_within_a_second(self) -> None:
+        self.insert_automations()
+        assert post_body(build_body(build_comment(1))).status_code == 200
+        self.db["accounts"].insert_one({"_id": ACCOUNTS[0], "workspaceId": "ws2"})
+        get_rules_cache().refresh()
+        assert post_body(build_body(build_comment(2))).status_code == 200
+        assert len(self.list_stored("automation_triggers")) == 1
 
 
 class TestIgnored(WebhookCases):

@@ -8,6 +8,7 @@ from bson import Int64, ObjectId
 from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
+from automations.accounts import AccountTaken
 from automations.definitions import parse_automation
 from automations.errors import build_error
 from automations.serializers import (
@@ -30,17 +31,31 @@ FULL: dict[str, Any] = {
 }
 
 
+CONTEXT = {"verify_account": lambda account_id: None}
+
+
 def refuse(data: Any, *, changes: bool = False) -> dict[str, str | None]:
-    serializer = (AutomationChangesSerializer if changes else AutomationSerializer)(data=data)
+    checks = AutomationChangesSerializer if changes else AutomationSerializer
+    serializer = checks(data=data, context=CONTEXT)
     with pytest.raises(ValidationError) as caught:
         serializer.is_valid(raise_exception=True)
     return build_error(caught.value)
 
 
 def accept(data: Any) -> dict[str, Any]:
-    serializer = AutomationSerializer(data=data)
+    serializer = AutomationSerializer(data=data, context=CONTEXT)
     serializer.is_valid(raise_exception=True)
     return build_document(serializer.validated_data, workspace_id="ws", at=AT)
+
+
+def test_an_account_of_another_workspace_is_refused() -> None:
+    def verify_account(account_id: str) -> None:
+        raise AccountTaken(f"Account {account_id} belongs to another workspace.")
+
+    serializer = AutomationSerializer(data=FULL, context={"verify_account": verify_account})
+    assert not serializer.is_valid()
+    [error] = serializer.errors["accountId"]
+    assert (error.code, str(error)[-29:]) == ("other_workspace", "belongs to another workspace.")
 
 
 def test_a_full_automation_is_stored_as_it_was_sent() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from automations.access_tokens import Host
+from automations.account_store import list_other_workspaces
 from automations.accounts import AccountTaken, add_account
 from automations.encryption import EncryptionKeyMissing
 from tracking.exceptions import TrackingError
@@ -49,12 +50,18 @@ class Command(BaseCommand):
                 host=_HOSTS[options["host"]],
                 at=truncate_to_milliseconds(datetime.now(UTC)),
             )
+            others = list_other_workspaces(options["account"], options["workspace"])
         except (ValueError, AccountTaken, EncryptionKeyMissing, TrackingError) as error:
             raise CommandError(f"Nothing was stored. {error}") from None
         self.stdout.write(
             f"Account {options['account']} of workspace {options['workspace']} is active; "
             "its token is stored encrypted."
         )
+        if others:
+            self.stderr.write(
+                f"Automations of other workspaces ({', '.join(others)}) name this account: they "
+                "answer nothing any more, and count nothing."
+            )
 
 
 def _read_token(path: Path | None) -> str:
