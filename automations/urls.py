@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.templatetags.static import static
 from django.urls import path
+from django.utils.functional import lazy
 from django.views.generic import RedirectView
 
 from automations.account_api import AccountListView
@@ -29,6 +30,9 @@ from automations.series_api import AutomationOutcomesView, AutomationSeriesView,
 from automations.views import instagram_webhook
 
 app_name = "automations"
+
+# Lazily: paths may be read before the apps are ready.
+_ICON = lazy(static, str)("automations/icon.svg")
 
 _API = "api/workspaces/<str:wsid>"
 _LIST = f"{_API}/automations"
@@ -59,7 +63,7 @@ urlpatterns = [
     path("api/docs", DocsView.as_view(), name="docs"),
     path("", go_home, name="home"),
     # Browsers ask for it on pages that name no icon, as those of the browsable API.
-    path("favicon.ico", RedirectView.as_view(url=static("automations/icon.svg"))),
+    path("favicon.ico", RedirectView.as_view(url=_ICON)),
     path(f"{_PAGES}/", show_overview, name="overview"),
     path(f"{_PAGES}/live", poll_overview, name="overview-live"),
     path(f"{_PAGES}/accounts", poll_accounts, name="accounts-live"),

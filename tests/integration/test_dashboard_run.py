@@ -42,6 +42,7 @@ def test_a_run_from_its_event_to_its_end(db: Db, visitor: Client) -> None:
     assert trigger is not None
     tap = {
         "outcome": "continuation",
+        "continues": trigger["_id"],
         "createdAt": AT + timedelta(minutes=1),
         "state": "queued",
         "send": {"steps": [{"name": "ask_follow"}, {"name": "main_dm"}], "position": 1},

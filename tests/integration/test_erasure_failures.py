@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson import Binary
+from bson.binary import UUID_SUBTYPE
 from pymongo.database import Database
 
 from tests.integration.conftest import FailPoint, flush
@@ -64,7 +66,9 @@ def test_a_process_that_dies_at_any_command(
         try:
             eraser.erase(ACCOUNT, PERSON, at=T0 + SECOND)
         except Crash:
-            db.client.admin.command("killAllSessions", [])  # as its lease or its time would
+            # As its lease or its time would; other tests have sessions on the same server.
+            ids = [{"id": Binary(one, UUID_SUBTYPE)} for one in process.wire.open]
+            db.client.admin.command("killSessions", ids)
             assert recount(db, at=T0 + WINDOW) == []
         dead.append(process)
         if not process.wire.is_dead:
