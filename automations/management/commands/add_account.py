@@ -43,6 +43,8 @@ class Command(BaseCommand):
         """Read the token and store the account."""
         token = _read_token(options["token_file"])
         try:
+            # Before anything is stored: what fails below says that nothing was.
+            others = list_other_workspaces(options["account"], options["workspace"])
             add_account(
                 options["account"],
                 workspace_id=options["workspace"],
@@ -50,7 +52,6 @@ class Command(BaseCommand):
                 host=_HOSTS[options["host"]],
                 at=truncate_to_milliseconds(datetime.now(UTC)),
             )
-            others = list_other_workspaces(options["account"], options["workspace"])
         except (ValueError, AccountTaken, EncryptionKeyMissing, TrackingError) as error:
             raise CommandError(f"Nothing was stored. {error}") from None
         self.stdout.write(
