@@ -8,9 +8,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automations.account_summaries import AccountSummary, summarize_accounts
-from automations.answers import Json, format_time
+from automations.answers import Json
 from automations.api import WorkspaceView
 from automations.api_docs import describe
+from tracking.clock import format_time
 
 
 class AccountListView(WorkspaceView):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from bson import (
     Timestamp,
 )
 from bson.datetime_ms import DatetimeMS
+
+from tracking.clock import format_time
 
 Json = dict[str, Any]
 
@@ -53,13 +55,6 @@ def build_automation(
     if stats is not None:
         answer["stats"] = stats
     return answer
-
-
-def format_time(moment: datetime) -> str:
-    """Return a time as `2026-11-23T10:30:00.123Z`; one without a zone is taken as UTC."""
-    if moment.tzinfo is not None and moment.utcoffset():
-        moment = moment.astimezone(UTC)
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def to_json(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from automations import store
 from automations.accounts import verify_free
-from automations.answers import Json, build_automation, format_time
+from automations.answers import Json, build_automation
 from automations.api_docs import describe
 from automations.authentication import BearerTokenAuthentication, SessionTokenAuthentication
 from automations.formats import BrowsableRenderer, OrjsonParser, OrjsonRenderer
@@ -33,7 +33,7 @@ from automations.serializers import (
 )
 from automations.throttling import TokenThrottle
 from tracking import service
-from tracking.runs import truncate_to_milliseconds
+from tracking.clock import format_time, read_now
 
 
 class WorkspaceView(APIView):
@@ -87,12 +87,12 @@ class AutomationListView(WorkspaceView):
     def get(self, request: Request, wsid: str) -> Response:
         """List them all, in one page."""
         documents = store.list_automations(wsid)
-        return Response({"success": True, "automations": build_answers(documents, at=_now())})
+        return Response({"success": True, "automations": build_answers(documents, at=read_now())})
 
     @describe("createAutomation")
     def post(self, request: Request, wsid: str) -> Response:
         """Create one; it answers events from the next second on."""
-        at = _now()
+        at = read_now()
         values = self.check_input(self.get_serializer(data=request.data))
         document = build_document(values, workspace_id=wsid, at=at)
         store.insert_automation(document)
@@ -123,7 +123,7 @@ class AutomationView(WorkspaceView):
     def patch(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Change the fields that are named; a part of null or nothing is removed."""
         values = self.check_input(self.get_serializer(data=request.data))
-        changes, removed = build_changes(values, at=_now())
+        changes, removed = build_changes(values, at=read_now())
         return self._answer(
             store.update_automation(wsid, automation_id, changes=changes, removed=removed)
         )
@@ -131,7 +131,7 @@ class AutomationView(WorkspaceView):
     @describe("deleteAutomation")
     def delete(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Stop it and take it off the list; its runs and counts are kept."""
-        if not store.delete_automation(wsid, automation_id, at=_now()):
+        if not store.delete_automation(wsid, automation_id, at=read_now()):
             raise NotFound
         return Response({"success": True})
 
@@ -145,7 +145,7 @@ class AutomationView(WorkspaceView):
         if document is None:
             raise NotFound
         self.shown = document
-        [answer] = build_answers([document], at=_now())
+        [answer] = build_answers([document], at=read_now())
         return Response({"success": True, "automation": answer})
 
 
@@ -158,7 +158,7 @@ class AutomationStatsView(WorkspaceView):
         document = store.find_automation(wsid, automation_id)
         if document is None:
             raise NotFound
-        at = _now()
+        at = read_now()
         [answer] = build_answers([document], at=at)
         shown = {
             name: answer[name]
@@ -199,7 +199,3 @@ def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> li
             )
         )
     return answers
-
-
-def _now() -> datetime:
-    return truncate_to_milliseconds(datetime.now(UTC))

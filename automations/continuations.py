@@ -13,7 +13,8 @@ from automations.conversation_store import find_automations, find_triggers, pars
 from automations.events import Event
 from automations.send_plans import build_tap_send
 from automations.steps import build_steps
-from tracking.runs import Trigger, parse_trigger_id
+from tracking.ids import parse_trigger_id
+from tracking.runs import Trigger
 
 Document = Mapping[str, Any]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 
 from automations import account_store, deletion_store
 from automations.erasure import erase_person
+from tracking.clock import read_now
 from tracking.exceptions import TrackingError
-from tracking.runs import truncate_to_milliseconds
 
 logger = logging.getLogger("automations.deletions")
 
@@ -70,4 +70,4 @@ def run_deletions(stop: threading.Event) -> None:
 
 
 def _read_clock() -> datetime:
-    return truncate_to_milliseconds(datetime.now(UTC))
+    return read_now()

@@ -13,8 +13,8 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer
 
-from automations.answers import format_time
 from automations.errors import RequestTooLarge
+from tracking.clock import format_time
 
 
 class OrjsonRenderer(BaseRenderer):

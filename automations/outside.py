@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
 from automations.jobs import Change, Job
-from tracking.runs import truncate_to_milliseconds
+from tracking.clock import read_now
 
 
 class Graph(Protocol):
@@ -45,7 +45,7 @@ class Outside(msgspec.Struct, frozen=True, kw_only=True):
 
     def read_clock(self) -> datetime:
         """Return the time as it is stored in results."""
-        return self.now() or truncate_to_milliseconds(datetime.now(UTC))
+        return self.now() or read_now()
 
 
 class Account(Protocol):

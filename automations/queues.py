@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
 from automations import queue_store
 from automations.buckets import find_end
-from tracking.runs import truncate_to_milliseconds
+from tracking.clock import read_now
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ def summarize_queues(
     account_ids: Collection[str], *, now: datetime | None = None
 ) -> dict[str, Queue]:
     """Return what waits of each account, in two reads. Raises TrackingUnavailable."""
-    at = now or truncate_to_milliseconds(datetime.now(UTC))
+    at = now or read_now()
     queues = {one: Queue(account_id=one) for one in account_ids}
     counted = queue_store.count_queued(queues.keys()) if queues else []
     keys = [(one["_id"]["accountId"], one["_id"]["via"]) for one in counted]

@@ -9,8 +9,8 @@ from itertools import chain, islice
 from typing import Any
 
 from automations.answers import Json, to_json
+from tracking.ids import parse_trigger_id
 from tracking.run_filters import STEPS
-from tracking.runs import parse_trigger_id
 
 _TRIGGER_FIELDS = ("outcome", "createdAt", "occurredAt", "state", "progress", "doneAt")
 

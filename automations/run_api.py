@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import chain, islice
 
 from django.http import StreamingHttpResponse
@@ -12,7 +11,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automations import store
-from automations.answers import format_time
 from automations.api import WorkspaceView
 from automations.api_docs import describe
 from automations.formats import OrjsonRenderer
@@ -21,8 +19,8 @@ from automations.run_answers import build_run, build_trigger, write_csv
 from automations.run_filters import build_filter
 from automations.series_answers import describe_window
 from tracking import reports
+from tracking.clock import format_time, read_now
 from tracking.run_filters import InvalidCursor, RunFilter
-from tracking.runs import truncate_to_milliseconds
 
 
 class RunListView(WorkspaceView):
@@ -36,7 +34,7 @@ class RunListView(WorkspaceView):
         return self._list(RunFilter(workspace_id=wsid, **build_filter(self.query)))
 
     def _list(self, wanted: RunFilter) -> Response:
-        at = _now()
+        at = read_now()
         try:
             page = reports.list_runs(
                 wanted, limit=self.query["limit"], cursor=self.query.get("cursor")
@@ -133,7 +131,3 @@ def find_automation_id(workspace_id: str, automation_id: str) -> str:
     if document is None:
         raise NotFound
     return str(document["_id"])
-
-
-def _now() -> datetime:
-    return truncate_to_milliseconds(datetime.now(UTC))

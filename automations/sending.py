@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from automations import accounts, flow
@@ -21,8 +20,8 @@ from automations.outside import Graph, Outside
 from automations.steps import COMMENT_REPLY
 from automations.worker import Worker
 from tracking import mongo, service
+from tracking.clock import read_now
 from tracking.outcomes import StepOutcome
-from tracking.runs import truncate_to_milliseconds
 
 
 def build_worker(graph: Graph | None = None) -> Worker:
@@ -65,7 +64,7 @@ def compose(job: Job, step: Mapping[str, Any]) -> Any:
 
 def pause_account(account_id: str, state: str, reason: str) -> None:
     """Stop sending for an account until somebody mends it. Raises TrackingUnavailable."""
-    at = truncate_to_milliseconds(datetime.now(UTC))
+    at = read_now()
     accounts.set_state(account_id, AccountState(state), reason, at=at)
 
 

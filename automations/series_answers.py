@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
-from automations.answers import Json, format_time
+from automations.answers import Json
+from tracking.clock import format_time
 from tracking.reason_store import Reasons
 from tracking.reports import Funnel, Uncounted
 from tracking.run_store import PeopleCount

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
 from rest_framework.request import Request
@@ -17,8 +16,8 @@ from automations.query_parameters import RangeQuery, SeriesQuery, find_window
 from automations.run_api import find_automation_id
 from automations.series_answers import build_outcomes, build_people, build_series
 from tracking import reports
+from tracking.clock import read_now
 from tracking.run_filters import RunFilter
-from tracking.runs import truncate_to_milliseconds
 from tracking.series import BadRange, Unit
 
 _WORDS: dict[str, str] = {str(reason): words for reason, words in IGNORED_REASONS.items()} | {
@@ -37,7 +36,7 @@ class SeriesView(WorkspaceView):
         return self._answer(store.list_automation_ids(wsid), RunFilter(workspace_id=wsid))
 
     def _answer(self, automation_ids: Sequence[str], wanted: RunFilter) -> Response:
-        at = _now()
+        at = read_now()
         unit, zone = Unit(self.query["unit"]), self.query["zone"]
         includes = self.query.get("include", frozenset())
         from_, to = find_window(self.query, unit=unit, at=at)
@@ -83,7 +82,7 @@ class AutomationOutcomesView(WorkspaceView):
         if document is None:
             raise NotFound
         known_as, account_id = str(document["_id"]), document.get("accountId")
-        at = _now()
+        at = read_now()
         from_, to = find_window(self.query, unit=Unit.DAY, at=at)
         try:
             funnel = reports.summarize_funnel([known_as], from_=from_, to=to, at=at)
@@ -103,7 +102,3 @@ class AutomationOutcomesView(WorkspaceView):
 
 def _refuse(error: BadRange) -> ValidationError:
     return ValidationError({"from": ErrorDetail(str(error), "bad_range")})
-
-
-def _now() -> datetime:
-    return truncate_to_milliseconds(datetime.now(UTC))

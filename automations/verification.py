@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from automations import account_store
-from automations.answers import format_time
 from automations.dead_letters import DeadLetterStore
+from tracking.clock import format_time
 from tracking.verification.findings import Finding, Scope, build_finding, describe_some
 from tracking.verification.plans import explain_reads
 from tracking.verification.reads import Read

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from datetime import UTC, datetime
 from hmac import compare_digest
 
 from django.http import HttpRequest, HttpResponse
@@ -13,8 +12,8 @@ from automations import metrics
 from automations.conf import conf
 from automations.deliveries import handle_delivery, summarize_ignored
 from automations.signature import InvalidSignature, verify_signature
+from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
-from tracking.runs import truncate_to_milliseconds
 
 logger = logging.getLogger("automations")
 
@@ -48,7 +47,7 @@ class InstagramWebhookView(View):
         return answer
 
     def _take(self, request: HttpRequest) -> HttpResponse:
-        arrived_at = truncate_to_milliseconds(datetime.now(UTC))
+        arrived_at = read_now()
         if _content_length(request) > MAX_BODY_BYTES:
             return _text(f"Body over {MAX_BODY_BYTES} bytes", status=413)
         body: bytes = request.body  # as it came: the signature is over these bytes

@@ -14,8 +14,8 @@ from pymongo.database import Database
 from tests.reference_model import ReferenceModel, Run
 from tests.triggers import T0
 from tracking.drift_store import DriftStore
+from tracking.ids import parse_trigger_id
 from tracking.rollups import hour_of
-from tracking.runs import parse_trigger_id
 
 Document = dict[str, Any]
 Minutes = Counter[tuple[int, int]]

@@ -42,9 +42,11 @@ from tests.reference_model import ReferenceModel, Run
 from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
 from tests.wire import Crash, Document, Process
 from tracking.backfill import Backfill
+from tracking.clock import truncate_to_milliseconds
 from tracking.committer import Ticket
+from tracking.ids import parse_trigger_id
 from tracking.replay import Replayer
-from tracking.runs import Outcome, Trigger, parse_trigger_id, truncate_to_milliseconds
+from tracking.runs import Outcome, Trigger
 from tracking.stats import StatsStore
 from tracking.switch import SwitchState, read_switch, write_switch
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from tracking.runs import Trigger, truncate_to_milliseconds
+from tracking.clock import truncate_to_milliseconds
+from tracking.runs import Trigger
 
 T0 = datetime(2026, 11, 23, 10, 20, 30, 400_000, tzinfo=UTC)
 WINDOW = timedelta(hours=1)

@@ -13,21 +13,14 @@ from pymongo.errors import PyMongoError
 
 from tracking.bases import KnownBases
 from tracking.claims import ClaimFinder
+from tracking.exceptions import SwitchHeld
 from tracking.flush_reads import FlushReads
-from tracking.runs import (
-    FlushPlan,
-    Outcome,
-    Planned,
-    Trigger,
-    build_contact_id,
-    build_trigger_id,
-    plan_flush,
-)
+from tracking.ids import build_contact_id, build_trigger_id
+from tracking.runs import FlushPlan, Outcome, Planned, Trigger, plan_flush, plan_untracked
 from tracking.store import FlushStore, generate_run_ids
 from tracking.stripes import StripeLease
-from tracking.switch import SwitchHeld, SwitchState, touch_stripe
+from tracking.switch import SwitchState, touch_stripe
 from tracking.transactions import MAJORITY, PRIMARY, SNAPSHOT, session_id_of
-from tracking.untracked import plan_untracked
 
 
 class FlushTransaction:

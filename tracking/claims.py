@@ -15,7 +15,8 @@ from pymongo.database import Database
 from tracking.bases import KnownBases
 from tracking.commands import run_find
 from tracking.flush_reads import Found
-from tracking.runs import Claim, Trigger, build_contact_id, build_erased_id
+from tracking.ids import build_contact_id, build_erased_id
+from tracking.runs import Claim, Trigger
 from tracking.switch import Switch
 
 Document = dict[str, Any]

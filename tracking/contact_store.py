@@ -9,7 +9,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.contact_drift import PairRuns, build_contact_change
-from tracking.runs import build_contact_id
+from tracking.ids import build_contact_id
 from tracking.transactions import read_at_snapshot
 
 Document = dict[str, Any]

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from tracking.ids import build_contact_id
 from tracking.rollups import build_increments, build_live_id
-from tracking.runs import FlushPlan, Outcome, Planned, build_contact_id
+from tracking.runs import FlushPlan, Outcome, Planned
 
 Document = dict[str, Any]
 TRIGGER_RETENTION = timedelta(days=7)

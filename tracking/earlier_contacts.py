@@ -5,7 +5,7 @@ from typing import Any
 from pymongo import UpdateOne
 from pymongo.database import Database
 
-from tracking.runs import build_contact_id
+from tracking.ids import build_contact_id
 
 Document = dict[str, Any]
 

@@ -23,9 +23,10 @@ from pymongo.database import Database
 
 from tracking.bounds import bounded
 from tracking.exceptions import TrackingUnavailable
+from tracking.ids import build_contact_id, build_erased_id
 from tracking.person_store import PersonStore
 from tracking.replay import Replayer
-from tracking.runs import Outcome, build_contact_id, build_erased_id
+from tracking.runs import Outcome
 from tracking.switch import note_erasure
 from tracking.transactions import run_in_transaction
 

@@ -12,7 +12,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from tracking.switch import SwitchHeld
+from tracking.exceptions import SwitchHeld
 
 
 class Failure(Enum):

@@ -6,7 +6,7 @@ from typing import Any
 from pymongo.database import Database
 
 from tracking.bounds import bounded
-from tracking.runs import build_account_range, build_contact_id
+from tracking.ids import build_account_range, build_contact_id
 
 Document = dict[str, Any]
 

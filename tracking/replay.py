@@ -18,14 +18,8 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.runs import (
-    Outcome,
-    Planned,
-    Trigger,
-    build_contact_id,
-    parse_trigger_id,
-    plan_replay,
-)
+from tracking.ids import build_contact_id, parse_trigger_id
+from tracking.runs import Outcome, Planned, Trigger, plan_replay
 from tracking.store import FlushStore, generate_run_ids
 from tracking.switch import SwitchState, touch_all_stripes, write_switch
 from tracking.totals import TotalStore

@@ -16,6 +16,7 @@ from pymongo import DESCENDING
 from pymongo.database import Database
 
 from tracking.bounds import bounded
+from tracking.ids import build_trigger_id
 from tracking.run_filters import (
     Cursor,
     RunFilter,
@@ -24,7 +25,7 @@ from tracking.run_filters import (
     build_run_query,
     parse_cursor,
 )
-from tracking.runs import Outcome, build_trigger_id
+from tracking.runs import Outcome
 
 Document = dict[str, Any]
 

@@ -1,12 +1,13 @@
 """What a run is: the values and the pure rules of counting. No clock, no database, no framework."""
 
-import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+
+from tracking.ids import build_contact_id
 
 
 class Outcome(StrEnum):
@@ -81,47 +82,6 @@ class FlushPlan(msgspec.Struct, frozen=True):
     outcomes: list[Outcome]
     planned: list[Planned]
     claims: dict[str, Claim]
-
-
-def _escape(part: str) -> str:
-    if "%" in part or ":" in part:
-        return part.replace("%", "%25").replace(":", "%3A")
-    return part
-
-
-def _unescape(part: str) -> str:
-    return part.replace("%3A", ":").replace("%25", "%")
-
-
-def build_trigger_id(account_id: str, kind: str, event_id: str) -> str:
-    """Return the `_id` of an event in `automation_triggers`: different events never share one."""
-    return f"{_escape(account_id)}:{_escape(kind)}:{event_id}"
-
-
-def parse_trigger_id(trigger_id: str) -> tuple[str, str, str]:
-    """Return (account_id, kind, event_id), the inverse of `build_trigger_id`."""
-    account_id, kind, event_id = trigger_id.split(":", 2)
-    return _unescape(account_id), _unescape(kind), event_id
-
-
-def build_account_range(account_id: str) -> tuple[str, str]:
-    """Return the bounds between which the `_id`s of an account's triggers lie, and no others."""
-    return f"{_escape(account_id)}:", f"{_escape(account_id)};"
-
-
-def build_contact_id(automation_id: str, user_id: str) -> str:
-    """Return the `_id` of a pair in `automation_contacts`: different pairs never share one."""
-    return f"{_escape(automation_id)}:{user_id}"
-
-
-def build_erased_id(contact_id: str, *, key: bytes) -> str:
-    """Return the name of an erased pair, which only who has the key and the pair can make."""
-    return hmac.digest(key, contact_id.encode("utf-8", "surrogatepass"), "sha256").hex()
-
-
-def truncate_to_milliseconds(moment: datetime) -> datetime:
-    """Return `moment` cut to whole milliseconds, the precision of BSON dates."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def is_duplicate(arrived_at: datetime, last_run_at: datetime | None, window: timedelta) -> bool:
@@ -237,3 +197,34 @@ def plan_replay(
         people.add(contact_id)
         planned.append(Planned(trigger, trigger_id, Outcome.COUNTED, run_id, is_new_person))
     return planned
+
+
+def plan_untracked(
+    triggers: Sequence[Trigger],
+    trigger_ids: Sequence[str],
+    known_ids: Iterable[str],
+    *,
+    erased: Mapping[str, Claim],
+    window: timedelta,
+) -> FlushPlan:
+    """Return the plan that stores every new trigger without counting it.
+
+    A continuation never counts, so that it is stored as what it is. One in the window of an
+    `erased` pair names that pair's run: it is its duplicate, which nobody could tell later.
+    """
+    seen = set(known_ids)
+    outcomes: list[Outcome] = []
+    planned: list[Planned] = []
+    for trigger, trigger_id in zip(triggers, trigger_ids, strict=True):
+        if trigger_id in seen:
+            outcomes.append(Outcome.REDELIVERED)
+            continue
+        seen.add(trigger_id)
+        if trigger.continues is not None:
+            outcomes.append(Outcome.CONTINUATION)
+            planned.append(build_continuation(trigger, trigger_id))
+            continue
+        outcomes.append(Outcome.UNTRACKED)
+        run_id = find_erased_run(trigger, erased, window)
+        planned.append(Planned(trigger, trigger_id, Outcome.UNTRACKED, run_id))
+    return FlushPlan(outcomes, planned, {})

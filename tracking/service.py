@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from tracking import mongo, recent
 from tracking.account_hours import AccountHours
+from tracking.clock import read_now
 from tracking.committer import DEADLINE_SECONDS, Committer
 from tracking.conf import conf
 from tracking.exceptions import TrackingError
@@ -20,7 +21,7 @@ from tracking.folding import Folder
 from tracking.hour_store import AccountHour, HourStore
 from tracking.outcomes import StepOutcome
 from tracking.replay import Replayer, ReplayReport
-from tracking.runs import Outcome, Trigger, truncate_to_milliseconds
+from tracking.runs import Outcome, Trigger
 from tracking.stats import RunSummary, StatsStore
 from tracking.switch import SwitchState, is_stats_switched_on, read_switch
 
@@ -69,7 +70,7 @@ def track_automation_run(
             workspace_id=str(workspace_id),
             trigger_type=str(trigger_type),
             user_id=str(user_id),
-            arrived_at=truncate_to_milliseconds(datetime.now(UTC)),
+            arrived_at=read_now(),
             metadata=dict(metadata or {}),
         )
         [outcome] = record_triggers([trigger])

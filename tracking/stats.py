@@ -8,6 +8,7 @@ import msgspec
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.clock import truncate_to_milliseconds
 from tracking.commands import run_find, run_read
 from tracking.rollups import (
     LAST_7_DAYS,
@@ -16,7 +17,6 @@ from tracking.rollups import (
     build_hour_id,
     build_total_ids,
 )
-from tracking.runs import truncate_to_milliseconds
 from tracking.totals import newest_of, parse_count
 from tracking.transactions import read_at_snapshot
 

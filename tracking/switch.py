@@ -26,10 +26,6 @@ class SwitchState(StrEnum):
     HELD = "held"
 
 
-class SwitchHeld(Exception):
-    """The switch is about to be on: ask again in a moment."""
-
-
 class Switch(NamedTuple):
     """What one read of the switch tells a flush.
 

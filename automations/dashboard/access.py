@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import wraps
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -22,8 +22,8 @@ from automations.authentication import find_session_token
 from automations.dashboard.zones import find_zone
 from automations.errors import RETRY_AFTER_SECONDS
 from automations.tokens import ApiToken
+from tracking.clock import read_now
 from tracking.exceptions import TrackingError
-from tracking.runs import truncate_to_milliseconds
 
 logger = logging.getLogger("automations.dashboard")
 
@@ -60,7 +60,7 @@ def workspace_page(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
                 token=token,
                 zone=zone,
                 is_zone_chosen=is_chosen,
-                at=truncate_to_milliseconds(datetime.now(UTC)),
+                at=read_now(),
             )
             return view(request, reader, **kwargs)
         except TrackingError as error:

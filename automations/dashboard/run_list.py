@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 import msgspec
 from django.http import HttpRequest, QueryDict
 
-from automations.answers import format_time
 from automations.dashboard.access import Reader
 from automations.dashboard.outcomes import STEPS, describe_state, describe_step
 from automations.dashboard.words import format_clock
 from automations.jobs import StepState
 from automations.steps import MAIN_DM
 from tracking import reports
+from tracking.clock import format_time
 from tracking.outcomes import COMPLETED
 from tracking.run_filters import InvalidCursor, RunFilter
 from tracking.run_store import RunPage

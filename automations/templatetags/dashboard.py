@@ -9,9 +9,9 @@ from django import template
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from automations.answers import format_time
 from automations.dashboard.charts import SPARK_HEIGHT, SPARK_WIDTH, BarChart, Spark
 from automations.dashboard.words import format_moment
+from tracking.clock import format_time
 
 register = template.Library()
 

@@ -23,7 +23,7 @@ from tests.acceptance.processes import (
     wait_until,
 )
 from tests.recount import recount
-from tracking.runs import parse_trigger_id
+from tracking.ids import parse_trigger_id
 
 EVENTS = 5000
 

@@ -11,13 +11,13 @@ from playwright.sync_api import expect
 from pymongo.database import Database
 
 from automations import seed
-from automations.answers import format_time
 from automations.dashboard.outcomes import STEPS
 from automations.tokens import create_token
 from tests.acceptance.processes import request
 from tests.browser.conftest import Visit
 from tests.web_server import WebServer
 from tests.webhook_cases import build_body, build_comment, sign
+from tracking.clock import format_time
 
 Db = Database[dict[str, Any]]
 

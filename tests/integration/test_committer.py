@@ -24,7 +24,8 @@ from tracking import mongo, service
 from tracking.committer import Committer, Ticket
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Answer, Flusher
-from tracking.runs import Outcome, Trigger, build_contact_id
+from tracking.ids import build_contact_id
+from tracking.runs import Outcome, Trigger
 
 Db = Database[dict[str, Any]]
 MakeCommitter = Callable[..., Committer]

@@ -26,13 +26,14 @@ from tests.integration.conftest import MakeFlusher, flush
 from tests.recount import recount
 from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
 from tracking.backfill import Backfill
+from tracking.clock import truncate_to_milliseconds
 from tracking.conf import conf
 from tracking.erasure import Eraser, Erasure
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Flusher
 from tracking.person_store import PersonStore
 from tracking.replay import Replayer
-from tracking.runs import Outcome, Trigger, plan_flush, truncate_to_milliseconds
+from tracking.runs import Outcome, Trigger, plan_flush
 from tracking.stats import StatsStore
 from tracking.switch import SwitchState, read_switch, write_switch
 

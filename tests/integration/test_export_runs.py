@@ -11,10 +11,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from automations.answers import format_time
 from automations.run_answers import CSV_COLUMNS
 from tests.api_client import build_run
 from tracking import run_store
+from tracking.clock import format_time
 
 Db = Database[dict[str, Any]]
 

@@ -24,7 +24,8 @@ from tests.triggers import (
 )
 from tracking import mongo
 from tracking.flush import Flusher
-from tracking.runs import Outcome, build_trigger_id
+from tracking.ids import build_trigger_id
+from tracking.runs import Outcome
 
 Db = Database[dict[str, Any]]
 COUNTED, DUPLICATE, REDELIVERED = Outcome.COUNTED, Outcome.DUPLICATE, Outcome.REDELIVERED

@@ -12,7 +12,8 @@ from tests.integration.conftest import MakeFlusher, Recorder, flush
 from tests.recount import recount
 from tests.triggers import T0, WINDOW, make_people, make_trigger
 from tracking.flush_reads import FlushReads, Found
-from tracking.runs import Claim, Outcome, build_contact_id, build_trigger_id
+from tracking.ids import build_contact_id, build_trigger_id
+from tracking.runs import Claim, Outcome
 from tracking.switch import Switch, SwitchState
 from tracking.transactions import SNAPSHOT
 

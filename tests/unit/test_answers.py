@@ -12,8 +12,9 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.answers import build_automation, format_time, to_json
+from automations.answers import build_automation, to_json
 from automations.formats import OrjsonRenderer
+from tracking.clock import format_time
 
 NOON = datetime(2026, 11, 23, 10, 30, 0, 123000, tzinfo=UTC)
 UUID_1 = UUID("12345678-1234-5678-1234-567812345678")

@@ -10,19 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.triggers import MILLISECOND, T0, WINDOW, make_trigger
+from tracking.clock import truncate_to_milliseconds
+from tracking.ids import build_contact_id, build_trigger_id, parse_trigger_id
 from tracking.runs import (
     Claim,
     FlushPlan,
     Outcome,
     Planned,
     Trigger,
-    build_contact_id,
-    build_trigger_id,
     is_duplicate,
-    parse_trigger_id,
     plan_flush,
     plan_replay,
-    truncate_to_milliseconds,
 )
 
 # Steps of a quarter of the window meet its edges exactly; a millisecond stands beside them.

@@ -11,10 +11,11 @@ import msgspec
 from pymongo.database import Database
 
 from tracking.hour_store import build_outcome_id
+from tracking.ids import build_contact_id
 from tracking.rebuild import build_hours_pipeline
 from tracking.replay import UNTRACKED
 from tracking.rollups import build_hour_id, build_total_ids, hour_of
-from tracking.runs import Outcome, build_contact_id
+from tracking.runs import Outcome
 from tracking.stats import build_count_pipeline
 from tracking.verification.findings import Scope
 

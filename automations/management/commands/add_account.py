@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import sys
 from argparse import ArgumentParser
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from automations.access_tokens import Host
 from automations.account_store import list_other_workspaces
 from automations.accounts import AccountTaken, add_account
 from automations.encryption import EncryptionKeyMissing
+from tracking.clock import read_now
 from tracking.exceptions import TrackingError
-from tracking.runs import truncate_to_milliseconds
 
 _HOSTS = {"instagram": Host.INSTAGRAM, "facebook": Host.FACEBOOK}
 
@@ -50,7 +49,7 @@ class Command(BaseCommand):
                 workspace_id=options["workspace"],
                 token=token,
                 host=_HOSTS[options["host"]],
-                at=truncate_to_milliseconds(datetime.now(UTC)),
+                at=read_now(),
             )
         except (ValueError, AccountTaken, EncryptionKeyMissing, TrackingError) as error:
             raise CommandError(f"Nothing was stored. {error}") from None

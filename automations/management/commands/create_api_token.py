@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from automations.tokens import create_token
+from tracking.clock import read_now
 from tracking.exceptions import TrackingError
-from tracking.runs import truncate_to_milliseconds
 
 _DEFAULT_DAYS = 365
 _MOST_DAYS = 3650
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         days: int = options["days"]
         if not 1 <= days <= _MOST_DAYS:
             raise CommandError(f"--days is {days}; it should be 1 to {_MOST_DAYS}.")
-        at = truncate_to_milliseconds(datetime.now(UTC))
+        at = read_now()
         try:
             secret, token = create_token(
                 workspace_id=options["workspace"],

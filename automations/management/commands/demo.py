@@ -25,9 +25,9 @@ from automations.management.commands.serve import (
 from automations.sandbox import Followers, Sandbox
 from automations.simulation.plan import KINDS
 from automations.simulation.targets import build_targets
+from tracking.clock import read_now
 from tracking.conf import conf as tracking_conf
 from tracking.exceptions import TrackingError
-from tracking.runs import truncate_to_milliseconds
 
 DEFAULT_RATE = 5.0
 # Every fourth webhook comes twice, as Meta's now and then do.
@@ -103,7 +103,7 @@ class Command(BaseCommand):
         ) as meta:
             accounts.add_account(
                 seed.ACCOUNT_ID, workspace_id=seed.WORKSPACE_ID,
-                token=meta.add_account(seed.ACCOUNT_ID), at=_now(),
+                token=meta.add_account(seed.ACCOUNT_ID), at=read_now(),
             )  # fmt: skip
 
             def start() -> None:
@@ -179,7 +179,3 @@ class Command(BaseCommand):
         write("")
         write("Stop with Ctrl-C.")
         self.stdout.flush()
-
-
-def _now() -> datetime:
-    return truncate_to_milliseconds(datetime.now(UTC))

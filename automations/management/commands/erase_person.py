@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from automations.erasure import erase_person, preview_erasure
+from tracking.clock import read_now
 from tracking.management.database_command import DatabaseCommand
-from tracking.runs import truncate_to_milliseconds
 
 
 class Command(DatabaseCommand):
@@ -34,7 +33,7 @@ class Command(DatabaseCommand):
             found = preview_erasure(account_id, person_id)
             self.stdout.write("dry run, nothing was changed")
         else:
-            at = truncate_to_milliseconds(datetime.now(UTC))
+            at = read_now()
             found = erase_person(account_id, person_id, at=at)
         self.stdout.write(f"runs made anonymous: {found.documents.runs}")
         self.stdout.write(f"contacts made anonymous: {found.documents.contacts}")

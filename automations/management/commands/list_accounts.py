@@ -9,7 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from automations.accounts import Account, AccountState, list_accounts
-from automations.answers import Json, format_time, to_json
+from automations.answers import Json, to_json
+from tracking.clock import format_time
 from tracking.exceptions import TrackingError
 
 _HEADER = ("ID", "WORKSPACE", "HOST", "TOKEN", "LAST WEBHOOK", "SINCE", "STATE")

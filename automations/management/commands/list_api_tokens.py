@@ -9,8 +9,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.answers import Json, format_time, to_json
+from automations.answers import Json, to_json
 from automations.tokens import ApiToken, list_tokens
+from tracking.clock import format_time
 from tracking.exceptions import TrackingError
 
 _HEADER = ("ID", "WORKSPACE", "NAME", "CREATED", "EXPIRES", "LAST USED", "STATE")

@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from automations.answers import format_time
 from automations.deliveries import handle_delivery
 from automations.registry import get_dead_letters
 from tracking import service
+from tracking.clock import format_time
 from tracking.exceptions import TrackingError
 from tracking.management.database_command import DatabaseCommand
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.answers import format_time
 from automations.tokens import revoke_token
+from tracking.clock import format_time, read_now
 from tracking.exceptions import TrackingError
-from tracking.runs import truncate_to_milliseconds
 
 
 class Command(BaseCommand):
@@ -26,9 +24,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Revoke it and say since when."""
         try:
-            token = revoke_token(
-                options["token"].strip(), at=truncate_to_milliseconds(datetime.now(UTC))
-            )
+            token = revoke_token(options["token"].strip(), at=read_now())
         except TrackingError as error:
             raise CommandError(f"Nothing was revoked. {error}") from None
         if token is None or token.revoked_at is None:
