@@ -12,9 +12,9 @@ from typing import Any
 from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import DuplicateKeyError
 
-from automations.store import reach_mongo
-from tracking import mongo
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import reach_mongo
 
 Document = dict[str, Any]
 

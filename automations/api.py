@@ -34,6 +34,7 @@ from automations.serializers import (
 from automations.throttling import TokenThrottle
 from tracking import service
 from tracking.clock import format_time, read_now
+from tracking.mongo import errors as mongo_errors
 
 
 class WorkspaceView(APIView):
@@ -173,7 +174,7 @@ def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> li
 
     Without `stats` when they are off. Raises TrackingUnavailable.
     """
-    with store.reach_mongo():
+    with mongo_errors.reach_mongo():
         if not service.is_stats_enabled():
             totals = service.get_totals(documents)
             return [

@@ -7,8 +7,8 @@ from typing import Any
 
 from bson import ObjectId
 
-from tracking import mongo
-from tracking.bounds import bounded
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 

@@ -10,7 +10,7 @@ from bson.binary import Binary
 from pymongo import UpdateOne
 from pymongo.database import Database
 
-from tracking.bounds import bounded
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 

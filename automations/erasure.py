@@ -18,10 +18,10 @@ import msgspec
 from automations.deliveries import DEADLINE_SECONDS
 from automations.erased_documents import build_trigger_update, split_letter
 from automations.registry import get_dead_letters
-from tracking import mongo
 from tracking.conf import conf
 from tracking.erasure import Eraser, Erasure
 from tracking.exceptions import TrackingError, TrackingUnavailable
+from tracking.mongo import client as mongo
 from tracking.person_store import PersonStore
 
 _GRACE_SECONDS = DEADLINE_SECONDS + 1

@@ -13,9 +13,9 @@ from pymongo.errors import PyMongoError
 from automations.job_documents import LONG_AGO
 from automations.jobs import VIAS
 from automations.lanes import LANES, build_lane_id
-from tracking import mongo
 from tracking.exceptions import TrackingError, TrackingUnavailable
-from tracking.indexes import find_missing_indexes
+from tracking.mongo import client as mongo
+from tracking.mongo.indexes import find_missing_indexes
 
 # A lane that nobody opened has its oldest job looked up: of as many, the rest will do as well.
 _MOST_LOOKED_UP = 20

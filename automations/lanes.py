@@ -28,7 +28,7 @@ from automations.buckets import (
 )
 from automations.job_documents import LONG_AGO
 from automations.jobs import DM, PRIVATE_REPLY, VIAS
-from tracking.bounds import bounded
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 LANES = "automation_lanes"

@@ -19,7 +19,7 @@ from automations.jobs import Change, Job, StepResult, StepState
 from automations.lanes import LaneStore
 from automations.outbox_store import OutboxStore
 from automations.steps import COMMENT_REPLY
-from tracking import mongo
+from tracking.mongo import client as mongo
 
 ACTIVE = "active"
 # An echo carries Meta's own time: near the moment before the call, clocks being clocks.

@@ -22,7 +22,7 @@ from automations.job_documents import END_BROKEN, LONG_AGO, build_change, build_
 from automations.jobs import BrokenJob, Change, Job, JobState, StepState, parse_job
 from automations.lanes import QUICK
 from automations.step_claims import claim_step
-from tracking.bounds import bounded
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 logger = logging.getLogger("automations.outbox")

@@ -8,8 +8,8 @@ from typing import Any
 from automations.job_documents import LONG_AGO
 from automations.jobs import VIAS
 from automations.lanes import LANES, build_lane_id
-from tracking import mongo
-from tracking.bounds import bounded
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 

@@ -9,7 +9,7 @@ from pymongo import MongoClient
 from automations.dead_letters import DeadLetterStore
 from automations.rules import RulesCache
 from automations.rules_store import load_rules
-from tracking import mongo
+from tracking.mongo import client as mongo
 
 
 class _Held(msgspec.Struct):

@@ -11,7 +11,7 @@ from pymongo.database import Database
 from automations.definitions import parse_automation
 from automations.matching import AccountRules
 from automations.rules import LoadedRules
-from tracking.bounds import bounded
+from tracking.mongo.errors import bounded
 
 # Counters change with every run and are of no use to a rule.
 _UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from automations.seed import WORKSPACE_ID
-from automations.store import reach_mongo
-from tracking import mongo
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import reach_mongo
 
 Document = dict[str, Any]
 

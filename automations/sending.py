@@ -19,8 +19,9 @@ from automations.outbox_store import OutboxStore
 from automations.outside import Graph, Outside
 from automations.steps import COMMENT_REPLY
 from automations.worker import Worker
-from tracking import mongo, service
+from tracking import service
 from tracking.clock import read_now
+from tracking.mongo import client as mongo
 from tracking.outcomes import StepOutcome
 
 

@@ -18,13 +18,14 @@ from automations.conf import conf
 from automations.hosts import is_loopback
 from automations.metrics_directory import VARIABLE as METRICS_VARIABLE
 from automations.metrics_directory import metrics_directory
-from automations.store import reach_mongo
 from automations.supervisor import Child, Supervisor
-from tracking import mongo, server_store
 from tracking.conf import conf as tracking_conf
 from tracking.embedded import ensure_running
 from tracking.exceptions import TrackingError
-from tracking.indexes import ensure_collections, find_missing_indexes
+from tracking.mongo import client as mongo
+from tracking.mongo import deployment
+from tracking.mongo.errors import reach_mongo
+from tracking.mongo.indexes import ensure_collections, find_missing_indexes
 
 # The processes of a `serve` that was killed need a moment to notice and let go of the port.
 _PORT_PATIENCE_SECONDS = 1.5
@@ -106,8 +107,8 @@ def prepare_database() -> list[str]:
     """
     try:
         client = mongo.get_client()
-        facts = server_store.read_server_facts(client)
-        if refusal := server_store.find_refusal(facts):
+        facts = deployment.read_server_facts(client)
+        if refusal := deployment.find_refusal(facts):
             raise ServeRefused(refusal)
         with reach_mongo(seconds=_LOOK_SECONDS):
             database = mongo.get_database()
@@ -118,7 +119,7 @@ def prepare_database() -> list[str]:
         raise ServeRefused(str(error)) from error
     warnings = []
     if tracking_conf.mongodb_uri:
-        warnings += server_store.list_warnings(facts, uri=tracking_conf.mongodb_uri)
+        warnings += deployment.list_warnings(facts, uri=tracking_conf.mongodb_uri)
     if missing:
         names = ", ".join(f"{index.collection}.{index.name}" for index in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from automations.store import reach_mongo
-from tracking import mongo, service
+from tracking import service
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import reach_mongo
 
 # Counters change with every run and say nothing about whom to write to.
 _UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}

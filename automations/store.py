@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import pymongo
 from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReturnDocument
 from pymongo.collection import Collection as MongoCollection
-from pymongo.errors import PyMongoError
 
-from tracking import mongo
-from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import reach_mongo
 
 Document = dict[str, Any]
-
-DEADLINE_SECONDS = 3.0
 _BATCH = 1000
 _INT64_DIGITS = 18  # any number this long fits
 _OLDEST = datetime.min.replace(tzinfo=UTC)
@@ -34,17 +29,6 @@ _LENIENT: CodecOptions[Document] = CodecOptions(
 )
 # Bytes as they are stored: to see a change, nothing has to be decoded.
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
-
-
-@contextmanager
-def reach_mongo(*, seconds: float | None = None) -> Iterator[None]:
-    """Bound what runs inside to `seconds` (3); pymongo's errors come out as TrackingUnavailable."""
-    try:
-        with pymongo.timeout(DEADLINE_SECONDS if seconds is None else seconds):
-            yield
-    except PyMongoError as error:
-        # The error's text may hold host names and parts of a query: its kind is enough.
-        raise TrackingUnavailable(f"MongoDB: {type(error).__name__}") from error
 
 
 def list_automations(workspace_id: str) -> list[Document]:

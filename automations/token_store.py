@@ -8,8 +8,8 @@ from typing import Any
 from bson import ObjectId
 from pymongo.collection import Collection
 
-from automations.store import reach_mongo
-from tracking import mongo
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import reach_mongo
 
 Document = dict[str, Any]
 

@@ -41,9 +41,10 @@ from pymongo.database import Database
 
 django.setup()
 
-from tracking import embedded, mongo, service
+from tracking import embedded, service
 from tracking.conf import conf
-from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+from tracking.mongo import client as mongo
+from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 # The server of this run for xdist's workers; set by hand, a replica set to test on instead.
 SERVER_VARIABLE = "TEST_MONGODB_URI"

@@ -17,11 +17,11 @@ from pymongo.database import Database
 
 from tracking.drift_store import DriftStore
 from tracking.earlier_contacts import merge_contacts
-from tracking.indexes import STATS_RETENTION
+from tracking.mongo.indexes import STATS_RETENTION
+from tracking.mongo.transactions import run_in_transaction
 from tracking.rebuild import HourRebuilder
 from tracking.rollups import build_base_id
 from tracking.totals import Total, TotalStore, newest_of, parse_count
-from tracking.transactions import run_in_transaction
 
 Document = dict[str, Any]
 

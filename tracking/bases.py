@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
-from tracking.failures import Failure, classify
+from tracking.mongo.errors import Failure, classify
 from tracking.runs import Trigger
 from tracking.totals import TotalStore
 

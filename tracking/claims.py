@@ -13,9 +13,9 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.bases import KnownBases
-from tracking.commands import run_find
 from tracking.flush_reads import Found
 from tracking.ids import build_contact_id, build_erased_id
+from tracking.mongo.commands import run_find
 from tracking.runs import Claim, Trigger
 from tracking.switch import Switch
 

@@ -10,7 +10,7 @@ from pymongo.database import Database
 
 from tracking.contact_drift import PairRuns, build_contact_change
 from tracking.ids import build_contact_id
-from tracking.transactions import read_at_snapshot
+from tracking.mongo.transactions import read_at_snapshot
 
 Document = dict[str, Any]
 

@@ -8,7 +8,8 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
-from tracking.indexes import STATS_RETENTION, find_retention
+from tracking.mongo.indexes import STATS_RETENTION, find_retention
+from tracking.mongo.transactions import read_at_snapshot
 from tracking.rebuild import build_hours_pipeline
 from tracking.rollups import (
     build_base_id,
@@ -18,7 +19,6 @@ from tracking.rollups import (
     start_of_hour,
 )
 from tracking.totals import newest_of, parse_count
-from tracking.transactions import read_at_snapshot
 
 Document = dict[str, Any]
 

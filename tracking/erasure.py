@@ -21,14 +21,14 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.bounds import bounded
 from tracking.exceptions import TrackingUnavailable
 from tracking.ids import build_contact_id, build_erased_id
+from tracking.mongo.errors import bounded
+from tracking.mongo.transactions import run_in_transaction
 from tracking.person_store import PersonStore
 from tracking.replay import Replayer
 from tracking.runs import Outcome
 from tracking.switch import note_erasure
-from tracking.transactions import run_in_transaction
 
 Document = dict[str, Any]
 # The update of one trigger, given the document and the name that takes the person's place.

@@ -17,8 +17,8 @@ from tracking.attempt import FlushTransaction
 from tracking.bases import KnownBases
 from tracking.claims import ClaimFinder
 from tracking.exceptions import TrackingUnavailable
-from tracking.failures import Failure, classify
 from tracking.metrics import FLUSH_FAILURES
+from tracking.mongo.errors import Failure, classify
 from tracking.runs import Outcome, Planned, Trigger
 from tracking.stripes import StripeLease
 from tracking.totals import TotalStore, is_ambiguous

@@ -15,6 +15,7 @@ from pymongo import DeleteOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups import (
     HOURS_PER_DAY,
     STRIPES,
@@ -26,7 +27,6 @@ from tracking.rollups import (
     start_of_hour,
 )
 from tracking.totals import is_recent_day, newest_of, parse_count
-from tracking.transactions import run_in_transaction
 
 Document = dict[str, Any]
 

@@ -20,9 +20,9 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo.transactions import run_in_transaction
 from tracking.outcomes import OutcomePlan, StepOutcome, flatten_counts, plan_outcomes
 from tracking.rollups import hour_of, start_of_hour
-from tracking.transactions import run_in_transaction
 
 Document = dict[str, Any]
 

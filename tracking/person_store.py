@@ -5,8 +5,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from tracking.bounds import bounded
 from tracking.ids import build_account_range, build_contact_id
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 

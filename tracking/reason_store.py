@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from pymongo.database import Database
 
-from tracking.bounds import bounded
+from tracking.mongo.errors import bounded
 from tracking.run_filters import RunFilter, build_run_query
 
 Document = dict[str, Any]

@@ -8,6 +8,7 @@ from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups import (
     HOURS_PER_DAY,
     build_base_id,
@@ -18,7 +19,6 @@ from tracking.rollups import (
     start_of_hour,
 )
 from tracking.totals import is_recent_day
-from tracking.transactions import run_in_transaction
 
 Document = dict[str, Any]
 

@@ -12,8 +12,8 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups import build_total_ids
-from tracking.transactions import read_at_snapshot
 
 Hours = dict[int, int]
 

@@ -26,11 +26,11 @@ from tracking.backfill import Backfill
 from tracking.contact_store import ContactStore
 from tracking.drift import Counts, Drift, is_copy_right
 from tracking.drift_store import DriftStore
-from tracking.indexes import find_retention
+from tracking.mongo.indexes import find_retention
+from tracking.mongo.transactions import run_in_transaction
 from tracking.rebuild import HourRebuilder, chunk_hours
 from tracking.rollups import build_base_id
 from tracking.totals import TotalStore, newest_of, parse_count
-from tracking.transactions import run_in_transaction
 
 logger = logging.getLogger("tracking")
 

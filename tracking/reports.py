@@ -9,9 +9,9 @@ from datetime import datetime, timedelta, tzinfo
 
 import msgspec
 
-from tracking import mongo
 from tracking.conf import conf
 from tracking.hour_store import HourStore
+from tracking.mongo import client as mongo
 from tracking.outcomes import COMPLETED, SENT
 from tracking.reason_store import Reasons, ReasonStore
 from tracking.rollups import hour_of, start_of_hour

@@ -15,8 +15,8 @@ from bson.codec_options import DatetimeConversion
 from pymongo import DESCENDING
 from pymongo.database import Database
 
-from tracking.bounds import bounded
 from tracking.ids import build_trigger_id
+from tracking.mongo.errors import bounded
 from tracking.run_filters import (
     Cursor,
     RunFilter,

@@ -13,13 +13,13 @@ import msgspec
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.bounds import bounded
-from tracking.indexes import STATS_RETENTION
+from tracking.mongo.errors import bounded
+from tracking.mongo.indexes import STATS_RETENTION
+from tracking.mongo.transactions import read_at_snapshot
 from tracking.outcomes import flatten_counts
 from tracking.rollups import hour_of
 from tracking.series import QUARTERS, Counts, Grid, quarter_of, split_hour, sum_hour
 from tracking.series_store import SeriesStore
-from tracking.transactions import read_at_snapshot
 
 Document = dict[str, Any]
 

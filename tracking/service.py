@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from tracking import mongo, recent
+from tracking import recent
 from tracking.account_hours import AccountHours
 from tracking.clock import read_now
 from tracking.committer import DEADLINE_SECONDS, Committer
@@ -19,6 +19,7 @@ from tracking.exceptions import TrackingError
 from tracking.flush import Flusher
 from tracking.folding import Folder
 from tracking.hour_store import AccountHour, HourStore
+from tracking.mongo import client as mongo
 from tracking.outcomes import StepOutcome
 from tracking.replay import Replayer, ReplayReport
 from tracking.runs import Outcome, Trigger

@@ -9,7 +9,8 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.clock import truncate_to_milliseconds
-from tracking.commands import run_find, run_read
+from tracking.mongo.commands import run_find, run_read
+from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups import (
     LAST_7_DAYS,
     LAST_24_HOURS,
@@ -18,7 +19,6 @@ from tracking.rollups import (
     build_total_ids,
 )
 from tracking.totals import newest_of, parse_count
-from tracking.transactions import read_at_snapshot
 
 Document = dict[str, Any]
 

@@ -16,8 +16,8 @@ from bson.binary import Binary
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from tracking.mongo.transactions import kill_session
 from tracking.rollups import STRIPES
-from tracking.transactions import kill_session
 
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0

@@ -20,7 +20,8 @@ from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from tracking.commands import run_find, run_update
+from tracking.mongo.commands import run_find, run_update
+from tracking.mongo.transactions import read_at_snapshot, retry, run_in_transaction
 from tracking.rollups import (
     HOURS_PER_DAY,
     RECENT_DAYS,
@@ -28,7 +29,6 @@ from tracking.rollups import (
     build_total_ids,
     hour_of,
 )
-from tracking.transactions import read_at_snapshot, retry, run_in_transaction
 
 Document = dict[str, Any]
 

@@ -21,6 +21,7 @@ from automations.dashboard.charts import Spark, build_spark
 from automations.dashboard.words import describe_age, describe_type
 from automations.definitions import parse_automation
 from tracking import service
+from tracking.mongo import errors as mongo_errors
 from tracking.rollups import hour_of
 from tracking.stats import RunSummary
 
@@ -115,7 +116,7 @@ def _build_context(reader: Reader) -> dict[str, Any]:
     # First the version, then the figures: a change in between shows at the next poll.
     version = _read_version(reader)
     documents = store.list_automations(reader.workspace_id)
-    with store.reach_mongo():
+    with mongo_errors.reach_mongo():
         has_stats = service.is_stats_enabled()
         if has_stats:
             summaries = service.summarize_runs(documents, at=reader.at)

@@ -17,7 +17,7 @@ from pymongo.database import Database
 from tests.web_server import WebServer
 from tests.webhook_cases import PATH, build_automation, build_body, build_comment, sign
 from tracking import embedded
-from tracking.indexes import ensure_collections
+from tracking.mongo.indexes import ensure_collections
 
 BODY = build_body(build_comment(1))
 SIGNED = f"X-Hub-Signature-256: {sign(BODY)}"

@@ -27,7 +27,7 @@ from tests.webhook_cases import ACCOUNTS, TYPES, build_automation
 from tracking import embedded
 from tracking.conf import conf
 from tracking.ids import build_trigger_id
-from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 EVENTS, SEED = 5000, 20261123
 EARLIER_RUNS = 7

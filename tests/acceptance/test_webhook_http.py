@@ -25,7 +25,7 @@ from tests.webhook_cases import (
     sign,
 )
 from tracking import embedded, mongod
-from tracking.indexes import ensure_collections
+from tracking.mongo.indexes import ensure_collections
 
 BODY = read_payload("comments__feed")
 # What Meta waits. The deadline of ours is 3 s; `make chaos` measures what is kept of it.

@@ -25,9 +25,10 @@ from pymongo.database import Database
 
 from tests.browser.workspace import fill
 from tests.web_server import WebServer
-from tracking import mongo, service
+from tracking import service
 from tracking.conf import conf
-from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+from tracking.mongo import client as mongo
+from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 Db = Database[dict[str, Any]]
 

@@ -23,7 +23,7 @@ from tests.chaos.scenario import Scenario, print_figures, print_wrong, say
 from tests.chaos.schedule import Step, build_schedule
 from tests.recount import recount
 from tests.web_server import SECRET
-from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 ACCOUNTS = ("17841400000000001", "17841400000000002", "17841400000000003")
 # Enough that those who wait for a dead process's keys leave some for the others.

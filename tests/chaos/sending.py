@@ -24,7 +24,7 @@ from tests.chaos.sending_model import Verdict, judge
 from tests.chaos.workers import Workers
 from tests.recount import recount
 from tests.web_server import SECRET
-from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 WORKERS = 2
 # Of a hundred calls five: some never arrive, some do and nobody hears of it.

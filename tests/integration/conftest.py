@@ -16,7 +16,7 @@ from tests.triggers import WINDOW
 from tracking import embedded
 from tracking.conf import conf
 from tracking.flush import Answer, Flusher
-from tracking.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 from tracking.runs import Trigger
 
 Document = dict[str, Any]

@@ -25,8 +25,8 @@ from automations.accounts import (
     set_state,
 )
 from automations.encryption import EncryptionKeyMissing, make_key
-from tracking import mongo
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import client as mongo
 
 NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)

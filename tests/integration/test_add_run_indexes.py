@@ -10,7 +10,7 @@ from django.core.management import CommandError
 from pymongo.database import Database
 
 from tests.integration.test_add_run_fields import run_command as run_any
-from tracking.indexes import find_missing_indexes, list_indexes
+from tracking.mongo.indexes import find_missing_indexes, list_indexes
 
 Document = dict[str, Any]
 NAMES = {

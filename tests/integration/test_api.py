@@ -10,9 +10,9 @@ from django.test import Client
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
-from automations import store
 from automations.tokens import create_token, revoke_token
 from tests.api_client import NOON, build_automation, build_path, build_run, make_client
+from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]
 
@@ -233,7 +233,7 @@ def test_expired_and_revoked_tokens_are_401(db: Db) -> None:
 def test_without_mongodb_it_is_503_and_says_when_to_come_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(mongo_errors, "DEADLINE_SECONDS", 0.1)
     response = Client(headers={"authorization": "Bearer art_x"}).get(build_path())
     assert response.status_code == 503
     assert response["Retry-After"] == "1"

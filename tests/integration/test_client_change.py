@@ -6,7 +6,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from tracking import mongo, service
+from tracking import service
+from tracking.mongo import client as mongo
 
 
 def test_counting_goes_on_with_a_new_client(db: Database[dict[str, Any]]) -> None:

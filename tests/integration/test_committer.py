@@ -20,11 +20,12 @@ from tests.integration.conftest import MakeFlusher, flush
 from tests.recount import recount
 from tests.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds, tally
 from tracking import committer as committer_module
-from tracking import mongo, service
+from tracking import service
 from tracking.committer import Committer, Ticket
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Answer, Flusher
 from tracking.ids import build_contact_id
+from tracking.mongo import client as mongo
 from tracking.runs import Outcome, Trigger
 
 Db = Database[dict[str, Any]]

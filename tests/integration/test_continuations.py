@@ -16,7 +16,8 @@ from automations.deliveries import DeliverySummary, handle_delivery
 from automations.outbox_store import OutboxStore
 from tests.recount import recount
 from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
-from tracking import mongo, service
+from tracking import service
+from tracking.mongo import client as mongo
 from tracking.outcomes import StepOutcome
 from tracking.replay import Replayer
 from tracking.switch import SwitchState, write_switch

@@ -8,10 +8,10 @@ from django.test import Client
 from django.urls import get_resolver
 from pymongo.database import Database
 
-from automations import store
 from automations.dashboard import overview
 from automations.tokens import create_token
 from tests.api_client import build_automation
+from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]
 
@@ -58,7 +58,7 @@ class TestOthers:
         assert (response.status_code, response["HX-Redirect"]) == (200, "/login")
 
     def test_without_mongodb_it_is_503(self, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-        monkeypatch.setattr(store, "DEADLINE_SECONDS", 0.1)
+        monkeypatch.setattr(mongo_errors, "DEADLINE_SECONDS", 0.1)
         client = Client()
         client.cookies["sessionid"] = "a" * 32
         response = client.get(f"/{path}")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from tracking import mongo
+from tracking.mongo import client as mongo
 
 
 @pytest.mark.parametrize("_round", [1, 2])

@@ -22,9 +22,9 @@ from tests.triggers import (
     make_run,
     make_trigger,
 )
-from tracking import mongo
 from tracking.flush import Flusher
 from tracking.ids import build_trigger_id
+from tracking.mongo import client as mongo
 from tracking.runs import Outcome
 
 Db = Database[dict[str, Any]]

@@ -116,7 +116,7 @@ def test_many_questions_are_one_look(db: Database[Any], monkeypatch: pytest.Monk
         def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
 
     monkeypatch.setattr(health, "_KEPT_SECONDS", 60.0)
-    monkeypatch.setattr("tracking.mongo._TUNING", {"event_listeners": [Listener()]})
+    monkeypatch.setattr("tracking.mongo.client._TUNING", {"event_listeners": [Listener()]})
     reader = HealthReader()
     found: list[Health] = []
     threads = [threading.Thread(target=lambda: found.append(reader.read())) for _ in range(16)]

@@ -13,7 +13,7 @@ from pymongo.database import Database
 from automations.accounts import add_account
 from automations.tokens import create_token
 from tests.api_client import build_automation, build_run
-from tracking.indexes import list_indexes
+from tracking.mongo.indexes import list_indexes
 
 Db = Database[dict[str, Any]]
 

@@ -9,9 +9,9 @@ from django.http import HttpResponse
 from django.test import Client
 from pymongo.database import Database
 
-from automations import store
 from automations.login import find_own_path
 from automations.tokens import create_token, revoke_token
+from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]
 HOME = "/workspaces/ws1/"
@@ -151,7 +151,7 @@ def test_without_a_next_it_leads_to_the_dashboard(db: Db) -> None:
 
 
 def test_without_mongodb_it_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(mongo_errors, "DEADLINE_SECONDS", 0.1)
     client = Client()
     response = log_in(client, "art_x")
     assert (response.status_code, response["Retry-After"]) == (503, "1")

@@ -12,8 +12,9 @@ from pymongo.database import Database
 from pymongo.errors import ServerSelectionTimeoutError
 
 from tests.conftest import NOWHERE
-from tracking import embedded, mongo
+from tracking import embedded
 from tracking.exceptions import MongoNotConfigured
+from tracking.mongo import client as mongo
 
 
 @pytest.fixture(autouse=True)

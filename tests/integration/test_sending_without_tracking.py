@@ -20,7 +20,8 @@ from tests.outbox_fakes import FakeGraph
 from tests.recount import recount
 from tests.triggers import now_in_milliseconds
 from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment, post_body
-from tracking import mongo, service
+from tracking import service
+from tracking.mongo import client as mongo
 
 # Everything of tracking but the triggers themselves, which are the queue.
 COLLECTIONS = (

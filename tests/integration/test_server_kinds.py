@@ -15,8 +15,8 @@ from pymongo.errors import PyMongoError
 
 from automations import serving
 from tracking import mongod
-from tracking.indexes import COLLECTIONS
-from tracking.server_store import find_refusal, read_server_facts
+from tracking.mongo.deployment import find_refusal, read_server_facts
+from tracking.mongo.indexes import COLLECTIONS
 
 
 @pytest.fixture(params=[[], ["--replSet", "rs0"]], ids=["standalone", "not initiated"])

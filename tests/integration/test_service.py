@@ -13,8 +13,9 @@ from pymongo.database import Database
 
 from tests.recount import recount
 from tests.triggers import T0, WINDOW, make_run, make_trigger, now_in_milliseconds
-from tracking import mongo, service
+from tracking import service
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import client as mongo
 from tracking.runs import Outcome
 from tracking.service import track_automation_run
 

@@ -21,10 +21,10 @@ from tests.triggers import T0, make_people, make_trigger
 from tracking.committer import Committer
 from tracking.flush import Flusher
 from tracking.folding import Folder
+from tracking.mongo.transactions import session_id_of
 from tracking.rollups import STRIPES
 from tracking.runs import Outcome
 from tracking.stripes import LEASE_SECONDS, StripeLease
-from tracking.transactions import session_id_of
 
 Db = Database[dict[str, Any]]
 Process = subprocess.Popen[str]

@@ -8,7 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from automations import store, tokens
+from automations import tokens
+from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]
 
@@ -92,6 +93,6 @@ def test_revoking_what_is_not_there_fails(db: Db) -> None:
 def test_without_mongodb_they_fail_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(store, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(mongo_errors, "DEADLINE_SECONDS", 0.1)
     with pytest.raises(CommandError, match="MongoDB"):
         run(*command)

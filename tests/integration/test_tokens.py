@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations import store, tokens
+from automations import tokens
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -97,6 +98,6 @@ def test_a_workspace_that_no_path_can_name_gets_no_token(db: Db, workspace_id: s
 
 
 def test_without_mongodb_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(mongo_errors, "DEADLINE_SECONDS", 0.1)
     with pytest.raises(TrackingUnavailable):
         tokens.find_token("art_x", at=AT)

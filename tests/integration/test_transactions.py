@@ -12,7 +12,7 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 from pymongo.synchronous.client_session import _TxnState
 
 from tests.integration.conftest import FailPoint
-from tracking.transactions import read_at_snapshot, run_in_transaction
+from tracking.mongo.transactions import read_at_snapshot, run_in_transaction
 
 Db = Database[dict[str, Any]]
 

@@ -26,7 +26,7 @@ from tests.verification_cases import (
     list_wrong,
     verify,
 )
-from tracking.indexes import apply_finding, compare_indexes, list_indexes
+from tracking.mongo.indexes import apply_finding, compare_indexes, list_indexes
 from tracking.verification import growth, speed
 
 Document = dict[str, Any]

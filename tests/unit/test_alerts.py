@@ -16,7 +16,7 @@ from automations.health import Health
 from automations.health_store import Waiting
 from automations.jobs import StepState
 from tracking import metrics as tracking_metrics
-from tracking.failures import Failure
+from tracking.mongo.errors import Failure
 from tracking.runs import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,7 +24,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from tracking.failures import Failure, classify
+from tracking.mongo.errors import Failure, classify
 
 
 def make_error(code: int, *labels: str) -> OperationFailure:

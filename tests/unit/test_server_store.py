@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tracking.server_store import find_refusal, list_warnings, parse_server_facts
+from tracking.mongo.deployment import find_refusal, list_warnings, parse_server_facts
 
 LOCAL = "mongodb://127.0.0.1:27017/?replicaSet=rs0"
 

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 
 from automations import serving
 from automations.serving import Address, ServeRefused
-from tracking import server_store
+from tracking.mongo import deployment
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_numbers_out_of_range_are_refused(options: dict[str, int]) -> None:
 
 
 def test_a_mongodb_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_store, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(deployment, "_ANSWER_SECONDS", 0.2)
     # Without the `db` fixture the URI leads nowhere.
     with pytest.raises(ServeRefused, match=r"^MongoDB does not answer .* MONGODB_URI names it\.$"):
         serving.prepare_database()

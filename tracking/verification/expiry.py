@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from tracking.indexes import list_indexes
+from tracking.mongo.indexes import list_indexes
 from tracking.verification.findings import Finding, Scope, build_finding
 
 # MongoDB looks once a minute; a backlog after `add_run_indexes` takes longer.

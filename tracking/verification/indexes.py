@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tracking.indexes import COLLECTIONS, IndexState, compare_indexes, list_indexes
+from tracking.mongo.indexes import COLLECTIONS, IndexState, compare_indexes, list_indexes
 from tracking.verification.findings import Finding, Scope, build_finding, describe_some
 
 _FIX = "run 'python manage.py add_run_indexes'"

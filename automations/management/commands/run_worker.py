@@ -13,8 +13,8 @@ from automations.conf import conf
 from automations.deletions import run_deletions
 from automations.lifeline import die_with_parent
 from automations.sending import build_worker
-from tracking import mongo
 from tracking.exceptions import TrackingError
+from tracking.mongo import client as mongo
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DELETIONS_SECONDS = 5.0

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
-from tracking import mongo
 from tracking.backfill import Backfill, BackfillReport
 from tracking.conf import conf
-from tracking.indexes import (
+from tracking.management.database_command import DatabaseCommand
+from tracking.mongo import client as mongo
+from tracking.mongo.indexes import (
     IndexState,
     apply_finding,
     compare_indexes,
@@ -18,7 +19,6 @@ from tracking.indexes import (
     find_retention,
     list_indexes,
 )
-from tracking.management.database_command import DatabaseCommand
 from tracking.progress import show_progress
 
 _NEEDED_INDEX = "automationId_createdAt"

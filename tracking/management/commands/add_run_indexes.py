@@ -7,9 +7,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from tracking import mongo
 from tracking.conf import conf
-from tracking.indexes import (
+from tracking.management.database_command import DatabaseCommand
+from tracking.mongo import client as mongo
+from tracking.mongo.indexes import (
     Index,
     IndexFinding,
     IndexState,
@@ -19,7 +20,6 @@ from tracking.indexes import (
     ensure_collections,
     list_indexes,
 )
-from tracking.management.database_command import DatabaseCommand
 from tracking.progress import show_progress
 from tracking.totals import TotalStore
 

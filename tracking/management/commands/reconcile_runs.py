@@ -7,10 +7,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from tracking import mongo, service
+from tracking import service
 from tracking.conf import conf
-from tracking.indexes import ensure_collections
 from tracking.management.database_command import DatabaseCommand
+from tracking.mongo import client as mongo
+from tracking.mongo.indexes import ensure_collections
 from tracking.progress import show_progress
 from tracking.reconciliation import Reconciler, Repair
 from tracking.replay import Replayer, ReplayReport

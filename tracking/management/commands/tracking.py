@@ -7,10 +7,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from tracking import mongo
 from tracking.conf import conf
-from tracking.indexes import ensure_collections
 from tracking.management.database_command import DatabaseCommand
+from tracking.mongo import client as mongo
+from tracking.mongo.indexes import ensure_collections
 from tracking.replay import Replayer
 from tracking.switch import (
     SwitchState,

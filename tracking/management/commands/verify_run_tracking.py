@@ -12,9 +12,9 @@ from django.core.management.base import CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from tracking import mongo
 from tracking.conf import conf
 from tracking.management.database_command import DatabaseCommand
+from tracking.mongo import client as mongo
 from tracking.verification.findings import Finding, Scope, State
 from tracking.verification.table import CHECKS, run_checks
 

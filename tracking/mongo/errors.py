@@ -1,7 +1,12 @@
-"""MongoDB's errors, sorted once into what a flush does next."""
+"""MongoDB's errors and deadlines: sorted once, and turned into ours at the store modules."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 
+import pymongo
 from bson.errors import BSONError
 from pymongo.errors import (
     BulkWriteError,
@@ -12,7 +17,13 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from tracking.exceptions import SwitchHeld
+from tracking.exceptions import SwitchHeld, TrackingUnavailable
+
+# A client that looks for a server it does not find sees the end of its time this much later
+# (MIN_HEARTBEAT_INTERVAL in pymongo, which its wait is made of).
+_LATE_SECONDS = 0.5
+
+DEADLINE_SECONDS = 3.0
 
 
 class Failure(Enum):
@@ -75,3 +86,33 @@ def _classify_codes(error: PyMongoError) -> Failure:
     if error.has_error_label("TransientTransactionError"):
         return Failure.CONFLICT
     return Failure.OTHER
+
+
+@contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Limit the database calls inside to `seconds` in all.
+
+    Raises TrackingUnavailable when the server is away or slow, before they are over; errors of
+    another kind pass, they are ours to mend.
+    """
+    left = seconds - _LATE_SECONDS
+    if left <= 0:
+        raise TrackingUnavailable("the database did not answer in time")
+    try:
+        with pymongo.timeout(left):
+            yield
+    except PyMongoError as error:
+        if classify(error) is Failure.OTHER:
+            raise
+        raise TrackingUnavailable(f"the database did not answer: {type(error).__name__}") from error
+
+
+@contextmanager
+def reach_mongo(*, seconds: float | None = None) -> Iterator[None]:
+    """Bound what runs inside to `seconds` (3); pymongo's errors come out as TrackingUnavailable."""
+    try:
+        with pymongo.timeout(DEADLINE_SECONDS if seconds is None else seconds):
+            yield
+    except PyMongoError as error:
+        # The error's text may hold host names and parts of a query: its kind is enough.
+        raise TrackingUnavailable(f"MongoDB: {type(error).__name__}") from error

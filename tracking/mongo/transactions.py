@@ -19,7 +19,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from tracking.failures import Failure, classify
+from tracking.mongo.errors import Failure, classify
 
 logger = logging.getLogger("tracking")
 

@@ -1,0 +1,1 @@
+"""The client, transactions, errors, indexes."""
