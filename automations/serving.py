@@ -20,7 +20,7 @@ from automations.metrics_directory import VARIABLE as METRICS_VARIABLE
 from automations.metrics_directory import metrics_directory
 from automations.supervisor import Child, Supervisor
 from tracking.conf import conf as tracking_conf
-from tracking.embedded import ensure_running
+from tracking.embedded.server import ensure_running
 from tracking.exceptions import TrackingError
 from tracking.mongo import client as mongo
 from tracking.mongo import deployment

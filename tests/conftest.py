@@ -41,8 +41,9 @@ from pymongo.database import Database
 
 django.setup()
 
-from tracking import embedded, service
+from tracking import service
 from tracking.conf import conf
+from tracking.embedded import server as embedded
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from automations import webserver
-from tracking.mongod import choose_port
+from tracking.embedded.mongod import choose_port
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 30.0

@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from tests.web_server import WebServer
 from tests.webhook_cases import PATH, build_automation, build_body, build_comment, sign
-from tracking import embedded
+from tracking.embedded import server as embedded
 from tracking.mongo.indexes import ensure_collections
 
 BODY = build_body(build_comment(1))

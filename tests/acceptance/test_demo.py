@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from tests.acceptance.processes import Command, find_free_port, running, wait_until
-from tracking import embedded
+from tracking.embedded import server as embedded
 
 
 def paste(line: str) -> dict[str, dict[str, Any]]:

@@ -24,8 +24,8 @@ from automations.simulation.targets import build_targets
 from tests.recount import recount
 from tests.web_server import WebServer, start_command
 from tests.webhook_cases import ACCOUNTS, TYPES, build_automation
-from tracking import embedded
 from tracking.conf import conf
+from tracking.embedded import server as embedded
 from tracking.ids import build_trigger_id
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 

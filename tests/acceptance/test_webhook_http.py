@@ -24,7 +24,8 @@ from tests.webhook_cases import (
     read_payload,
     sign,
 )
-from tracking import embedded, mongod
+from tracking.embedded import mongod
+from tracking.embedded import server as embedded
 from tracking.mongo.indexes import ensure_collections
 
 BODY = read_payload("comments__feed")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tracking import exec_with_parent
+from tracking.embedded import exec_with_parent
 
 _WITH_PARENT = Path(exec_with_parent.__file__)
 _TICKS = os.sysconf("SC_CLK_TCK")

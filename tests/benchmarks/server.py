@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from pymongo import IndexModel, MongoClient
 from pymongo.database import Database
 
-from tracking import embedded
+from tracking.embedded import server as embedded
 
 Document = dict[str, Any]
 # By the names people know; every candidate, and the floor, writes against the same four.

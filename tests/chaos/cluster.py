@@ -13,7 +13,8 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from tests.web_server import WebServer
-from tracking import embedded, mongod, replica_set
+from tracking.embedded import mongod, replica_set
+from tracking.embedded import server as embedded
 
 WINDOW_MINUTES = 1
 _LOOK_SECONDS = 0.04

@@ -14,7 +14,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tracking import mongod
+from tracking.embedded import mongod
 
 NAME = "members"
 # What a production set has at 10 s; shorter elections make more of them in a test.

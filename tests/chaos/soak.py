@@ -31,7 +31,7 @@ from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong
 from tests.chaos.side_load import SideLoad
 from tests.web_server import ROOT, SECRET, build_environment
-from tracking.mongod import choose_port
+from tracking.embedded.mongod import choose_port
 
 SECRET_KEY = "soak-secret-key-of-no-worth-elsewhere"
 CONNECTIONS = 16

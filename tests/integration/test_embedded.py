@@ -18,7 +18,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from tracking import embedded, keeper, mongod
+from tracking.embedded import keeper, mongod
+from tracking.embedded import server as embedded
 from tracking.exceptions import TrackingUnavailable
 
 TAKEOVER_SECONDS = 2.0

@@ -12,7 +12,7 @@ from pymongo.database import Database
 from pymongo.errors import ServerSelectionTimeoutError
 
 from tests.conftest import NOWHERE
-from tracking import embedded
+from tracking.embedded import server as embedded
 from tracking.exceptions import MongoNotConfigured
 from tracking.mongo import client as mongo
 

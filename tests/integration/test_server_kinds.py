@@ -14,7 +14,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from automations import serving
-from tracking import mongod
+from tracking.embedded import mongod
 from tracking.mongo.deployment import find_refusal, read_server_facts
 from tracking.mongo.indexes import COLLECTIONS
 

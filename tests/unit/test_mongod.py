@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tracking import mongod
+from tracking.embedded import mongod
 from tracking.exceptions import MongoNotConfigured, TrackingUnavailable
 
 

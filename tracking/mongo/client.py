@@ -13,7 +13,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from tracking.conf import conf
-from tracking.embedded import ensure_running
+from tracking.embedded.server import ensure_running
 from tracking.exceptions import MongoNotConfigured
 
 DEFAULT_DATABASE = "instagram_automations"

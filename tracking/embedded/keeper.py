@@ -19,7 +19,7 @@ from typing import IO
 
 import msgspec
 
-from tracking import mongod, replica_set
+from tracking.embedded import mongod, replica_set
 from tracking.exceptions import TrackingError, TrackingUnavailable
 
 if sys.platform != "win32":  # where find_mongod() refuses long before a lock is needed

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from tracking.mongod import HOST
+from tracking.embedded.mongod import HOST
 
 _POLL_SECONDS = 0.01
 # replSetInitiate on a node that has a configuration, which may still be loading.

@@ -10,9 +10,9 @@ import os
 import threading
 from pathlib import Path
 
+from tracking.embedded.keeper import Keeper
+from tracking.embedded.mongod import find_mongod
 from tracking.exceptions import TrackingUnavailable
-from tracking.keeper import Keeper
-from tracking.mongod import find_mongod
 
 _keepers: dict[Path, Keeper] = {}
 _keepers_lock = threading.Lock()

@@ -1,0 +1,1 @@
+"""The mongod of a data directory."""
