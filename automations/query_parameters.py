@@ -12,7 +12,7 @@ from rest_framework.fields import empty
 
 from automations.jobs import StepState
 from automations.serializers import StrictSerializer
-from tracking.outcomes import COMPLETED
+from tracking.rollups.outcomes import COMPLETED
 from tracking.run_filters import STEPS
 from tracking.series import Unit, start_of_day
 from tracking.zones import UTC_NAME, UnknownZone, parse_zone

@@ -22,7 +22,7 @@ from automations.worker import Worker
 from tracking import service
 from tracking.clock import read_now
 from tracking.mongo import client as mongo
-from tracking.outcomes import StepOutcome
+from tracking.rollups.outcomes import StepOutcome
 
 
 def build_worker(graph: Graph | None = None) -> Worker:

@@ -15,7 +15,7 @@ from tests.reference_model import ReferenceModel, Run
 from tests.triggers import T0
 from tracking.drift_store import DriftStore
 from tracking.ids import parse_trigger_id
-from tracking.rollups import hour_of
+from tracking.rollups.hours import hour_of
 
 Document = dict[str, Any]
 Minutes = Counter[tuple[int, int]]

@@ -14,7 +14,7 @@ from pymongo.database import Database
 
 from tests.triggers import make_run, make_trigger, now_in_milliseconds
 from tracking import service
-from tracking.folding import Folder
+from tracking.rollups.folding import Folder
 from tracking.runs import Outcome
 from tracking.switch import SwitchState, write_switch
 

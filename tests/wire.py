@@ -25,7 +25,7 @@ from pymongo.monitoring import (
 
 from tracking.committer import Committer
 from tracking.flush import Flusher
-from tracking.folding import Folder
+from tracking.rollups.folding import Folder
 from tracking.runs import Trigger
 
 Document = dict[str, Any]

@@ -19,9 +19,9 @@ from tracking.drift_store import DriftStore
 from tracking.earlier_contacts import merge_contacts
 from tracking.mongo.indexes import STATS_RETENTION
 from tracking.mongo.transactions import run_in_transaction
-from tracking.rebuild import HourRebuilder
-from tracking.rollups import build_base_id
-from tracking.totals import Total, TotalStore, newest_of, parse_count
+from tracking.rollups.hours import build_base_id
+from tracking.rollups.rebuild import HourRebuilder
+from tracking.rollups.totals import Total, TotalStore, newest_of, parse_count
 
 Document = dict[str, Any]
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
 from tracking.mongo.errors import Failure, classify
+from tracking.rollups.totals import TotalStore
 from tracking.runs import Trigger
-from tracking.totals import TotalStore
 
 logger = logging.getLogger("tracking")
 

@@ -22,8 +22,8 @@ from pymongo.errors import PyMongoError
 
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Answer, Flusher
-from tracking.folding import Folder
 from tracking.metrics import WAITING, note_flush
+from tracking.rollups.folding import Folder
 from tracking.runs import Outcome, Trigger
 from tracking.stripes import HEARTBEAT_SECONDS
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tracking.ids import build_contact_id
-from tracking.rollups import build_increments, build_live_id
+from tracking.rollups.hours import build_increments, build_live_id
 from tracking.runs import FlushPlan, Outcome, Planned
 
 Document = dict[str, Any]

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tracking.rollups import HOURS_PER_DAY, RECENT_DAYS, hour_of, start_of_hour
+from tracking.rollups.hours import HOURS_PER_DAY, RECENT_DAYS, hour_of, start_of_hour
 
 MINUTES_PER_HOUR = 60
 

@@ -10,15 +10,15 @@ from pymongo.database import Database
 from tracking.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
 from tracking.mongo.indexes import STATS_RETENTION, find_retention
 from tracking.mongo.transactions import read_at_snapshot
-from tracking.rebuild import build_hours_pipeline
-from tracking.rollups import (
+from tracking.rollups.hours import (
     build_base_id,
     build_hour_id,
     build_live_ids,
     hour_of,
     start_of_hour,
 )
-from tracking.totals import newest_of, parse_count
+from tracking.rollups.rebuild import build_hours_pipeline
+from tracking.rollups.totals import newest_of, parse_count
 
 Document = dict[str, Any]
 

@@ -19,9 +19,9 @@ from tracking.claims import ClaimFinder
 from tracking.exceptions import TrackingUnavailable
 from tracking.metrics import FLUSH_FAILURES
 from tracking.mongo.errors import Failure, classify
+from tracking.rollups.totals import TotalStore, is_ambiguous
 from tracking.runs import Outcome, Planned, Trigger
 from tracking.stripes import StripeLease
-from tracking.totals import TotalStore, is_ambiguous
 
 logger = logging.getLogger("tracking")
 

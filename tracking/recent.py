@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo.transactions import read_at_snapshot
-from tracking.rollups import build_total_ids
+from tracking.rollups.hours import build_total_ids
 
 Hours = dict[int, int]
 

@@ -28,9 +28,9 @@ from tracking.drift import Counts, Drift, is_copy_right
 from tracking.drift_store import DriftStore
 from tracking.mongo.indexes import find_retention
 from tracking.mongo.transactions import run_in_transaction
-from tracking.rebuild import HourRebuilder, chunk_hours
-from tracking.rollups import build_base_id
-from tracking.totals import TotalStore, newest_of, parse_count
+from tracking.rollups.hours import build_base_id
+from tracking.rollups.rebuild import HourRebuilder, chunk_hours
+from tracking.rollups.totals import TotalStore, newest_of, parse_count
 
 logger = logging.getLogger("tracking")
 

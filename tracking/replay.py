@@ -20,10 +20,10 @@ from pymongo.database import Database
 
 from tracking.ids import build_contact_id, parse_trigger_id
 from tracking.mongo.transactions import run_in_transaction
+from tracking.rollups.totals import TotalStore
 from tracking.runs import Outcome, Planned, Trigger, plan_replay
 from tracking.store import FlushStore, generate_run_ids
 from tracking.switch import SwitchState, touch_all_stripes, write_switch
-from tracking.totals import TotalStore
 
 Document = dict[str, Any]
 

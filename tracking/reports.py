@@ -10,11 +10,11 @@ from datetime import datetime, timedelta, tzinfo
 import msgspec
 
 from tracking.conf import conf
-from tracking.hour_store import HourStore
 from tracking.mongo import client as mongo
-from tracking.outcomes import COMPLETED, SENT
 from tracking.reason_store import Reasons, ReasonStore
-from tracking.rollups import hour_of, start_of_hour
+from tracking.rollups.account_hours import AccountHourStore
+from tracking.rollups.hours import hour_of, start_of_hour
+from tracking.rollups.outcomes import COMPLETED, SENT
 from tracking.run_filters import RunFilter
 from tracking.run_store import FoundRun, PeopleCount, RunPage, RunStore
 from tracking.series import BadRange, Grid, Unit, build_grid
@@ -160,7 +160,7 @@ def summarize_uncounted(
     ignored: dict[str, int] = {}
     redelivered = 0
     if account_id is not None:
-        hours = HourStore(mongo.get_database())
+        hours = AccountHourStore(mongo.get_database())
         found = hours.summarize_account(account_id, since=start, until=end, seconds=seconds)
         ignored, redelivered = found.ignored, found.redelivered
     return Uncounted(

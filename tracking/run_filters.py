@@ -9,7 +9,7 @@ import bson
 import msgspec
 from bson.errors import BSONError
 
-from tracking.outcomes import COMPLETED
+from tracking.rollups.outcomes import COMPLETED
 
 Document = dict[str, Any]
 

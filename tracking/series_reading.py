@@ -16,8 +16,8 @@ from pymongo.database import Database
 from tracking.mongo.errors import bounded
 from tracking.mongo.indexes import STATS_RETENTION
 from tracking.mongo.transactions import read_at_snapshot
-from tracking.outcomes import flatten_counts
-from tracking.rollups import hour_of
+from tracking.rollups.hours import hour_of
+from tracking.rollups.outcomes import flatten_counts
 from tracking.series import QUARTERS, Counts, Grid, quarter_of, split_hour, sum_hour
 from tracking.series_store import SeriesStore
 

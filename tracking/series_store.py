@@ -10,8 +10,8 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.hour_store import build_outcome_id
-from tracking.rollups import build_hour_id, build_total_ids, hour_of, start_of_hour
+from tracking.rollups.hours import build_hour_id, build_total_ids, hour_of, start_of_hour
+from tracking.rollups.outcome_store import build_outcome_id
 from tracking.series import (
     QUARTER,
     QUARTERS,

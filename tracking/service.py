@@ -11,17 +11,17 @@ from typing import Any
 from uuid import uuid4
 
 from tracking import recent
-from tracking.account_hours import AccountHours
 from tracking.clock import read_now
 from tracking.committer import DEADLINE_SECONDS, Committer
 from tracking.conf import conf
 from tracking.exceptions import TrackingError
 from tracking.flush import Flusher
-from tracking.folding import Folder
-from tracking.hour_store import AccountHour, HourStore
 from tracking.mongo import client as mongo
-from tracking.outcomes import StepOutcome
 from tracking.replay import Replayer, ReplayReport
+from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
+from tracking.rollups.folding import Folder
+from tracking.rollups.outcome_store import OutcomeStore
+from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Outcome, Trigger
 from tracking.stats import RunSummary, StatsStore
 from tracking.switch import SwitchState, is_stats_switched_on, read_switch
@@ -129,7 +129,7 @@ def record_step_outcomes(outcomes: Sequence[StepOutcome], *, seconds: float = _S
     a run that is gone, are left out. Raises TrackingUnavailable: tell them all again.
     """
     of_runs = [outcome for outcome in outcomes if outcome.run_id is not None]
-    HourStore(mongo.get_database()).record_outcomes(of_runs, seconds=seconds)
+    OutcomeStore(mongo.get_database()).record_outcomes(of_runs, seconds=seconds)
 
 
 def summarize_outcomes(
@@ -144,7 +144,7 @@ def summarize_outcomes(
     Of the runs counted in the hours that overlap [from_, to): whole hours, UTC. Raises
     TrackingUnavailable.
     """
-    store = HourStore(mongo.get_database())
+    store = OutcomeStore(mongo.get_database())
     return store.summarize_outcomes(automation_ids, since=from_, until=to, seconds=seconds)
 
 
@@ -177,7 +177,7 @@ def summarize_ignored(
 
     Raises TrackingUnavailable.
     """
-    store = HourStore(mongo.get_database())
+    store = AccountHourStore(mongo.get_database())
     return store.summarize_account(account_id, since=from_, until=to, seconds=seconds)
 
 
@@ -261,7 +261,7 @@ def _get_account_hours() -> AccountHours:
             if _process.hours is None or _process.hours_client is not client:
                 if _process.hours is not None:
                     _process.hours.abandon()
-                store = HourStore(mongo.get_database())
+                store = AccountHourStore(mongo.get_database())
                 _process.hours_client = client
                 _process.hours = AccountHours(partial(store.add_account_hours, seconds=2.0))
     return _process.hours

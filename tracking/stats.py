@@ -11,14 +11,14 @@ from pymongo.database import Database
 from tracking.clock import truncate_to_milliseconds
 from tracking.mongo.commands import run_find, run_read
 from tracking.mongo.transactions import read_at_snapshot
-from tracking.rollups import (
+from tracking.rollups.hours import (
     LAST_7_DAYS,
     LAST_24_HOURS,
     WindowEdge,
     build_hour_id,
     build_total_ids,
 )
-from tracking.totals import newest_of, parse_count
+from tracking.rollups.totals import newest_of, parse_count
 
 Document = dict[str, Any]
 

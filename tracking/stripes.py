@@ -17,7 +17,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from tracking.mongo.transactions import kill_session
-from tracking.rollups import STRIPES
+from tracking.rollups.hours import STRIPES
 
 LEASE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 1.0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.rollups import STRIPES
+from tracking.rollups.hours import STRIPES
 
 
 class SwitchState(StrEnum):

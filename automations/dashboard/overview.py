@@ -22,7 +22,7 @@ from automations.dashboard.words import describe_age, describe_type
 from automations.definitions import parse_automation
 from tracking import service
 from tracking.mongo import errors as mongo_errors
-from tracking.rollups import hour_of
+from tracking.rollups.hours import hour_of
 from tracking.stats import RunSummary
 
 # A page on which nothing happens is made anew this often: its windows and its words move on.

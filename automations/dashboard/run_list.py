@@ -16,7 +16,7 @@ from automations.jobs import StepState
 from automations.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time
-from tracking.outcomes import COMPLETED
+from tracking.rollups.outcomes import COMPLETED
 from tracking.run_filters import InvalidCursor, RunFilter
 from tracking.run_store import RunPage
 from tracking.series import start_of_day

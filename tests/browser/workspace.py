@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from automations import seed
 from tracking import service
-from tracking.outcomes import StepOutcome
+from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger
 
 Document = dict[str, Any]

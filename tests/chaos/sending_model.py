@@ -12,7 +12,7 @@ from pymongo.database import Database
 from automations.flow import REPEATED
 from automations.jobs import JobState, StepState
 from automations.sandbox import Received
-from tracking.outcomes import rank_result
+from tracking.rollups.outcomes import rank_result
 
 Document = dict[str, Any]
 

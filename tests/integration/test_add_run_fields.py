@@ -13,7 +13,8 @@ from bson import ObjectId
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from tracking import rebuild, service, totals
+from tracking import service
+from tracking.rollups import rebuild, totals
 from tracking.runs import Outcome, Trigger
 from tracking.stats import StatsStore
 

@@ -12,7 +12,7 @@ from tests.api_client import build_automation, build_path, make_client
 from tests.integration.conftest import flush
 from tests.triggers import make_people, make_run, make_trigger, now_in_milliseconds
 from tracking.flush import Flusher
-from tracking.outcomes import StepOutcome
+from tracking.rollups.outcomes import StepOutcome
 from tracking.service import record_step_outcomes
 
 Db = Database[dict[str, Any]]

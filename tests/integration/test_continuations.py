@@ -18,8 +18,8 @@ from tests.recount import recount
 from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
 from tracking import service
 from tracking.mongo import client as mongo
-from tracking.outcomes import StepOutcome
 from tracking.replay import Replayer
+from tracking.rollups.outcomes import StepOutcome
 from tracking.switch import SwitchState, write_switch
 
 T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from tests.api_client import build_automation
 from tests.integration.test_dashboard_access import log_in
 from tracking import service
-from tracking.outcomes import StepOutcome
+from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger
 
 Db = Database[dict[str, Any]]

@@ -9,7 +9,7 @@ from pymongo.database import Database
 
 from tests.api_client import build_automation, build_run
 from tracking import service
-from tracking.rollups import hour_of
+from tracking.rollups.hours import hour_of
 
 Db = Database[dict[str, Any]]
 

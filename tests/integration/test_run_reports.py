@@ -17,9 +17,9 @@ from tests.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
 from tracking import reason_store, reports, run_store
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Flusher
-from tracking.hour_store import AccountHour, HourStore
-from tracking.outcomes import StepOutcome
-from tracking.rollups import hour_of
+from tracking.rollups.account_hours import AccountHour, AccountHourStore
+from tracking.rollups.hours import hour_of
+from tracking.rollups.outcomes import StepOutcome
 from tracking.run_filters import InvalidCursor, RunFilter, build_cursor, parse_cursor
 from tracking.runs import Outcome
 from tracking.service import record_step_outcomes
@@ -277,7 +277,7 @@ def test_why_not_everything_was_counted(db: Db, flusher: Flusher) -> None:
     assert flush(flusher, make_trigger(user_id="p9", arrived_at=T0)) == [Outcome.UNTRACKED]
     account = "17841400000000001"
     hours = {(account, hour_of(T0)): AccountHour({"own_comment": 2, "test": 1}, redelivered=4)}
-    HourStore(db).add_account_hours(hours, seconds=5)
+    AccountHourStore(db).add_account_hours(hours, seconds=5)
     told = {"from_": T0 - HOUR, "to": T0 + HOUR, "at": T0}
     why = reports.summarize_uncounted("a1", account, **told)
     assert (why.counted, why.duplicates, why.untracked, why.redelivered) == (2, 1, 1, 4)

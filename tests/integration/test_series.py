@@ -17,8 +17,8 @@ from tests.triggers import MILLISECOND, T0, make_run, make_trigger
 from tracking import reports
 from tracking.backfill import Backfill
 from tracking.flush import Flusher
-from tracking.folding import Folder
-from tracking.outcomes import StepOutcome
+from tracking.rollups.folding import Folder
+from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Outcome
 from tracking.series import BadRange, Counts, Unit
 from tracking.series_reading import Series

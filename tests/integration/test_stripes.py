@@ -20,9 +20,9 @@ from tests.recount import recount
 from tests.triggers import T0, make_people, make_trigger
 from tracking.committer import Committer
 from tracking.flush import Flusher
-from tracking.folding import Folder
 from tracking.mongo.transactions import session_id_of
-from tracking.rollups import STRIPES
+from tracking.rollups.folding import Folder
+from tracking.rollups.hours import STRIPES
 from tracking.runs import Outcome
 from tracking.stripes import LEASE_SECONDS, StripeLease
 

@@ -8,11 +8,10 @@ from datetime import timedelta
 import pytest
 
 from tests.triggers import T0
-from tracking import account_hours
-from tracking.account_hours import AccountHours, Pending
 from tracking.exceptions import TrackingUnavailable
-from tracking.hour_store import AccountHour
-from tracking.rollups import hour_of
+from tracking.rollups import account_hours
+from tracking.rollups.account_hours import AccountHour, AccountHours, Pending
+from tracking.rollups.hours import hour_of
 
 HOUR = hour_of(T0)
 

@@ -19,9 +19,9 @@ from automations.events import IGNORED_REASONS
 from automations.jobs import JobState, StepState
 from automations.steps import STEPS_BY_TYPE
 from tests.triggers import T0
-from tracking.outcomes import COMPLETED
 from tracking.reason_store import Reason, Reasons
 from tracking.reports import Funnel, Uncounted
+from tracking.rollups.outcomes import COMPLETED
 
 
 def test_every_step_state_and_reason_has_words() -> None:

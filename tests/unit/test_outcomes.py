@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.triggers import T0
-from tracking.outcomes import StepOutcome, flatten_counts, plan_outcomes
-from tracking.rollups import hour_of
+from tracking.rollups.hours import hour_of
+from tracking.rollups.outcomes import StepOutcome, flatten_counts, plan_outcomes
 
 HOUR = timedelta(hours=1)
 RUNS = {f"r{n}": {"automationId": "a1", "createdAt": T0 + n * HOUR / 2} for n in range(4)}

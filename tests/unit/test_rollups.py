@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.triggers import MILLISECOND, T0, make_trigger
-from tracking.rollups import (
+from tracking.rollups.hours import (
     LAST_24_HOURS,
     WindowEdge,
     build_base_id,

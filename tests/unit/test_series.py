@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tracking.rollups import start_of_hour
+from tracking.rollups.hours import start_of_hour
 from tracking.series import (
     MOST_BUCKETS,
     QUARTER,

@@ -7,7 +7,7 @@ from typing import Any
 
 from tracking.drift import is_copy_right
 from tracking.drift_store import DriftStore
-from tracking.rollups import RECENT_DAYS, hour_of, start_of_hour
+from tracking.rollups.hours import RECENT_DAYS, hour_of, start_of_hour
 from tracking.verification.findings import Finding, Scope, build_finding, describe_some
 from tracking.verification.sample import list_sample
 

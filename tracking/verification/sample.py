@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tracking.rollups import build_base_id
+from tracking.rollups.hours import build_base_id
 from tracking.verification.findings import Scope
 
 _NEWEST = 100

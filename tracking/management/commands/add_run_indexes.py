@@ -21,7 +21,7 @@ from tracking.mongo.indexes import (
     list_indexes,
 )
 from tracking.progress import show_progress
-from tracking.totals import TotalStore
+from tracking.rollups.totals import TotalStore
 
 
 class Command(DatabaseCommand):

@@ -22,7 +22,7 @@ from pymongo.errors import DuplicateKeyError
 
 from tracking.mongo.commands import run_find, run_update
 from tracking.mongo.transactions import read_at_snapshot, retry, run_in_transaction
-from tracking.rollups import (
+from tracking.rollups.hours import (
     HOURS_PER_DAY,
     RECENT_DAYS,
     build_base_id,

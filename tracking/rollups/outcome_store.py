@@ -1,45 +1,36 @@
-"""Hour documents beside those of the runs: what became of steps, and what an account ignored.
+"""Hour documents beside those of the runs: what became of steps.
 
 In `automation_hours`, a collection of their own: no flush, fold or rebuild ever meets them, so that
 workers and flushes cannot conflict. Kept as long as the other hours (`tracking.indexes`).
 
     "<automationId>:o<hour>"        {automationId, hour, o: {<step>: {<state>: n}, completed: n}}
-    "account:<accountId>:h<hour>"   {accountId, hour, ignored: {<reason>: n}, redelivered: n}
+
+Those of accounts (`tracking/rollups/account_hours.py`) lie beside them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-import msgspec
 import pymongo
-from pymongo import UpdateOne, WriteConcern
+from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo.transactions import run_in_transaction
-from tracking.outcomes import OutcomePlan, StepOutcome, flatten_counts, plan_outcomes
-from tracking.rollups import hour_of, start_of_hour
+from tracking.rollups.hours import hour_of, start_of_hour
+from tracking.rollups.outcomes import OutcomePlan, StepOutcome, flatten_counts, plan_outcomes
 
 Document = dict[str, Any]
 
 _BATCH = 500
-# Best effort: worth neither a wait for the journal nor a second's patience.
-_QUICK = WriteConcern(w=1, j=False)
 
 
-class AccountHour(msgspec.Struct):
-    """What an account had in one hour that became no trigger: ignored by reason, and known."""
-
-    ignored: dict[str, int]
-    redelivered: int = 0
-
-
-class HourStore:
-    """Reads and writes of `automation_hours`. Every method raises TrackingUnavailable."""
+class OutcomeStore:
+    """Reads and writes of steps' outcomes. Every method raises TrackingUnavailable."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._client = database.client
@@ -103,62 +94,10 @@ class HourStore:
             raise _unavailable(error) from error
         return sums
 
-    def add_account_hours(
-        self, hours: Mapping[tuple[str, int], AccountHour], *, seconds: float
-    ) -> None:
-        """Add to the hours of accounts; whoever adds again after a lost answer adds twice."""
-        writes = []
-        for (account_id, hour), counts in hours.items():
-            increments = {f"ignored.{reason}": n for reason, n in counts.ignored.items()}
-            if counts.redelivered:
-                increments["redelivered"] = counts.redelivered
-            writes.append(
-                UpdateOne(
-                    {"_id": build_account_hour_id(account_id, hour)},
-                    {
-                        "$inc": increments,
-                        "$setOnInsert": {"accountId": account_id, "hour": start_of_hour(hour)},
-                    },
-                    upsert=True,
-                )
-            )
-        if not writes:
-            return
-        try:
-            with pymongo.timeout(seconds):
-                self._hours.with_options(write_concern=_QUICK).bulk_write(writes, ordered=False)
-        except PyMongoError as error:
-            raise _unavailable(error) from error
-
-    def summarize_account(
-        self, account_id: str, *, since: datetime, until: datetime, seconds: float
-    ) -> AccountHour:
-        """Return the sum of an account's hours that overlap [since, until)."""
-        first, last = hour_of(since), hour_of(until - timedelta(milliseconds=1))
-        ids = {
-            "$gte": build_account_hour_id(account_id, first),
-            "$lte": build_account_hour_id(account_id, last),
-        }
-        total = AccountHour({})
-        try:
-            with pymongo.timeout(seconds):
-                for document in self._hours.find({"_id": ids}, batch_size=1000):
-                    total.redelivered += document.get("redelivered", 0)
-                    for reason, count in document.get("ignored", {}).items():
-                        total.ignored[reason] = total.ignored.get(reason, 0) + count
-        except PyMongoError as error:
-            raise _unavailable(error) from error
-        return total
-
 
 def build_outcome_id(automation_id: str, hour: int) -> str:
     """Return the `_id` of an automation's outcomes in an hour: that of the runs, not the steps."""
     return f"{automation_id}:o{hour}"
-
-
-def build_account_hour_id(account_id: str, hour: int) -> str:
-    """Return the `_id` of what an account ignored in an hour."""
-    return f"account:{account_id}:h{hour}"
 
 
 def _unavailable(error: PyMongoError) -> TrackingUnavailable:

@@ -16,7 +16,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.mongo.transactions import run_in_transaction
-from tracking.rollups import (
+from tracking.rollups.hours import (
     HOURS_PER_DAY,
     STRIPES,
     build_base_id,
@@ -26,7 +26,7 @@ from tracking.rollups import (
     merge_hours,
     start_of_hour,
 )
-from tracking.totals import is_recent_day, newest_of, parse_count
+from tracking.rollups.totals import is_recent_day, newest_of, parse_count
 
 Document = dict[str, Any]
 

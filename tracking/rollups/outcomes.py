@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tracking.rollups import hour_of
+from tracking.rollups.hours import hour_of
 
 Document = dict[str, Any]
 

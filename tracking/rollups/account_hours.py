@@ -6,17 +6,32 @@ Best effort: up to a second of it is lost with the process. What is exact is els
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from pymongo import UpdateOne, WriteConcern
+from pymongo.database import Database
 
 from tracking.exceptions import TrackingError
-from tracking.hour_store import AccountHour
-from tracking.rollups import hour_of
+from tracking.mongo.errors import reach_mongo
+from tracking.rollups.hours import hour_of, start_of_hour
 
 logger = logging.getLogger("tracking")
 
 WRITE_SECONDS = 1.0
 # While the database is away; more accounts and hours than this are not kept in memory.
 MOST_PENDING = 10_000
+# Best effort: worth neither a wait for the journal nor a second's patience.
+_QUICK = WriteConcern(w=1, j=False)
+
+
+class AccountHour(msgspec.Struct):
+    """What an account had in one hour that became no trigger: ignored by reason, and known."""
+
+    ignored: dict[str, int]
+    redelivered: int = 0
+
 
 Pending = dict[tuple[str, int], AccountHour]
 
@@ -103,3 +118,61 @@ class AccountHours:
             self._has_work.clear()
             if not self.flush():
                 self._has_work.set()
+
+
+class AccountHourStore:
+    """Reads and writes of accounts' hours in `automation_hours`.
+
+    "account:<accountId>:h<hour>"   {accountId, hour, ignored: {<reason>: n}, redelivered: n}
+
+    Every method raises TrackingUnavailable.
+    """
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._hours = database["automation_hours"]
+
+    def add_account_hours(
+        self, hours: Mapping[tuple[str, int], AccountHour], *, seconds: float
+    ) -> None:
+        """Add to the hours of accounts; whoever adds again after a lost answer adds twice."""
+        writes = []
+        for (account_id, hour), counts in hours.items():
+            increments = {f"ignored.{reason}": n for reason, n in counts.ignored.items()}
+            if counts.redelivered:
+                increments["redelivered"] = counts.redelivered
+            writes.append(
+                UpdateOne(
+                    {"_id": build_account_hour_id(account_id, hour)},
+                    {
+                        "$inc": increments,
+                        "$setOnInsert": {"accountId": account_id, "hour": start_of_hour(hour)},
+                    },
+                    upsert=True,
+                )
+            )
+        if not writes:
+            return
+        with reach_mongo(seconds=seconds):
+            self._hours.with_options(write_concern=_QUICK).bulk_write(writes, ordered=False)
+
+    def summarize_account(
+        self, account_id: str, *, since: datetime, until: datetime, seconds: float
+    ) -> AccountHour:
+        """Return the sum of an account's hours that overlap [since, until)."""
+        first, last = hour_of(since), hour_of(until - timedelta(milliseconds=1))
+        ids = {
+            "$gte": build_account_hour_id(account_id, first),
+            "$lte": build_account_hour_id(account_id, last),
+        }
+        total = AccountHour({})
+        with reach_mongo(seconds=seconds):
+            for document in self._hours.find({"_id": ids}, batch_size=1000):
+                total.redelivered += document.get("redelivered", 0)
+                for reason, count in document.get("ignored", {}).items():
+                    total.ignored[reason] = total.ignored.get(reason, 0) + count
+        return total
+
+
+def build_account_hour_id(account_id: str, hour: int) -> str:
+    """Return the `_id` of what an account ignored in an hour."""
+    return f"account:{account_id}:h{hour}"

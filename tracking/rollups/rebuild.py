@@ -9,7 +9,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.mongo.transactions import run_in_transaction
-from tracking.rollups import (
+from tracking.rollups.hours import (
     HOURS_PER_DAY,
     build_base_id,
     build_hour_id,
@@ -18,7 +18,7 @@ from tracking.rollups import (
     merge_hours,
     start_of_hour,
 )
-from tracking.totals import is_recent_day
+from tracking.rollups.totals import is_recent_day
 
 Document = dict[str, Any]
 

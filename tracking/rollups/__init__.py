@@ -1,0 +1,1 @@
+"""The stored counts and how they are kept small."""
