@@ -12,9 +12,9 @@ from rest_framework.fields import empty
 
 from automations.jobs import StepState
 from automations.serializers import StrictSerializer
+from tracking.queries.run_filters import STEPS
+from tracking.queries.time_grid import Unit, start_of_day
 from tracking.rollups.outcomes import COMPLETED
-from tracking.run_filters import STEPS
-from tracking.series import Unit, start_of_day
 from tracking.zones import UTC_NAME, UnknownZone, parse_zone
 
 MOST_RUNS = 200

@@ -10,7 +10,7 @@ from typing import Any
 
 from automations.answers import Json, to_json
 from tracking.ids import parse_trigger_id
-from tracking.run_filters import STEPS
+from tracking.queries.run_filters import STEPS
 
 _TRIGGER_FIELDS = ("outcome", "createdAt", "occurredAt", "state", "progress", "doneAt")
 

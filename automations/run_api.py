@@ -20,7 +20,7 @@ from automations.run_filters import build_filter
 from automations.series_answers import describe_window
 from tracking import reports
 from tracking.clock import format_time, read_now
-from tracking.run_filters import InvalidCursor, RunFilter
+from tracking.queries.run_filters import InvalidCursor, RunFilter
 
 
 class RunListView(WorkspaceView):

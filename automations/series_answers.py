@@ -8,11 +8,11 @@ from typing import Any
 
 from automations.answers import Json
 from tracking.clock import format_time
-from tracking.reason_store import Reasons
+from tracking.queries.reasons import Reasons
+from tracking.queries.run_store import PeopleCount
+from tracking.queries.series import Series
+from tracking.queries.time_grid import Counts, Unit
 from tracking.reports import Funnel, Uncounted
-from tracking.run_store import PeopleCount
-from tracking.series import Counts, Unit
-from tracking.series_reading import Series
 
 
 def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> Json:

@@ -17,8 +17,8 @@ from automations.run_api import find_automation_id
 from automations.series_answers import build_outcomes, build_people, build_series
 from tracking import reports
 from tracking.clock import read_now
-from tracking.run_filters import RunFilter
-from tracking.series import BadRange, Unit
+from tracking.queries.run_filters import RunFilter
+from tracking.queries.time_grid import BadRange, Unit
 
 _WORDS: dict[str, str] = {str(reason): words for reason, words in IGNORED_REASONS.items()} | {
     "no_automation": "no automation answers it"

@@ -45,9 +45,9 @@ from tracking.backfill import Backfill
 from tracking.clock import truncate_to_milliseconds
 from tracking.committer import Ticket
 from tracking.ids import parse_trigger_id
+from tracking.queries.stats import StatsStore
 from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger
-from tracking.stats import StatsStore
 from tracking.switch import SwitchState, read_switch, write_switch
 
 # Nothing arrives later: after seven days an event may be forgotten (I3).

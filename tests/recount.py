@@ -13,8 +13,8 @@ from typing import Any
 
 from pymongo.database import Database
 
+from tracking.queries.stats import StatsStore
 from tracking.rollups.hours import hour_of
-from tracking.stats import StatsStore
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -11,14 +11,14 @@ import msgspec
 
 from tracking.conf import conf
 from tracking.mongo import client as mongo
-from tracking.reason_store import Reasons, ReasonStore
+from tracking.queries.reasons import Reasons, ReasonStore
+from tracking.queries.run_filters import RunFilter
+from tracking.queries.run_store import FoundRun, PeopleCount, RunPage, RunStore
+from tracking.queries.series import Series, read_counts
+from tracking.queries.time_grid import BadRange, Grid, Unit, build_grid
 from tracking.rollups.account_hours import AccountHourStore
 from tracking.rollups.hours import hour_of, start_of_hour
 from tracking.rollups.outcomes import COMPLETED, SENT
-from tracking.run_filters import RunFilter
-from tracking.run_store import FoundRun, PeopleCount, RunPage, RunStore
-from tracking.series import BadRange, Grid, Unit, build_grid
-from tracking.series_reading import Series, read_counts
 
 _SECONDS = 5.0
 _MILLISECOND = timedelta(milliseconds=1)

@@ -10,20 +10,20 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from tracking import recent
 from tracking.clock import read_now
 from tracking.committer import DEADLINE_SECONDS, Committer
 from tracking.conf import conf
 from tracking.exceptions import TrackingError
 from tracking.flush import Flusher
 from tracking.mongo import client as mongo
+from tracking.queries import recent_hours
+from tracking.queries.stats import RunSummary, StatsStore
 from tracking.replay import Replayer, ReplayReport
 from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
 from tracking.rollups.folding import Folder
 from tracking.rollups.outcome_store import OutcomeStore
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Outcome, Trigger
-from tracking.stats import RunSummary, StatsStore
 from tracking.switch import SwitchState, is_stats_switched_on, read_switch
 
 logger = logging.getLogger("tracking")
@@ -107,7 +107,7 @@ def list_recent_hours(
 
     Raises TrackingUnavailable.
     """
-    return recent.list_recent_hours(mongo.get_database(), automation_ids, seconds=seconds)
+    return recent_hours.list_recent_hours(mongo.get_database(), automation_ids, seconds=seconds)
 
 
 def get_totals(

@@ -20,7 +20,7 @@ from automations.dashboard.zones import list_zones
 from automations.definitions import parse_automation
 from automations.steps import build_steps
 from tracking import reports
-from tracking.run_filters import RunFilter
+from tracking.queries.run_filters import RunFilter
 
 
 @workspace_page

@@ -22,8 +22,8 @@ from automations.dashboard.words import describe_age, describe_type
 from automations.definitions import parse_automation
 from tracking import service
 from tracking.mongo import errors as mongo_errors
+from tracking.queries.stats import RunSummary
 from tracking.rollups.hours import hour_of
-from tracking.stats import RunSummary
 
 # A page on which nothing happens is made anew this often: its windows and its words move on.
 _REFRESH_SECONDS = 30

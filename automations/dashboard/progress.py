@@ -8,7 +8,7 @@ import msgspec
 
 from automations.dashboard.outcomes import STEPS, describe_reason, describe_state, describe_step
 from automations.steps import ASK_FOLLOW, OPENING_DM
-from tracking.reason_store import Reasons
+from tracking.queries.reasons import Reasons
 from tracking.reports import Funnel
 
 _ORDER = {step: number for number, step in enumerate(STEPS)}

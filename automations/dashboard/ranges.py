@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import msgspec
 
-from tracking.series import Unit, start_of_day
+from tracking.queries.time_grid import Unit, start_of_day
 
 
 class Span(msgspec.Struct, frozen=True):

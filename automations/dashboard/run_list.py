@@ -16,10 +16,10 @@ from automations.jobs import StepState
 from automations.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time
+from tracking.queries.run_filters import InvalidCursor, RunFilter
+from tracking.queries.run_store import RunPage
+from tracking.queries.time_grid import start_of_day
 from tracking.rollups.outcomes import COMPLETED
-from tracking.run_filters import InvalidCursor, RunFilter
-from tracking.run_store import RunPage
-from tracking.series import start_of_day
 
 _PAGE = 25
 _LONGEST = 200

@@ -14,9 +14,9 @@ from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
 from tracking import service
+from tracking.queries.stats import StatsStore
 from tracking.rollups import rebuild, totals
 from tracking.runs import Outcome, Trigger
-from tracking.stats import StatsStore
 
 Document = dict[str, Any]
 WINDOW = timedelta(hours=1)

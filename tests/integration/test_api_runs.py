@@ -182,7 +182,7 @@ class TestCsv:
 
         client = make_client(accept="text/csv")
         monkeypatch.setattr("tracking.reports.list_runs", fail)
-        monkeypatch.setattr("tracking.run_store.RunStore.list_page", fail)
+        monkeypatch.setattr("tracking.queries.run_store.RunStore.list_page", fail)
         response = client.get(f"{WORKSPACE}/runs.csv")
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "unavailable"

@@ -32,9 +32,9 @@ from tracking.erasure import Eraser, Erasure
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Flusher
 from tracking.person_store import PersonStore
+from tracking.queries.stats import StatsStore
 from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger, plan_flush
-from tracking.stats import StatsStore
 from tracking.switch import SwitchState, read_switch, write_switch
 
 ACCOUNT = "17841400000000001"

@@ -13,8 +13,8 @@ from pymongo.database import Database
 
 from automations.run_answers import CSV_COLUMNS
 from tests.api_client import build_run
-from tracking import run_store
 from tracking.clock import format_time
+from tracking.queries import run_store
 
 Db = Database[dict[str, Any]]
 

@@ -34,7 +34,7 @@ from tests.verification_cases import (
     move_runs_to_another_minute,
 )
 from tracking import reconciliation, service
-from tracking.stats import StatsStore
+from tracking.queries.stats import StatsStore
 
 Document = dict[str, Any]
 COLLECTIONS = ("automations", "automation_runs", "automation_contacts", "automation_run_stats")

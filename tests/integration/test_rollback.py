@@ -18,8 +18,8 @@ from tests.recount import recount
 from tests.triggers import MILLISECOND, make_trigger, now_in_milliseconds
 from tests.verification_cases import list_wrong
 from tracking import service
+from tracking.queries.stats import StatsStore
 from tracking.runs import Outcome
-from tracking.stats import StatsStore
 
 Document = dict[str, Any]
 KEY = ObjectId("65f0c0ffee65f0c0ffee65f0")

@@ -14,13 +14,14 @@ from pymongo.database import Database
 
 from tests.integration.conftest import flush
 from tests.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
-from tracking import reason_store, reports, run_store
+from tracking import reports
 from tracking.exceptions import TrackingUnavailable
 from tracking.flush import Flusher
+from tracking.queries import reasons, run_store
+from tracking.queries.run_filters import InvalidCursor, RunFilter, build_cursor, parse_cursor
 from tracking.rollups.account_hours import AccountHour, AccountHourStore
 from tracking.rollups.hours import hour_of
 from tracking.rollups.outcomes import StepOutcome
-from tracking.run_filters import InvalidCursor, RunFilter, build_cursor, parse_cursor
 from tracking.runs import Outcome
 from tracking.service import record_step_outcomes
 from tracking.switch import SwitchState, write_switch
@@ -262,10 +263,10 @@ def test_reasons_come_with_the_most_frequent_first(
     insert(db, T0, steps="nonsense")
     found = reports.summarize_reasons(RunFilter(workspace_id="w1", automation_id="a1"))
     assert (found.runs, found.is_exact) == (4, True)
-    assert found.reasons[0] == reason_store.Reason("opening_dm", "sent", None, None, None, 2)
-    assert reason_store.Reason("opening_dm", "failed", "window", 10, 2534022, 1) in found.reasons
+    assert found.reasons[0] == reasons.Reason("opening_dm", "sent", None, None, None, 2)
+    assert reasons.Reason("opening_dm", "failed", "window", 10, 2534022, 1) in found.reasons
     assert len(found.reasons) == 4
-    monkeypatch.setattr(reason_store, "MOST_RUNS_FOR_REASONS", 3)
+    monkeypatch.setattr(reasons, "MOST_RUNS_FOR_REASONS", 3)
     found = reports.summarize_reasons(ALL)
     assert (found.runs, found.is_exact) == (3, False)
     assert reports.summarize_reasons(RunFilter(workspace_id="w2")).reasons == []

@@ -17,11 +17,11 @@ from tests.triggers import MILLISECOND, T0, make_run, make_trigger
 from tracking import reports
 from tracking.backfill import Backfill
 from tracking.flush import Flusher
+from tracking.queries.series import Series
+from tracking.queries.time_grid import BadRange, Counts, Unit
 from tracking.rollups.folding import Folder
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Outcome
-from tracking.series import BadRange, Counts, Unit
-from tracking.series_reading import Series
 from tracking.service import record_step_outcomes
 
 Db = Database[dict[str, Any]]

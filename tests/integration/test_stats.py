@@ -25,10 +25,10 @@ from tests.triggers import (
     now_in_milliseconds,
 )
 from tracking.flush import Flusher
+from tracking.queries.stats import RunSummary, StatsStore, build_count_pipeline
 from tracking.rollups.folding import Folder
 from tracking.rollups.hours import build_hour_id, build_recent, hour_of, start_of_hour
 from tracking.runs import Outcome
-from tracking.stats import RunSummary, StatsStore, build_count_pipeline
 from tracking.stripes import StripeLease
 
 Db = Database[dict[str, Any]]

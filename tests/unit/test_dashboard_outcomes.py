@@ -19,7 +19,7 @@ from automations.events import IGNORED_REASONS
 from automations.jobs import JobState, StepState
 from automations.steps import STEPS_BY_TYPE
 from tests.triggers import T0
-from tracking.reason_store import Reason, Reasons
+from tracking.queries.reasons import Reason, Reasons
 from tracking.reports import Funnel, Uncounted
 from tracking.rollups.outcomes import COMPLETED
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automations.dashboard.ranges import SPANS, Span, find_span, name_buckets
-from tracking.series import build_grid
+from tracking.queries.time_grid import build_grid
 
 # Clocks that are moved, by whole hours and by half ones, and clocks that are not.
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu",

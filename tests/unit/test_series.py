@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tracking.rollups.hours import start_of_hour
-from tracking.series import (
+from tracking.queries.time_grid import (
     MOST_BUCKETS,
     QUARTER,
     BadRange,
@@ -22,6 +21,7 @@ from tracking.series import (
     start_of_day,
     sum_hour,
 )
+from tracking.rollups.hours import start_of_hour
 from tracking.zones import UnknownZone, list_zones, parse_zone
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

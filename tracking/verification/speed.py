@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from tracking.stats import StatsStore
+from tracking.queries.stats import StatsStore
 from tracking.verification.findings import Finding, Scope, build_finding
 
 MOST_MILLISECONDS = 200.0

@@ -17,7 +17,7 @@ from automations.run_answers import build_run, write_csv
 from automations.run_filters import build_filter
 from tracking import reports
 from tracking.management.database_command import DatabaseCommand
-from tracking.run_filters import STEPS, RunFilter
+from tracking.queries.run_filters import STEPS, RunFilter
 
 # By the API's names; a dot and its name stand in what is refused.
 _FILTERS = ("triggerType", "outcome", "userId", "postId", "from", "to", "zone")

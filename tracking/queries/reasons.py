@@ -6,7 +6,7 @@ import msgspec
 from pymongo.database import Database
 
 from tracking.mongo.errors import bounded
-from tracking.run_filters import RunFilter, build_run_query
+from tracking.queries.run_filters import RunFilter, build_run_query
 
 Document = dict[str, Any]
 

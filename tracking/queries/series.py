@@ -16,10 +16,10 @@ from pymongo.database import Database
 from tracking.mongo.errors import bounded
 from tracking.mongo.indexes import STATS_RETENTION
 from tracking.mongo.transactions import read_at_snapshot
+from tracking.queries.series_store import SeriesStore
+from tracking.queries.time_grid import QUARTERS, Counts, Grid, quarter_of, split_hour, sum_hour
 from tracking.rollups.hours import hour_of
 from tracking.rollups.outcomes import flatten_counts
-from tracking.series import QUARTERS, Counts, Grid, quarter_of, split_hour, sum_hour
-from tracking.series_store import SeriesStore
 
 Document = dict[str, Any]
 

@@ -17,7 +17,7 @@ from pymongo.database import Database
 
 from tracking.ids import build_trigger_id
 from tracking.mongo.errors import bounded
-from tracking.run_filters import (
+from tracking.queries.run_filters import (
     Cursor,
     RunFilter,
     build_candidates,

@@ -10,13 +10,9 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.queries.time_grid import QUARTER, QUARTERS, Grid
 from tracking.rollups.hours import build_hour_id, build_total_ids, hour_of, start_of_hour
 from tracking.rollups.outcome_store import build_outcome_id
-from tracking.series import (
-    QUARTER,
-    QUARTERS,
-    Grid,
-)
 
 Document = dict[str, Any]
 

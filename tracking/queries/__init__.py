@@ -1,0 +1,1 @@
+"""Everything that is only read: windows, series, pages of runs."""
