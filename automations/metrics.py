@@ -1,4 +1,4 @@
-"""What the webhook and the sending tell a monitor; tracking has its own (tracking/metrics.py).
+"""What we count for Prometheus; what a flush counts is in tracking/counting/metrics.py.
 
 No label holds an id: a series for each automation or account would never end.
 """

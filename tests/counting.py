@@ -43,12 +43,12 @@ from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
 from tests.wire import Crash, Document, Process
 from tracking.backfill import Backfill
 from tracking.clock import truncate_to_milliseconds
-from tracking.committer import Ticket
+from tracking.counting.committer import Ticket
+from tracking.counting.switch import SwitchState, read_switch, write_switch
 from tracking.ids import parse_trigger_id
 from tracking.queries.stats import StatsStore
 from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger
-from tracking.switch import SwitchState, read_switch, write_switch
 
 # Nothing arrives later: after seven days an event may be forgotten (I3).
 LATEST = timedelta(days=6)
@@ -166,7 +166,7 @@ class Counting(RuleBasedStateMachine):
         if is_dead:
             return self._expire_dead()
         self._expire_leases([self.processes[process]])
-        self.processes[process - 1].flusher.lease.bury_dead()
+        self.processes[process - 1].flusher.lease.reap_expired()
         if is_back:
             self.processes[process].flusher.lease.renew()
         return None
@@ -431,10 +431,10 @@ class Counting(RuleBasedStateMachine):
             self._flush(other, batch, None, is_locked=is_writing)
         elif fault.kind == "bury":
             self._expire_leases([process])
-            other.flusher.lease.bury_dead()
+            other.flusher.lease.reap_expired()
         elif not is_writing and not self.dead:
             # These wait for whoever holds a lock, and here nobody could let go of it.
-            other.flusher.lease.bury_dead()
+            other.flusher.lease.reap_expired()
             if fault.kind == "fold":
                 other.folder.fold_all(now=self.lab.now)
             elif fault.kind == "on":
@@ -464,7 +464,7 @@ class Counting(RuleBasedStateMachine):
 
     def _bury_all(self) -> None:
         self._expire_dead()
-        self.processes[0].flusher.lease.bury_dead()
+        self.processes[0].flusher.lease.reap_expired()
 
     def _backfill(self, process: Process, *, is_recount: bool) -> None:
         self.stale |= {str(key) for key in AUTOMATIONS}

@@ -14,9 +14,9 @@ from pymongo.database import Database
 
 from tests.triggers import make_run, make_trigger, now_in_milliseconds
 from tracking import service
+from tracking.counting.switch import SwitchState, write_switch
 from tracking.rollups.folding import Folder
 from tracking.runs import Outcome
-from tracking.switch import SwitchState, write_switch
 
 Document = dict[str, Any]
 Fault = Callable[[Database[Document]], None]

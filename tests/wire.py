@@ -23,8 +23,8 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
-from tracking.committer import Committer
-from tracking.flush import Flusher
+from tracking.counting.committer import Committer
+from tracking.counting.flush import Flusher
 from tracking.rollups.folding import Folder
 from tracking.runs import Trigger
 
@@ -172,7 +172,7 @@ class Process:
         self.database: Database[Document] = self.client[database]
         self.flusher = Flusher(self.database, window=window)
         self.committer = Committer(self.flusher)
-        self.folder = Folder(self.database, on_session=self.flusher.lease.hold_chore)
+        self.folder = Folder(self.database, on_session=self.flusher.lease.name_session)
 
     @property
     def owner(self) -> str:

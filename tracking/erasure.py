@@ -21,6 +21,7 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.counting.switch import note_erasure
 from tracking.exceptions import TrackingUnavailable
 from tracking.ids import build_contact_id, build_erased_id
 from tracking.mongo.errors import bounded
@@ -28,7 +29,6 @@ from tracking.mongo.transactions import run_in_transaction
 from tracking.person_store import PersonStore
 from tracking.replay import Replayer
 from tracking.runs import Outcome
-from tracking.switch import note_erasure
 
 Document = dict[str, Any]
 # The update of one trigger, given the document and the name that takes the person's place.

@@ -18,12 +18,12 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.counting.switch import SwitchState, touch_all_stripes, write_switch
+from tracking.counting.writes import FlushStore, generate_run_ids
 from tracking.ids import build_contact_id, parse_trigger_id
 from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups.totals import TotalStore
 from tracking.runs import Outcome, Planned, Trigger, plan_replay
-from tracking.store import FlushStore, generate_run_ids
-from tracking.switch import SwitchState, touch_all_stripes, write_switch
 
 Document = dict[str, Any]
 

@@ -11,10 +11,11 @@ from typing import Any
 from uuid import uuid4
 
 from tracking.clock import read_now
-from tracking.committer import DEADLINE_SECONDS, Committer
 from tracking.conf import conf
+from tracking.counting.committer import DEADLINE_SECONDS, Committer
+from tracking.counting.flush import Flusher
+from tracking.counting.switch import SwitchState, is_stats_switched_on, read_switch
 from tracking.exceptions import TrackingError
-from tracking.flush import Flusher
 from tracking.mongo import client as mongo
 from tracking.queries import recent_hours
 from tracking.queries.stats import RunSummary, StatsStore
@@ -24,7 +25,6 @@ from tracking.rollups.folding import Folder
 from tracking.rollups.outcome_store import OutcomeStore
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Outcome, Trigger
-from tracking.switch import SwitchState, is_stats_switched_on, read_switch
 
 logger = logging.getLogger("tracking")
 
@@ -249,7 +249,7 @@ def _get_committer() -> Committer:
                     claim_keys=conf.claim_keys,
                 )
                 _process.client = client
-                folder = Folder(database, on_session=flusher.lease.hold_chore)
+                folder = Folder(database, on_session=flusher.lease.name_session)
                 _process.committer = Committer(flusher, folder=folder, on_late=log_outcomes)
     return _process.committer
 

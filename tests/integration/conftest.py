@@ -14,8 +14,8 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from tests.triggers import WINDOW
 from tracking.conf import conf
+from tracking.counting.flush import Answer, Flusher
 from tracking.embedded import server as embedded
-from tracking.flush import Answer, Flusher
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 from tracking.runs import Trigger
 

@@ -17,8 +17,8 @@ from automations.run_answers import CSV_COLUMNS, guard_cell
 from tests.api_client import build_automation, build_path, make_client
 from tests.integration.conftest import flush
 from tests.triggers import make_trigger
+from tracking.counting.flush import Flusher
 from tracking.exceptions import TrackingUnavailable
-from tracking.flush import Flusher
 
 Db = Database[dict[str, Any]]
 T = datetime(2026, 11, 20, 10, 20, 30, 400_000, tzinfo=UTC)

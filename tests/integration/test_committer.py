@@ -19,11 +19,11 @@ from pymongo.database import Database
 from tests.integration.conftest import MakeFlusher, flush
 from tests.recount import recount
 from tests.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds, tally
-from tracking import committer as committer_module
 from tracking import service
-from tracking.committer import Committer, Ticket
+from tracking.counting import committer as committer_module
+from tracking.counting.committer import Committer, Ticket
+from tracking.counting.flush import Answer, Flusher
 from tracking.exceptions import TrackingUnavailable
-from tracking.flush import Answer, Flusher
 from tracking.ids import build_contact_id
 from tracking.mongo import client as mongo
 from tracking.runs import Outcome, Trigger
@@ -381,7 +381,7 @@ def test_a_bug_in_a_chore_does_not_end_the_lease(
         calls.append(1)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(flusher.lease, "bury_dead", fail)
+    monkeypatch.setattr(flusher.lease, "reap_expired", fail)
     committer = make_committer(flusher)
     committer.submit([make_trigger()])
     wait_until(lambda: len(calls) > 2)

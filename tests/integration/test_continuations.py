@@ -17,10 +17,10 @@ from automations.outbox_store import OutboxStore
 from tests.recount import recount
 from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
 from tracking import service
+from tracking.counting.switch import SwitchState, write_switch
 from tracking.mongo import client as mongo
 from tracking.replay import Replayer
 from tracking.rollups.outcomes import StepOutcome
-from tracking.switch import SwitchState, write_switch
 
 T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 ACCOUNT = ACCOUNTS[0]
@@ -213,7 +213,7 @@ class TestTaps(WithDatabase):
         }  # fmt: skip
 
     def test_tap_is_kept_when_counting_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tracking.documents.build_increments", lambda _: 1 / 0)
+        monkeypatch.setattr("tracking.counting.documents.build_increments", lambda _: 1 / 0)
         self.handle(self.comment)
         assert self.handle(build_postback(self.payload())).outcomes == {"continuation": 1}
 

@@ -28,14 +28,14 @@ from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
 from tracking.backfill import Backfill
 from tracking.clock import truncate_to_milliseconds
 from tracking.conf import conf
+from tracking.counting.flush import Flusher
+from tracking.counting.switch import SwitchState, read_switch, write_switch
 from tracking.erasure import Eraser, Erasure
 from tracking.exceptions import TrackingUnavailable
-from tracking.flush import Flusher
 from tracking.person_store import PersonStore
 from tracking.queries.stats import StatsStore
 from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger, plan_flush
-from tracking.switch import SwitchState, read_switch, write_switch
 
 ACCOUNT = "17841400000000001"
 PERSON = "5550001112223334"

@@ -16,8 +16,8 @@ from tests.recount import recount
 from tests.triggers import T0, WINDOW, make_trigger
 from tests.wire import Crash, Process
 from tracking.conf import conf
+from tracking.counting.flush import Flusher
 from tracking.erasure import Eraser
-from tracking.flush import Flusher
 from tracking.runs import Outcome
 
 

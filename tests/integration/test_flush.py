@@ -22,7 +22,7 @@ from tests.triggers import (
     make_run,
     make_trigger,
 )
-from tracking.flush import Flusher
+from tracking.counting.flush import Flusher
 from tracking.ids import build_trigger_id
 from tracking.mongo import client as mongo
 from tracking.runs import Outcome

@@ -18,9 +18,9 @@ from pymongo.synchronous.client_session import _TxnState
 from tests.integration.conftest import FailPoint, MakeFlusher, flush
 from tests.recount import recount
 from tests.triggers import make_people, make_trigger, tally
+from tracking.counting.flush import Flusher
+from tracking.counting.reads import Found
 from tracking.exceptions import TrackingUnavailable
-from tracking.flush import Flusher
-from tracking.flush_reads import Found
 from tracking.runs import Outcome
 
 Db = Database[dict[str, Any]]

@@ -11,8 +11,8 @@ from pymongo.database import Database
 
 from tests.integration.conftest import FailPoint, MakeFlusher
 from tests.triggers import make_people, make_trigger
-from tracking.committer import Committer
-from tracking.flush import Flusher
+from tracking.counting.committer import Committer
+from tracking.counting.flush import Flusher
 
 
 def read(name: str, **labels: str) -> float:

@@ -11,11 +11,11 @@ from pymongo.database import Database
 from tests.integration.conftest import MakeFlusher, Recorder, flush
 from tests.recount import recount
 from tests.triggers import T0, WINDOW, make_people, make_trigger
-from tracking.flush_reads import FlushReads, Found
+from tracking.counting.reads import FlushReads, Found
+from tracking.counting.switch import Switch, SwitchState
 from tracking.ids import build_contact_id, build_trigger_id
 from tracking.mongo.transactions import SNAPSHOT
 from tracking.runs import Claim, Outcome
-from tracking.switch import Switch, SwitchState
 
 Db = Database[dict[str, Any]]
 KNOWN = make_trigger(user_id="p1", event_id="known")

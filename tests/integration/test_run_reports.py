@@ -15,8 +15,9 @@ from pymongo.database import Database
 from tests.integration.conftest import flush
 from tests.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
 from tracking import reports
+from tracking.counting.flush import Flusher
+from tracking.counting.switch import SwitchState, write_switch
 from tracking.exceptions import TrackingUnavailable
-from tracking.flush import Flusher
 from tracking.queries import reasons, run_store
 from tracking.queries.run_filters import InvalidCursor, RunFilter, build_cursor, parse_cursor
 from tracking.rollups.account_hours import AccountHour, AccountHourStore
@@ -24,7 +25,6 @@ from tracking.rollups.hours import hour_of
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Outcome
 from tracking.service import record_step_outcomes
-from tracking.switch import SwitchState, write_switch
 
 Db = Database[dict[str, Any]]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

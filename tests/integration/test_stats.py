@@ -24,12 +24,12 @@ from tests.triggers import (
     make_trigger,
     now_in_milliseconds,
 )
-from tracking.flush import Flusher
+from tracking.counting.flush import Flusher
+from tracking.counting.stripes import StripeLease
 from tracking.queries.stats import RunSummary, StatsStore, build_count_pipeline
 from tracking.rollups.folding import Folder
 from tracking.rollups.hours import build_hour_id, build_recent, hour_of, start_of_hour
 from tracking.runs import Outcome
-from tracking.stripes import StripeLease
 
 Db = Database[dict[str, Any]]
 DAY, WEEK = timedelta(hours=24), timedelta(days=7)

@@ -18,13 +18,13 @@ from pymongo.database import Database
 from tests.integration.conftest import MakeFlusher, flush
 from tests.recount import recount
 from tests.triggers import T0, make_people, make_trigger
-from tracking.committer import Committer
-from tracking.flush import Flusher
+from tracking.counting.committer import Committer
+from tracking.counting.flush import Flusher
+from tracking.counting.stripes import LEASE_SECONDS, StripeLease
 from tracking.mongo.transactions import session_id_of
 from tracking.rollups.folding import Folder
 from tracking.rollups.hours import STRIPES
 from tracking.runs import Outcome
-from tracking.stripes import LEASE_SECONDS, StripeLease
 
 Db = Database[dict[str, Any]]
 Process = subprocess.Popen[str]
@@ -86,13 +86,13 @@ class TestLeases:
         assert 0 < writer["left"] <= LEASE_SECONDS * 1000
         expire(db, 0)
         lease.renew()
-        assert lease.bury_dead() == 0
+        assert lease.reap_expired() == 0
 
     def test_who_is_late_but_not_replaced_keeps_the_slot(self, db: Db) -> None:
         first, second = hold(db), hold(db)
         expire(db, 0)
         first.renew()
-        assert (first.stripe, second.bury_dead(), list_slots(db)) == (0, 0, [0, 1])
+        assert (first.stripe, second.reap_expired(), list_slots(db)) == (0, 0, [0, 1])
 
     def test_a_slot_whose_lease_ran_out_goes_to_the_next(self, db: Db) -> None:
         first, second = hold(db), hold(db)
@@ -171,7 +171,7 @@ class TestTheDead:
         living = make_flusher(db)
         flush(living, make_trigger(arrived_at=old))
         dead = StripeLease(db)
-        folder = Folder(db, on_session=dead.hold_chore)
+        folder = Folder(db, on_session=dead.name_session)
         fold = Folder._fold
 
         def fold_and_die(*args: Any) -> int:

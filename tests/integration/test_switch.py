@@ -21,9 +21,9 @@ from automations.simulation.targets import build_targets
 from tests.recount import recount
 from tests.reference_model import ReferenceModel
 from tracking import service
+from tracking.counting.switch import SwitchState, read_switch, write_switch
 from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger
-from tracking.switch import SwitchState, read_switch, write_switch
 
 Document = dict[str, Any]
 HOUR = timedelta(hours=1)

@@ -16,9 +16,9 @@ from datetime import timedelta
 from pymongo import MongoClient
 
 from tests.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds
-from tracking.attempt import FlushTransaction
-from tracking.committer import Committer
-from tracking.flush import Flusher
+from tracking.counting.committer import Committer
+from tracking.counting.flush import Flusher
+from tracking.counting.transaction import FlushTransaction
 from tracking.runs import FlushPlan, Outcome
 
 

@@ -14,7 +14,7 @@ from django.test import Client, RequestFactory
 from automations import exposition, metrics
 from automations.metrics_directory import VARIABLE, metrics_directory
 from project.operations import may_read_metrics
-from tracking import metrics as tracking_metrics
+from tracking.counting import metrics as tracking_metrics
 from tracking.exceptions import TrackingUnavailable
 from tracking.runs import Outcome
 

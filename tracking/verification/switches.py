@@ -2,8 +2,13 @@
 
 from collections.abc import Iterator
 
+from tracking.counting.switch import (
+    SwitchState,
+    find_switch_time,
+    is_stats_switched_on,
+    read_switch,
+)
 from tracking.replay import UNTRACKED
-from tracking.switch import SwitchState, find_switch_time, is_stats_switched_on, read_switch
 from tracking.verification.findings import Finding, Scope, build_finding
 
 _MOST = 100_000

@@ -8,17 +8,17 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from tracking.conf import conf
-from tracking.management.database_command import DatabaseCommand
-from tracking.mongo import client as mongo
-from tracking.mongo.indexes import ensure_collections
-from tracking.replay import Replayer
-from tracking.switch import (
+from tracking.counting.switch import (
     SwitchState,
     find_switch_time,
     is_stats_switched_on,
     read_switch,
     write_switch,
 )
+from tracking.management.database_command import DatabaseCommand
+from tracking.mongo import client as mongo
+from tracking.mongo.indexes import ensure_collections
+from tracking.replay import Replayer
 
 
 class Command(DatabaseCommand):

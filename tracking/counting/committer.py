@@ -20,12 +20,12 @@ from typing import Any
 import pymongo
 from pymongo.errors import PyMongoError
 
+from tracking.counting.flush import Answer, Flusher
+from tracking.counting.metrics import WAITING, note_flush
+from tracking.counting.stripes import HEARTBEAT_SECONDS
 from tracking.exceptions import TrackingUnavailable
-from tracking.flush import Answer, Flusher
-from tracking.metrics import WAITING, note_flush
 from tracking.rollups.folding import Folder
 from tracking.runs import Outcome, Trigger
-from tracking.stripes import HEARTBEAT_SECONDS
 
 logger = logging.getLogger("tracking")
 
@@ -243,7 +243,7 @@ class Committer:
         while not self._closing.is_set():
             with self._surviving("lease"), pymongo.timeout(HEARTBEAT_SECONDS):
                 self._flusher.lease.renew()
-                self._flusher.lease.bury_dead()
+                self._flusher.lease.reap_expired()
             self._closing.wait(HEARTBEAT_SECONDS)
 
     def _fold_closed_hours(self) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.bases import KnownBases
-from tracking.flush_reads import Found
+from tracking.counting.bases import KnownBases
+from tracking.counting.reads import Found
+from tracking.counting.switch import Switch
 from tracking.ids import build_contact_id, build_erased_id
 from tracking.mongo.commands import run_find
 from tracking.runs import Claim, Trigger
-from tracking.switch import Switch
 
 Document = dict[str, Any]
 

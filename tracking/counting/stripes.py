@@ -57,7 +57,7 @@ class StripeLease:
             self._session_id = session_id
             self._renew()
 
-    def hold_chore(self, session_id: UUID) -> None:
+    def name_session(self, session_id: UUID) -> None:
         """Name the session of another transaction of this process, before it writes."""
         with self._lock:
             if session_id != self._chore_id:
@@ -91,7 +91,7 @@ class StripeLease:
 
     def _acquire(self) -> None:
         """Take the lowest slot that is free; the dead are buried first."""
-        self.bury_dead()
+        self.reap_expired()
         self._slot = None
         # A slot of our own was taken by a write whose reply was lost.
         others = {"owner": {"$ne": self._owner}}
@@ -115,7 +115,7 @@ class StripeLease:
                 self._writers.delete_one({"_id": self._slot, "owner": self._owner})
             self._slot = self._session_id = self._chore_id = None
 
-    def bury_dead(self) -> int:
+    def reap_expired(self) -> int:
         """Kill the sessions of every writer whose lease ran out; return how many there were."""
         dead = list(self._writers.find({"$expr": {"$lt": ["$leaseUntil", "$$NOW"]}}))
         for writer in dead:

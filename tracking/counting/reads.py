@@ -9,9 +9,9 @@ from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.counting.switch import Switch, SwitchState, parse_switch
 from tracking.mongo.commands import run_find, run_read
 from tracking.runs import Claim
-from tracking.switch import Switch, SwitchState, parse_switch
 
 Document = dict[str, Any]
 

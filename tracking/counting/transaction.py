@@ -11,16 +11,16 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from tracking.bases import KnownBases
-from tracking.claims import ClaimFinder
+from tracking.counting.bases import KnownBases
+from tracking.counting.claims import ClaimFinder
+from tracking.counting.reads import FlushReads
+from tracking.counting.stripes import StripeLease
+from tracking.counting.switch import SwitchState, touch_stripe
+from tracking.counting.writes import FlushStore, generate_run_ids
 from tracking.exceptions import SwitchHeld
-from tracking.flush_reads import FlushReads
 from tracking.ids import build_contact_id, build_trigger_id
 from tracking.mongo.transactions import MAJORITY, PRIMARY, SNAPSHOT, session_id_of
 from tracking.runs import FlushPlan, Outcome, Planned, Trigger, plan_flush, plan_untracked
-from tracking.store import FlushStore, generate_run_ids
-from tracking.stripes import StripeLease
-from tracking.switch import SwitchState, touch_stripe
 
 
 class FlushTransaction:

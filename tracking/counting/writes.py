@@ -7,7 +7,7 @@ from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.documents import build_contacts, build_live_updates, build_run, build_trigger
+from tracking.counting.documents import build_contacts, build_live_updates, build_run, build_trigger
 from tracking.mongo.commands import run_insert, run_update
 from tracking.runs import FlushPlan, Outcome, Planned
 

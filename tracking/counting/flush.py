@@ -13,15 +13,15 @@ from bson import ObjectId
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from tracking.attempt import FlushTransaction
-from tracking.bases import KnownBases
-from tracking.claims import ClaimFinder
+from tracking.counting.bases import KnownBases
+from tracking.counting.claims import ClaimFinder
+from tracking.counting.metrics import FLUSH_FAILURES
+from tracking.counting.stripes import StripeLease
+from tracking.counting.transaction import FlushTransaction
 from tracking.exceptions import TrackingUnavailable
-from tracking.metrics import FLUSH_FAILURES
 from tracking.mongo.errors import Failure, classify
 from tracking.rollups.totals import TotalStore, is_ambiguous
 from tracking.runs import Outcome, Planned, Trigger
-from tracking.stripes import StripeLease
 
 logger = logging.getLogger("tracking")
 
@@ -194,4 +194,4 @@ class Flusher:
 
     def _bury_dead(self, deadline: float) -> None:
         with suppress(PyMongoError), pymongo.timeout(max(deadline - time.monotonic(), 0.05)):
-            self.lease.bury_dead()
+            self.lease.reap_expired()
