@@ -7,7 +7,7 @@ from django.core import checks
 
 from automations.checks import ALL_CHECKS, DEPLOY_CHECKS
 from automations.verification import CHECKS
-from tracking.verification.table import register_check
+from tracking.maintenance.verification.table import register_check
 
 
 class AutomationsConfig(AppConfig):

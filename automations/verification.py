@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 from automations import account_store
 from automations.dead_letters import DeadLetterStore
 from tracking.clock import format_time
-from tracking.verification.findings import Finding, Scope, build_finding, describe_some
-from tracking.verification.plans import explain_reads
-from tracking.verification.reads import Read
+from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
+from tracking.maintenance.verification.plans import Read, explain_reads
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # Long enough for a quiet weekend; Meta unsubscribes an app after an hour of failures.

@@ -63,7 +63,7 @@ def read_totals(db: Database[Document]) -> dict[str, int]:
 def live(db: Database[Document], monkeypatch: pytest.MonkeyPatch) -> Database[Document]:
     """A database where all is well; nothing has to wait for a flush under way."""
     monkeypatch.setattr(reconciliation, "_MERGE_SECONDS", 0.0)
-    monkeypatch.setattr("tracking.verification.counts._COPY_SECONDS", 0.1)
+    monkeypatch.setattr("tracking.maintenance.verification.counts._COPY_SECONDS", 0.1)
     fill(db)
     return db
 

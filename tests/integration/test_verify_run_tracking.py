@@ -26,8 +26,9 @@ from tests.verification_cases import (
     list_wrong,
     verify,
 )
+from tracking.maintenance.verification import capacity
+from tracking.maintenance.verification import capacity as speed
 from tracking.mongo.indexes import apply_finding, compare_indexes, list_indexes
-from tracking.verification import growth, speed
 
 Document = dict[str, Any]
 
@@ -101,7 +102,7 @@ class TestIndexes:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracking.verification.counts._COPY_SECONDS", 0.1)
+    monkeypatch.setattr("tracking.maintenance.verification.counts._COPY_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -151,7 +152,7 @@ def test_a_disk_that_fills(live: Database[Document], monkeypatch: pytest.MonkeyP
     _, findings = verify("--only", "growth")
     assert findings["size of automation_runs"]["figure"].startswith("160 documents, ")
     assert findings["days until the disk is full"]["state"] == "ok"
-    monkeypatch.setattr(growth, "FEWEST_DAYS", 10**12)
+    monkeypatch.setattr(capacity, "FEWEST_DAYS", 10**12)
     assert list_wrong("--only", "growth") == ["days until the disk is full"]
 
 
@@ -160,7 +161,7 @@ def test_a_disk_that_cannot_be_seen_is_not_wrong() -> None:
         def command(self, _: str) -> Document:
             return {"ok": 1.0}
 
-    assert growth._check_disk(Blind(), 1.0).state == "skipped"
+    assert capacity._check_disk(Blind(), 1.0).state == "skipped"
 
 
 def test_what_mongodb_refuses_is_a_line(
@@ -168,7 +169,7 @@ def test_what_mongodb_refuses_is_a_line(
 ) -> None:
     from pymongo.errors import OperationFailure
 
-    from tracking.verification import table
+    from tracking.maintenance.verification import table
 
     def refuse(_: Any) -> Any:
         raise OperationFailure("not authorized", 13)

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tracking.conf import conf
+from tracking.maintenance.verification.findings import Finding, Scope, State
+from tracking.maintenance.verification.table import CHECKS, run_checks
 from tracking.management.database_command import DatabaseCommand
 from tracking.mongo import client as mongo
-from tracking.verification.findings import Finding, Scope, State
-from tracking.verification.table import CHECKS, run_checks
 
 _STYLES = {State.OK: "green", State.WRONG: "bold red", State.SKIPPED: "dim"}
 

@@ -4,17 +4,12 @@ from collections.abc import Iterable, Iterator
 
 from pymongo.errors import OperationFailure
 
-from tracking.verification.contacts import check_contacts
-from tracking.verification.counts import check_counts
-from tracking.verification.expiry import check_expiry
-from tracking.verification.fields import check_fields
-from tracking.verification.findings import Check, Finding, Scope, State
-from tracking.verification.growth import check_growth
-from tracking.verification.indexes import check_indexes
-from tracking.verification.pairs import check_pairs
-from tracking.verification.plans import check_plans
-from tracking.verification.speed import check_speed
-from tracking.verification.switches import check_switches, check_untracked
+from tracking.maintenance.verification.capacity import check_growth, check_speed
+from tracking.maintenance.verification.counts import check_contacts, check_counts, check_pairs
+from tracking.maintenance.verification.findings import Check, Finding, Scope, State
+from tracking.maintenance.verification.plans import check_plans
+from tracking.maintenance.verification.schema import check_expiry, check_fields, check_indexes
+from tracking.maintenance.verification.switches import check_switches, check_untracked
 
 CHECKS: dict[str, Check] = {
     "fields": check_fields,

@@ -1,5 +1,6 @@
 """How fast the collections grow, and for how long the disk lasts."""
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -7,11 +8,16 @@ from typing import Any
 import msgspec
 from bson import ObjectId
 
-from tracking.verification.findings import Finding, Scope, State, build_finding
+from tracking.maintenance.verification.findings import Finding, Scope, State, build_finding
+from tracking.queries.stats import StatsStore
 
 DAY = timedelta(days=1)
 FEWEST_DAYS = 14
 _MOST = 5_000_000
+
+MOST_MILLISECONDS = 200.0
+_AUTOMATIONS = 50
+_TRIES = 3
 
 
 class Growing(msgspec.Struct, frozen=True):
@@ -96,3 +102,23 @@ def _show(size: float) -> str:
             return f"{size:.0f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def check_speed(scope: Scope) -> Iterator[Finding]:
+    """Time the statistics of the newest automations, as many as a list shows: the best of three.
+
+    The best, because what else the machine does is not the database's fault.
+    """
+    newest = scope.database["automations"].find({}, {"totalRuns": 1, "lastRunAt": 1})
+    automations = list(newest.sort("_id", -1).limit(_AUTOMATIONS))
+    store = StatsStore(scope.database)
+    best = float("inf")
+    for _ in range(_TRIES):
+        started = time.perf_counter()
+        store.summarize(automations, at=scope.now)
+        best = min(best, (time.perf_counter() - started) * 1000)
+    yield build_finding(
+        f"statistics of {len(automations)} automations", f"{best:.1f} ms",
+        f"{MOST_MILLISECONDS:.0f} ms", is_ok=best < MOST_MILLISECONDS,
+        fix="look at the lines on indexes, plans and bases; else at the load of MongoDB",
+    )  # fmt: skip

@@ -8,8 +8,8 @@ from tracking.counting.switch import (
     is_stats_switched_on,
     read_switch,
 )
+from tracking.maintenance.verification.findings import Finding, Scope, build_finding
 from tracking.replay import UNTRACKED
-from tracking.verification.findings import Finding, Scope, build_finding
 
 _MOST = 100_000
 

@@ -1,0 +1,179 @@
+"""Runs, hours, totals and copies agree."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from tracking.contact_store import ContactStore
+from tracking.drift import is_copy_right
+from tracking.drift_store import DriftStore
+from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
+from tracking.rollups.hours import RECENT_DAYS, build_base_id, hour_of, start_of_hour
+
+_FIX = "run 'python manage.py reconcile_runs', which shows and repairs it"
+# A copy is written right after the commit that it follows.
+_COPY_SECONDS = 3.0
+
+_NEWEST = 100
+
+_CONTACT_RUNS = 500
+
+_PAIR_RUNS = 2000
+_BATCH = 10_000
+_INDEX = "automationId_userId_createdAt"
+
+
+def check_counts(scope: Scope) -> Iterator[Finding]:
+    """Compare each automation at a snapshot of its own: the last days, or all that the TTL left."""
+    store = DriftStore(scope.database, now=scope.now)
+    since = store.find_first_hour(scope.retention or timedelta.max)
+    if not scope.is_full:
+        recent = start_of_hour(hour_of(scope.now - timedelta(days=RECENT_DAYS - 1)))
+        since = max(since, recent)
+    hours: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    behind: list[tuple[str, Any]] = []
+    count = unknown = 0
+    for automation_id, key in list_sample(scope):
+        counts, drift = store.measure(automation_id, key, since=since)
+        count += 1
+        unknown += drift.expected_total is None
+        if drift.hours:
+            hours[automation_id] = drift.hours_difference
+        if drift.total_difference or drift.newest_run:
+            totals[automation_id] = -drift.total_difference
+        if not is_copy_right(counts):
+            behind.append((automation_id, key))
+    copies = _list_wrong_copies(scope, store, behind)
+    yield _build("hours against runs", hours, count, "runs missing in hours")
+    of_known = count - unknown
+    yield _build("totals against hours", totals, of_known, "runs too many in totals")
+    yield _build("copies in automations against totals", copies, count, "runs too many in copies")
+
+
+def _list_wrong_copies(
+    scope: Scope, store: DriftStore, behind: Sequence[tuple[str, Any]]
+) -> dict[str, int]:
+    """Return copies that stay wrong: those of a flush under way are right in a moment."""
+    deadline = time.monotonic() + _COPY_SECONDS
+    while True:
+        wrong: dict[str, int] = {}
+        for automation_id, key in behind:
+            counts, _ = store.measure(automation_id, key, since=scope.now)
+            if not is_copy_right(counts):
+                shown = counts.copy.get("totalRuns") if counts.copy else None
+                wrong[automation_id] = int(shown or 0) - counts.total
+        if not wrong or time.monotonic() >= deadline:
+            return wrong
+        time.sleep(0.5)
+
+
+def _build(what: str, wrong: dict[str, int], count: int, unit: str) -> Finding:
+    named = describe_some(f"{one} ({difference:+d})" for one, difference in wrong.items())
+    figure = f"{len(wrong)} of {count} automations differ"
+    return build_finding(
+        what, figure + (f", {unit}: {named}" if wrong else ""), "0", is_ok=not wrong, fix=_FIX
+    )
+
+
+def list_sample(scope: Scope) -> Iterator[tuple[str, Any]]:
+    """Yield (automation id, typed key) of those that ran last, of all if the scope is full.
+
+    By their bases, so that the runs of an automation that was removed are looked at, too. Those
+    that have no hours yet are left out: another check names them.
+    """
+    stats = scope.database["automation_run_stats"]
+    query = {"base": {"$exists": True}, "rollupsSince": None}
+    if scope.is_full:
+        for base in stats.find(query, {"automationId": 1, "automationKey": 1}):
+            yield base["automationId"], base["automationKey"]
+        return
+    newest = scope.database["automation_runs"].aggregate([
+        {"$sort": {"_id": -1}},
+        {"$limit": 20_000},
+        {"$group": {"_id": "$automationId", "runs": {"$sum": 1}}},
+        {"$sort": {"runs": -1, "_id": 1}},
+        {"$limit": _NEWEST},
+    ])  # fmt: skip
+    ids = [build_base_id(row["_id"]) for row in newest if isinstance(row["_id"], str)]
+    found = list(stats.find({"_id": {"$in": ids}} | query))
+    found += stats.find({"_id": {"$nin": ids}} | query, limit=_NEWEST - len(found))
+    for base in found:
+        yield base["automationId"], base["automationKey"]
+
+
+def check_contacts(scope: Scope) -> Iterator[Finding]:
+    """Compare the pairs of each automation's newest runs, or all, a batch at a snapshot."""
+    store = ContactStore(scope.database)
+    drift = DriftStore(scope.database, now=scope.now)
+    oldest = drift.find_first_hour(scope.retention or timedelta.max)
+    wrong: dict[str, int] = {}
+    count = 0
+    for automation_id, _ in list_sample(scope):
+        for people in store.list_people(
+            automation_id, newest=None if scope.is_full else _CONTACT_RUNS
+        ):
+            changes = store.measure(automation_id, people, oldest=oldest)
+            count += len(people)
+            if changes:
+                wrong[automation_id] = wrong.get(automation_id, 0) + len(changes)
+    named = describe_some(f"{pairs} of {one}" for one, pairs in wrong.items())
+    yield build_finding(
+        "contacts against runs", f"{sum(wrong.values())} of {count} differ"
+        + (f": {named}" if named else ""), "0", is_ok=not wrong,
+        fix="run 'python manage.py reconcile_runs', which shows and repairs it",
+    )  # fmt: skip
+
+
+def check_pairs(scope: Scope) -> Iterator[Finding]:
+    """Look at neighbours: in the newest runs of each automation, or in all, by the index alone."""
+    scan = _scan_all(scope) if scope.is_full else _scan_newest(scope)
+    wrong, count = [], 0
+    before: Mapping[str, Any] | None = None
+    for run in scan:
+        count += 1
+        if before is not None and _pair_of(before) == _pair_of(run):
+            # Sorted from the newest: `before` is the later one of the two.
+            is_near = before["createdAt"] - run["createdAt"] <= scope.window
+            if is_near and _is_ours(scope, before):
+                wrong.append(f"{run['automationId']} at {before['createdAt'].isoformat()}")
+        before = run
+    yield build_finding(
+        "runs of a pair within the window",
+        f"{len(wrong)} in {count} runs" + (f": {describe_some(wrong)}" if wrong else ""), "0",
+        is_ok=not wrong,
+        fix="delete the run that no trigger names (runId), then run "
+        "'python manage.py reconcile_runs'",
+    )  # fmt: skip
+
+
+def _pair_of(run: Mapping[str, Any]) -> tuple[Any, Any]:
+    return run["automationId"], run["userId"]
+
+
+def _is_ours(scope: Scope, run: Mapping[str, Any]) -> bool:
+    """Return whether the later run was counted by us: an older product is not judged."""
+    query = {"_id": run["_id"]} if "_id" in run else dict(run)
+    query["eventId"] = {"$exists": True}
+    return scope.database["automation_runs"].find_one(query, {"_id": 1}) is not None
+
+
+def _scan_all(scope: Scope) -> Iterator[Mapping[str, Any]]:
+    """Yield all runs by pair, the newest first: sorted by the index, which holds all it takes."""
+    fields = {"_id": 0, "automationId": 1, "userId": 1, "createdAt": 1}
+    dates = {"createdAt": {"$type": "date"}}
+    runs = scope.database["automation_runs"].find(dates, fields, batch_size=_BATCH)
+    order = [("automationId", 1), ("userId", 1), ("createdAt", -1)]
+    yield from runs.sort(order).hint(_INDEX)
+
+
+def _scan_newest(scope: Scope) -> Iterator[Mapping[str, Any]]:
+    """Yield the newest runs of each automation of the sample, by pair, the newest first."""
+    fields = {"automationId": 1, "userId": 1, "createdAt": 1}
+    for automation_id, _ in list_sample(scope):
+        query = {"automationId": automation_id, "createdAt": {"$type": "date"}}
+        found = scope.database["automation_runs"].find(query, fields, batch_size=_BATCH)
+        newest = list(found.sort("createdAt", -1).limit(_PAIR_RUNS))
+        newest.sort(key=lambda run: str(run["userId"]))  # stable: the newest of each stays first
+        yield from newest

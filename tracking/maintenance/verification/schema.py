@@ -1,0 +1,117 @@
+"""Every automation has its fields and its base."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
+from tracking.mongo.indexes import COLLECTIONS, IndexState, compare_indexes, list_indexes
+from tracking.rollups.hours import build_base_id
+
+_BATCH = 1000
+_FIX_FIELDS = "run 'python manage.py add_run_fields'"
+
+_FIX_INDEXES = "run 'python manage.py add_run_indexes'"
+
+# MongoDB looks once a minute; a backlog after `add_run_indexes` takes longer.
+MARGIN = timedelta(hours=1)
+_MOST = 100_000
+
+
+def check_fields(scope: Scope) -> Iterator[Finding]:
+    """`totalRuns` is a number and `lastRunAt` a time or null; bases are taken, hours are built."""
+    automations, stats = scope.database["automations"], scope.database["automation_run_stats"]
+    # `$type` matches what an array holds as well: those are no numbers.
+    wrong_types = {
+        "$or": [
+            {"totalRuns": {"$not": {"$type": ["int", "long", "double"]}}},
+            {"totalRuns": {"$type": "array"}},
+            {"lastRunAt": {"$exists": False}},
+            {"lastRunAt": {"$not": {"$type": ["date", "null"]}}},
+        ]
+    }
+    wrong = [str(one["_id"]) for one in automations.find(wrong_types, {"_id": 1})]
+    yield build_finding(
+        "run fields of automations", f"{len(wrong)} without or of another type"
+        + (f": {describe_some(wrong)}" if wrong else ""), "0", is_ok=not wrong, fix=_FIX_FIELDS,
+    )  # fmt: skip
+    without = list(_list_without_base(automations, stats))
+    unfinished = [
+        one["automationId"]
+        for one in stats.find({"rollupsSince": {"$type": "date"}}, {"automationId": 1})
+    ]
+    figure = f"{len(without)} without a base, {len(unfinished)} with hours to build"
+    named = describe_some({*without, *unfinished})
+    yield build_finding(
+        "bases of totals", figure + (f": {named}" if named else ""), "0",
+        is_ok=not named, fix=_FIX_FIELDS,
+    )  # fmt: skip
+
+
+def _list_without_base(automations: Any, stats: Any) -> Iterator[str]:
+    """Yield automations that had runs before us, by what they hold, and no base.
+
+    One that is new has none until its first trigger, and holds 0.
+    """
+    has_runs = {"$or": [{"totalRuns": {"$nin": [0, None]}}, {"lastRunAt": {"$type": "date"}}]}
+    batch: list[str] = []
+    for document in automations.find(has_runs, {"_id": 1}):
+        batch.append(str(document["_id"]))
+        if len(batch) >= _BATCH:
+            yield from _drop_known(batch, stats)
+            batch = []
+    yield from _drop_known(batch, stats)
+
+
+def _drop_known(automation_ids: list[str], stats: Any) -> list[str]:
+    ids = {build_base_id(one): one for one in automation_ids}
+    known = {one["_id"] for one in stats.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+    return [one for base_id, one in ids.items() if base_id not in known]
+
+
+def check_indexes(scope: Scope) -> Iterator[Finding]:
+    """Name every index that is missing, has other keys, or another time to live."""
+    missing = set(COLLECTIONS) - set(scope.database.list_collection_names())
+    yield build_finding(
+        "collections", f"{len(COLLECTIONS) - len(missing)} of {len(COLLECTIONS)}"
+        + (f", missing: {describe_some(missing)}" if missing else ""), "all",
+        is_ok=not missing, fix=_FIX_INDEXES,
+    )  # fmt: skip
+    findings = compare_indexes(scope.database, list_indexes(scope.retention))
+    present = sum(one.state is IndexState.PRESENT for one in findings)
+    yield build_finding(
+        "indexes", f"{present} of {len(findings)}", "all as declared",
+        is_ok=present == len(findings), fix="see the next lines",
+    )  # fmt: skip
+    for one in findings:
+        if one.state is IndexState.PRESENT:
+            continue
+        wanted = one.index.expire_after
+        declared = "present" if wanted is None else f"TTL {int(wanted.total_seconds())} s"
+        found = one.found.get("expireAfterSeconds", "none")
+        figure = f"TTL {found} s" if one.state is IndexState.TTL_DIFFERS else one.state.value
+        yield build_finding(
+            f"index {one.index.collection}.{one.index.name}", figure, declared,
+            is_ok=False, fix=_FIX_INDEXES,
+        )  # fmt: skip
+
+
+def check_expiry(scope: Scope) -> Iterator[Finding]:
+    """Count what is past its time to live, at most 100,000 of each."""
+    total, worst = 0, ""
+    for index in list_indexes(scope.retention):
+        if index.expire_after is None:
+            continue
+        [(field, _)] = index.keys
+        oldest = scope.now - index.expire_after - MARGIN
+        late = scope.database[index.collection].count_documents(
+            {field: {"$lt": oldest}}, limit=_MOST
+        )
+        total += late
+        worst += f", {late} of {index.collection}" if late else ""
+    yield build_finding(
+        "documents past their TTL", f"{total}{worst}", "0, an hour late at most",
+        is_ok=not total,
+        fix="a backlog after add_run_indexes is deleted within hours; else look at "
+        "db.adminCommand({getParameter: 1, ttlMonitorEnabled: 1})",
+    )  # fmt: skip
