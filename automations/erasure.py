@@ -1,8 +1,8 @@
 """Erase a person everywhere, and export what there is about one.
 
-Tracking makes runs, contacts and triggers anonymous (tracking/erasure.py); here the sends that wait
-are dropped and the dead letters are searched. What arrived before the erasure is committed within
-the deadline of a delivery: the last look is after that.
+Tracking makes runs, contacts and triggers anonymous (tracking/maintenance/erasure.py); here the
+sends that wait are dropped and the dead letters are searched. What arrived before the erasure is
+committed within the deadline of a delivery: the last look is after that.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from automations.deliveries import DEADLINE_SECONDS
 from automations.erased_documents import build_trigger_update, split_letter
 from automations.registry import get_dead_letters
 from tracking.conf import conf
-from tracking.erasure import Eraser, Erasure
 from tracking.exceptions import TrackingError, TrackingUnavailable
+from tracking.maintenance.erasure import Eraser, Erasure
+from tracking.maintenance.people import PersonStore
 from tracking.mongo import client as mongo
-from tracking.person_store import PersonStore
 
 _GRACE_SECONDS = DEADLINE_SECONDS + 1
 _MOST_PASSES = 10

@@ -13,8 +13,8 @@ from pymongo.database import Database
 
 from tests.reference_model import ReferenceModel, Run
 from tests.triggers import T0
-from tracking.drift_store import DriftStore
 from tracking.ids import parse_trigger_id
+from tracking.maintenance.drift_store import DriftStore
 from tracking.rollups.hours import hour_of
 
 Document = dict[str, Any]

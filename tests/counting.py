@@ -41,13 +41,13 @@ from tests.laboratory import Laboratory, lose_commit_replies
 from tests.reference_model import ReferenceModel, Run
 from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
 from tests.wire import Crash, Document, Process
-from tracking.backfill import Backfill
 from tracking.clock import truncate_to_milliseconds
 from tracking.counting.committer import Ticket
 from tracking.counting.switch import SwitchState, read_switch, write_switch
 from tracking.ids import parse_trigger_id
+from tracking.maintenance.backfill import Backfill
+from tracking.maintenance.replay import Replayer
 from tracking.queries.stats import StatsStore
-from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger
 
 # Nothing arrives later: after seven days an event may be forgotten (I3).

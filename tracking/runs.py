@@ -55,7 +55,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 class Claim(msgspec.Struct):
     """The state of one (automation, person) pair while a flush is planned.
 
-    `is_erased`: only the hash of the pair is known, until its window ends (tracking/erasure.py).
+    `is_erased`: only the hash of the pair is known, until its window ends.
     """
 
     last_run_at: datetime | None = None

@@ -16,10 +16,10 @@ from tracking.counting.committer import DEADLINE_SECONDS, Committer
 from tracking.counting.flush import Flusher
 from tracking.counting.switch import SwitchState, is_stats_switched_on, read_switch
 from tracking.exceptions import TrackingError
+from tracking.maintenance.replay import Replayer, ReplayReport
 from tracking.mongo import client as mongo
 from tracking.queries import recent_hours
 from tracking.queries.stats import RunSummary, StatsStore
-from tracking.replay import Replayer, ReplayReport
 from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
 from tracking.rollups.folding import Folder
 from tracking.rollups.outcome_store import OutcomeStore

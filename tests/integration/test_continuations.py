@@ -18,8 +18,8 @@ from tests.recount import recount
 from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
 from tracking import service
 from tracking.counting.switch import SwitchState, write_switch
+from tracking.maintenance.replay import Replayer
 from tracking.mongo import client as mongo
-from tracking.replay import Replayer
 from tracking.rollups.outcomes import StepOutcome
 
 T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)

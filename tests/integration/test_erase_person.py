@@ -19,7 +19,7 @@ from tests.outbox_fakes import ASK, MAIN, PLAIN_OPENING, Rig, make_job_document
 from tests.recount import recount
 from tests.unit.test_signed_request import build_signed_request
 from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment, post_body
-from tracking.erasure import Erasure
+from tracking.maintenance.erasure import Erasure
 
 ACCOUNT = ACCOUNTS[0]
 PERSON = "5550001112223334"

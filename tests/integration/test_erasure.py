@@ -25,16 +25,16 @@ from pymongo.monitoring import (
 from tests.integration.conftest import MakeFlusher, flush
 from tests.recount import recount
 from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
-from tracking.backfill import Backfill
 from tracking.clock import truncate_to_milliseconds
 from tracking.conf import conf
 from tracking.counting.flush import Flusher
 from tracking.counting.switch import SwitchState, read_switch, write_switch
-from tracking.erasure import Eraser, Erasure
 from tracking.exceptions import TrackingUnavailable
-from tracking.person_store import PersonStore
+from tracking.maintenance.backfill import Backfill
+from tracking.maintenance.erasure import Eraser, Erasure
+from tracking.maintenance.people import PersonStore
+from tracking.maintenance.replay import Replayer
 from tracking.queries.stats import StatsStore
-from tracking.replay import Replayer
 from tracking.runs import Outcome, Trigger, plan_flush
 
 ACCOUNT = "17841400000000001"

@@ -17,7 +17,7 @@ from tests.triggers import T0, WINDOW, make_trigger
 from tests.wire import Crash, Process
 from tracking.conf import conf
 from tracking.counting.flush import Flusher
-from tracking.erasure import Eraser
+from tracking.maintenance.erasure import Eraser
 from tracking.runs import Outcome
 
 

@@ -33,7 +33,8 @@ from tests.verification_cases import (
     move_a_contact,
     move_runs_to_another_minute,
 )
-from tracking import reconciliation, service
+from tracking import service
+from tracking.maintenance import reconciliation
 from tracking.queries.stats import StatsStore
 
 Document = dict[str, Any]

@@ -15,8 +15,8 @@ from pymongo.database import Database
 from tests.integration.conftest import MakeFlusher, flush
 from tests.triggers import MILLISECOND, T0, make_run, make_trigger
 from tracking import reports
-from tracking.backfill import Backfill
 from tracking.counting.flush import Flusher
+from tracking.maintenance.backfill import Backfill
 from tracking.queries.series import Series
 from tracking.queries.time_grid import BadRange, Counts, Unit
 from tracking.rollups.folding import Folder

@@ -27,8 +27,8 @@ from tests.histories import Delivery, Fault, Item
 from tests.laboratory import Clock, Laboratory
 from tests.triggers import MILLISECOND, WINDOW
 from tests.wire import Document, Place
-from tracking import replay
 from tracking.counting import stripes
+from tracking.maintenance import replay
 
 PROFILES = {
     "default": {"max_examples": 60, "stateful_step_count": 14, "derandomize": True},

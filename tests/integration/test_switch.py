@@ -22,7 +22,7 @@ from tests.recount import recount
 from tests.reference_model import ReferenceModel
 from tracking import service
 from tracking.counting.switch import SwitchState, read_switch, write_switch
-from tracking.replay import Replayer
+from tracking.maintenance.replay import Replayer
 from tracking.runs import Outcome, Trigger
 
 Document = dict[str, Any]

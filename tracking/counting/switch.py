@@ -29,7 +29,7 @@ class SwitchState(StrEnum):
 class Switch(NamedTuple):
     """What one read of the switch tells a flush.
 
-    `erased_until`: who arrives up to then may be of a pair that was erased (tracking/erasure.py).
+    `erased_until`: who arrives up to then may be of a pair that was erased.
     """
 
     state: SwitchState

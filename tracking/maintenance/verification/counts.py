@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from tracking.contact_store import ContactStore
-from tracking.drift import is_copy_right
-from tracking.drift_store import DriftStore
+from tracking.maintenance.contacts import ContactStore
+from tracking.maintenance.drift import is_copy_right
+from tracking.maintenance.drift_store import DriftStore
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
 from tracking.rollups.hours import RECENT_DAYS, build_base_id, hour_of, start_of_hour
 

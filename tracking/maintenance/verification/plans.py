@@ -8,9 +8,9 @@ import msgspec
 from pymongo.database import Database
 
 from tracking.ids import build_contact_id
+from tracking.maintenance.replay import UNTRACKED
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding
 from tracking.queries.stats import build_count_pipeline
-from tracking.replay import UNTRACKED
 from tracking.rollups.hours import build_hour_id, build_total_ids, hour_of
 from tracking.rollups.outcome_store import build_outcome_id
 from tracking.rollups.rebuild import build_hours_pipeline

@@ -8,8 +8,8 @@ from tracking.counting.switch import (
     is_stats_switched_on,
     read_switch,
 )
+from tracking.maintenance.replay import UNTRACKED
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding
-from tracking.replay import UNTRACKED
 
 _MOST = 100_000
 

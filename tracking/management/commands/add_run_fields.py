@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
-from tracking.backfill import Backfill, BackfillReport
 from tracking.conf import conf
+from tracking.maintenance.backfill import Backfill, BackfillReport
 from tracking.management.database_command import DatabaseCommand
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import (

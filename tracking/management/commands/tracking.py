@@ -15,10 +15,10 @@ from tracking.counting.switch import (
     read_switch,
     write_switch,
 )
+from tracking.maintenance.replay import Replayer
 from tracking.management.database_command import DatabaseCommand
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import ensure_collections
-from tracking.replay import Replayer
 
 
 class Command(DatabaseCommand):

@@ -7,7 +7,7 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
+from tracking.maintenance.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
 from tracking.mongo.indexes import STATS_RETENTION, find_retention
 from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups.hours import (

@@ -22,10 +22,10 @@ from bson import Int64
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.backfill import Backfill
-from tracking.contact_store import ContactStore
-from tracking.drift import Counts, Drift, is_copy_right
-from tracking.drift_store import DriftStore
+from tracking.maintenance.backfill import Backfill
+from tracking.maintenance.contacts import ContactStore
+from tracking.maintenance.drift import Counts, Drift, is_copy_right
+from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import find_retention
 from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups.hours import build_base_id

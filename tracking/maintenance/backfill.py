@@ -15,8 +15,8 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.drift_store import DriftStore
-from tracking.earlier_contacts import merge_contacts
+from tracking.maintenance.contacts import merge_contacts
+from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import STATS_RETENTION
 from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups.hours import build_base_id

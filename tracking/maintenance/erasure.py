@@ -24,10 +24,10 @@ from pymongo.database import Database
 from tracking.counting.switch import note_erasure
 from tracking.exceptions import TrackingUnavailable
 from tracking.ids import build_contact_id, build_erased_id
+from tracking.maintenance.people import PersonStore
+from tracking.maintenance.replay import Replayer
 from tracking.mongo.errors import bounded
 from tracking.mongo.transactions import run_in_transaction
-from tracking.person_store import PersonStore
-from tracking.replay import Replayer
 from tracking.runs import Outcome
 
 Document = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Commands' work: backfill, replay, verify, reconcile, erase."""
