@@ -10,6 +10,7 @@ from django.core.management.base import CommandError, CommandParser, OutputWrapp
 from tracking.conf import conf
 from tracking.maintenance.backfill import Backfill, BackfillReport
 from tracking.management.database_command import DatabaseCommand
+from tracking.management.progress import show_progress
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import (
     IndexState,
@@ -19,7 +20,6 @@ from tracking.mongo.indexes import (
     find_retention,
     list_indexes,
 )
-from tracking.progress import show_progress
 
 _NEEDED_INDEX = "automationId_createdAt"
 

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from tracking.conf import conf
 from tracking.management.database_command import DatabaseCommand
+from tracking.management.progress import show_progress
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import (
     Index,
@@ -20,7 +21,6 @@ from tracking.mongo.indexes import (
     ensure_collections,
     list_indexes,
 )
-from tracking.progress import show_progress
 from tracking.rollups.totals import TotalStore
 
 

@@ -12,9 +12,9 @@ from tracking.conf import conf
 from tracking.maintenance.reconciliation import Reconciler, Repair
 from tracking.maintenance.replay import Replayer, ReplayReport
 from tracking.management.database_command import DatabaseCommand
+from tracking.management.progress import show_progress
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import ensure_collections
-from tracking.progress import show_progress
 
 logger = logging.getLogger("tracking")
 
