@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from automations import account_store
-from automations.access_tokens import AccessToken, Host
 from automations.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt
+from automations.instagram.access_tokens import AccessToken, Host
 from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations.accounts")

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from automations.button_payloads import TapPayload, parse_payload_of_any
 from automations.conversation_store import find_automations, find_triggers, parse_key
-from automations.events import Event
+from automations.instagram.buttons import TapPayload, parse_payload_of_any
+from automations.instagram.events import Event
 from automations.send_plans import build_tap_send
 from automations.steps import build_steps
 from tracking.ids import parse_trigger_id

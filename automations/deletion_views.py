@@ -12,8 +12,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from automations.conf import conf
 from automations.deletions import describe_request, request_deletion
-from automations.signature import InvalidSignature
-from automations.signed_request import MalformedRequest, parse_signed_request
+from automations.instagram.signature import InvalidSignature
+from automations.instagram.signed_request import MalformedRequest, parse_signed_request
 from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations.deletions")

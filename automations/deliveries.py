@@ -15,9 +15,9 @@ from automations.continuations import build_continuation, find_sources, parse_ta
 from automations.dead_letters import DeadLetter
 from automations.definitions import Automation
 from automations.echoes import settle_echoes
-from automations.events import Delivery, Event, UnreadableDelivery
+from automations.instagram.events import Delivery, Event, UnreadableDelivery
+from automations.instagram.payloads import parse_delivery
 from automations.metrics import DEAD_LETTERS
-from automations.payloads import parse_delivery
 from automations.registry import get_dead_letters, get_rules_cache
 from automations.send_plans import build_send
 from tracking import service

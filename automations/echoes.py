@@ -8,7 +8,7 @@ from datetime import datetime
 
 from automations import outbox
 from automations.conversation_store import list_awaited_people
-from automations.events import Echo
+from automations.instagram.events import Echo
 from tracking.exceptions import TrackingUnavailable
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from automations.definitions import MATCHES, Automation
-from automations.events import Event, EventType
+from automations.instagram.events import Event, EventType
 from automations.text import has_word, normalise_text
 
 # The type of automation that an event may start. A story reply or mention belongs to its own type

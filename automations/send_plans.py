@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from automations.definitions import Automation
-from automations.events import Event
+from automations.instagram.events import Event
 from automations.jobs import DM, PRIVATE_REPLY
 from automations.steps import ASK_FOLLOW, STEPS_BY_TYPE
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from automations import accounts, flow
 from automations.accounts import AccountState
-from automations.button_payloads import build_payload
 from automations.conf import conf
-from automations.graph import GraphClient
+from automations.instagram.buttons import build_payload
+from automations.instagram.graph import GraphClient
+from automations.instagram.messages import build_message, choose_public_reply
 from automations.jobs import Job
 from automations.lanes import LaneStore
-from automations.messages import build_message, choose_public_reply
 from automations.outbox import build_owner
 from automations.outbox_reports import Reporter, Told
 from automations.outbox_store import OutboxStore

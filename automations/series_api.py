@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from automations import store
 from automations.api import WorkspaceView
 from automations.api_docs import describe
-from automations.events import IGNORED_REASONS
+from automations.instagram.events import IGNORED_REASONS
 from automations.query_parameters import RangeQuery, SeriesQuery, find_window
 from automations.run_api import find_automation_id
 from automations.series_answers import build_outcomes, build_people, build_series

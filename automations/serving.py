@@ -30,8 +30,8 @@ from tracking.mongo.indexes import ensure_collections, find_missing_indexes
 # The processes of a `serve` that was killed need a moment to notice and let go of the port.
 _PORT_PATIENCE_SECONDS = 1.5
 _LOOK_SECONDS = 10.0
-# A call to Meta takes 26 s at the very most (automations/graph.py), and one that is cut off may
-# have been delivered or not.
+# A call to Meta takes 26 s at the very most (automations/instagram/graph.py), and one that is cut
+# off may have been delivered or not.
 _WORKER_STOP_SECONDS = 28.0
 _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to
 

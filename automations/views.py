@@ -11,7 +11,7 @@ from django.views.generic import View
 from automations import metrics
 from automations.conf import conf
 from automations.deliveries import handle_delivery, summarize_ignored
-from automations.signature import InvalidSignature, verify_signature
+from automations.instagram.signature import InvalidSignature, verify_signature
 from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
 

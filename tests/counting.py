@@ -13,13 +13,7 @@ from unittest import mock
 
 import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pymongo.errors import OperationFailure
 
 from tests.comparison import RETENTION, Comparison

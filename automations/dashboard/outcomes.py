@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from automations.error_classes import ErrorClass
-from automations.events import IGNORED_REASONS
 from automations.flow import RETRIED
+from automations.instagram.events import IGNORED_REASONS
+from automations.instagram.graph_errors import ErrorClass
 from automations.jobs import JobState, StepState
 from automations.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
 

@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 from pymongo.database import Database
 
 from automations import accounts
-from automations.graph import GraphClient
+from automations.instagram.graph import GraphClient
 from automations.sandbox import Sandbox
 from automations.sending import build_worker
 from tests.triggers import now_in_milliseconds

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 
-from automations.events import UnreadableDelivery
-from automations.payloads import parse_delivery
+from automations.instagram.events import UnreadableDelivery
+from automations.instagram.payloads import parse_delivery
 from automations.simulation import generate_deliveries
 from automations.simulation.connection import Connection
 from automations.simulation.sending import build_webhook_url

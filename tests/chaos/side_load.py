@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from django.utils.crypto import salted_hmac
 
-from automations.button_payloads import build_payload
+from automations.instagram.buttons import build_payload
 from automations.simulation.sending import WEBHOOK_PATH
 from automations.simulation.signing import sign_body
 from tests.chaos.load import Load

@@ -13,7 +13,6 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from automations import accounts
-from automations.access_tokens import Host
 from automations.accounts import (
     Account,
     AccountState,
@@ -25,6 +24,7 @@ from automations.accounts import (
     set_state,
 )
 from automations.encryption import EncryptionKeyMissing, make_key
+from automations.instagram.access_tokens import Host
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
 

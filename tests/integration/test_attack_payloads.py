@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from automations.events import UnreadableDelivery
-from automations.payloads import parse_delivery
+from automations.instagram.events import UnreadableDelivery
+from automations.instagram.payloads import parse_delivery
 from automations.registry import get_rules_cache
 from tests.attack_corpus import (
     ACCOUNT,

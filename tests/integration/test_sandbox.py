@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from automations.error_classes import ErrorClass
-from automations.graph import GraphClient, GraphError
-from automations.messages import build_message
-from automations.payloads import parse_delivery
+from automations.instagram.graph import GraphClient
+from automations.instagram.graph_errors import ErrorClass, GraphError
+from automations.instagram.messages import build_message
+from automations.instagram.payloads import parse_delivery
+from automations.instagram.signature import InvalidSignature, verify_signature
 from automations.sandbox import Limits, Received, Sandbox
 from automations.sandbox.server import Answer, HttpServer, Request
-from automations.signature import InvalidSignature, verify_signature
 
 ACCOUNT, PERSON = "17841400000000001", "5550001"
 TOKEN = "IGAA-token"

@@ -17,8 +17,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from automations import dead_letters, deliveries
+from automations.instagram.payloads import parse_delivery
 from automations.matching import AccountRules
-from automations.payloads import parse_delivery
 from automations.registry import get_rules_cache
 from automations.views import MAX_BODY_BYTES
 from tests.recount import recount

@@ -10,10 +10,10 @@ import yaml
 from prometheus_client.registry import REGISTRY
 
 from automations import metrics
-from automations.error_classes import ErrorClass
 from automations.exposition import list_health_metrics
 from automations.health import Health
 from automations.health_store import Waiting
+from automations.instagram.graph_errors import ErrorClass
 from automations.jobs import StepState
 from tracking.counting import metrics as tracking_metrics
 from tracking.mongo.errors import Failure

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from automations.button_payloads import (
+from automations.instagram.buttons import (
     LONGEST_PAYLOAD,
     PayloadTooLong,
     TapPayload,

@@ -14,8 +14,8 @@ from automations.dashboard.outcomes import (
 from automations.dashboard.progress import build_outcomes, build_stages
 from automations.dashboard.run_list import OUTCOMES, summarize_outcome
 from automations.dashboard.uncounted import build_uncounted
-from automations.error_classes import ErrorClass
-from automations.events import IGNORED_REASONS
+from automations.instagram.events import IGNORED_REASONS
+from automations.instagram.graph_errors import ErrorClass
 from automations.jobs import JobState, StepState
 from automations.steps import STEPS_BY_TYPE
 from tests.triggers import T0

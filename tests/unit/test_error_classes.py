@@ -2,7 +2,7 @@
 
 import pytest
 
-from automations.error_classes import ERROR_CLASSES, ErrorClass, classify_error
+from automations.instagram.graph_errors import ERROR_CLASSES, ErrorClass, classify_error
 
 # As the facts list them; a subcode that is not listed must not change the class.
 ROWS = [

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automations.events import IGNORED_REASONS, Delivery, Event, UnreadableDelivery
-from automations.payloads import parse_delivery
-from automations.scalars import read_time
+from automations.instagram.events import IGNORED_REASONS, Delivery, Event, UnreadableDelivery
+from automations.instagram.json_values import read_time
+from automations.instagram.payloads import parse_delivery
 from tests.attack_corpus import (
     ACCOUNT,
     FILES,

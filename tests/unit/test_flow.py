@@ -10,15 +10,7 @@ import pytest
 from automations import flow
 from automations.flow import Act, Call, Done, Follow, Skip, Verdict
 from automations.jobs import Job, JobState, StepResult, StepState
-from tests.outbox_fakes import (
-    ASK,
-    MAIN,
-    OPENING,
-    PLAIN_OPENING,
-    PUBLIC,
-    make_job,
-    states_of,
-)
+from tests.outbox_fakes import ASK, MAIN, OPENING, PLAIN_OPENING, PUBLIC, make_job, states_of
 from tests.triggers import T0
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automations.definitions import MATCHES, Automation, parse_automation
-from automations.events import KIND_BY_EVENT_TYPE, Event, EventType
+from automations.instagram.events import KIND_BY_EVENT_TYPE, Event, EventType
 from automations.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules
 from automations.steps import STEPS_BY_TYPE
 from automations.text import has_word, normalise_text

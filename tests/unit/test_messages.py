@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.messages import (
+from automations.instagram.messages import (
     DEFAULT_BUTTON_TITLE,
     MESSAGE_BYTES,
     UnsendableContent,

@@ -7,15 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from automations.elements import (
-    ELEMENT_READERS,
-    FIELD_READERS,
-    IGNORED_FIELDS,
-    MESSAGE_FLAGS,
-    MESSAGING_KEYS,
-)
-from automations.events import IGNORED_REASONS, KIND_BY_EVENT_TYPE, Echo, Event, Reason
-from automations.payloads import parse_delivery
+from automations.instagram.elements import ELEMENT_READERS, FIELD_READERS, IGNORED_FIELDS
+from automations.instagram.events import IGNORED_REASONS, KIND_BY_EVENT_TYPE, Echo, Event, Reason
+from automations.instagram.messaging import MESSAGE_FLAGS, MESSAGING_KEYS
+from automations.instagram.payloads import parse_delivery
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 

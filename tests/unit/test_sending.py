@@ -6,8 +6,8 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from automations.button_payloads import parse_payload
 from automations.conf import conf
+from automations.instagram.buttons import parse_payload
 from automations.management.commands import run_worker
 from automations.sending import compose
 from tests.outbox_fakes import ASK, MAIN, OPENING, PLAIN_OPENING, PUBLIC, make_job

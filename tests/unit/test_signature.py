@@ -3,7 +3,7 @@ import hmac
 
 import pytest
 
-from automations.signature import InvalidSignature, verify_signature
+from automations.instagram.signature import InvalidSignature, verify_signature
 
 BODY = rb'{"object":"instagram","entry":[{"text":"\u00e9\ud83d\ude00"}]}'
 

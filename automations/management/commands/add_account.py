@@ -10,10 +10,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.access_tokens import Host
 from automations.account_store import list_other_workspaces
 from automations.accounts import AccountTaken, add_account
 from automations.encryption import EncryptionKeyMissing
+from automations.instagram.access_tokens import Host
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 

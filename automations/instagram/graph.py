@@ -21,10 +21,10 @@ import httpx2
 import msgspec
 import orjson
 
-from automations.access_tokens import AccessToken, Host
-from automations.error_classes import ErrorClass, classify_error
 from automations.hosts import find_url_problem
-from automations.usage import UsageBoard, read_retry_after
+from automations.instagram.access_tokens import AccessToken, Host
+from automations.instagram.graph_errors import ErrorClass, GraphError, read_answer
+from automations.instagram.usage import UsageBoard
 
 # httpx writes each URL at INFO, and a person's id is in some of them.
 for _name in ("httpx2", "httpcore2"):
@@ -40,7 +40,6 @@ _POOL_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 5.0
 _MOST_CONNECTIONS = 64
 _MOST_ANSWER_BYTES = 256 * 1024
-_SUCCESS = range(200, 300)
 
 # Raised before the first byte of a request is written (httpcore2 opens a connection, TLS included,
 # before it writes); everything else may have been delivered.
@@ -57,31 +56,6 @@ class SendResult(msgspec.Struct, frozen=True):
 
     message_id: str | None
     recipient_id: str | None
-
-
-class GraphError(Exception):
-    """A call that did not work: its class, and Meta's numbers where there are any.
-
-    `retry_after` is in seconds, for RATE alone. Holds no token, no text and no id of a person.
-    """
-
-    def __init__(
-        self,
-        classification: ErrorClass,
-        *,
-        code: int | None = None,
-        subcode: int | None = None,
-        retry_after: float | None = None,
-        trace_id: str | None = None,
-        detail: str = "",
-    ) -> None:
-        numbers = "" if code is None else f" (error {code}/{subcode})"
-        trace = f" [fbtrace_id {trace_id}]" if trace_id else ""
-        super().__init__(f"{detail or classification.value}{numbers}{trace}")
-        self.classification = classification
-        self.code = code
-        self.subcode = subcode
-        self.retry_after = retry_after
 
 
 class GraphClient:
@@ -208,7 +182,7 @@ class GraphClient:
             failure = ErrorClass.UNKNOWN
         else:
             self._usage.note(account, answer_headers, at=time.monotonic())
-            return _read_answer(status, answer_headers, data)
+            return read_answer(status, answer_headers, data)
         # Not inside of `except`: the error of httpx holds the request, and so the token.
         raise GraphError(failure)
 
@@ -229,45 +203,6 @@ class GraphClient:
         return bytes(data)
 
 
-def _read_answer(status: int, headers: httpx2.Headers, data: bytes) -> dict[str, Any]:
-    """Return the answer to a call that worked. Raises GraphError for one that did not."""
-    try:
-        answer = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        answer = None
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if status in _SUCCESS and error is None and isinstance(answer, dict):
-        return answer
-    if not isinstance(error, dict):
-        if status in _SUCCESS:
-            raise GraphError(ErrorClass.UNKNOWN, detail="the answer cannot be read")
-        error = {}
-    code, subcode = _read_int(error, "code"), _read_int(error, "error_subcode")
-    classification = classify_error(
-        code, subcode, status=status, is_transient=error.get("is_transient") is True
-    )
-    is_rate = classification is ErrorClass.RATE
-    raise GraphError(
-        classification,
-        code=code,
-        subcode=subcode,
-        retry_after=read_retry_after(headers) if is_rate else None,
-        trace_id=_read_trace_id(error),
-        detail="" if code is not None else f"{classification.value} (HTTP {status})",
-    )
-
-
 def _read_text(answer: Mapping[str, Any], name: str) -> str | None:
     value = answer.get(name)
     return value if isinstance(value, str) else None
-
-
-def _read_int(error: Mapping[str, Any], name: str) -> int | None:
-    value = error.get(name)
-    return value if type(value) is int else None
-
-
-def _read_trace_id(error: Mapping[str, Any]) -> str | None:
-    # What Meta's support asks for: a short opaque word.
-    value = error.get("fbtrace_id")
-    return value if isinstance(value, str) and len(value) <= 40 else None

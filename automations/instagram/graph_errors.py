@@ -1,11 +1,17 @@
-"""What Meta's errors mean for a message, as a table.
+"""Answers of Meta's Graph API that are errors, and what their codes mean."""
 
-Collected from Meta's pages on errors of the Graph API and of the Send API, and from integrations
-in use (2025-2026): https://developers.facebook.com/docs/graph-api/guides/error-handling and
-https://developers.facebook.com/docs/messenger-platform/error-codes.
-"""
+from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
+from typing import Any
+
+import httpx2
+import orjson
+
+from automations.instagram.usage import read_retry_after
+
+_SUCCESS = range(200, 300)
 
 
 class ErrorClass(Enum):
@@ -94,3 +100,67 @@ def classify_error(
     if is_transient:
         return ErrorClass.UNKNOWN
     return _FAMILY_CLASSES.get(status // 100, ErrorClass.UNKNOWN)
+
+
+class GraphError(Exception):
+    """A call that did not work: its class, and Meta's numbers where there are any.
+
+    `retry_after` is in seconds, for RATE alone. Holds no token, no text and no id of a person.
+    """
+
+    def __init__(
+        self,
+        classification: ErrorClass,
+        *,
+        code: int | None = None,
+        subcode: int | None = None,
+        retry_after: float | None = None,
+        trace_id: str | None = None,
+        detail: str = "",
+    ) -> None:
+        numbers = "" if code is None else f" (error {code}/{subcode})"
+        trace = f" [fbtrace_id {trace_id}]" if trace_id else ""
+        super().__init__(f"{detail or classification.value}{numbers}{trace}")
+        self.classification = classification
+        self.code = code
+        self.subcode = subcode
+        self.retry_after = retry_after
+
+
+def read_answer(status: int, headers: httpx2.Headers, data: bytes) -> dict[str, Any]:
+    """Return the answer to a call that worked. Raises GraphError for one that did not."""
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        answer = None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if status in _SUCCESS and error is None and isinstance(answer, dict):
+        return answer
+    if not isinstance(error, dict):
+        if status in _SUCCESS:
+            raise GraphError(ErrorClass.UNKNOWN, detail="the answer cannot be read")
+        error = {}
+    code, subcode = _read_int(error, "code"), _read_int(error, "error_subcode")
+    classification = classify_error(
+        code, subcode, status=status, is_transient=error.get("is_transient") is True
+    )
+    is_rate = classification is ErrorClass.RATE
+    raise GraphError(
+        classification,
+        code=code,
+        subcode=subcode,
+        retry_after=read_retry_after(headers) if is_rate else None,
+        trace_id=_read_trace_id(error),
+        detail="" if code is not None else f"{classification.value} (HTTP {status})",
+    )
+
+
+def _read_int(error: Mapping[str, Any], name: str) -> int | None:
+    value = error.get(name)
+    return value if type(value) is int else None
+
+
+def _read_trace_id(error: Mapping[str, Any]) -> str | None:
+    # What Meta's support asks for: a short opaque word.
+    value = error.get("fbtrace_id")
+    return value if isinstance(value, str) and len(value) <= 40 else None

@@ -17,9 +17,16 @@ from typing import Any
 
 import orjson
 
-from automations.elements import ELEMENT_READERS, TEST_ACCOUNT_ID, Reader, read_change
-from automations.events import Delivery, Echo, Event, Malformed, Reason, UnreadableDelivery
-from automations.scalars import BrokenValue, read_id, read_object, read_time
+from automations.instagram.elements import ELEMENT_READERS, TEST_ACCOUNT_ID, Reader, read_change
+from automations.instagram.events import (
+    Delivery,
+    Echo,
+    Event,
+    Malformed,
+    Reason,
+    UnreadableDelivery,
+)
+from automations.instagram.json_values import BrokenValue, read_id, read_object, read_time
 
 LONGEST_INTEGER = 4000  # digits; Python refuses to convert more than 4300
 DEEPEST_RAW = 200  # levels; orjson writes at most 254

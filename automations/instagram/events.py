@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
-from automations.scalars import EPOCH, LARGEST_SECONDS
+from automations.instagram.json_values import EPOCH, LARGEST_SECONDS
 
 EventType = Literal["comment", "story_reply", "story_mention", "message", "tap"]
 EventKind = Literal["comment", "message"]

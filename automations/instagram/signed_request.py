@@ -15,7 +15,7 @@ from hashlib import sha256
 
 import orjson
 
-from automations.signature import InvalidSignature
+from automations.instagram.signature import InvalidSignature
 
 LONGEST = 4096
 ALGORITHM = "HMAC-SHA256"

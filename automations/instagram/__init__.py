@@ -1,0 +1,1 @@
+"""Everything that knows Meta: its webhooks, its messages, its Graph API; no database."""
