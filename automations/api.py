@@ -20,9 +20,10 @@ from automations import store
 from automations.accounts import verify_free
 from automations.answers import Json, build_automation
 from automations.api_docs import describe
-from automations.authentication import BearerTokenAuthentication, SessionTokenAuthentication
+from automations.auth.authentication import BearerTokenAuthentication, SessionTokenAuthentication
+from automations.auth.permissions import IsOwnWorkspace
+from automations.auth.throttling import TokenThrottle
 from automations.formats import BrowsableRenderer, OrjsonParser, OrjsonRenderer
-from automations.permissions import IsOwnWorkspace
 from automations.query_parameters import QuerySerializer
 from automations.serializers import (
     AutomationChangesSerializer,
@@ -31,7 +32,6 @@ from automations.serializers import (
     build_changes,
     build_document,
 )
-from automations.throttling import TokenThrottle
 from tracking import service
 from tracking.clock import format_time, read_now
 from tracking.mongo import errors as mongo_errors

@@ -177,7 +177,7 @@ def _build_error(code: int) -> OpenApiResponse:
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """The API token, as `manage.py create_api_token` prints it."""
 
-    target_class = "automations.authentication.BearerTokenAuthentication"
+    target_class = "automations.auth.authentication.BearerTokenAuthentication"
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """The session that the login page opens, for browsers; unsafe methods need the CSRF token."""
 
-    target_class = "automations.authentication.SessionTokenAuthentication"
+    target_class = "automations.auth.authentication.SessionTokenAuthentication"
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:

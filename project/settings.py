@@ -113,7 +113,7 @@ WHITENOISE_AUTOREFRESH = False
 
 # TLS ends at a proxy, which must set this header and drop the one a client sent.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-SESSION_ENGINE = "automations.sessions"
+SESSION_ENGINE = "automations.auth.sessions"
 # SecureCookiesMiddleware sets `Secure` by the request's own scheme.
 SESSION_COOKIE_SECURE = False
 SESSION_COOKIE_HTTPONLY = True
@@ -151,13 +151,13 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "automations.authentication.BearerTokenAuthentication",
-        "automations.authentication.SessionTokenAuthentication",
+        "automations.auth.authentication.BearerTokenAuthentication",
+        "automations.auth.authentication.SessionTokenAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "automations.errors.handle_error",
-    "UNAUTHENTICATED_USER": "automations.principals.Anonymous",
+    "UNAUTHENTICATED_USER": "automations.auth.authentication.Anonymous",
     "UNAUTHENTICATED_TOKEN": None,
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 from bson import ObjectId
 from django.test import Client
 
-from automations.tokens import create_token
+from automations.auth.tokens import create_token
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -17,11 +17,11 @@ import pytest
 from pymongo.database import Database
 
 from automations.accounts import add_account
+from automations.auth.tokens import create_token, hash_secret
 from automations.encryption import make_key
 from automations.sandbox import Sandbox
 from automations.sandbox.server import Answer, HttpServer, Request
 from automations.simulation.signing import sign_body
-from automations.tokens import create_token, hash_secret
 from tests.acceptance.processes import Command, wait_until
 from tests.web_server import WebServer, build_environment
 

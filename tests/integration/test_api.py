@@ -10,7 +10,7 @@ from django.test import Client
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
-from automations.tokens import create_token, revoke_token
+from automations.auth.tokens import create_token, revoke_token
 from tests.api_client import NOON, build_automation, build_path, build_run, make_client
 from tracking.mongo import errors as mongo_errors
 

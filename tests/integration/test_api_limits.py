@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations.throttling import Limiter, TokenThrottle
+from automations.auth.throttling import Limiter, TokenThrottle
 from tests.api_client import build_path, make_client
 
 Db = Database[dict[str, Any]]

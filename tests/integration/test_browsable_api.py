@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from pymongo.database import Database
 
-from automations.tokens import create_token
+from automations.auth.tokens import create_token
 from tests.api_client import build_automation, build_path
 
 Db = Database[dict[str, Any]]

@@ -8,8 +8,8 @@ from django.test import Client
 from django.urls import get_resolver
 from pymongo.database import Database
 
+from automations.auth.tokens import create_token
 from automations.dashboard import overview
-from automations.tokens import create_token
 from tests.api_client import build_automation
 from tracking.mongo import errors as mongo_errors
 

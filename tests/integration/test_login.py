@@ -9,8 +9,8 @@ from django.http import HttpResponse
 from django.test import Client
 from pymongo.database import Database
 
+from automations.auth.tokens import create_token, revoke_token
 from automations.login import find_own_path
-from automations.tokens import create_token, revoke_token
 from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]

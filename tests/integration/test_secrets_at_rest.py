@@ -15,7 +15,7 @@ from django.test import Client
 from pymongo.database import Database
 
 from automations import accounts
-from automations.tokens import create_token
+from automations.auth.tokens import create_token
 from tests.webhook_cases import SECRET, build_automation, build_body, build_comment, post_body
 
 ACCESS_TOKEN = "IGAAverysecretaccesstoken"

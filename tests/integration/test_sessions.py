@@ -8,7 +8,7 @@ import pytest
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from pymongo.database import Database
 
-from automations.sessions import SessionStore
+from automations.auth.sessions import SessionStore
 
 Db = Database[dict[str, Any]]
 

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from automations import tokens
+from automations.auth import tokens
 from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]

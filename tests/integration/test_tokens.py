@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations import tokens
+from automations.auth import tokens
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import errors as mongo_errors
 

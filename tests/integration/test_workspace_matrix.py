@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from pymongo.database import Database
 
-from automations.throttling import Limiter, TokenThrottle
+from automations.auth.throttling import Limiter, TokenThrottle
 from tests.api_client import build_automation, build_run, make_client
 
 Db = Database[dict[str, Any]]

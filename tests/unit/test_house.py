@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command, get_commands
 from django.test import Client
 
-from automations.principals import Anonymous
+from automations.auth.authentication import Anonymous
 
 
 def test_health_check_answers_without_any_database(client: Client) -> None:

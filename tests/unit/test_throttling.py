@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations import throttling
-from automations.throttling import Limiter
+from automations.auth import throttling
+from automations.auth.throttling import Limiter
 
 
 @given(

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.tokens import create_token
+from automations.auth.tokens import create_token
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.tokens import revoke_token
+from automations.auth.tokens import revoke_token
 from tracking.clock import format_time, read_now
 from tracking.exceptions import TrackingError
 

@@ -7,7 +7,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from automations.tokens import ApiToken
+from automations.auth.tokens import ApiToken
 
 
 class IsOwnWorkspace(BasePermission):

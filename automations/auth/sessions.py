@@ -14,7 +14,7 @@ from typing import Any
 
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 
-from automations import session_store
+from automations.auth import session_store
 
 
 class SessionStore(SessionBase):

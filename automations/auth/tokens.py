@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from bson import ObjectId
 
-from automations import token_store
+from automations.auth import token_store
 
 PREFIX = "art_"  # lets secret scanners and people recognise one
 _SECRET_BYTES = 32

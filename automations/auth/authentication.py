@@ -14,7 +14,7 @@ from rest_framework.authentication import (
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from automations.tokens import ApiToken, find_token, find_token_by_id
+from automations.auth.tokens import ApiToken, find_token, find_token_by_id
 
 # What a session holds: the token's id, never its secret. A revoked token ends its sessions.
 SESSION_TOKEN_ID = "token_id"  # noqa: S105 - a key's name
@@ -71,3 +71,13 @@ def find_session_token(session: SessionBase) -> ApiToken | None:
     """Return the usable token that a session was opened with, or None."""
     token_id = session.get(SESSION_TOKEN_ID)
     return find_token_by_id(token_id, at=datetime.now(UTC)) if token_id else None
+
+
+class Anonymous:
+    """A request without a token. Django's own AnonymousUser needs a database of users."""
+
+    is_authenticated: Literal[False] = False
+    is_anonymous: Literal[True] = True
+
+    def __str__(self) -> str:
+        return "anonymous"
