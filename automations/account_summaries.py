@@ -6,8 +6,9 @@ from datetime import datetime
 
 import msgspec
 
-from automations import accounts, store
-from automations.accounts import Account, AccountState
+from automations import store
+from automations.accounts import accounts
+from automations.accounts.accounts import Account, AccountState
 from automations.conf import conf
 from automations.outbox import Mode, find_mode
 from automations.queues import Queue, summarize_queues

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from automations import store
-from automations.accounts import verify_free
+from automations.accounts.accounts import verify_free
 from automations.answers import Json, build_automation
 from automations.api_docs import describe
 from automations.auth.authentication import BearerTokenAuthentication, SessionTokenAuthentication

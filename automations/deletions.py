@@ -11,7 +11,8 @@ import secrets
 import threading
 from datetime import datetime
 
-from automations import account_store, deletion_store
+from automations import deletion_store
+from automations.accounts import store as account_store
 from automations.erasure import erase_person
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from automations import accounts
+from automations.accounts import accounts
 from automations.conf import conf
 from automations.continuations import build_continuation, find_sources, parse_tap
 from automations.dead_letters import DeadLetter

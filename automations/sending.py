@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automations import accounts, flow
-from automations.accounts import AccountState
+from automations import flow
+from automations.accounts import accounts
+from automations.accounts.accounts import AccountState
 from automations.conf import conf
 from automations.instagram.buttons import build_payload
 from automations.instagram.graph import GraphClient

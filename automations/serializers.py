@@ -17,7 +17,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.utils import html
 
-from automations.accounts import AccountTaken
+from automations.accounts.accounts import AccountTaken
 from automations.answers import to_json
 from automations.definitions import DEFAULT_MATCH, MATCHES
 from automations.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from automations import account_store
+from automations.accounts import store as account_store
 from automations.dead_letters import DeadLetterStore
 from tracking.clock import format_time
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some

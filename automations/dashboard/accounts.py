@@ -16,7 +16,7 @@ from automations.account_summaries import (
     AccountSummary,
     summarize_accounts,
 )
-from automations.accounts import AccountState
+from automations.accounts.accounts import AccountState
 from automations.dashboard.access import Reader, workspace_page
 from automations.dashboard.words import describe_age, describe_wait, format_clock
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 from pymongo.database import Database
 
-from automations import accounts
+from automations.accounts import accounts
 from automations.instagram.graph import GraphClient
 from automations.sandbox import Sandbox
 from automations.sending import build_worker

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations.accounts import add_account
+from automations.accounts.accounts import add_account
+from automations.accounts.encryption import make_key
 from automations.auth.tokens import create_token, hash_secret
-from automations.encryption import make_key
 from automations.sandbox import Sandbox
 from automations.sandbox.server import Answer, HttpServer, Request
 from automations.simulation.signing import sign_body

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from automations import accounts
-from automations.accounts import (
+from automations.accounts import accounts
+from automations.accounts.accounts import (
     Account,
     AccountState,
     AccountTaken,
@@ -23,7 +23,7 @@ from automations.accounts import (
     note_webhooks,
     set_state,
 )
-from automations.encryption import EncryptionKeyMissing, make_key
+from automations.accounts.encryption import EncryptionKeyMissing, make_key
 from automations.instagram.access_tokens import Host
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo

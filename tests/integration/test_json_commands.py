@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from automations.accounts import add_account
+from automations.accounts.accounts import add_account
 from automations.auth.tokens import create_token
 from tests.api_client import build_automation, build_run
 from tracking.mongo.indexes import list_indexes

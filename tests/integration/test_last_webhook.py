@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from automations import accounts
+from automations.accounts import accounts
 from automations.deliveries import handle_delivery
 from tests.webhook_cases import read_payload
 

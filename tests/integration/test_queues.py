@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations.accounts import AccountState, add_account, note_webhooks, set_state
-from automations.encryption import make_key
+from automations.accounts.accounts import AccountState, add_account, note_webhooks, set_state
+from automations.accounts.encryption import make_key
 from automations.jobs import PRIVATE_REPLY
 from automations.queues import Queue, summarize_queue, summarize_queues
 from tests.api_client import build_automation, make_client

@@ -14,7 +14,7 @@ from django.conf import settings as django_settings
 from django.test import Client
 from pymongo.database import Database
 
-from automations import accounts
+from automations.accounts import accounts
 from automations.auth.tokens import create_token
 from tests.webhook_cases import SECRET, build_automation, build_body, build_comment, post_body
 

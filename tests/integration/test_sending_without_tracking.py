@@ -12,8 +12,8 @@ import pytest
 from django.core.management import call_command
 from pymongo.database import Database
 
-from automations.accounts import add_account
-from automations.encryption import make_key
+from automations.accounts.accounts import add_account
+from automations.accounts.encryption import make_key
 from automations.sending import build_worker
 from tests.integration.conftest import VICTIM, FailPoint
 from tests.outbox_fakes import FakeGraph

@@ -10,9 +10,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from automations import account_store, token_rotation
-from automations.accounts import add_account, get_account
-from automations.encryption import encrypt, make_key
+from automations.accounts import accounts as token_rotation
+from automations.accounts import store as account_store
+from automations.accounts.accounts import add_account, get_account
+from automations.accounts.encryption import encrypt, make_key
 
 NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
 Db = Database[dict[str, Any]]

@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from automations.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt, make_key
+from automations.accounts.encryption import (
+    EncryptionKeyMissing,
+    Undecryptable,
+    decrypt,
+    encrypt,
+    make_key,
+)
 from automations.instagram.access_tokens import AccessToken, Host
 
 OLD, NEW = make_key(), make_key()

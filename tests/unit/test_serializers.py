@@ -8,7 +8,7 @@ from bson import Int64, ObjectId
 from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
-from automations.accounts import AccountTaken
+from automations.accounts.accounts import AccountTaken
 from automations.definitions import parse_automation
 from automations.errors import build_error
 from automations.serializers import (

@@ -10,9 +10,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.account_store import list_other_workspaces
-from automations.accounts import AccountTaken, add_account
-from automations.encryption import EncryptionKeyMissing
+from automations.accounts.accounts import AccountTaken, add_account
+from automations.accounts.encryption import EncryptionKeyMissing
+from automations.accounts.store import list_other_workspaces
 from automations.instagram.access_tokens import Host
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError

@@ -13,10 +13,11 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
-from automations import accounts, seed, seed_store, serving
+from automations import seed, seed_store, serving
+from automations.accounts import accounts
+from automations.accounts.encryption import make_key
 from automations.auth import tokens
 from automations.conf import conf
-from automations.encryption import make_key
 from automations.management.commands.serve import (
     add_shared_arguments,
     build_address,

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.encryption import EncryptionKeyMissing
-from automations.token_rotation import rotate_tokens
+from automations.accounts.accounts import rotate_tokens
+from automations.accounts.encryption import EncryptionKeyMissing
 from tracking.exceptions import TrackingError
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from automations import account_store
-from automations.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt
+from automations.accounts import store
+from automations.accounts.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt
 from automations.instagram.access_tokens import AccessToken, Host
 from tracking.exceptions import TrackingUnavailable
 
@@ -60,7 +60,7 @@ def get_account(account_id: str) -> Account | None:
     A token that cannot be decrypted is as good as a dead one: the account's state says so, and
     nothing of it is sent until the key is back. Raises TrackingUnavailable.
     """
-    document = account_store.find_account(account_id)
+    document = store.find_account(account_id)
     if document is None:
         return None
     account = _parse_account(document)
@@ -84,7 +84,7 @@ def list_accounts(
 
     Those of `account_ids` too, whoever has them. Raises TrackingUnavailable.
     """
-    found = account_store.list_accounts(workspace_id, account_ids=account_ids)
+    found = store.list_accounts(workspace_id, account_ids=account_ids)
     return [_parse_account(document) for document in found]
 
 
@@ -108,7 +108,7 @@ def add_account(
         "stateReason": None,
         "stateAt": at,
     }
-    if not account_store.upsert_account(
+    if not store.upsert_account(
         account_id, workspace_id=workspace_id, changes=changes, created_at=at
     ):
         raise AccountTaken(f"Account {account_id} belongs to another workspace.")
@@ -119,7 +119,7 @@ def verify_free(account_id: str, *, workspace_id: str) -> None:
 
     It may for one that nobody has added. Raises AccountTaken and TrackingUnavailable.
     """
-    document = account_store.find_account(account_id)
+    document = store.find_account(account_id)
     if document is not None and str(document["workspaceId"]) != workspace_id:
         raise AccountTaken(f"Account {account_id} belongs to another workspace.")
 
@@ -129,7 +129,7 @@ def set_state(account_id: str, state: AccountState, reason: str | None, *, at: d
 
     `reason` is a sentence or a code, never a token. Raises TrackingUnavailable.
     """
-    is_new = account_store.update_state(account_id, state=state.value, reason=reason, at=at)
+    is_new = store.update_state(account_id, state=state.value, reason=reason, at=at)
     if is_new and state is not AccountState.ACTIVE:
         logger.error("❌ Account %s is paused: %s (%s)", account_id, state.value, reason)
     return is_new
@@ -148,7 +148,7 @@ def note_webhooks(account_ids: Collection[str], *, at: datetime) -> None:
         _noted_at.clear()
     _noted_at.update(dict.fromkeys(due, at))
     with suppress(TrackingUnavailable):
-        account_store.update_last_webhook(due, at=at, resolution=_LAST_WEBHOOK_RESOLUTION)
+        store.update_last_webhook(due, at=at, resolution=_LAST_WEBHOOK_RESOLUTION)
 
 
 def _parse_account(document: Mapping[str, Any]) -> Account:
@@ -163,3 +163,27 @@ def _parse_account(document: Mapping[str, Any]) -> Account:
         created_at=document.get("createdAt"),
         has_token=bool(document.get("token")),
     )
+
+
+class Rotation(msgspec.Struct, frozen=True):
+    """How many tokens were encrypted again, and the accounts whose token no key reads."""
+
+    rotated: int
+    unreadable: tuple[str, ...]
+
+
+def rotate_tokens() -> Rotation:
+    """Encrypt every stored token with the first key.
+
+    A token that is replaced meanwhile stays as it was stored: with the first key too, if that
+    process has it already. Raises EncryptionKeyMissing and TrackingUnavailable.
+    """
+    rotated, unreadable = 0, []
+    for account_id, encrypted in store.list_tokens():
+        try:
+            token = decrypt(encrypted)
+        except Undecryptable:
+            unreadable.append(account_id)
+            continue
+        rotated += store.replace_token(account_id, old=encrypted, new=encrypt(token))
+    return Rotation(rotated, tuple(unreadable))

@@ -1,0 +1,1 @@
+"""Instagram accounts that can send, their tokens encrypted."""
