@@ -6,12 +6,12 @@ from datetime import datetime
 
 import msgspec
 
-from automations import store
 from automations.accounts import accounts
 from automations.accounts.accounts import Account, AccountState
 from automations.conf import conf
 from automations.outbox import Mode, find_mode
 from automations.queues import Queue, summarize_queues
+from automations.rules import store
 
 # What an account can be besides an AccountState.
 NO_TOKEN = "no_token"  # noqa: S105 - the name of a state

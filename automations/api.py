@@ -16,7 +16,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from automations import store
 from automations.accounts.accounts import verify_free
 from automations.answers import Json, build_automation
 from automations.api_docs import describe
@@ -25,6 +24,7 @@ from automations.auth.permissions import IsOwnWorkspace
 from automations.auth.throttling import TokenThrottle
 from automations.formats import BrowsableRenderer, OrjsonParser, OrjsonRenderer
 from automations.query_parameters import QuerySerializer
+from automations.rules import store
 from automations.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from automations.conversation_store import find_automations, find_triggers, parse_key
 from automations.instagram.buttons import TapPayload, parse_payload_of_any
 from automations.instagram.events import Event
+from automations.rules.steps import build_steps
+from automations.rules.store import find_automations, parse_key
 from automations.send_plans import build_tap_send
-from automations.steps import build_steps
 from tracking.ids import parse_trigger_id
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
 from tracking.runs import Trigger
 
 Document = Mapping[str, Any]
+
+_TRIGGER_FIELDS = {"automationId": 1, "workspaceId": 1, "triggerType": 1, "runId": 1, "send": 1}
 
 
 class Tap(msgspec.Struct, frozen=True):
@@ -99,3 +103,11 @@ def _list_steps(source: Document | None, automation: Document | None) -> Sequenc
     if automation is None:
         return ()
     return [step.content for step in build_steps(automation, str(automation.get("type")))]
+
+
+def find_triggers(trigger_ids: Collection[str], *, seconds: float) -> dict[str, Document]:
+    """Return those of the triggers that are still stored, by id."""
+    query = {"_id": {"$in": list(trigger_ids)}}
+    with bounded(seconds):
+        found = mongo.get_database()["automation_triggers"].find(query, _TRIGGER_FIELDS)
+        return {document["_id"]: document for document in found}

@@ -10,6 +10,7 @@ from bson.binary import Binary
 from pymongo import UpdateOne
 from pymongo.database import Database
 
+from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
@@ -115,3 +116,8 @@ class DeadLetterStore:
         """Remove a letter that was handled or given up; return whether it was there."""
         with bounded(_SECONDS):
             return self._letters.delete_one({"_id": letter_id}).deleted_count == 1
+
+
+def get_dead_letters() -> DeadLetterStore:
+    """Return the store of dead letters."""
+    return DeadLetterStore(mongo.get_database())

@@ -12,13 +12,13 @@ import msgspec
 from automations.accounts import accounts
 from automations.conf import conf
 from automations.continuations import build_continuation, find_sources, parse_tap
-from automations.dead_letters import DeadLetter
-from automations.definitions import Automation
+from automations.dead_letters import DeadLetter, get_dead_letters
 from automations.echoes import settle_echoes
 from automations.instagram.events import Delivery, Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.metrics import DEAD_LETTERS
-from automations.registry import get_dead_letters, get_rules_cache
+from automations.rules.automation import Automation
+from automations.rules.cache import get_rules_cache
 from automations.send_plans import build_send
 from tracking import service
 from tracking.runs import Outcome, Trigger

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from automations import outbox
-from automations.conversation_store import list_awaited_people
 from automations.instagram.events import Echo
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
 
 
 def settle_echoes(echoes: Sequence[Echo], *, arrived_at: datetime, deadline: float) -> int:
@@ -34,3 +35,17 @@ def settle_echoes(echoes: Sequence[Echo], *, arrived_at: datetime, deadline: flo
         at = echo.occurred_at or arrived_at
         settled += outbox.settle_by_echo(echo.account_id, echo.mid, echo.user_id, at)
     return settled
+
+
+def list_awaited_people(
+    account_id: str, user_ids: Iterable[str], *, seconds: float
+) -> frozenset[str]:
+    """Return those people to whom a message of the account was sent with no answer of Meta yet."""
+    query = {
+        "accountId": account_id,
+        "userId": {"$in": list(user_ids)},
+        "sendingAt": {"$exists": True},
+    }
+    with bounded(seconds):
+        triggers = mongo.get_database()["automation_triggers"]
+        return frozenset(triggers.distinct("userId", query))

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
+from automations.dead_letters import get_dead_letters
 from automations.deliveries import DEADLINE_SECONDS
 from automations.erased_documents import build_trigger_update, split_letter
-from automations.registry import get_dead_letters
 from tracking.conf import conf
 from tracking.exceptions import TrackingError, TrackingUnavailable
 from tracking.maintenance.erasure import Eraser, Erasure

@@ -18,7 +18,7 @@ from automations import flow
 from automations.jobs import Change, Job, StepResult, StepState
 from automations.lanes import LaneStore
 from automations.outbox_store import OutboxStore
-from automations.steps import COMMENT_REPLY
+from automations.rules.steps import COMMENT_REPLY
 from tracking.mongo import client as mongo
 
 ACTIVE = "active"

@@ -10,11 +10,11 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations import store
 from automations.api import WorkspaceView
 from automations.api_docs import describe
 from automations.formats import OrjsonRenderer
 from automations.query_parameters import RunFilterQuery, RunPageQuery
+from automations.rules import store
 from automations.run_answers import build_run, build_trigger, write_csv
 from automations.run_filters import build_filter
 from automations.series_answers import describe_window

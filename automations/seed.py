@@ -13,7 +13,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from automations.definitions import parse_automation
+from automations.rules.automation import parse_automation
 from automations.simulation.people import Ids, make_ask, make_random
 
 WORKSPACE_ID = "demo"

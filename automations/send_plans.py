@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from automations.definitions import Automation
 from automations.instagram.events import Event
 from automations.jobs import DM, PRIVATE_REPLY
-from automations.steps import ASK_FOLLOW, STEPS_BY_TYPE
+from automations.rules.automation import Automation
+from automations.rules.steps import ASK_FOLLOW, STEPS_BY_TYPE
 
 # https://developers.facebook.com/docs/instagram-platform/private-replies: one within 7 days.
 COMMENT_WINDOW = timedelta(days=7)

@@ -18,7 +18,7 @@ from automations.outbox import build_owner
 from automations.outbox_reports import Reporter, Told
 from automations.outbox_store import OutboxStore
 from automations.outside import Graph, Outside
-from automations.steps import COMMENT_REPLY
+from automations.rules.steps import COMMENT_REPLY
 from automations.worker import Worker
 from tracking import service
 from tracking.clock import read_now

@@ -19,9 +19,9 @@ from rest_framework.utils import html
 
 from automations.accounts.accounts import AccountTaken
 from automations.answers import to_json
-from automations.definitions import DEFAULT_MATCH, MATCHES
 from automations.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
-from automations.steps import STEPS_BY_TYPE
+from automations.rules.automation import DEFAULT_MATCH, MATCHES
+from automations.rules.steps import STEPS_BY_TYPE
 
 PARTS = ("commentReply", "openingDm", "askFollow", "mainDm")
 

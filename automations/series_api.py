@@ -8,11 +8,11 @@ from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations import store
 from automations.api import WorkspaceView
 from automations.api_docs import describe
 from automations.instagram.events import IGNORED_REASONS
 from automations.query_parameters import RangeQuery, SeriesQuery, find_window
+from automations.rules import store
 from automations.run_api import find_automation_id
 from automations.series_answers import build_outcomes, build_people, build_series
 from tracking import reports

@@ -15,8 +15,8 @@ from typing import Any
 from pymongo.collection import Collection
 
 from automations.jobs import Job, StepState
+from automations.rules.steps import MAIN_DM
 from automations.send_plans import MESSAGE_WINDOW
-from automations.steps import MAIN_DM
 
 Document = dict[str, Any]
 

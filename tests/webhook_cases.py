@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 from pymongo.database import Database
 
-from automations.registry import get_rules_cache
+from automations.rules.cache import get_rules_cache
 
 PATH = "/api/webhooks/instagram"
 PAYLOADS = Path(__file__).with_name("payloads")

@@ -8,7 +8,6 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from automations import store
 from automations.dashboard.access import Reader, workspace_page
 from automations.dashboard.charts import build_bars
 from automations.dashboard.progress import build_outcomes, build_stages
@@ -17,8 +16,9 @@ from automations.dashboard.run_list import build_runs_context
 from automations.dashboard.uncounted import build_uncounted
 from automations.dashboard.words import describe_type
 from automations.dashboard.zones import list_zones
-from automations.definitions import parse_automation
-from automations.steps import build_steps
+from automations.rules import store
+from automations.rules.automation import parse_automation
+from automations.rules.steps import build_steps
 from tracking import reports
 from tracking.queries.run_filters import RunFilter
 

@@ -12,11 +12,11 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from automations import store
 from automations.accounts.accounts import verify_free
 from automations.dashboard.access import Reader, workspace_page
 from automations.dashboard.form_fields import GROUPS, flatten_errors, list_fields, read_document
-from automations.definitions import DEFAULT_MATCH
+from automations.rules import store
+from automations.rules.automation import DEFAULT_MATCH
 from automations.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from automations.dashboard.words import TYPES
-from automations.definitions import MATCHES
+from automations.rules.automation import MATCHES
 
 _MATCH_WORDS = {
     "exact": "is exactly a keyword",

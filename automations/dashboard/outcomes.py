@@ -6,7 +6,7 @@ from automations.flow import RETRIED
 from automations.instagram.events import IGNORED_REASONS
 from automations.instagram.graph_errors import ErrorClass
 from automations.jobs import JobState, StepState
-from automations.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
+from automations.rules.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
 
 STEPS = {
     COMMENT_REPLY: "Public reply",

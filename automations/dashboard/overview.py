@@ -14,12 +14,12 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from automations import store
 from automations.dashboard.access import Reader, is_fragment, workspace_page
 from automations.dashboard.accounts import build_accounts_context
 from automations.dashboard.charts import Spark, build_spark
 from automations.dashboard.words import describe_age, describe_type
-from automations.definitions import parse_automation
+from automations.rules import store
+from automations.rules.automation import parse_automation
 from tracking import service
 from tracking.mongo import errors as mongo_errors
 from tracking.queries.stats import RunSummary

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import msgspec
 
 from automations.dashboard.outcomes import STEPS, describe_reason, describe_state, describe_step
-from automations.steps import ASK_FOLLOW, OPENING_DM
+from automations.rules.steps import ASK_FOLLOW, OPENING_DM
 from tracking.queries.reasons import Reasons
 from tracking.reports import Funnel
 

@@ -13,7 +13,7 @@ from automations.dashboard.access import Reader
 from automations.dashboard.outcomes import STEPS, describe_state, describe_step
 from automations.dashboard.words import format_clock
 from automations.jobs import StepState
-from automations.steps import MAIN_DM
+from automations.rules.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time
 from tracking.queries.run_filters import InvalidCursor, RunFilter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from automations.definitions import parse_automation
+from automations.rules.automation import parse_automation
 from automations.simulation.plan import AUTOMATION_TYPES, Target
 
 DEFAULT_TEXT = "LINK"

@@ -259,7 +259,7 @@ def test_a_bug_of_ours_is_500_in_the_same_shape(
     def fail(workspace_id: str) -> None:
         raise KeyError("secret detail")
 
-    monkeypatch.setattr("automations.store.list_automations", fail)
+    monkeypatch.setattr("automations.rules.store.list_automations", fail)
     response = make_client().get(build_path())
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "server_error"

@@ -12,7 +12,7 @@ from bson import ObjectId
 from django.test import Client
 from pymongo.database import Database
 
-from automations import store
+from automations.rules import store
 from automations.run_answers import CSV_COLUMNS, guard_cell
 from tests.api_client import build_automation, build_path, make_client
 from tests.integration.conftest import flush

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from automations.instagram.events import UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
-from automations.registry import get_rules_cache
+from automations.rules.cache import get_rules_cache
 from tests.attack_corpus import (
     ACCOUNT,
     FILES,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from automations.deliveries import handle_delivery
-from automations.registry import get_rules_cache
+from automations.rules.cache import get_rules_cache
 from tests.recount import recount
 from tests.reference_model import ReferenceModel
 from tests.triggers import MILLISECOND, T0, WINDOW

@@ -18,8 +18,8 @@ from django.test import Client
 
 from automations import dead_letters, deliveries
 from automations.instagram.payloads import parse_delivery
-from automations.matching import AccountRules
-from automations.registry import get_rules_cache
+from automations.rules.cache import get_rules_cache
+from automations.rules.matching import AccountRules
 from automations.views import MAX_BODY_BYTES
 from tests.recount import recount
 from tests.webhook_cases import (

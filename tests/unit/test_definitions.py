@@ -6,7 +6,7 @@ from bson import BSON, Int64, ObjectId
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automations.definitions import Automation, parse_automation
+from automations.rules.automation import Automation, parse_automation
 
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NAIVE = CREATED_AT.replace(tzinfo=None)

@@ -17,7 +17,7 @@ LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_
         ("tracking/service.py", "import automations.conf", "Imports point down"),
         ("automations/conf.py", "import project.logs", "Imports point down"),
         ("tracking/runs.py", "import django.conf", "Pure modules"),
-        ("automations/matching.py", "import pymongo", "Pure modules"),
+        ("automations/rules/matching.py", "import pymongo", "Pure modules"),
         ("automations/views.py", "from pymongo.errors import PyMongoError", "pymongo, and its"),
     ],
 )

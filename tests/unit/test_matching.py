@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automations.definitions import MATCHES, Automation, parse_automation
 from automations.instagram.events import KIND_BY_EVENT_TYPE, Event, EventType
-from automations.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules
-from automations.steps import STEPS_BY_TYPE
-from automations.text import has_word, normalise_text
+from automations.rules.automation import MATCHES, Automation, parse_automation
+from automations.rules.keywords import has_word, normalise_text
+from automations.rules.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules
+from automations.rules.steps import STEPS_BY_TYPE
 
 ACCOUNT = "17841400000000001"
 CREATED_AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from automations.definitions import parse_automation
+from automations.rules.automation import parse_automation
 from automations.seed import ACCOUNT_ID, build_automations, build_history
 from automations.simulation.plan import KINDS
 from automations.simulation.targets import build_targets

@@ -9,8 +9,8 @@ from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
 from automations.accounts.accounts import AccountTaken
-from automations.definitions import parse_automation
 from automations.errors import build_error
+from automations.rules.automation import parse_automation
 from automations.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,

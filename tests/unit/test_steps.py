@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from automations.steps import STEPS_BY_TYPE, build_steps
+from automations.rules.steps import STEPS_BY_TYPE, build_steps
 
 DOCUMENT: dict[str, Any] = {
     "commentReply": {"texts": ["Sent!", "Look into your messages"]},

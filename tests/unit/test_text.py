@@ -1,6 +1,6 @@
 import pytest
 
-from automations.text import has_word, normalise_text
+from automations.rules.keywords import has_word, normalise_text
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
+from pymongo import MongoClient
 
-from automations.matching import AccountRules
+from automations.rules.matching import AccountRules, LoadedRules
+from automations.rules.store import load_rules
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import client as mongo
 
 logger = logging.getLogger("automations")
 
@@ -19,13 +23,6 @@ READ_SECONDS = 3.0
 # An account that sent nothing for this long is refreshed no more, and soon forgotten.
 _USED_WITHIN_SECONDS = 10.0
 _FORGOTTEN_AFTER_SECONDS = 600.0
-
-
-class LoadedRules(msgspec.Struct, frozen=True):
-    """An account's rules with the exact bytes they were read from."""
-
-    rules: AccountRules
-    source: tuple[bytes, ...] = ()
 
 
 class Load(Protocol):
@@ -147,3 +144,22 @@ class RulesCache:
                 self.refresh()
             except Exception as error:  # noqa: BLE001 - deliveries read by themselves meanwhile
                 logger.debug("Automations not refreshed: %s", type(error).__name__)
+
+
+class _Held(msgspec.Struct):
+    client: MongoClient[dict[str, Any]] | None = None
+    rules: RulesCache | None = None
+
+
+_held = _Held()
+
+
+def get_rules_cache() -> RulesCache:
+    """Return the cache of active automations; a new client, as after a fork, has a new cache."""
+    client = mongo.get_client()
+    if _held.rules is None or _held.client is not client:
+        if _held.rules is not None:
+            _held.rules.close()
+        _held.client = client
+        _held.rules = RulesCache(partial(load_rules, mongo.get_database()))
+    return _held.rules

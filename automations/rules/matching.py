@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from automations.definitions import MATCHES, Automation
+import msgspec
+
 from automations.instagram.events import Event, EventType
-from automations.text import has_word, normalise_text
+from automations.rules.automation import MATCHES, Automation
+from automations.rules.keywords import has_word, normalise_text
 
 # The type of automation that an event may start. A story reply or mention belongs to its own type
 # alone: where no automation of it answers, a `dm_auto_responder` does not either.
@@ -103,3 +105,10 @@ def _build_sort_key(automation: Automation) -> tuple[int, datetime, str]:
         automation.created_at or _END_OF_TIME,
         automation.id,
     )
+
+
+class LoadedRules(msgspec.Struct, frozen=True):
+    """An account's rules with the exact bytes they were read from."""
+
+    rules: AccountRules
+    source: tuple[bytes, ...] = ()

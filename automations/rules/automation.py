@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from automations.steps import OPENING_DM, STEPS_BY_TYPE, Step, build_steps
-from automations.text import normalise_text
+from automations.rules.keywords import normalise_text
+from automations.rules.steps import OPENING_DM, STEPS_BY_TYPE, Step, build_steps
 
 # From the most specific to the least: the order in which rules win.
 MATCHES = ("exact", "word", "contains", "any")
