@@ -7,10 +7,10 @@ from datetime import datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.account_summaries import AccountSummary, summarize_accounts
 from automations.answers import Json
 from automations.api import WorkspaceView
 from automations.api_docs import describe
+from automations.outbox.account_status import AccountSummary, summarize_accounts
 from tracking.clock import format_time
 
 

@@ -10,9 +10,9 @@ import msgspec
 
 from automations.instagram.buttons import TapPayload, parse_payload_of_any
 from automations.instagram.events import Event
+from automations.outbox.plans import build_tap_send
 from automations.rules.steps import build_steps
 from automations.rules.store import find_automations, parse_key
-from automations.send_plans import build_tap_send
 from tracking.ids import parse_trigger_id
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded

@@ -13,13 +13,13 @@ from automations.accounts import accounts
 from automations.conf import conf
 from automations.continuations import build_continuation, find_sources, parse_tap
 from automations.dead_letters import DeadLetter, get_dead_letters
-from automations.echoes import settle_echoes
 from automations.instagram.events import Delivery, Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.metrics import DEAD_LETTERS
+from automations.outbox.echoes import settle_echoes
+from automations.outbox.plans import build_send
 from automations.rules.automation import Automation
 from automations.rules.cache import get_rules_cache
-from automations.send_plans import build_send
 from tracking import service
 from tracking.runs import Outcome, Trigger
 

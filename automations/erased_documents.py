@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from automations.job_documents import DONE_RETENTION
-from automations.jobs import JobState, StepState
+from automations.outbox.documents import DONE_RETENTION
+from automations.outbox.jobs import JobState, StepState
 
 Document = dict[str, Any]
 

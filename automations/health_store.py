@@ -10,9 +10,9 @@ import msgspec
 import pymongo
 from pymongo.errors import PyMongoError
 
-from automations.job_documents import LONG_AGO
-from automations.jobs import VIAS
-from automations.lanes import LANES, build_lane_id
+from automations.outbox.documents import LONG_AGO
+from automations.outbox.jobs import VIAS
+from automations.outbox.lanes import LANES, build_lane_id
 from tracking.exceptions import TrackingError, TrackingUnavailable
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import find_missing_indexes

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.fields import empty
 
-from automations.jobs import StepState
+from automations.outbox.jobs import StepState
 from automations.serializers import StrictSerializer
 from tracking.queries.run_filters import STEPS
 from tracking.queries.time_grid import Unit, start_of_day

@@ -13,12 +13,12 @@ from typing import Any
 
 from pymongo.database import Database
 
-from automations.jobs import Change, Job
-from automations.lanes import LaneStore
-from automations.outbox_reports import Reporter, Told
-from automations.outbox_store import OutboxStore
-from automations.outside import Outside
-from automations.worker import Worker
+from automations.outbox.jobs import Change, Job
+from automations.outbox.lanes import LaneStore
+from automations.outbox.ports import SendContext
+from automations.outbox.reporting import Reporter, StepReport
+from automations.outbox.store import OutboxStore
+from automations.outbox.worker import Worker
 from tests.triggers import T0
 
 PUBLIC = {"name": "comment_reply", "texts": ["See your messages!"]}
@@ -173,7 +173,7 @@ class Rig:
         self.graph: FakeGraph = graph or FakeGraph()
         self.accounts: dict[str, FakeAccount] = {}
         self.default_account: FakeAccount | None = FakeAccount()
-        self.told: list[Told] = []
+        self.told: list[StepReport] = []
         self.record_error: Exception | None = None
         self.store = OutboxStore(db, owner=owner)
         self.lanes = LaneStore(db)
@@ -181,7 +181,7 @@ class Rig:
         self.lock = threading.Lock()
         self.worker = Worker(
             store=self.store, lanes=self.lanes, reporter=self.reporter,
-            outside=Outside(
+            context=SendContext(
                 graph=self.graph, compose=compose, pause=self.pause,
                 report=lambda _job, _change: None,
             ),
@@ -192,7 +192,7 @@ class Rig:
     def pause(self, account_id: str, state: str, reason: str) -> None:
         self.accounts[account_id] = FakeAccount(state=state)
 
-    def _record(self, told: Iterable[Told]) -> None:
+    def _record(self, told: Iterable[StepReport]) -> None:
         if self.record_error is not None:
             raise self.record_error
         self.told.extend(told)
@@ -215,7 +215,7 @@ class Rig:
 
 def make_job(**fields: Any) -> Job:
     """A parsed job, for tests without a database."""
-    from automations.jobs import parse_job
+    from automations.outbox.jobs import parse_job
 
     return parse_job(make_job_document(**fields))
 

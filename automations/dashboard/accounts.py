@@ -10,15 +10,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from automations.account_summaries import (
+from automations.accounts.accounts import AccountState
+from automations.dashboard.access import Reader, workspace_page
+from automations.dashboard.words import describe_age, describe_wait, format_clock
+from automations.outbox.account_status import (
     NO_TOKEN,
     OTHER_WORKSPACE,
     AccountSummary,
     summarize_accounts,
 )
-from automations.accounts.accounts import AccountState
-from automations.dashboard.access import Reader, workspace_page
-from automations.dashboard.words import describe_age, describe_wait, format_clock
 
 _PAUSED = (
     "Paused: its access token no longer works. Log in to Instagram again and store the new token "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from automations.flow import RETRIED
 from automations.instagram.events import IGNORED_REASONS
 from automations.instagram.graph_errors import ErrorClass
-from automations.jobs import JobState, StepState
+from automations.outbox.jobs import JobState, StepState
+from automations.outbox.transitions import RETRIED
 from automations.rules.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
 
 STEPS = {

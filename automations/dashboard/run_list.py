@@ -12,7 +12,7 @@ from django.http import HttpRequest, QueryDict
 from automations.dashboard.access import Reader
 from automations.dashboard.outcomes import STEPS, describe_state, describe_step
 from automations.dashboard.words import format_clock
-from automations.jobs import StepState
+from automations.outbox.jobs import StepState
 from automations.rules.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time

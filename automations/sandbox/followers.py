@@ -17,8 +17,8 @@ from automations.simulation.people import make_random
 
 logger = logging.getLogger("automations.demo")
 
-# As Meta lets an account answer comments: 750 an hour (automations/buckets.py keeps below). More
-# of them would wait for hours, and nobody would see how a conversation ends.
+# As Meta lets an account answer comments: 750 an hour (automations/outbox/rate_limits.py keeps
+# below). More of them would wait for hours, and nobody would see how a conversation ends.
 _COMMENT_PACE_SECONDS = 6.0
 _COMMENT_BURST = 10
 _FOLLOWS_ALREADY, _TAPS, _FOLLOWS_WHEN_ASKED = 0.2, 0.85, 0.8

@@ -14,8 +14,8 @@ from pymongo.database import Database
 
 from automations.accounts import accounts
 from automations.instagram.graph import GraphClient
+from automations.outbox.wiring import build_worker
 from automations.sandbox import Sandbox
-from automations.sending import build_worker
 from tests.triggers import now_in_milliseconds
 from tests.web_server import SECRET, WebServer
 

@@ -20,17 +20,18 @@ import django
 
 django.setup()
 
-from automations import flow, lanes, outbox_reports, outbox_store, worker  # noqa: E402
 from automations.lifeline import die_with_parent  # noqa: E402
-from automations.sending import build_worker  # noqa: E402
+from automations.outbox import lanes, reporting, transitions, worker  # noqa: E402
+from automations.outbox import store as outbox_store  # noqa: E402
+from automations.outbox.wiring import build_worker  # noqa: E402
 from tracking.exceptions import TrackingUnavailable  # noqa: E402
 
 _WAITS = (
     (outbox_store, "LEASE"),
     (worker, "_SWEEP_SECONDS"),
     (worker, "_LATE_SECONDS"),
-    (outbox_reports, "_LATE"),
-    (flow, "_PRIVATE_RETRY_WAIT"),
+    (reporting, "_LATE"),
+    (transitions, "_PRIVATE_RETRY_WAIT"),
     (lanes, "_FIRST_BACK_OFF"),
 )
 _REST_SECONDS = 0.1

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from pymongo.database import Database
 
-from automations.flow import REPEATED
-from automations.jobs import JobState, StepState
+from automations.outbox.jobs import JobState, StepState
+from automations.outbox.transitions import REPEATED
 from automations.sandbox import Received
 from tracking.rollups.outcomes import rank_result
 

@@ -14,8 +14,8 @@ from pymongo import timeout
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from automations.job_documents import LONG_AGO
-from automations.worker import THREADS
+from automations.outbox.documents import LONG_AGO
+from automations.outbox.worker import THREADS
 from tests.web_server import ROOT, build_environment
 
 _PATIENCE_SECONDS = 30.0

@@ -14,7 +14,7 @@ from pymongo.database import Database
 
 from automations import health, health_store
 from automations.health import Health, HealthReader
-from automations.lanes import LaneStore
+from automations.outbox.lanes import LaneStore
 from tests.outbox_fakes import make_job_document
 from tests.triggers import T0
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations.jobs import DM, PRIVATE_REPLY
-from automations.lanes import LaneStore
+from automations.outbox.jobs import DM, PRIVATE_REPLY
+from automations.outbox.lanes import LaneStore
 from tests.triggers import T0
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations import outbox
-from automations.jobs import DM, Job
-from automations.outbox_store import OutboxStore
+from automations.outbox import echoes
+from automations.outbox.jobs import DM, Job
+from automations.outbox.store import OutboxStore
 from tests.outbox_fakes import (
     MAIN,
     OPENING,
@@ -190,7 +190,7 @@ class TestEchoes:
         return job_id
 
     def test_an_echo_settles_a_message_and_the_flow_goes_on(self, rig: Rig, cut_off: str) -> None:
-        assert outbox.settle_by_echo("acc1", "mid-e", "p", T0 + timedelta(seconds=1))
+        assert echoes.settle_by_echo("acc1", "mid-e", "p", T0 + timedelta(seconds=1))
         job = rig.find(cut_off)
         assert (job["state"], job["progress"]["opening_dm"]["mid"]) == ("queued", "mid-e")
         rig.worker.drain(now=T0 + timedelta(minutes=2))
@@ -206,7 +206,7 @@ class TestEchoes:
         self, rig: Rig, cut_off: str, account_id: str, person_id: str, seconds: int
     ) -> None:
         at = T0 + timedelta(seconds=seconds)
-        assert not outbox.settle_by_echo(account_id, "mid-e", person_id, at)
+        assert not echoes.settle_by_echo(account_id, "mid-e", person_id, at)
         assert rig.find(cut_off)["state"] == "unknown"
 
     def test_the_echo_of_a_message_that_is_known_settles_no_other(
@@ -214,7 +214,7 @@ class TestEchoes:
     ) -> None:
         rig.add(make_job_document(userId="p"))
         rig.worker.drain(now=T0)
-        assert not outbox.settle_by_echo("acc1", "mid2", "p", T0)
+        assert not echoes.settle_by_echo("acc1", "mid2", "p", T0)
         assert rig.find(cut_off)["state"] == "unknown"
 
     def test_an_echo_that_is_faster_than_the_answer_is_kept_for_it(self, rig: Rig) -> None:
@@ -229,7 +229,7 @@ class TestEchoes:
         job_id = rig.add(make_comment_document(PUBLIC, userId="p"))
         rig.graph.script = ["reply lost"]
         rig.worker.drain(now=T0)
-        assert not outbox.settle_by_echo("acc1", "mid-e", "p", T0)
+        assert not echoes.settle_by_echo("acc1", "mid-e", "p", T0)
         assert rig.find(job_id)["state"] == "unknown"
 
     def test_an_echo_speaks_for_a_worker_that_died(self, rig: Rig) -> None:
@@ -243,7 +243,7 @@ class TestEchoes:
 
 
 def _echo(mid: str) -> None:
-    assert outbox.settle_by_echo("acc1", mid, "p", T0 + timedelta(seconds=1))
+    assert echoes.settle_by_echo("acc1", mid, "p", T0 + timedelta(seconds=1))
 
 
 class TestRunning:

@@ -16,10 +16,10 @@ import pytest
 from pymongo import WriteConcern
 from pymongo.database import Database
 
-from automations.jobs import DM, PRIVATE_REPLY
-from automations.lanes import LaneStore
-from automations.outbox_store import OutboxStore
-from automations.queues import summarize_queue
+from automations.outbox.jobs import DM, PRIVATE_REPLY
+from automations.outbox.lanes import LaneStore
+from automations.outbox.queues import summarize_queue
+from automations.outbox.store import OutboxStore
 from tests.outbox_fakes import MAIN, Rig, Sent, make_comment_document, make_job_document
 from tests.triggers import T0, now_in_milliseconds
 

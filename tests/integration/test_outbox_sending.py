@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations import outbox
+from automations.outbox import modes, recovery
 from tests.outbox_fakes import (
     ASK,
     MAIN,
@@ -131,8 +131,8 @@ class TestModes:
         ],
     )  # fmt: skip
     def test_modes(self, setting: str, has_token: bool, can_send: bool, mode: str) -> None:
-        found = outbox.find_mode(setting, has_token=has_token, can_send=can_send)
-        assert found is outbox.Mode[mode]
+        found = modes.find_mode(setting, has_token=has_token, can_send=can_send)
+        assert found is modes.Mode[mode]
 
 
 class TestErrors:
@@ -169,7 +169,7 @@ class TestErrors:
         rig.worker.drain(now=T0 + 10 * MINUTE)
         assert len(rig.graph.journal) == before
         rig.accounts.clear()
-        outbox.resume_account("acc1")
+        recovery.resume_account("acc1")
         drain_for(rig, T0 + 20 * MINUTE, minutes=2)
         assert len(rig.graph.journal) == 30
         assert rig.graph.count_doubles() == 0

@@ -10,8 +10,8 @@ from pymongo.database import Database
 
 from automations.accounts.accounts import AccountState, add_account, note_webhooks, set_state
 from automations.accounts.encryption import make_key
-from automations.jobs import PRIVATE_REPLY
-from automations.queues import Queue, summarize_queue, summarize_queues
+from automations.outbox.jobs import PRIVATE_REPLY
+from automations.outbox.queues import Queue, summarize_queue, summarize_queues
 from tests.api_client import build_automation, make_client
 from tests.outbox_fakes import MAIN, Rig, make_comment_document, make_job_document
 from tests.triggers import T0

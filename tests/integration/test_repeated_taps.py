@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations.jobs import PRIVATE_REPLY
-from automations.outbox_reports import list_results
-from automations.send_plans import MESSAGE_WINDOW
+from automations.outbox.jobs import PRIVATE_REPLY
+from automations.outbox.plans import MESSAGE_WINDOW
+from automations.outbox.reporting import list_results
 from tests.outbox_fakes import (
     ASK,
     MAIN,

@@ -14,7 +14,7 @@ from pymongo.database import Database
 
 from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
-from automations.sending import build_worker
+from automations.outbox.wiring import build_worker
 from tests.integration.conftest import VICTIM, FailPoint
 from tests.outbox_fakes import FakeGraph
 from tests.recount import recount

@@ -14,7 +14,7 @@ from automations.exposition import list_health_metrics
 from automations.health import Health
 from automations.health_store import Waiting
 from automations.instagram.graph_errors import ErrorClass
-from automations.jobs import StepState
+from automations.outbox.jobs import StepState
 from tracking.counting import metrics as tracking_metrics
 from tracking.mongo.errors import Failure
 from tracking.runs import Outcome

@@ -16,7 +16,7 @@ from automations.dashboard.run_list import OUTCOMES, summarize_outcome
 from automations.dashboard.uncounted import build_uncounted
 from automations.instagram.events import IGNORED_REASONS
 from automations.instagram.graph_errors import ErrorClass
-from automations.jobs import JobState, StepState
+from automations.outbox.jobs import JobState, StepState
 from automations.rules.steps import STEPS_BY_TYPE
 from tests.triggers import T0
 from tracking.queries.reasons import Reason, Reasons

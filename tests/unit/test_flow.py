@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from automations import flow
-from automations.flow import Act, Call, Done, Follow, Skip, Verdict
-from automations.jobs import Job, JobState, StepResult, StepState
+from automations.outbox import transitions
+from automations.outbox.jobs import Job, JobState, StepResult, StepState
+from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
 from tests.outbox_fakes import ASK, MAIN, OPENING, PLAIN_OPENING, PUBLIC, make_job, states_of
 from tests.triggers import T0
 
@@ -29,7 +29,7 @@ def walk(job: Job, *, follow: Follow = Follow.UNKNOWN, state: StepState = StepSt
     log: list[str] = []
     answer = None
     while True:
-        decision = flow.decide(job, follow=answer)
+        decision = transitions.decide(job, follow=answer)
         if isinstance(decision, Done):
             return log, decision.state
         if isinstance(decision, Skip):
@@ -42,7 +42,7 @@ def walk(job: Job, *, follow: Follow = Follow.UNKNOWN, state: StepState = StepSt
             answer = follow
             continue
         log.append(f"{decision.call.value}: {decision.step['name']}")
-        end = flow.conclude(job, state)
+        end = transitions.conclude(job, state)
         if end is not None:
             return log, end
         job.position += 1
@@ -75,8 +75,8 @@ class TestComments:
 
     @pytest.mark.parametrize("state", [StepState.FAILED, StepState.UNKNOWN])
     def test_a_public_reply_that_is_not_out_stops_nothing(self, state: StepState) -> None:
-        assert flow.conclude(make_comment(PUBLIC, MAIN), state) is None
-        assert flow.conclude(make_comment(PUBLIC), state) is JobState(state.value)
+        assert transitions.conclude(make_comment(PUBLIC, MAIN), state) is None
+        assert transitions.conclude(make_comment(PUBLIC), state) is JobState(state.value)
 
 
 class TestMessages:
@@ -114,11 +114,11 @@ class TestMessages:
         assert walk(make_dm(ASK, MAIN), follow=follow) == (log, end)
 
     def test_a_public_reply_without_a_comment_is_passed_over_silently(self) -> None:
-        assert flow.decide(make_dm(PUBLIC, MAIN)) == Skip("comment_reply")
+        assert transitions.decide(make_dm(PUBLIC, MAIN)) == Skip("comment_reply")
 
     def test_past_its_steps_a_job_is_done(self) -> None:
-        assert flow.decide(make_dm(MAIN, position=1)) == Done(JobState.SENT)
-        assert flow.decide(make_dm(MAIN)) == Act(Call.SEND_MESSAGE, MAIN)
+        assert transitions.decide(make_dm(MAIN, position=1)) == Done(JobState.SENT)
+        assert transitions.decide(make_dm(MAIN)) == Act(Call.SEND_MESSAGE, MAIN)
 
 
 @pytest.mark.parametrize(
@@ -157,31 +157,31 @@ def test_a_shadow_goes_on_where_nobody_has_to_tap() -> None:
     ],
 )
 def test_what_an_error_means_for_a_message(name: str, verdict: Verdict) -> None:
-    assert flow.judge(name, Call.SEND_MESSAGE) is verdict
+    assert transitions.judge(name, Call.SEND_MESSAGE) is verdict
 
 
 def test_a_comment_that_was_replied_to_was_replied_to_by_us() -> None:
-    assert flow.judge("ALREADY_REPLIED", Call.REPLY_PRIVATELY) is Verdict.DELIVERED
+    assert transitions.judge("ALREADY_REPLIED", Call.REPLY_PRIVATELY) is Verdict.DELIVERED
 
 
 class TestUnknown:
     def test_only_a_private_reply_is_tried_once_more(self) -> None:
         job = make_comment(PUBLIC, OPENING, MAIN, position=1)
-        assert flow.can_retry_unknown(job)
-        change = flow.retry_unknown(job, at=T0)
+        assert transitions.can_retry_unknown(job)
+        change = transitions.retry_unknown(job, at=T0)
         assert change.state is JobState.QUEUED
         assert change.next_at is not None
         assert T0 + timedelta(seconds=15) <= change.next_at <= T0 + timedelta(seconds=45)
         job.progress["opening_dm"] = change.results["opening_dm"].to_document()
-        assert not flow.can_retry_unknown(job)
+        assert not transitions.can_retry_unknown(job)
 
     def test_a_public_reply_and_a_message_are_not(self) -> None:
-        assert not flow.can_retry_unknown(make_comment(PUBLIC, MAIN))
-        assert not flow.can_retry_unknown(make_dm(MAIN))
+        assert not transitions.can_retry_unknown(make_comment(PUBLIC, MAIN))
+        assert not transitions.can_retry_unknown(make_dm(MAIN))
 
     def test_the_one_retry_stays_used_when_the_job_has_to_wait_for_another_reason(self) -> None:
         job = make_comment(MAIN, progress={"main_dm": {"state": "sending", "reason": "retried"}})
-        change = flow.release(job, at=T0, next_at=T0)
+        change = transitions.release(job, at=T0, next_at=T0)
         assert not change.forgets
         assert change.results["main_dm"].reason == "retried"
 
@@ -190,29 +190,29 @@ class TestChanges:
     def test_a_step_that_is_not_the_last_keeps_the_lease_or_is_queued(self) -> None:
         job = make_dm(PLAIN_OPENING, MAIN, attempts=3)
         result = StepResult(state=StepState.SENT, at=T0, mid="m")
-        held = flow.end_step(job, result, is_held=True)
+        held = transitions.end_step(job, result, is_held=True)
         assert (held.state, held.position, held.attempts) == (JobState.LEASED, 1, 0)
-        loose = flow.end_step(job, result, is_held=False)
+        loose = transitions.end_step(job, result, is_held=False)
         assert (loose.state, loose.next_at, loose.done_at) == (JobState.QUEUED, T0, None)
 
     def test_an_end_has_its_time(self) -> None:
-        change = flow.end_step(
+        change = transitions.end_step(
             make_dm(MAIN), StepResult(state=StepState.FAILED, at=T0, code=10), is_held=True
         )
         assert (change.state, change.done_at, change.position) == (JobState.FAILED, T0, 0)
         assert change.report_at == T0
 
     def test_a_window_that_ends_expires_the_step_that_was_next(self) -> None:
-        change = flow.expire(make_comment(PUBLIC, MAIN), at=T0)
+        change = transitions.expire(make_comment(PUBLIC, MAIN), at=T0)
         assert (change.state, states_of(change)) == (
             JobState.EXPIRED,
             {"comment_reply": "expired"},
         )
-        assert flow.expire(make_dm(MAIN, position=1), at=T0).state is JobState.SENT
+        assert transitions.expire(make_dm(MAIN, position=1), at=T0).state is JobState.SENT
 
     def test_what_was_not_sent_is_forgotten_and_waits_no_longer_than_its_window(self) -> None:
         job = make_dm(MAIN)
-        change = flow.release(job, at=T0, next_at=T0 + timedelta(days=3), attempts=2)
+        change = transitions.release(job, at=T0, next_at=T0 + timedelta(days=3), attempts=2)
         assert change.forgets
         assert (change.next_at, change.attempts) == (job.window_ends_at, 2)
 
@@ -221,16 +221,16 @@ def test_retries_come_later_and_later_with_jitter_up_to_the_window() -> None:
     end = T0 + timedelta(hours=24)
 
     def wait(attempts: int, spread: float) -> float:
-        at = flow.find_retry_time(T0, attempts=attempts, window_ends_at=end, spread=spread)
+        at = transitions.find_retry_time(T0, attempts=attempts, window_ends_at=end, spread=spread)
         return (at - T0).total_seconds()
 
     assert [wait(number, 0.5) for number in range(4)] == [2, 4, 8, 16]
     assert (wait(1, 0.0), wait(1, 1.0)) == (2, 6)
     assert wait(50, 0.5) == 900
-    assert flow.find_retry_time(T0, attempts=50, window_ends_at=T0) == T0
+    assert transitions.find_retry_time(T0, attempts=50, window_ends_at=T0) == T0
 
 
 def test_only_a_main_message_that_is_out_completes_a_run() -> None:
-    assert flow.is_completed("main_dm", StepState.SENT)
-    assert not flow.is_completed("main_dm", StepState.SHADOW)
-    assert not flow.is_completed("opening_dm", StepState.SENT)
+    assert transitions.is_completed("main_dm", StepState.SENT)
+    assert not transitions.is_completed("main_dm", StepState.SHADOW)
+    assert not transitions.is_completed("opening_dm", StepState.SENT)

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 from automations.conf import conf
 from automations.instagram.buttons import parse_payload
 from automations.management.commands import run_worker
-from automations.sending import compose
+from automations.outbox.wiring import compose
 from tests.outbox_fakes import ASK, MAIN, OPENING, PLAIN_OPENING, PUBLIC, make_job
 from tracking.exceptions import MongoNotConfigured
 

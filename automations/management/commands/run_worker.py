@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from automations.conf import conf
 from automations.deletions import run_deletions
 from automations.lifeline import die_with_parent
-from automations.sending import build_worker
+from automations.outbox.wiring import build_worker
 from tracking.exceptions import TrackingError
 from tracking.mongo import client as mongo
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from automations.jobs import Job, StepState
+from automations.outbox.jobs import Job, StepState
+from automations.outbox.plans import MESSAGE_WINDOW
 from automations.rules.steps import MAIN_DM
-from automations.send_plans import MESSAGE_WINDOW
 
 Document = dict[str, Any]
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
-from automations import queue_store
-from automations.buckets import find_end
+from automations.outbox.documents import LONG_AGO
+from automations.outbox.jobs import VIAS
+from automations.outbox.lanes import LANES, build_lane_id
+from automations.outbox.rate_limits import find_end
 from tracking.clock import read_now
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
+
+Document = dict[str, Any]
+
+_SECONDS = 3.0
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +47,9 @@ def summarize_queues(
     """Return what waits of each account, in two reads. Raises TrackingUnavailable."""
     at = now or read_now()
     queues = {one: Queue(account_id=one) for one in account_ids}
-    counted = queue_store.count_queued(queues.keys()) if queues else []
+    counted = count_queued(queues.keys()) if queues else []
     keys = [(one["_id"]["accountId"], one["_id"]["via"]) for one in counted]
-    lanes = queue_store.find_lanes(keys) if keys else {}
+    lanes = find_lanes(keys) if keys else {}
     for one, (account_id, via) in zip(counted, keys, strict=True):
         queue, count = queues[account_id], one["count"]
         # One that is tried again later is not ready before that.
@@ -52,3 +61,34 @@ def summarize_queues(
             finishes_at=max(end, queue.finishes_at or end),
         )
     return queues
+
+
+def count_queued(account_ids: Collection[str]) -> list[Document]:
+    """Return `{"_id": {"accountId", "via"}, "count", "firstAt", "lastAt"}` of lanes with jobs.
+
+    `firstAt` and `lastAt` are the earliest and latest times at which one is due. The index alone
+    answers it. Raises TrackingUnavailable.
+    """
+    pipeline = [
+        {"$match": {
+            "send.via": {"$in": list(VIAS)},
+            "accountId": {"$in": list(account_ids)},
+            "nextAt": {"$gt": LONG_AGO},
+        }},
+        {"$group": {
+            "_id": {"accountId": "$accountId", "via": "$send.via"},
+            "count": {"$sum": 1},
+            "firstAt": {"$min": "$nextAt"},
+            "lastAt": {"$max": "$nextAt"},
+        }},
+    ]  # fmt: skip
+    with bounded(_SECONDS):
+        return list(mongo.get_database()["automation_triggers"].aggregate(pipeline))
+
+
+def find_lanes(lanes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Document]:
+    """Return the lanes that exist of these (account, via). Raises TrackingUnavailable."""
+    ids = [build_lane_id(account_id, via) for account_id, via in lanes]
+    with bounded(_SECONDS):
+        found = list(mongo.get_database()[LANES].find({"_id": {"$in": ids}}, batch_size=10_000))
+    return {(document["accountId"], document["via"]): document for document in found}

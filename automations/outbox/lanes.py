@@ -1,9 +1,9 @@
 """Lanes: who may send now, and how much.
 
 A lane is an account and a way to send, so that taps do not queue behind a viral post's private
-replies. One atomic update fills its bucket (automations/buckets.py), takes from it and decides
-when the lane's next turn is; the lane whose turn is the longest due goes first, and one that was
-served goes behind all that wait.
+replies. One atomic update fills its bucket (automations/outbox/rate_limits.py), takes from it and
+decides when the lane's next turn is; the lane whose turn is the longest due goes first, and one
+that was served goes behind all that wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import msgspec
 from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.database import Database
 
-from automations.buckets import (
+from automations.outbox.documents import LONG_AGO
+from automations.outbox.jobs import DM, PRIVATE_REPLY, VIAS
+from automations.outbox.rate_limits import (
     MAIN,
     READS,
     build_fill,
@@ -26,8 +28,6 @@ from automations.buckets import (
     build_take_read,
     in_ms,
 )
-from automations.job_documents import LONG_AGO
-from automations.jobs import DM, PRIVATE_REPLY, VIAS
 from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]

@@ -9,8 +9,8 @@ import msgspec
 from automations.accounts import accounts
 from automations.accounts.accounts import Account, AccountState
 from automations.conf import conf
-from automations.outbox import Mode, find_mode
-from automations.queues import Queue, summarize_queues
+from automations.outbox.modes import Mode, find_mode
+from automations.outbox.queues import Queue, summarize_queues
 from automations.rules import store
 
 # What an account can be besides an AccountState.

@@ -9,7 +9,7 @@ import msgspec
 
 PRIVATE_REPLY = "private_reply"
 DM = "dm"
-# How the first message of a job goes out; each has a lane of its own (automations/lanes.py).
+# How the first message of a job goes out; each has a lane of its own (automations/outbox/lanes.py).
 VIAS = (PRIVATE_REPLY, DM)
 
 # For a job that names no end of its window: that of a direct message, the shortest that is sure.

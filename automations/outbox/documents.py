@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from automations.jobs import Change, Job, JobState
+from automations.outbox.jobs import Change, Job, JobState
 
 Document = dict[str, Any]
 

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from automations.flow import REPEATED
-from automations.jobs import Change, Job, StepResult, StepState
 from automations.metrics import STEPS
-from automations.outbox_store import OutboxStore
+from automations.outbox.jobs import Change, Job, StepResult, StepState
+from automations.outbox.store import OutboxStore
+from automations.outbox.transitions import REPEATED
 from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations.outbox")
@@ -23,7 +23,7 @@ _FINAL = frozenset(state for state in StepState if state is not StepState.SENDIN
 _BATCH = 500
 
 
-class Told(msgspec.Struct, frozen=True):
+class StepReport(msgspec.Struct, frozen=True):
     """One thing to tell a run."""
 
     job: Job
@@ -32,7 +32,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 # Stores them; told twice, it stores them once.
-Record = Callable[[Sequence[Told]], None]
+Record = Callable[[Sequence[StepReport]], None]
 
 
 class Reporter:
@@ -46,14 +46,14 @@ class Reporter:
         self._store = store
         self._record = record
         self._lock = threading.Lock()
-        self._waiting: list[tuple[list[Told], str, datetime]] = []
+        self._waiting: list[tuple[list[StepReport], str, datetime]] = []
 
     def add(self, job: Job, change: Change) -> None:
         """Tell the job's run about a change later."""
         if change.report_at is not None:
             for result in change.results.values():
                 STEPS.labels(result.state.value).inc()
-            told = [Told(job, name, result) for name, result in change.results.items()]
+            told = [StepReport(job, name, result) for name, result in change.results.items()]
             if job.report_at is not None:  # somebody else owed it the earlier ones
                 told = list_results(job) + told
             with self._lock:
@@ -69,7 +69,7 @@ class Reporter:
             self._tell(told, [(job_id, at) for _, job_id, at in batch])
         return len(waiting)
 
-    def tell_late(self, *, at: datetime) -> int:
+    def retry_unreported(self, *, at: datetime) -> int:
         """Tell what was left untold for a minute; return of how many jobs. Never raises."""
         try:
             late = self._store.list_unreported(before=at - _LATE)
@@ -79,7 +79,7 @@ class Reporter:
         self._tell(told, [(job.id, at) for job, at in late])
         return len(late)
 
-    def _tell(self, told: Sequence[Told], reported: Sequence[tuple[str, datetime]]) -> None:
+    def _tell(self, told: Sequence[StepReport], reported: Sequence[tuple[str, datetime]]) -> None:
         if not reported:
             return
         try:
@@ -90,14 +90,14 @@ class Reporter:
                          type(error).__name__)  # fmt: skip
 
 
-def list_results(job: Job) -> list[Told]:
+def list_results(job: Job) -> list[StepReport]:
     """Return every result that is stored in the job, is final, and is its own to tell."""
     told = []
     for name, document in job.progress.items():
         fields = {key: value for key, value in document.items() if key in _RESULT_FIELDS}
         state = StepState(fields.pop("state"))
         if state in _FINAL and document.get("reason") != REPEATED:
-            told.append(Told(job, name, StepResult(state=state, **fields)))
+            told.append(StepReport(job, name, StepResult(state=state, **fields)))
     return told
 
 

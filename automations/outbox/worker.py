@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from automations import flow, outbox
-from automations.jobs import VIAS, Change, Job, JobState
-from automations.lanes import LaneStore, Turn
-from automations.outbox import Mode
-from automations.outbox_reports import Reporter
-from automations.outbox_store import OutboxStore
-from automations.outside import Account, Outside
-from automations.sender import Sender
+from automations.outbox import modes, recovery, transitions
+from automations.outbox.jobs import VIAS, Change, Job, JobState
+from automations.outbox.lanes import LaneStore, Turn
+from automations.outbox.modes import Mode
+from automations.outbox.ports import Account, SendContext
+from automations.outbox.reporting import Reporter
+from automations.outbox.sender import Sender
+from automations.outbox.store import OutboxStore
 from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations.worker")
@@ -47,7 +47,7 @@ class Worker:
         *,
         store: OutboxStore,
         lanes: LaneStore,
-        outside: Outside,
+        context: SendContext,
         reporter: Reporter,
         get_account: Callable[[str], Account | None],
         setting: str,
@@ -56,9 +56,9 @@ class Worker:
         self._lanes = lanes
         self._stop = threading.Event()
         self._now: datetime | None = None
-        self._pause = outside.pause
-        self._outside = msgspec.structs.replace(
-            outside,
+        self._pause = context.pause
+        self._context = msgspec.structs.replace(
+            context,
             pause=self._pause_account,
             report=reporter.add,
             now=lambda: self._now,
@@ -90,7 +90,7 @@ class Worker:
                 if not self._discover():
                     break
             self._reporter.flush()
-            self._reporter.tell_late(at=self._outside.read_clock())
+            self._reporter.retry_unreported(at=self._context.read_clock())
         finally:
             self._now = None
         return held
@@ -121,10 +121,10 @@ class Worker:
 
     def sweep(self) -> None:
         """Put right what workers that are gone have left."""
-        now, at = self._now, self._outside.read_clock()
+        now, at = self._now, self._context.read_clock()
         if count := self._store.requeue_abandoned(now=now):
             logger.warning("⚠️ %d jobs of a worker that is gone are queued again", count)
-        if count := outbox.settle_cut_off(self._store, now=now, at=at, report=self._reporter.add):
+        if count := recovery.settle_cut_off(self._store, now=now, at=at, report=self._reporter.add):
             logger.warning("⚠️ %d calls of a worker that is gone were settled", count)
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
@@ -164,7 +164,7 @@ class Worker:
         while not self._stop.wait(_REPORT_SECONDS):
             self._reporter.flush()
             if self._is_due("late", _LATE_SECONDS):
-                self._reporter.tell_late(at=self._outside.read_clock())
+                self._reporter.retry_unreported(at=self._context.read_clock())
         self._reporter.flush()
 
     def _is_due(self, name: str, seconds: float) -> bool:
@@ -176,7 +176,7 @@ class Worker:
 
     def _discover(self) -> int:
         """Open the lanes of accounts that have work and no turn coming."""
-        at = self._outside.read_clock()
+        at = self._context.read_clock()
         opened = 0
         for via in VIAS:
             account_ids = self._store.list_due_accounts(via, now=at)
@@ -192,11 +192,11 @@ class Worker:
             return []
         account = self._find_account(turn.account_id)
         access_token = None if account is None else account.token
-        mode = outbox.find_mode(
+        mode = modes.find_mode(
             self._setting,
             # One that cannot be read is no reason to count the messages as sent in shadow.
             has_token=account is not None and account.has_token,
-            can_send=account is not None and bool(access_token) and account.state == outbox.ACTIVE,
+            can_send=account is not None and bool(access_token) and account.state == modes.ACTIVE,
         )
         if mode is Mode.HOLD:
             self._rest(turn)
@@ -208,7 +208,7 @@ class Worker:
                 token=access_token if mode is Mode.SEND else None,
                 store=self._store,
                 lanes=self._lanes,
-                outside=self._outside,
+                context=self._context,
             )
             for job in jobs
         ]
@@ -224,13 +224,13 @@ class Worker:
         return claimed.jobs
 
     def _expire(self, job: Job, *, at: datetime) -> None:
-        change: Change = flow.expire(job, at=at)
+        change: Change = transitions.expire(job, at=at)
         if self._store.settle(job, change, expected=[JobState.LEASED]):
             self._reporter.add(job, change)
 
     def _rest(self, turn: Turn) -> None:
-        at = self._outside.read_clock()
-        outbox.expire_queued(
+        at = self._context.read_clock()
+        recovery.expire_queued(
             self._store, turn.account_id, turn.via, at=at, report=self._reporter.add
         )
         # Spread, so that thousands that rest do not come back together.

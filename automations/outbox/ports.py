@@ -1,4 +1,4 @@
-"""What sending is given of the world: the Graph API, an account, and whom to tell."""
+"""What the sender is given: the Graph API, an account, a clock, and where reports go."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from automations.jobs import Change, Job
+from automations.outbox.jobs import Change, Job
+from automations.outbox.transitions import Act, Call
 from tracking.clock import read_now
 
 
@@ -28,7 +29,7 @@ class Graph(Protocol):
         """Return whether the person follows; None is unknown."""
 
 
-class Outside(msgspec.Struct, frozen=True, kw_only=True):
+class SendContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a sender is given of the world.
 
     `compose` makes a step's message (a public reply's text) as the Graph API takes it; `pause` is
@@ -62,3 +63,21 @@ class Account(Protocol):
     @property
     def state(self) -> str:
         """`active`, or why it is paused."""
+
+
+def make_call(graph: Graph, job: Job, act: Act, message: Any, *, token: str) -> Any:
+    """Send the message of a step and return Meta's answer. Raises what the Graph API raises."""
+    if act.call is Call.REPLY_PUBLICLY:
+        return graph.reply_publicly(job.comment_id or "", message, token=token)
+    if act.call is Call.REPLY_PRIVATELY:
+        return graph.reply_privately(job.account_id, job.comment_id or "", message, token=token)
+    return graph.send_message(job.account_id, job.user_id, message, token=token)
+
+
+def read_class(error: Exception) -> str:
+    """Return the name of an error's class (graph.ErrorClass).
+
+    What the client did not sort was thrown somewhere between our call and Meta's answer.
+    """
+    name: str = getattr(getattr(error, "classification", None), "name", "UNKNOWN")
+    return name

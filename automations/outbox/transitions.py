@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from automations.jobs import PRIVATE_REPLY, Change, Job, JobState, StepResult, StepState
+from automations.outbox.jobs import PRIVATE_REPLY, Change, Job, JobState, StepResult, StepState
 from automations.rules.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
 
 

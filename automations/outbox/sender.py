@@ -7,14 +7,13 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from automations import flow
-from automations.flow import Act, Call, Done, Follow, Skip, Verdict
-from automations.graph_calls import make_call, read_class
-from automations.jobs import Change, Job, JobState, StepResult, StepState
-from automations.lanes import LaneStore
-from automations.outbox_store import OutboxStore
-from automations.outside import Outside
-from automations.settling import settle_patiently
+from automations.outbox import transitions
+from automations.outbox.jobs import Change, Job, JobState, StepResult, StepState
+from automations.outbox.lanes import LaneStore
+from automations.outbox.ports import SendContext, make_call, read_class
+from automations.outbox.recovery import settle_patiently
+from automations.outbox.store import OutboxStore
+from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
 
 logger = logging.getLogger("automations.outbox")
 
@@ -29,13 +28,19 @@ class Sender:
     """Sends one job, which came with one token of its lane. `token` is None in shadow."""
 
     def __init__(
-        self, job: Job, *, token: str | None, store: OutboxStore, lanes: LaneStore, outside: Outside
+        self,
+        job: Job,
+        *,
+        token: str | None,
+        store: OutboxStore,
+        lanes: LaneStore,
+        context: SendContext,
     ) -> None:
         self._job = job
         self._access_token = token
         self._store = store
         self._lanes = lanes
-        self._outside = outside
+        self._context = context
         self._has_lane_token = True
         self._follow: Follow | None = None
 
@@ -52,13 +57,13 @@ class Sender:
     def _advance(self) -> bool:
         """Do one thing; return whether there may be another."""
         job = self._job
-        decision = flow.decide(job, follow=self._follow)
-        at = self._outside.read_clock()
+        decision = transitions.decide(job, follow=self._follow)
+        at = self._context.read_clock()
         if isinstance(decision, Done):
             change = Change(state=decision.state, position=job.position, done_at=at)
             self._settle(change, JobState.LEASED)
             return False
-        if self._outside.is_stopping():
+        if self._context.is_stopping():
             return self._release(at)
         if at >= job.window_ends_at:
             return self._end_step(StepResult(state=StepState.EXPIRED, at=at), JobState.LEASED)
@@ -69,14 +74,14 @@ class Sender:
     def _act(self, act: Act) -> bool:
         if act.call is Call.CHECK_FOLLOW:
             return self._check_follow()
-        at = self._outside.read_clock()
+        at = self._context.read_clock()
         if not self._store.claim_step(self._job, at=at):
-            self._settle(flow.end_repeated(self._job, at=at), JobState.LEASED)
+            self._settle(transitions.end_repeated(self._job, at=at), JobState.LEASED)
             return False
         return self._send(act)
 
     def _skip(self, skip: Skip) -> bool:
-        at = self._outside.read_clock()
+        at = self._context.read_clock()
         result = StepResult(state=StepState.SKIPPED, at=at, reason=skip.reason)
         self._follow = None
         return self._settle(
@@ -94,13 +99,13 @@ class Sender:
         self._follow = Follow.UNKNOWN
         if self._access_token is None or job.is_person_unknown:
             return True
-        now = self._outside.now()
+        now = self._context.now()
         is_expected = job.read_at is not None
         ready_at = self._lanes.take_read(job.account_id, is_expected=is_expected, now=now)
         if ready_at is not None:
             return self._release(ready_at, read_at=ready_at)
         try:
-            answer = self._outside.graph.is_following(job.user_id, token=self._access_token)
+            answer = self._context.graph.is_following(job.user_id, token=self._access_token)
         except Exception as error:  # noqa: BLE001 - sorted by judge
             return self._after_failed_check(error)
         self._follow = _FOLLOWS[answer]
@@ -108,16 +113,16 @@ class Sender:
 
     def _after_failed_check(self, error: Exception) -> bool:
         # A question may be asked again, and its other failures are an answer: unknown.
-        verdict = flow.judge(read_class(error), Call.CHECK_FOLLOW)
+        verdict = transitions.judge(read_class(error), Call.CHECK_FOLLOW)
         if verdict in (Verdict.RATE, Verdict.NOT_SENT) or verdict in _PAUSES:
             return self._put_off(error, verdict, JobState.LEASED)
         return True
 
     def _send(self, act: Act) -> bool:
         job = self._job
-        at = self._outside.read_clock()
+        at = self._context.read_clock()
         try:
-            message = self._outside.compose(job, act.step)
+            message = self._context.compose(job, act.step)
         except Exception as error:
             logger.exception("❌ A message could not be built: %s", type(error).__name__)
             result = StepResult(state=StepState.FAILED, at=at, reason="content")
@@ -126,7 +131,7 @@ class Sender:
             # In shadow too a lane's pace is kept: what is tried out is what will happen.
             self._has_lane_token = False
             return self._end_step(StepResult(state=StepState.SHADOW, at=at), JobState.LEASED)
-        now = self._outside.now()
+        now = self._context.now()
         needs_token = act.call is not Call.REPLY_PUBLICLY  # that goes with the private reply's
         if needs_token and not self._has_lane_token:
             ready_at = self._lanes.take(job.account_id, job.via, now=now)
@@ -137,12 +142,12 @@ class Sender:
             return False
         self._has_lane_token = self._has_lane_token and not needs_token
         try:
-            sent = make_call(self._outside.graph, job, act, message, token=self._access_token)
+            sent = make_call(self._context.graph, job, act, message, token=self._access_token)
         except Exception as error:  # noqa: BLE001 - sorted by judge
             return self._after_failed_send(act, error)
         result = StepResult(
             state=StepState.SENT,
-            at=self._outside.read_clock(),
+            at=self._context.read_clock(),
             mid=getattr(sent, "message_id", None),
         )
         self._mind_usage()
@@ -150,9 +155,9 @@ class Sender:
 
     def _after_failed_send(self, act: Act, error: Exception) -> bool:
         job = self._job
-        at = self._outside.read_clock()
+        at = self._context.read_clock()
         name = read_class(error)
-        verdict = flow.judge(name, act.call)
+        verdict = transitions.judge(name, act.call)
         code, subcode = getattr(error, "code", None), getattr(error, "subcode", None)
         result = StepResult(
             state=StepState.FAILED, at=at, code=code, subcode=subcode, reason=name.lower()
@@ -164,8 +169,8 @@ class Sender:
             return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
         if verdict is not Verdict.UNKNOWN:
             return self._put_off(error, verdict, JobState.SENDING)
-        if flow.can_retry_unknown(job):
-            self._settle(flow.retry_unknown(job, at=at), JobState.SENDING)
+        if transitions.can_retry_unknown(job):
+            self._settle(transitions.retry_unknown(job, at=at), JobState.SENDING)
             return False
         result = msgspec.structs.replace(result, state=StepState.UNKNOWN)
         return self._end_step(result, JobState.SENDING)
@@ -173,43 +178,43 @@ class Sender:
     def _put_off(self, error: Exception, verdict: Verdict, held: JobState) -> bool:
         """Queue the job again: nothing was sent, and trying again is safe."""
         job = self._job
-        at = self._outside.read_clock()
+        at = self._context.read_clock()
         attempts = None
         next_at = at
         if verdict is Verdict.RATE:
             retry_after = getattr(error, "retry_after", None) or 0
             at_least = timedelta(seconds=float(retry_after))
-            now = self._outside.now()
+            now = self._context.now()
             next_at = self._lanes.back_off(job.account_id, at_least=at_least, now=now)
             logger.warning("⚠️ Account %s is too fast for Meta, it waits", job.account_id)
         elif verdict in _PAUSES:
             code = getattr(error, "code", None)
-            self._outside.pause(job.account_id, _PAUSES[verdict], f"error {code}")
+            self._context.pause(job.account_id, _PAUSES[verdict], f"error {code}")
         else:
             attempts = job.attempts + 1
-            next_at = flow.find_retry_time(
+            next_at = transitions.find_retry_time(
                 at, attempts=job.attempts, window_ends_at=job.window_ends_at
             )
-        self._settle(flow.release(job, at=at, next_at=next_at, attempts=attempts), held)
+        self._settle(transitions.release(job, at=at, next_at=next_at, attempts=attempts), held)
         return False
 
     def _release(self, next_at: datetime, *, read_at: datetime | None = None) -> bool:
-        at = self._outside.read_clock()
-        change = flow.release(self._job, at=at, next_at=next_at)
+        at = self._context.read_clock()
+        change = transitions.release(self._job, at=at, next_at=next_at)
         self._settle(msgspec.structs.replace(change, read_at=read_at), JobState.LEASED)
         return False
 
     def _mind_usage(self) -> None:
         """Slow down before Meta says so; its headers tell how much of the quota is used."""
-        usage = getattr(self._outside.graph, "usage", None)
+        usage = getattr(self._context.graph, "usage", None)
         if usage is not None and usage(self._job.account_id) >= _MOST_USAGE:
-            now = self._outside.now()
+            now = self._context.now()
             self._lanes.slow_down(self._job.account_id, wait=_USAGE_WAIT, now=now)
 
     def _end_step(self, result: StepResult, *expected: JobState) -> bool:
         """Store what became of the step; return whether the job goes on in our hands."""
         job = self._job
-        change = flow.end_step(job, result, is_held=True)
+        change = transitions.end_step(job, result, is_held=True)
         is_unknown = result.state is StepState.UNKNOWN
         if change.state is not JobState.LEASED:
             if self._settle(change, *expected, without_echo=is_unknown):
@@ -223,7 +228,7 @@ class Sender:
             return True
         if JobState.UNKNOWN in expected:
             # We were away so long that the call counted as cut off; its answer is still the truth.
-            self._settle(flow.end_step(job, result, is_held=False), JobState.UNKNOWN)
+            self._settle(transitions.end_step(job, result, is_held=False), JobState.UNKNOWN)
         return False
 
     def _settle(self, change: Change, *expected: JobState, without_echo: bool = False) -> bool:
@@ -233,7 +238,7 @@ class Sender:
         )
         if is_ours:
             if change.report_at is not None:
-                self._outside.report(job, change)
+                self._context.report(job, change)
             for name, result in change.results.items():
                 job.progress[name] = result.to_document()
             job.position = change.position

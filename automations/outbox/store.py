@@ -17,11 +17,11 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.database import Database
 
-from automations.buckets import build_now, in_ms
-from automations.job_documents import END_BROKEN, LONG_AGO, build_change, build_lapsed
-from automations.jobs import BrokenJob, Change, Job, JobState, StepState, parse_job
-from automations.lanes import QUICK
-from automations.step_claims import claim_step
+from automations.outbox.documents import END_BROKEN, LONG_AGO, build_change, build_lapsed
+from automations.outbox.jobs import BrokenJob, Change, Job, JobState, StepState, parse_job
+from automations.outbox.lanes import QUICK
+from automations.outbox.rate_limits import build_now, in_ms
+from automations.outbox.step_claims import claim_step
 from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automations import flow
 from automations.accounts import accounts
 from automations.accounts.accounts import AccountState
 from automations.conf import conf
 from automations.instagram.buttons import build_payload
 from automations.instagram.graph import GraphClient
 from automations.instagram.messages import build_message, choose_public_reply
-from automations.jobs import Job
-from automations.lanes import LaneStore
-from automations.outbox import build_owner
-from automations.outbox_reports import Reporter, Told
-from automations.outbox_store import OutboxStore
-from automations.outside import Graph, Outside
+from automations.outbox import transitions
+from automations.outbox.jobs import Job
+from automations.outbox.lanes import LaneStore
+from automations.outbox.ports import Graph, SendContext
+from automations.outbox.recovery import build_owner
+from automations.outbox.reporting import Reporter, StepReport
+from automations.outbox.store import OutboxStore
+from automations.outbox.worker import Worker
 from automations.rules.steps import COMMENT_REPLY
-from automations.worker import Worker
 from tracking import service
 from tracking.clock import read_now
 from tracking.mongo import client as mongo
@@ -37,7 +37,7 @@ def build_worker(graph: Graph | None = None) -> Worker:
     return Worker(
         store=store,
         lanes=LaneStore(database),
-        outside=Outside(
+        context=SendContext(
             graph=graph or GraphClient(conf.graph_url),
             compose=compose,
             pause=pause_account,
@@ -57,7 +57,7 @@ def compose(job: Job, step: Mapping[str, Any]) -> Any:
     """
     if step["name"] == COMMENT_REPLY:
         return choose_public_reply(step, trigger_id=job.id)
-    if not flow.waits_for_tap(job, step):
+    if not transitions.waits_for_tap(job, step):
         return build_message(step)
     run_id = None if job.run_id is None else str(job.run_id)
     payload = build_payload(job.id, run_id, job.automation_id, step["name"], key=conf.payload_key)
@@ -70,7 +70,7 @@ def pause_account(account_id: str, state: str, reason: str) -> None:
     accounts.set_state(account_id, AccountState(state), reason, at=at)
 
 
-def record_results(told: Sequence[Told]) -> None:
+def record_results(told: Sequence[StepReport]) -> None:
     """Tell the runs what became of their steps; told twice, they note it once.
 
     Raises TrackingUnavailable.
@@ -85,7 +85,7 @@ def record_results(told: Sequence[Told]) -> None:
             code=one.result.code,
             subcode=one.result.subcode,
             reason=one.result.reason,
-            is_completed=flow.is_completed(one.step, one.result.state),
+            is_completed=transitions.is_completed(one.step, one.result.state),
         )
         for one in told
     ])  # fmt: skip

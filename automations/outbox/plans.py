@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from automations.instagram.events import Event
-from automations.jobs import DM, PRIVATE_REPLY
+from automations.outbox.jobs import DM, PRIVATE_REPLY
 from automations.rules.automation import Automation
 from automations.rules.steps import ASK_FOLLOW, STEPS_BY_TYPE
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from automations.jobs import DM, PRIVATE_REPLY
+from automations.outbox.jobs import DM, PRIVATE_REPLY
 
 Document = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""What triggers have to send: jobs, leases, Meta's limits, the worker."""

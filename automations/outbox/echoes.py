@@ -1,0 +1,89 @@
+"""Echoes settle what was sent without an answer: Meta's word that the message went out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from automations.instagram.events import Echo
+from automations.outbox import transitions
+from automations.outbox.jobs import StepResult, StepState
+from automations.outbox.store import OutboxStore
+from automations.rules.steps import COMMENT_REPLY
+from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
+
+# An echo carries Meta's own time: near the moment before the call, clocks being clocks.
+_ECHO_BEFORE = timedelta(seconds=10)
+_ECHO_AFTER = timedelta(minutes=2)
+
+
+def settle_echoes(echoes: Sequence[Echo], *, arrived_at: datetime, deadline: float) -> int:
+    """Settle what the echoes prove; return how many messages that were.
+
+    Most echoes are of messages whose answer came, or of none of ours: one read an account tells
+    them apart. Raises TrackingUnavailable past `deadline` (monotonic): Meta sends them again.
+    """
+    people: dict[str, set[str]] = {}
+    for echo in echoes:
+        people.setdefault(echo.account_id, set()).add(echo.user_id)
+    awaited = {
+        account_id: list_awaited_people(account_id, user_ids, seconds=deadline - time.monotonic())
+        for account_id, user_ids in people.items()
+    }
+    settled = 0
+    for echo in echoes:
+        if echo.user_id not in awaited[echo.account_id]:
+            continue
+        if time.monotonic() >= deadline:
+            raise TrackingUnavailable("the echoes of a delivery were not settled in time")
+        at = echo.occurred_at or arrived_at
+        settled += settle_by_echo(echo.account_id, echo.mid, echo.user_id, at)
+    return settled
+
+
+def list_awaited_people(
+    account_id: str, user_ids: Iterable[str], *, seconds: float
+) -> frozenset[str]:
+    """Return those people to whom a message of the account was sent with no answer of Meta yet."""
+    query = {
+        "accountId": account_id,
+        "userId": {"$in": list(user_ids)},
+        "sendingAt": {"$exists": True},
+    }
+    with bounded(seconds):
+        triggers = mongo.get_database()["automation_triggers"]
+        return frozenset(triggers.distinct("userId", query))
+
+
+def settle_by_echo(account_id: str, mid: str, person_id: str, at: datetime) -> bool:
+    """Note that Meta told us of a message from the account to the person; `at` is Meta's time.
+
+    Return whether it settled a call that had not come back. An echo of a message that is known
+    to be sent, or of none of ours, changes nothing. Raises TrackingUnavailable.
+    """
+    store = OutboxStore(mongo.get_database(), owner="echo")
+    # Twice: the job may move from sending to unknown while we look at it.
+    return any(_settle_by_echo(store, account_id, mid, person_id, at) for _ in range(2))
+
+
+def _settle_by_echo(
+    store: OutboxStore, account_id: str, mid: str, person_id: str, at: datetime
+) -> bool:
+    near = [
+        job
+        for job in store.find_unsettled(account_id, person_id)
+        if job.sending_at is not None
+        and job.name_of(job.position) != COMMENT_REPLY  # a comment has no echo
+        and -_ECHO_BEFORE <= at - job.sending_at <= _ECHO_AFTER
+        and "echo" not in job.progress.get(job.name_of(job.position), {})
+    ]
+    if not near or store.has_message(mid):
+        return False
+    job = min(near, key=lambda job: abs(at - (job.sending_at or at)))
+    if store.note_echo(job, mid):  # its call may still come back and say the same
+        return True
+    result = StepResult(state=StepState.SENT, at=at, mid=mid)
+    return store.settle_cut_off(job, transitions.end_step(job, result, is_held=False))
