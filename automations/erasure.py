@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from automations.dead_letters import get_dead_letters
-from automations.deliveries import DEADLINE_SECONDS
 from automations.erased_documents import build_trigger_update, split_letter
+from automations.webhook.dead_letters import get_dead_letters
+from automations.webhook.deliveries import DEADLINE_SECONDS
 from tracking.conf import conf
 from tracking.exceptions import TrackingError, TrackingUnavailable
 from tracking.maintenance.erasure import Eraser, Erasure
@@ -106,7 +106,7 @@ def _erase_letters(person_id: str) -> int:
         if letter is not None:
             split = split_letter(letter.raw, person_id)
             if split.mentions:
-                letters.replace_letter(letter, split.rest)
+                letters.redact(letter, split.rest)
                 count += 1
     return count
 

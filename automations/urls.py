@@ -27,7 +27,7 @@ from automations.run_api import (
     RunView,
 )
 from automations.series_api import AutomationOutcomesView, AutomationSeriesView, SeriesView
-from automations.views import instagram_webhook
+from automations.webhook.views import instagram_webhook
 
 app_name = "automations"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from automations.accounts import store as account_store
-from automations.dead_letters import DeadLetterStore
+from automations.webhook.dead_letters import DeadLetterStore
 from tracking.clock import format_time
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
 from tracking.maintenance.verification.plans import Read, explain_reads

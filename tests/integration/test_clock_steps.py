@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from automations.deliveries import handle_delivery
 from automations.rules.cache import get_rules_cache
+from automations.webhook.deliveries import handle_delivery
 from tests.recount import recount
 from tests.reference_model import ReferenceModel
 from tests.triggers import MILLISECOND, T0, WINDOW

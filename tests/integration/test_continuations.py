@@ -11,9 +11,9 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from automations.conf import conf
-from automations.deliveries import DeliverySummary, handle_delivery
 from automations.instagram.buttons import build_payload
 from automations.outbox.store import OutboxStore
+from automations.webhook.deliveries import DeliverySummary, handle_delivery
 from tests.recount import recount
 from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
 from tracking import service

@@ -9,7 +9,7 @@ from typing import Any
 from pymongo.database import Database
 
 from automations.accounts import accounts
-from automations.deliveries import handle_delivery
+from automations.webhook.deliveries import handle_delivery
 from tests.webhook_cases import read_payload
 
 

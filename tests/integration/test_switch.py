@@ -14,10 +14,10 @@ from django.core.management import call_command
 from pymongo.database import Database
 
 from automations import seed
-from automations.deliveries import handle_delivery
 from automations.simulation import Plan, generate_deliveries
 from automations.simulation.plan import KINDS
 from automations.simulation.targets import build_targets
+from automations.webhook.deliveries import handle_delivery
 from tests.recount import recount
 from tests.reference_model import ReferenceModel
 from tracking import service

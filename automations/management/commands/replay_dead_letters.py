@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from automations.dead_letters import get_dead_letters
-from automations.deliveries import handle_delivery
+from automations.webhook.dead_letters import get_dead_letters
+from automations.webhook.deliveries import handle_delivery
 from tracking import service
 from tracking.clock import format_time
 from tracking.exceptions import TrackingError

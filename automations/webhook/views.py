@@ -10,8 +10,8 @@ from django.views.generic import View
 
 from automations import metrics
 from automations.conf import conf
-from automations.deliveries import handle_delivery, summarize_ignored
 from automations.instagram.signature import InvalidSignature, verify_signature
+from automations.webhook.deliveries import handle_delivery, summarize_ignored
 from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
 

@@ -5,21 +5,18 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from automations.accounts import accounts
 from automations.conf import conf
-from automations.continuations import build_continuation, find_sources, parse_tap
-from automations.dead_letters import DeadLetter, get_dead_letters
 from automations.instagram.events import Delivery, Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
-from automations.metrics import DEAD_LETTERS
 from automations.outbox.echoes import settle_echoes
-from automations.outbox.plans import build_send
-from automations.rules.automation import Automation
 from automations.rules.cache import get_rules_cache
+from automations.webhook.continuations import build_continuation, find_sources, parse_tap
+from automations.webhook.dead_letters import DeadLetter, build_letter, keep_letters
+from automations.webhook.triggers import build_trigger
 from tracking import service
 from tracking.runs import Outcome, Trigger
 
@@ -65,7 +62,7 @@ def handle_delivery(body: bytes, *, arrived_at: datetime, is_late: bool = False)
     redelivered: Counter[str] = Counter()
     for event, outcome in zip(work.events, outcomes, strict=True):
         if outcome is Outcome.REJECTED:
-            rejected.append(_keep_event(event, "cannot be stored", arrived_at))
+            rejected.append(build_letter(event, "cannot be stored", arrived_at))
         elif outcome is Outcome.REDELIVERED:
             redelivered[event.account_id] += 1
     keep_letters(rejected, deadline=deadline)
@@ -109,7 +106,7 @@ class _Work(msgspec.Struct, kw_only=True):
     def keep(self, event: Event, error: Exception) -> None:
         """Keep an event that we failed to handle; a bug on one must not stop the others."""
         logger.error("❌ [TRACKING] Event not handled", exc_info=error)
-        self.letters.append(_keep_event(event, type(error).__name__, self.arrived_at))
+        self.letters.append(build_letter(event, type(error).__name__, self.arrived_at))
 
 
 def _add_triggers(work: _Work, delivery: Delivery) -> None:
@@ -146,53 +143,6 @@ def _add_continuations(work: _Work, events: Sequence[Event]) -> None:
             work.events.append(tap.event)
         except Exception as error:  # noqa: BLE001 - kept, and logged
             work.keep(tap.event, error)
-
-
-def build_trigger(
-    event: Event, automation: Automation, *, arrived_at: datetime, is_late: bool = False
-) -> Trigger:
-    """Return the trigger of an event that an automation answers, in tracking's plain values."""
-    return Trigger(
-        account_id=event.account_id,
-        kind=event.kind,
-        event_id=event.event_id,
-        automation_key=automation.key,
-        automation_id=automation.id,
-        workspace_id=automation.workspace_id,
-        trigger_type=automation.trigger_type,
-        user_id=event.user_id,
-        person_unknown=event.person_unknown,
-        arrived_at=arrived_at,
-        occurred_at=event.occurred_at,
-        metadata=build_metadata(event),
-        send=build_send(event, automation, arrived_at=arrived_at),
-        is_late=is_late,
-    )
-
-
-def build_metadata(event: Event) -> dict[str, Any]:
-    """Return the run's `metadata`, under the names that the live databases have."""
-    metadata: dict[str, Any] = {}
-    if event.text is not None:
-        metadata["messageText"] = event.text
-    if event.media_ids:
-        metadata["postId"] = event.media_ids[0]
-    if event.story_id is not None:
-        metadata["storyId"] = event.story_id
-    return metadata
-
-
-def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
-    """Store dead letters by `deadline` and say so in the log, without their content."""
-    if letters:
-        get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
-        DEAD_LETTERS.inc(len(letters))
-        for letter in letters:
-            logger.warning("⚠️ [TRACKING] Delivery kept as dead letter: %s", letter.error)
-
-
-def _keep_event(event: Event, error: str, arrived_at: datetime) -> DeadLetter:
-    return DeadLetter(event.build_envelope(), error, arrived_at)
 
 
 def summarize_ignored(ignored: Mapping[str, int]) -> str:

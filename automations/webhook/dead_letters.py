@@ -1,6 +1,8 @@
 """What was signed by Meta and could not be handled: kept as it came, to be replayed."""
 
 import hashlib
+import logging
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -10,8 +12,12 @@ from bson.binary import Binary
 from pymongo import UpdateOne
 from pymongo.database import Database
 
+from automations.instagram.events import Event
+from automations.metrics import DEAD_LETTERS
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
+
+logger = logging.getLogger("automations")
 
 Document = dict[str, Any]
 
@@ -97,7 +103,7 @@ class DeadLetterStore:
         with bounded(_SECONDS):
             return [document["_id"] for document in self._letters.find({}, {"_id": 1})]
 
-    def replace_letter(self, letter: DeadLetter, raw: bytes | None) -> None:
+    def redact(self, letter: DeadLetter, raw: bytes | None) -> None:
         """Put other bytes in a letter's place, or nothing."""
         with bounded(_SECONDS):
             document = self._letters.find_one({"_id": letter.letter_id})
@@ -121,3 +127,17 @@ class DeadLetterStore:
 def get_dead_letters() -> DeadLetterStore:
     """Return the store of dead letters."""
     return DeadLetterStore(mongo.get_database())
+
+
+def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
+    """Store dead letters by `deadline` and say so in the log, without their content."""
+    if letters:
+        get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
+        DEAD_LETTERS.inc(len(letters))
+        for letter in letters:
+            logger.warning("⚠️ [TRACKING] Delivery kept as dead letter: %s", letter.error)
+
+
+def build_letter(event: Event, error: str, arrived_at: datetime) -> DeadLetter:
+    """Return the letter of one event of a delivery, in an envelope that can be replayed."""
+    return DeadLetter(event.build_envelope(), error, arrived_at)

@@ -1,0 +1,1 @@
+"""One delivery from the POST to the answer."""
