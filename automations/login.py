@@ -14,9 +14,9 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from automations.api.errors import RETRY_AFTER_SECONDS
 from automations.auth.authentication import SESSION_TOKEN_ID, TokenHolder, find_session_token
 from automations.auth.tokens import ApiToken, find_token
-from automations.errors import RETRY_AFTER_SECONDS
 from tracking.exceptions import TrackingError
 
 SESSION_LIFETIME = timedelta(days=14)

@@ -7,8 +7,17 @@ from django.urls import path
 from django.utils.functional import lazy
 from django.views.generic import RedirectView
 
-from automations.account_api import AccountListView
-from automations.api import AutomationListView, AutomationStatsView, AutomationView
+from automations.api.accounts import AccountListView
+from automations.api.automations import AutomationListView, AutomationStatsView, AutomationView
+from automations.api.docs import DocsView, SchemaView
+from automations.api.runs import (
+    AutomationRunCsvView,
+    AutomationRunListView,
+    RunCsvView,
+    RunListView,
+    RunView,
+)
+from automations.api.series import AutomationOutcomesView, AutomationSeriesView, SeriesView
 from automations.dashboard.access import go_home
 from automations.dashboard.accounts import poll_accounts
 from automations.dashboard.detail import show_automation
@@ -17,16 +26,7 @@ from automations.dashboard.overview import poll_overview, show_overview, switch_
 from automations.dashboard.run_page import show_run
 from automations.dashboard.zone_choice import choose_zone
 from automations.deletion_views import data_deletion, data_deletion_status
-from automations.docs_api import DocsView, SchemaView
 from automations.login import login, logout
-from automations.run_api import (
-    AutomationRunCsvView,
-    AutomationRunListView,
-    RunCsvView,
-    RunListView,
-    RunView,
-)
-from automations.series_api import AutomationOutcomesView, AutomationSeriesView, SeriesView
 from automations.webhook.views import instagram_webhook
 
 app_name = "automations"

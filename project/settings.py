@@ -156,7 +156,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "automations.errors.handle_error",
+    "EXCEPTION_HANDLER": "automations.api.errors.handle_error",
     "UNAUTHENTICATED_USER": "automations.auth.authentication.Anonymous",
     "UNAUTHENTICATED_TOKEN": None,
 }

@@ -18,10 +18,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django_htmx.http import HttpResponseClientRedirect
 
+from automations.api.errors import RETRY_AFTER_SECONDS
 from automations.auth.authentication import find_session_token
 from automations.auth.tokens import ApiToken
 from automations.dashboard.zones import find_zone
-from automations.errors import RETRY_AFTER_SECONDS
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 

@@ -13,16 +13,16 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from automations.accounts.accounts import verify_free
-from automations.dashboard.access import Reader, workspace_page
-from automations.dashboard.form_fields import GROUPS, flatten_errors, list_fields, read_document
-from automations.rules import store
-from automations.rules.automation import DEFAULT_MATCH
-from automations.serializers import (
+from automations.api.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,
     build_changes,
     build_document,
 )
+from automations.dashboard.access import Reader, workspace_page
+from automations.dashboard.form_fields import GROUPS, flatten_errors, list_fields, read_document
+from automations.rules import store
+from automations.rules.automation import DEFAULT_MATCH
 
 _NEW: dict[str, Any] = {"isActive": True, "trigger": {"match": DEFAULT_MATCH}}
 

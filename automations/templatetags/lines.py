@@ -7,7 +7,7 @@ from typing import Any
 
 from django import template
 
-from automations.fields import LINK_SEPARATOR
+from automations.api.fields import LINK_SEPARATOR
 
 register = template.Library()
 

@@ -12,8 +12,8 @@ from bson import ObjectId
 from django.test import Client
 from pymongo.database import Database
 
+from automations.api.run_representations import CSV_COLUMNS, guard_cell
 from automations.rules import store
-from automations.run_answers import CSV_COLUMNS, guard_cell
 from tests.api_client import build_automation, build_path, make_client
 from tests.integration.conftest import flush
 from tests.triggers import make_trigger

@@ -8,8 +8,8 @@ import pytest
 from django.test import Client
 from pymongo.database import Database
 
+from automations.api.serializers import AutomationSerializer
 from automations.dashboard.form_fields import flatten_errors, list_fields
-from automations.serializers import AutomationSerializer
 from tests.api_client import build_automation
 from tests.integration.test_dashboard_access import log_in
 

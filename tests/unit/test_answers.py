@@ -12,8 +12,9 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.answers import build_automation, to_json
-from automations.formats import OrjsonRenderer
+from automations.api.automations import build_automation
+from automations.api.bson_json import to_json
+from automations.api.renderers import OrjsonRenderer
 from tracking.clock import format_time
 
 NOON = datetime(2026, 11, 23, 10, 30, 0, 123000, tzinfo=UTC)

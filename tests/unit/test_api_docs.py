@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
-from automations.api_docs import OPERATIONS
+from automations.api.openapi import OPERATIONS
 
 SCHEMA: Any = SchemaGenerator().get_schema(request=None, public=True)
 FOUND = {

@@ -9,14 +9,14 @@ from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
 from automations.accounts.accounts import AccountTaken
-from automations.errors import build_error
-from automations.rules.automation import parse_automation
-from automations.serializers import (
+from automations.api.errors import build_error
+from automations.api.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,
     build_changes,
     build_document,
 )
+from automations.rules.automation import parse_automation
 
 AT = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
 MINIMAL: dict[str, Any] = {"name": "Link", "type": "comment_to_dm", "accountId": "178414"}

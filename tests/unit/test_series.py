@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from automations.api.zones import UnknownZone, list_zones, parse_zone
 from tracking.queries.time_grid import (
     MOST_BUCKETS,
     QUARTER,
@@ -22,7 +23,6 @@ from tracking.queries.time_grid import (
     sum_hour,
 )
 from tracking.rollups.hours import start_of_hour
-from tracking.zones import UnknownZone, list_zones, parse_zone
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MILLISECOND = timedelta(milliseconds=1)

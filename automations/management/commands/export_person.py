@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from automations.api.renderers import OrjsonRenderer
 from automations.erasure import export_person
-from automations.formats import OrjsonRenderer
 from tracking.management.database_command import DatabaseCommand
 
 

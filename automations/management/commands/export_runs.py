@@ -10,11 +10,10 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from rest_framework.exceptions import ValidationError
 
-from automations.errors import build_error
-from automations.formats import OrjsonRenderer
-from automations.query_parameters import OUTCOMES, RunFilterQuery
-from automations.run_answers import build_run, write_csv
-from automations.run_filters import build_filter
+from automations.api.errors import build_error
+from automations.api.query_parameters import OUTCOMES, RunFilterQuery, build_filter
+from automations.api.renderers import OrjsonRenderer
+from automations.api.run_representations import build_run, write_csv
 from tracking import reports
 from tracking.management.database_command import DatabaseCommand
 from tracking.queries.run_filters import STEPS, RunFilter

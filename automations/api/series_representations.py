@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
-from automations.answers import Json
+from automations.api.bson_json import Json
 from tracking.clock import format_time
 from tracking.queries.reasons import Reasons
 from tracking.queries.run_store import PeopleCount

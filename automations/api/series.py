@@ -8,13 +8,12 @@ from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.api import WorkspaceView
-from automations.api_docs import describe
+from automations.api.base import WorkspaceView, find_automation_id
+from automations.api.openapi import describe
+from automations.api.query_parameters import RangeQuery, SeriesQuery, find_window
+from automations.api.series_representations import build_outcomes, build_people, build_series
 from automations.instagram.events import IGNORED_REASONS
-from automations.query_parameters import RangeQuery, SeriesQuery, find_window
 from automations.rules import store
-from automations.run_api import find_automation_id
-from automations.series_answers import build_outcomes, build_people, build_series
 from tracking import reports
 from tracking.clock import read_now
 from tracking.queries.run_filters import RunFilter

@@ -4,79 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.urls import reverse
 from rest_framework import status
 from rest_framework.exceptions import NotFound
-from rest_framework.parsers import BaseParser, FormParser, MultiPartParser
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
-from automations.accounts.accounts import verify_free
-from automations.answers import Json, build_automation
-from automations.api_docs import describe
-from automations.auth.authentication import BearerTokenAuthentication, SessionTokenAuthentication
-from automations.auth.permissions import IsOwnWorkspace
-from automations.auth.throttling import TokenThrottle
-from automations.formats import BrowsableRenderer, OrjsonParser, OrjsonRenderer
-from automations.query_parameters import QuerySerializer
-from automations.rules import store
-from automations.serializers import (
+from automations.api.base import WorkspaceView
+from automations.api.bson_json import Json, to_json
+from automations.api.openapi import describe
+from automations.api.renderers import OrjsonParser
+from automations.api.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,
-    StrictSerializer,
     build_changes,
     build_document,
 )
+from automations.rules import store
 from tracking import service
 from tracking.clock import format_time, read_now
 from tracking.mongo import errors as mongo_errors
-
-
-class WorkspaceView(APIView):
-    """What every path of a workspace shares: who may, and how bodies look."""
-
-    authentication_classes = (BearerTokenAuthentication, SessionTokenAuthentication)
-    permission_classes = (IsAuthenticated, IsOwnWorkspace)
-    renderer_classes = (OrjsonRenderer, BrowsableRenderer)
-    parser_classes: Sequence[type[BaseParser]] = (OrjsonParser,)
-    throttle_classes = (TokenThrottle,)
-    # The parameters of GET; other methods have none.
-    query_class: type[QuerySerializer] = QuerySerializer
-    query: Mapping[str, Any]
-    refused_form: StrictSerializer | None = None
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check who asks and how often, and then the parameters. Raises APIException."""
-        super().initial(request, *args, **kwargs)
-        if request.method not in self.allowed_methods:
-            return  # that will be said instead
-        is_read = request.method in ("GET", "HEAD")
-        query_class = self.query_class if is_read else QuerySerializer
-        serializer = query_class(data=request.query_params.dict())
-        serializer.is_valid(raise_exception=True)
-        self.query = serializer.validated_data
-
-    @property
-    def default_response_headers(self) -> dict[str, str]:
-        """Return DRF's headers; answers to a token belong into no cache."""
-        return {**super().default_response_headers, "Cache-Control": "no-store"}
-
-    def read_context(self) -> dict[str, Any]:
-        """Return what serializers have to know of the request."""
-        return {"verify_account": partial(verify_free, workspace_id=self.kwargs.get("wsid", ""))}
-
-    def check_input(self, serializer: StrictSerializer) -> dict[str, Any]:
-        """Return the checked values. Raises ValidationError, and keeps the form for the page."""
-        if not serializer.is_valid():
-            self.refused_form = serializer
-            serializer.is_valid(raise_exception=True)
-        values: dict[str, Any] = serializer.validated_data
-        return values
 
 
 class AutomationListView(WorkspaceView):
@@ -200,3 +150,24 @@ def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> li
             )
         )
     return answers
+
+
+def build_automation(
+    document: Mapping[str, Any],
+    *,
+    total_runs: int,
+    last_run_at: datetime | None,
+    stats: Mapping[str, int] | None,
+) -> Json:
+    """Return an automation as the API shows it: every stored field, `_id` as a string, the totals.
+
+    Without `stats` there is no such key, also where an older product stored one.
+    """
+    answer: Json = to_json(document)
+    answer["_id"] = str(document["_id"])
+    answer["totalRuns"] = total_runs
+    answer["lastRunAt"] = None if last_run_at is None else format_time(last_run_at)
+    answer.pop("stats", None)
+    if stats is not None:
+        answer["stats"] = stats
+    return answer

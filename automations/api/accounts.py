@@ -7,9 +7,9 @@ from datetime import datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.answers import Json
-from automations.api import WorkspaceView
-from automations.api_docs import describe
+from automations.api.base import WorkspaceView
+from automations.api.bson_json import Json
+from automations.api.openapi import describe
 from automations.outbox.account_status import AccountSummary, summarize_accounts
 from tracking.clock import format_time
 

@@ -10,14 +10,12 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.api import WorkspaceView
-from automations.api_docs import describe
-from automations.formats import OrjsonRenderer
-from automations.query_parameters import RunFilterQuery, RunPageQuery
-from automations.rules import store
-from automations.run_answers import build_run, build_trigger, write_csv
-from automations.run_filters import build_filter
-from automations.series_answers import describe_window
+from automations.api.base import WorkspaceView, find_automation_id
+from automations.api.openapi import describe
+from automations.api.query_parameters import RunFilterQuery, RunPageQuery, build_filter
+from automations.api.renderers import OrjsonRenderer
+from automations.api.run_representations import build_run, build_trigger, write_csv
+from automations.api.series_representations import describe_window
 from tracking import reports
 from tracking.clock import format_time, read_now
 from tracking.queries.run_filters import InvalidCursor, RunFilter
@@ -123,11 +121,3 @@ class AutomationRunCsvView(RunCsvView):
                 **build_filter(self.query),
             )
         )
-
-
-def find_automation_id(workspace_id: str, automation_id: str) -> str:
-    """Return the id that runs know an automation by, deleted or not. Raises NotFound."""
-    document = store.find_automation(workspace_id, automation_id, is_deleted_too=True)
-    if document is None:
-        raise NotFound
-    return str(document["_id"])

@@ -13,7 +13,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer
 
-from automations.errors import RequestTooLarge
+from automations.api.errors import RequestTooLarge
 from tracking.clock import format_time
 
 

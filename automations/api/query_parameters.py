@@ -10,12 +10,12 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.fields import empty
 
+from automations.api.serializers import StrictSerializer
+from automations.api.zones import UTC_NAME, UnknownZone, parse_zone
 from automations.outbox.jobs import StepState
-from automations.serializers import StrictSerializer
 from tracking.queries.run_filters import STEPS
 from tracking.queries.time_grid import Unit, start_of_day
 from tracking.rollups.outcomes import COMPLETED
-from tracking.zones import UTC_NAME, UnknownZone, parse_zone
 
 MOST_RUNS = 200
 DEFAULT_RUNS = 50
@@ -177,3 +177,17 @@ def find_window(
     """Return (from, to) with what is not named filled in: up to now, 24 hours or 7 days long."""
     to: datetime = values.get("to") or at
     return values.get("from") or min(to, at) - _DEFAULT_LENGTHS[unit], to
+
+
+def build_filter(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a RunFilter that checked parameters name."""
+    step, _, state = (values.get("outcome") or "").rpartition(".")
+    return {
+        "trigger_type": values.get("triggerType"),
+        "step": step or None,
+        "state": state or None,
+        "user_id": values.get("userId"),
+        "post_id": values.get("postId"),
+        "from_": values.get("from"),
+        "to": values.get("to"),
+    }

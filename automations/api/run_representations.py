@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
-from automations.answers import Json, to_json
+from automations.api.bson_json import Json, to_json
 from tracking.ids import parse_trigger_id
 from tracking.queries.run_filters import STEPS
 

@@ -18,19 +18,21 @@ from rest_framework.exceptions import ErrorDetail
 from rest_framework.utils import html
 
 from automations.accounts.accounts import AccountTaken
-from automations.answers import to_json
-from automations.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
+from automations.api.bson_json import to_json
+from automations.api.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
+from automations.instagram.messages import (
+    COMMENT_LENGTH,
+    MESSAGE_BYTES,
+    MOST_BUTTONS,
+    TEMPLATE_TEXT_LENGTH,
+    TITLE_LENGTH,
+)
 from automations.rules.automation import DEFAULT_MATCH, MATCHES
 from automations.rules.steps import STEPS_BY_TYPE
 
 PARTS = ("commentReply", "openingDm", "askFollow", "mainDm")
 
-MESSAGE_BYTES = 1000
-TEMPLATE_TEXT_LENGTH = 640
-TITLE_LENGTH = 20
-MOST_LINKS = 3
-# Bounds of ours, so that a document stays small; Instagram's own for a caption is 2200.
-_COMMENT_LENGTH = 2200
+# Bounds of ours, so that a document stays small.
 _NAME_LENGTH = 200
 _ID_LENGTH = 100
 _KEYWORD_LENGTH = 200
@@ -94,7 +96,7 @@ class CommentReplySerializer(StrictSerializer):
     """The public reply to a comment; one of the texts is chosen."""
 
     texts = LinesField(
-        child=TextField(max_length=_COMMENT_LENGTH), required=False, max_length=_MOST_TEXTS
+        child=TextField(max_length=COMMENT_LENGTH), required=False, max_length=_MOST_TEXTS
     )
 
 
@@ -127,7 +129,7 @@ class LinksMessageSerializer(StrictSerializer):
         style={"base_template": "textarea.html", "rows": 3},
     )  # fmt: skip
     links = LinksField(
-        child=LinkSerializer(), required=False, max_length=MOST_LINKS,
+        child=LinkSerializer(), required=False, max_length=MOST_BUTTONS,
         help_text="In this form, one link a line: title | url",
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from automations.formats import OrjsonRenderer
+from automations.api.renderers import OrjsonRenderer
 
 
 class SchemaView(SpectacularAPIView):

@@ -10,11 +10,11 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
-from automations import api_count_schemas as counts
-from automations import api_examples as examples
-from automations import api_schemas as shapes
-from automations.query_parameters import RangeQuery, RunFilterQuery, RunPageQuery, SeriesQuery
-from automations.serializers import AutomationChangesSerializer, AutomationSerializer
+from automations.api import examples
+from automations.api import schemas as counts
+from automations.api import schemas as shapes
+from automations.api.query_parameters import RangeQuery, RunFilterQuery, RunPageQuery, SeriesQuery
+from automations.api.serializers import AutomationChangesSerializer, AutomationSerializer
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Shape = type[serializers.Serializer[Any]]

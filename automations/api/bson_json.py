@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,27 +23,6 @@ Json = dict[str, Any]
 _SECRET_ENDINGS = ("token", "secret", "password", "apikey", "privatekey", "credentials")
 _MOST_NAMES = 4096
 _UUID_SUBTYPE = 4
-
-
-def build_automation(
-    document: Mapping[str, Any],
-    *,
-    total_runs: int,
-    last_run_at: datetime | None,
-    stats: Mapping[str, int] | None,
-) -> Json:
-    """Return an automation as the API shows it: every stored field, `_id` as a string, the totals.
-
-    Without `stats` there is no such key, also where an older product stored one.
-    """
-    answer: Json = to_json(document)
-    answer["_id"] = str(document["_id"])
-    answer["totalRuns"] = total_runs
-    answer["lastRunAt"] = None if last_run_at is None else format_time(last_run_at)
-    answer.pop("stats", None)
-    if stats is not None:
-        answer["stats"] = stats
-    return answer
 
 
 def to_json(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The JSON API: views, input, output, its own documents."""
