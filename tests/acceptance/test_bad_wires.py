@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from automations.simulation import generate_deliveries
+from automations.demo.simulation import generate_deliveries
 from tests.chaos.counting import build_plan, prepare, resend, wait_for
 from tests.chaos.load import Load
 from tests.chaos.model import compare

@@ -13,9 +13,9 @@ from cryptography.fernet import Fernet
 from pymongo.database import Database
 
 from automations.accounts import accounts
+from automations.demo.sandbox import Sandbox
 from automations.instagram.graph import GraphClient
 from automations.outbox.wiring import build_worker
-from automations.sandbox import Sandbox
 from tests.triggers import now_in_milliseconds
 from tests.web_server import SECRET, WebServer
 

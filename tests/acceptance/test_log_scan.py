@@ -19,9 +19,9 @@ from pymongo.database import Database
 from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
 from automations.auth.tokens import create_token, hash_secret
-from automations.sandbox import Sandbox
-from automations.sandbox.server import Answer, HttpServer, Request
-from automations.simulation.signing import sign_body
+from automations.demo.sandbox import Sandbox
+from automations.demo.sandbox.server import Answer, HttpServer, Request
+from automations.demo.simulation.bodies import sign_body
 from tests.acceptance.processes import Command, wait_until
 from tests.web_server import WebServer, build_environment
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.simulation.signing import sign_body
+from automations.demo.simulation.bodies import sign_body
 from tests.acceptance.processes import (
     APP_SECRET,
     Command,

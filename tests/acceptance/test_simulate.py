@@ -10,10 +10,10 @@ from typing import Any
 
 from pymongo.database import Database
 
-from automations import seed
-from automations.simulation import Plan, run
-from automations.simulation.plan import KINDS
-from automations.simulation.targets import build_targets
+from automations.demo import seed
+from automations.demo.simulation import Plan, run
+from automations.demo.simulation.plan import KINDS
+from automations.demo.simulation.targets import build_targets
 from tests.acceptance.processes import (
     APP_SECRET,
     Command,

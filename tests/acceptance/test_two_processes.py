@@ -18,9 +18,9 @@ from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from automations.simulation import Plan, SimulatedEvent, generate_deliveries
-from automations.simulation.plan import KINDS
-from automations.simulation.targets import build_targets
+from automations.demo.simulation import Plan, SimulatedEvent, generate_deliveries
+from automations.demo.simulation.plan import KINDS
+from automations.demo.simulation.targets import build_targets
 from tests.recount import recount
 from tests.web_server import WebServer, start_command
 from tests.webhook_cases import ACCOUNTS, TYPES, build_automation

@@ -14,7 +14,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from automations.simulation.connection import Connection
+from automations.demo.simulation.connection import Connection
 from tests.web_server import WebServer
 from tests.webhook_cases import (
     PATH,

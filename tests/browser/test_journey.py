@@ -10,9 +10,9 @@ from typing import Any
 from playwright.sync_api import expect
 from pymongo.database import Database
 
-from automations import seed
 from automations.auth.tokens import create_token
 from automations.dashboard.outcomes import STEPS
+from automations.demo import seed
 from tests.acceptance.processes import request
 from tests.browser.conftest import Visit
 from tests.web_server import WebServer

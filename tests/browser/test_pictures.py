@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from pymongo.database import Database
 
-from automations import seed
+from automations.demo import seed
 from tests.browser.conftest import open_visit
 from tests.browser.test_journey import COMMENTS, HOME, LOOKBOOK, make_secret
 from tests.web_server import WebServer

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management import call_command
 from pymongo.database import Database
 
-from automations import seed
+from automations.demo import seed
 from tracking import service
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger

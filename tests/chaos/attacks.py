@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 
+from automations.demo.simulation import generate_deliveries
+from automations.demo.simulation.bodies import sign_body
+from automations.demo.simulation.connection import Connection
+from automations.demo.simulation.sending import build_webhook_url
 from automations.instagram.events import UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
-from automations.simulation import generate_deliveries
-from automations.simulation.connection import Connection
-from automations.simulation.sending import build_webhook_url
-from automations.simulation.signing import sign_body
 from tests.attack_corpus import ACCOUNT, TOO_LARGE, UNREADABLE, WITH_NEIGHBOUR, bodies
 from tests.chaos.counting import build_plan, prepare, resend, wait_for
 from tests.chaos.load import Load

@@ -13,8 +13,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from automations.simulation import Plan, Target, generate_deliveries, send_deliveries
-from automations.simulation.plan import AUTOMATION_TYPES
+from automations.demo.simulation import Plan, Target, generate_deliveries, send_deliveries
+from automations.demo.simulation.plan import AUTOMATION_TYPES
 from tests.chaos.cluster import WINDOW_MINUTES, Cluster, find_longest_stall
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load

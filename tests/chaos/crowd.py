@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from automations.sandbox import Received, Sandbox
+from automations.demo.sandbox import Received, Sandbox
 
 KEYWORD = "link"
 # Each text is its step's name, so that what a person received says which step it was.

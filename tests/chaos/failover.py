@@ -12,7 +12,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from automations.simulation import generate_deliveries
+from automations.demo.simulation import generate_deliveries
 from tests.chaos.cluster import WINDOW_MINUTES, find_longest_stall
 from tests.chaos.counting import ACCOUNTS, build_plan, prepare, resend, wait_for
 from tests.chaos.load import Load

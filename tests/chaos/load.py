@@ -7,10 +7,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 
-from automations.simulation import SimulatedDelivery, SimulatedEvent
-from automations.simulation.connection import Connection
-from automations.simulation.sending import build_webhook_url
-from automations.simulation.signing import sign_body
+from automations.demo.simulation import SimulatedDelivery, SimulatedEvent
+from automations.demo.simulation.bodies import sign_body
+from automations.demo.simulation.connection import Connection
+from automations.demo.simulation.sending import build_webhook_url
 
 _TIMEOUT_SECONDS = 15.0
 # After a delivery that nobody took: the load goes on, but does not burn through the events.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pymongo.database import Database
 
-from automations.simulation import SimulatedEvent
+from automations.demo.simulation import SimulatedEvent
 
 
 class Verdict(NamedTuple):

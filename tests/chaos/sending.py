@@ -15,8 +15,8 @@ from pymongo import MongoClient, timeout
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from automations.sandbox import Fault, Sandbox
-from automations.sandbox.webhooks import RETRY_SECONDS
+from automations.demo.sandbox import Fault, Sandbox
+from automations.demo.sandbox.webhooks import RETRY_SECONDS
 from tests.chaos.cluster import WINDOW_MINUTES, Cluster, find_longest_stall
 from tests.chaos.crowd import AUTOMATIONS, KEYWORD, Crowd
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, say

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from pymongo.database import Database
 
+from automations.demo.sandbox import Received
 from automations.outbox.jobs import JobState, StepState
 from automations.outbox.transitions import REPEATED
-from automations.sandbox import Received
 from tracking.rollups.outcomes import rank_result
 
 Document = dict[str, Any]

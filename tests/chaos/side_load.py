@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from django.utils.crypto import salted_hmac
 
+from automations.demo.simulation.bodies import sign_body
+from automations.demo.simulation.sending import WEBHOOK_PATH
 from automations.instagram.buttons import build_payload
-from automations.simulation.sending import WEBHOOK_PATH
-from automations.simulation.signing import sign_body
 from tests.chaos.load import Load
 
 _TIMEOUT_SECONDS = 15.0

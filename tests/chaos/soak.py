@@ -16,7 +16,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from automations.simulation import generate_deliveries
+from automations.demo.simulation import generate_deliveries
 from tests.chaos.counting import build_plan, prepare, wait_for
 from tests.chaos.load import Load
 from tests.chaos.readings import (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations.simulation import SimulatedEvent
+from automations.demo.simulation import SimulatedEvent
 from tests.chaos.model import Verdict, compare
 from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment, post_body
 

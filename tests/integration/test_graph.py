@@ -15,12 +15,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from automations.demo.sandbox import Sandbox
+from automations.demo.sandbox.server import Answer, HttpServer, Request
 from automations.instagram.access_tokens import AccessToken, Host
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ERROR_CLASSES, ErrorClass, GraphError
 from automations.instagram.usage import UsageBoard
-from automations.sandbox import Sandbox
-from automations.sandbox.server import Answer, HttpServer, Request
 
 ACCOUNT, PERSON = "17841400000000001", "5550001"
 SECRET = "IGAA-very-secret"

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from automations.demo.sandbox import Limits, Received, Sandbox
+from automations.demo.sandbox.server import Answer, HttpServer, Request
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.instagram.messages import build_message
 from automations.instagram.payloads import parse_delivery
 from automations.instagram.signature import InvalidSignature, verify_signature
-from automations.sandbox import Limits, Received, Sandbox
-from automations.sandbox.server import Answer, HttpServer, Request
 
 ACCOUNT, PERSON = "17841400000000001", "5550001"
 TOKEN = "IGAA-token"
@@ -444,7 +444,7 @@ def test_the_same_seed_makes_the_same_ids() -> None:
 
 def test_it_runs_from_the_command_line() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "automations.sandbox", "--account", ACCOUNT],
+        [sys.executable, "-m", "automations.demo.sandbox", "--account", ACCOUNT],
         input=f"message {ACCOUNT} {PERSON} 'hi there'\njournal {PERSON}\nfault 500\nnonsense\n",
         capture_output=True,
         text=True,

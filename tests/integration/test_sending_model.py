@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations.sandbox import Received
+from automations.demo.sandbox import Received
 from tests.chaos.sending_model import Verdict, judge
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -13,10 +13,10 @@ import pytest
 from django.core.management import call_command
 from pymongo.database import Database
 
-from automations import seed
-from automations.simulation import Plan, generate_deliveries
-from automations.simulation.plan import KINDS
-from automations.simulation.targets import build_targets
+from automations.demo import seed
+from automations.demo.simulation import Plan, generate_deliveries
+from automations.demo.simulation.plan import KINDS
+from automations.demo.simulation.targets import build_targets
 from automations.webhook.deliveries import handle_delivery
 from tests.recount import recount
 from tests.reference_model import ReferenceModel

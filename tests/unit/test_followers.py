@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from automations.sandbox import Button, Followers, Received, Sandbox
-from automations.simulation import Target
+from automations.demo.followers import Followers
+from automations.demo.sandbox import Button, Received, Sandbox
+from automations.demo.simulation import Target
 
 ACCOUNT, PERSON = "17841400000000001", "9001"
 COMMENTS = Target(kind="comment", account_id=ACCOUNT, keywords=("link",))

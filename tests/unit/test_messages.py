@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automations.demo.sandbox.messages import read_message
 from automations.instagram.messages import (
     DEFAULT_BUTTON_TITLE,
     MESSAGE_BYTES,
@@ -15,7 +16,6 @@ from automations.instagram.messages import (
     choose_public_reply,
     cut_text,
 )
-from automations.sandbox.shapes import read_message
 
 LINKS = [{"title": "Open the lookbook", "url": "https://shop.example.com/lookbook"}]
 

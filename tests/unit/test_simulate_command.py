@@ -11,11 +11,11 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from rich.console import Console
 
+from automations.demo.simulation import Plan, Report
+from automations.demo.simulation.plan import SimulatedDelivery, SimulatedEvent
+from automations.demo.simulation.printing import print_counted, print_report
+from automations.demo.simulation.report import Tally, build_report
 from automations.management.commands import simulate
-from automations.simulation import Plan, Report
-from automations.simulation.plan import SimulatedDelivery, SimulatedEvent
-from automations.simulation.printing import print_counted, print_report
-from automations.simulation.report import Tally, build_report
 from tracking.exceptions import TrackingUnavailable
 
 AUTOMATION = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from automations.simulation import Plan, SimulatedDelivery, Target, generate_deliveries
-from automations.simulation.people import Ids
+from automations.demo.simulation import Plan, SimulatedDelivery, Target, generate_deliveries
+from automations.demo.simulation.people import Ids
 
 NOW_MS = 1_795_430_400_123
 COMMENTS = Target(kind="comment", account_id="17841400000000001", keywords=("link",))

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from automations.simulation import Plan, Report, Target, run
-from automations.simulation.sending import build_webhook_url
+from automations.demo.simulation import Plan, Report, Target, run
+from automations.demo.simulation.sending import build_webhook_url
 
 SECRET = "app-secret"
 TARGETS = (

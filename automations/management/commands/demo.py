@@ -13,20 +13,23 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
-from automations import seed, seed_store, serving
+from automations import serving
 from automations.accounts import accounts
 from automations.accounts.encryption import make_key
 from automations.auth import tokens
 from automations.conf import conf
+from automations.demo import seed
+from automations.demo import store as seed_store
+from automations.demo.followers import Followers
+from automations.demo.sandbox import Sandbox
+from automations.demo.simulation.plan import KINDS
+from automations.demo.simulation.targets import build_targets
 from automations.management.commands.serve import (
     add_shared_arguments,
     build_address,
     describe_mongodb,
     list_urls,
 )
-from automations.sandbox import Followers, Sandbox
-from automations.simulation.plan import KINDS
-from automations.simulation.targets import build_targets
 from tracking.clock import read_now
 from tracking.conf import conf as tracking_conf
 from tracking.exceptions import TrackingError

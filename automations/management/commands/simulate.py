@@ -15,12 +15,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from automations.conf import conf
-from automations.simulation import Plan, Report, Target, run
-from automations.simulation.plan import KINDS
-from automations.simulation.printing import print_counted, print_report
-from automations.simulation.report import Counted
-from automations.simulation.targets import build_account_targets, build_targets
-from automations.simulation_store import list_active_automations, read_totals
+from automations.demo.simulation import Plan, Report, Target, run
+from automations.demo.simulation.plan import KINDS
+from automations.demo.simulation.printing import print_counted, print_report
+from automations.demo.simulation.report import Counted
+from automations.demo.simulation.targets import build_account_targets, build_targets
+from automations.demo.store import list_active_automations, read_totals
 from tracking.exceptions import TrackingError
 
 DEFAULT_URL = "http://127.0.0.1:8000"

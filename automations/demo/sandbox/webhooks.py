@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from automations.sandbox.elements import Element
-from automations.simulation.connection import Connection
-from automations.simulation.signing import sign_body
+from automations.demo.sandbox.webhook_elements import Element
+from automations.demo.simulation.bodies import sign_body
+from automations.demo.simulation.connection import Connection
 
 # Meta: at once, then less and less often for 36 hours. Here the same in half a minute.
 RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0, 8.0, 18.0)

@@ -9,12 +9,12 @@ from random import Random
 from typing import TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from automations.simulation.connection import Connection
-from automations.simulation.generation import generate_deliveries
-from automations.simulation.people import make_random
-from automations.simulation.plan import Plan, SimulatedDelivery
-from automations.simulation.report import Report, Tally, build_report
-from automations.simulation.signing import sign_body
+from automations.demo.simulation.bodies import sign_body
+from automations.demo.simulation.connection import Connection
+from automations.demo.simulation.generation import generate_deliveries
+from automations.demo.simulation.people import make_random
+from automations.demo.simulation.plan import Plan, SimulatedDelivery
+from automations.demo.simulation.report import Report, Tally, build_report
 
 WEBHOOK_PATH = "/api/webhooks/instagram"
 # Meta retries at once and then less and less often; here the first wait is short and the longest

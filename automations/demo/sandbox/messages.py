@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from automations.sandbox.errors import Refused
+from automations.demo.sandbox.refusals import Refused
 
 _TEXT_BYTES = 1000
 _TEMPLATE_TEXT = 640

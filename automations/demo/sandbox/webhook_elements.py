@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from automations.sandbox.shapes import Button
-from automations.sandbox.world import Comment, Received
+from automations.demo.sandbox.messages import Button
+from automations.demo.sandbox.state import Comment, Received
 
 
 class Element(NamedTuple):

@@ -10,10 +10,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from automations.sandbox.sandbox import Sandbox
-from automations.sandbox.world import Received
-from automations.simulation import Plan, SimulatedEvent, Target, generate_deliveries
-from automations.simulation.people import make_random
+from automations.demo.sandbox.sandbox import Sandbox
+from automations.demo.sandbox.state import Received
+from automations.demo.simulation import Plan, SimulatedEvent, Target, generate_deliveries
+from automations.demo.simulation.people import make_random
 
 logger = logging.getLogger("automations.demo")
 

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from automations.simulation.report import Counted, Latency, Report
+from automations.demo.simulation.report import Counted, Latency, Report
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 
-from automations.sandbox.errors import Refused
-from automations.sandbox.server import Request
-from automations.sandbox.shapes import read_message
-from automations.sandbox.world import Received, World
+from automations.demo.sandbox.messages import read_message
+from automations.demo.sandbox.refusals import Refused
+from automations.demo.sandbox.server import Request
+from automations.demo.sandbox.state import Received, World
 
 # A version in front is allowed, as in /v23.0/me.
 _PATH = re.compile(r"^(?:/v\d+\.\d+)?/(?P<id>[^/]+)(?:/(?P<edge>messages|replies))?$")

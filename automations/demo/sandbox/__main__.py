@@ -1,4 +1,4 @@
-"""`python -m automations.sandbox`: a fake Meta to try the project on, and a line per command."""
+"""`python -m automations.demo.sandbox`: a fake Meta to try the project on, a line per command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 
-from automations.sandbox.sandbox import Sandbox
+from automations.demo.sandbox.sandbox import Sandbox
 
 _COMMANDS = """\
 comment <account> <person> <text>     a comment on a post
@@ -21,7 +21,7 @@ fault <500|lost|reset|slow|190|613>   for the next call
 
 def main() -> None:
     """Read commands from stdin until it ends."""
-    parser = argparse.ArgumentParser(prog="python -m automations.sandbox", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m automations.demo.sandbox", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="default: any free one")
     parser.add_argument("--webhook-url", default="", help="where webhooks go")
     parser.add_argument("--app-secret", default="", help="what they are signed with (a fake one)")

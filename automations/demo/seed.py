@@ -13,8 +13,8 @@ from typing import Any
 
 from bson import ObjectId
 
+from automations.demo.simulation.people import Ids, make_ask, make_random
 from automations.rules.automation import parse_automation
-from automations.simulation.people import Ids, make_ask, make_random
 
 WORKSPACE_ID = "demo"
 ACCOUNT_ID = "17841460000012345"

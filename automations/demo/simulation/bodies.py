@@ -6,11 +6,13 @@ an entry is in seconds beside `changes`, in milliseconds beside `messaging`.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from collections.abc import Iterable
 from typing import Any
 
-from automations.simulation.plan import SimulatedEvent
+from automations.demo.simulation.plan import SimulatedEvent
 
 _ELEMENTS_PER_ENTRY = 10
 
@@ -69,3 +71,8 @@ def build_body(events: Iterable[SimulatedEvent], *, sent_at_ms: int) -> bytes:
         elements.append(build(event))
     text = json.dumps({"object": "instagram", "entry": entries}, separators=(",", ":"))
     return text.replace("/", "\\/").encode("ascii")
+
+
+def sign_body(body: bytes, secret: str) -> str:
+    """Return the value of X-Hub-Signature-256: HMAC-SHA256 of the raw bytes."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from automations.sandbox.errors import Refused
-from automations.sandbox.limits import Limits, RollingWindow
-from automations.sandbox.shapes import Button
+from automations.demo.sandbox.limits import Limits, RollingWindow
+from automations.demo.sandbox.messages import Button
+from automations.demo.sandbox.refusals import Refused
 
 COMMENT_WINDOW = timedelta(days=7)
 MESSAGE_WINDOW = timedelta(hours=24)

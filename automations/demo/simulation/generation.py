@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from random import Random
 
-from automations.simulation.bodies import build_body
-from automations.simulation.people import Ids, find_chatter, make_ask, make_random
-from automations.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
+from automations.demo.simulation.bodies import build_body
+from automations.demo.simulation.people import Ids, find_chatter, make_ask, make_random
+from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
 
 # Events per delivery -> weight. Meta sends single updates when it is quiet and batches them, up to
 # 1000, when a post goes viral.

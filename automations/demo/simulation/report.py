@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from automations.simulation.plan import KINDS, SimulatedDelivery, SimulatedEvent
+from automations.demo.simulation.plan import KINDS, SimulatedDelivery, SimulatedEvent
 
 PERCENTILES = (50, 95, 99)
 

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from automations.sandbox import elements
-from automations.sandbox.answering import Answering
-from automations.sandbox.elements import Element
-from automations.sandbox.faults import Faults
-from automations.sandbox.limits import Limits
-from automations.sandbox.server import HttpServer
-from automations.sandbox.shapes import Button
-from automations.sandbox.webhooks import RETRY_SECONDS, Counts, WebhookSender
-from automations.sandbox.world import Comment, Received, World
+from automations.demo.sandbox import webhook_elements
+from automations.demo.sandbox.faults import Faults
+from automations.demo.sandbox.handler import Answering
+from automations.demo.sandbox.limits import Limits
+from automations.demo.sandbox.messages import Button
+from automations.demo.sandbox.server import HttpServer
+from automations.demo.sandbox.state import Comment, Received, World
+from automations.demo.sandbox.webhook_elements import Element
+from automations.demo.sandbox.webhooks import RETRY_SECONDS, Counts, WebhookSender
 
 DEFAULT_MEDIA_ID = "17900000000000001"
 
@@ -110,7 +110,7 @@ class Sandbox:
             )
             world.comments[comment.id] = comment
         self._webhooks.send(
-            elements.build_comment(
+            webhook_elements.build_comment(
                 comment,
                 text,
                 username=username or f"user.{person_id}",
@@ -131,7 +131,7 @@ class Sandbox:
         with self._use_world() as (world, at):
             message["mid"] = world.make_id("mid", account_id, person_id)
             world.hear(account_id, person_id, at)
-        self._webhooks.send(elements.build_message(account_id, person_id, message, at))
+        self._webhooks.send(webhook_elements.build_message(account_id, person_id, message, at))
         return str(message["mid"])
 
     def tap(self, person_id: str, button: str | None = None) -> str:
@@ -143,7 +143,9 @@ class Sandbox:
             received, tapped = _find_button(world.journal.get(person_id, []), button)
             mid = world.make_id("mid", received.account_id, person_id)
             world.hear(received.account_id, person_id, at)
-        self._webhooks.send(elements.build_tap(received.account_id, person_id, tapped, mid, at))
+        self._webhooks.send(
+            webhook_elements.build_tap(received.account_id, person_id, tapped, mid, at)
+        )
         return mid
 
     def follow(self, person_id: str, account_id: str) -> None:

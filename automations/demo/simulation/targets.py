@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from automations.demo.simulation.plan import AUTOMATION_TYPES, Target
 from automations.rules.automation import parse_automation
-from automations.simulation.plan import AUTOMATION_TYPES, Target
 
 DEFAULT_TEXT = "LINK"
 _KIND_OF_TYPE = {automation_type: kind for kind, automation_type in AUTOMATION_TYPES.items()}

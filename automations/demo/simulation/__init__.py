@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from automations.simulation.generation import generate_deliveries
-from automations.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
-from automations.simulation.report import Report
-from automations.simulation.sending import run, send_deliveries
+from automations.demo.simulation.generation import generate_deliveries
+from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
+from automations.demo.simulation.report import Report
+from automations.demo.simulation.sending import run, send_deliveries
 
 __all__ = [
     "Plan",

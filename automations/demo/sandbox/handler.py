@@ -10,12 +10,12 @@ from datetime import datetime
 
 import orjson
 
-from automations.sandbox.calls import read_call, read_token
-from automations.sandbox.elements import Element, build_echo
-from automations.sandbox.errors import Refused
-from automations.sandbox.faults import Fault, Faults
-from automations.sandbox.server import Answer, Request
-from automations.sandbox.world import Received, World
+from automations.demo.sandbox.calls import read_call, read_token
+from automations.demo.sandbox.faults import Fault, Faults
+from automations.demo.sandbox.refusals import Refused
+from automations.demo.sandbox.server import Answer, Request
+from automations.demo.sandbox.state import Received, World
+from automations.demo.sandbox.webhook_elements import Element, build_echo
 
 # Which refusal a fault looks like; the call is not carried out.
 _REFUSALS = {Fault.ERROR_500: "server", Fault.TOKEN_DEAD: "bad_token", Fault.RATE: "rate"}

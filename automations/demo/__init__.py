@@ -1,0 +1,1 @@
+"""A stand-in for Instagram with its people, and simulated traffic."""
