@@ -25,8 +25,8 @@ from automations.dashboard.form import change_automation, make_automation
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.dashboard.run_page import show_run
 from automations.dashboard.zone_choice import choose_zone
-from automations.deletion_views import data_deletion, data_deletion_status
 from automations.login import login, logout
+from automations.privacy.views import data_deletion, data_deletion_status
 from automations.webhook.views import instagram_webhook
 
 app_name = "automations"

@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from pymongo.database import Database
 
-from automations import deletions, erasure
-from automations.erasure import erase_person
+from automations.privacy import deletion_requests, erasure
+from automations.privacy.erasure import erase_person
 from tests.integration.test_erasure import list_holders
 from tests.outbox_fakes import ASK, MAIN, PLAIN_OPENING, Rig, make_job_document
 from tests.recount import recount
@@ -167,8 +167,8 @@ class TestCallback:
         path = answer["url"].removeprefix("https://testserver")
         assert "being carried out" in client.get(path).content.decode()
 
-        assert deletions.erase_waiting() == 1
-        assert deletions.erase_waiting() == 0
+        assert deletion_requests.erase_waiting() == 1
+        assert deletion_requests.erase_waiting() == 0
         assert list_holders(db) == []
         assert db["accounts"].count_documents({}) == 0
         page = client.get(path)

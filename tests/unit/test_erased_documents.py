@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.erased_documents import build_trigger_update, split_letter
+from automations.privacy.redaction import build_trigger_update, split_letter
 from tests.outbox_fakes import ASK, MAIN, OPENING, make_comment_document, make_job_document
 from tests.triggers import T0
 

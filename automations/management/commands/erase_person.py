@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from automations.erasure import erase_person, preview_erasure
+from automations.privacy.erasure import erase_person, preview_erasure
 from tracking.clock import read_now
 from tracking.management.database_command import DatabaseCommand
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from automations.api.renderers import OrjsonRenderer
-from automations.erasure import export_person
+from automations.privacy.erasure import export_person
 from tracking.management.database_command import DatabaseCommand
 
 

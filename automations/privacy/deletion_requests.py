@@ -9,23 +9,32 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from automations import deletion_store
+from pymongo.collection import Collection
+
 from automations.accounts import store as account_store
-from automations.erasure import erase_person
+from automations.privacy.erasure import erase_person
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import reach_mongo
 
 logger = logging.getLogger("automations.deletions")
 
 _EVERY_SECONDS = 2.0
 
+Document = dict[str, Any]
+
+# As long as somebody may want to look it up.
+KEPT = timedelta(days=400)
+
 
 def request_deletion(person_id: str) -> str:
     """Store the wish of a person and return its confirmation code. Raises TrackingUnavailable."""
     code = secrets.token_hex(16)
-    deletion_store.insert_request(code, person_id=person_id, at=_read_clock())
+    insert_request(code, person_id=person_id, at=_read_clock())
     return code
 
 
@@ -34,7 +43,7 @@ def describe_request(code: str) -> str | None:
 
     Raises TrackingUnavailable.
     """
-    request = deletion_store.find_request(code)
+    request = find_request(code)
     if request is None:
         return None
     asked = f"Data deletion request {code}, received {request['requestedAt']:%Y-%m-%d %H:%M} UTC.\n"
@@ -49,11 +58,11 @@ def describe_request(code: str) -> str | None:
 def erase_waiting() -> int:
     """Carry out every request that waits and return how many. Raises TrackingUnavailable."""
     count = 0
-    for request in deletion_store.list_waiting():
+    for request in list_waiting():
         person_id = request["userId"]
         erase_person(None, person_id, at=_read_clock())
         account_store.delete_account(person_id)
-        deletion_store.finish_request(request["_id"], at=_read_clock())
+        finish_request(request["_id"], at=_read_clock())
         logger.info("Data deletion request %s is done", request["_id"])
         count += 1
     return count
@@ -72,3 +81,37 @@ def run_deletions(stop: threading.Event) -> None:
 
 def _read_clock() -> datetime:
     return read_now()
+
+
+def insert_request(code: str, *, person_id: str, at: datetime) -> None:
+    """Store a request. Raises TrackingUnavailable, as everything here does."""
+    document = {
+        "_id": code, "userId": person_id, "state": "waiting", "requestedAt": at,
+        "expireAt": at + KEPT,
+    }  # fmt: skip
+    with reach_mongo():
+        _requests().insert_one(document)
+
+
+def find_request(code: str) -> Document | None:
+    """Return the request with this code."""
+    with reach_mongo():
+        return _requests().find_one({"_id": code})
+
+
+def list_waiting(*, limit: int = 100) -> list[Document]:
+    """Return the requests that wait, the oldest first."""
+    with reach_mongo():
+        found = _requests().find({"state": "waiting"}, limit=limit)
+        return list(found.sort("requestedAt", 1))
+
+
+def finish_request(code: str, *, at: datetime) -> None:
+    """Note that it is done, and forget whom it was about."""
+    change = {"$set": {"state": "done", "doneAt": at}, "$unset": {"userId": ""}}
+    with reach_mongo():
+        _requests().update_one({"_id": code}, change)
+
+
+def _requests() -> Collection[Document]:
+    return mongo.get_database()["deletion_requests"]

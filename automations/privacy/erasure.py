@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from automations.erased_documents import build_trigger_update, split_letter
+from automations.privacy.redaction import build_trigger_update, split_letter
 from automations.webhook.dead_letters import get_dead_letters
 from automations.webhook.deliveries import DEADLINE_SECONDS
 from tracking.conf import conf
