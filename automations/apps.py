@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core import checks
 
 from automations.checks import ALL_CHECKS, DEPLOY_CHECKS
-from automations.verification import CHECKS
+from automations.operations.verification import CHECKS
 from tracking.maintenance.verification.table import register_check
 
 
@@ -16,7 +16,7 @@ class AutomationsConfig(AppConfig):
     name = "automations"
 
     def ready(self) -> None:
-        """Register the checks of automations/checks.py and automations/verification.py."""
+        """Register the system checks, and what verify_run_tracking looks at besides tracking."""
         for check in ALL_CHECKS:
             checks.register(check, checks.Tags.compatibility)
         for check in DEPLOY_CHECKS:

@@ -12,8 +12,8 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from automations.conf import conf
-from automations.exposition import render_metrics
-from automations.health import reader
+from automations.operations.health import reader
+from automations.operations.prometheus import render_metrics
 
 # A proxy says one of these of whoever it passes on; see "Deploy" in DEPLOYMENT.md.
 _FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA")

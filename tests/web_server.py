@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from automations import webserver
+from automations.operations import webserver
 from tracking.embedded.mongod import choose_port
 
 ROOT = Path(__file__).parents[1]

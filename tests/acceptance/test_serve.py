@@ -61,7 +61,9 @@ def server(port: int, data_dir: Path) -> Iterator[Command]:
 def list_web_processes(server: Command) -> list[int]:
     """Return the processes that answer: those below the one that `serve` started."""
     below = server.list_descendants()
-    return sorted(pid for pid in below if b"automations.webserver" in read_command_line(pid))[1:]
+    return sorted(
+        pid for pid in below if b"automations.operations.webserver" in read_command_line(pid)
+    )[1:]
 
 
 def read_command_line(pid: int) -> bytes:

@@ -88,7 +88,7 @@ def granian(processes: int, threads: int, *, application: str = _APPLICATION) ->
     def build(port: int, uri: str) -> Start:
         return Start(
             [
-                *(sys.executable, "-m", "automations.webserver", application),
+                *(sys.executable, "-m", "automations.operations.webserver", application),
                 *("--host", "127.0.0.1", "--port", str(port), "--parent", str(os.getpid())),
                 *("--processes", str(processes), "--threads", str(threads)),
             ],

@@ -20,7 +20,7 @@ import django
 
 django.setup()
 
-from automations.lifeline import die_with_parent  # noqa: E402
+from automations.operations.parent_watch import die_with_parent  # noqa: E402
 from automations.outbox import lanes, reporting, transitions, worker  # noqa: E402
 from automations.outbox import store as outbox_store  # noqa: E402
 from automations.outbox.wiring import build_worker  # noqa: E402

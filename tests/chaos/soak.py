@@ -44,7 +44,7 @@ SLACK = 12.0
 # Before that caches and pools fill.
 MINUTES_TO_SETTLE = 5.0
 _READINGS = 120
-_ROLES = (("run_worker", "worker"), ("automations.webserver", "web"), ("serve", "serve"))
+_ROLES = (("run_worker", "worker"), ("automations.operations.webserver", "web"), ("serve", "serve"))
 
 Document = dict[str, Any]
 
@@ -122,7 +122,9 @@ def serving(directory: Path, uri: str) -> Iterator[tuple[subprocess.Popen[bytes]
             process.kill()
             process.wait()
         for pid in children:
-            if "manage.py" in read_command(pid) or "automations.webserver" in read_command(pid):
+            if "manage.py" in read_command(
+                pid
+            ) or "automations.operations.webserver" in read_command(pid):
                 os.kill(pid, signal.SIGKILL)
 
 

@@ -12,8 +12,8 @@ from django.test import Client
 from pymongo import monitoring
 from pymongo.database import Database
 
-from automations import health, health_store
-from automations.health import Health, HealthReader
+from automations.operations import health, health_store
+from automations.operations.health import Health, HealthReader
 from automations.outbox.lanes import LaneStore
 from tests.outbox_fakes import make_job_document
 from tests.triggers import T0
@@ -23,7 +23,7 @@ from tests.triggers import T0
 def reader(monkeypatch: pytest.MonkeyPatch) -> HealthReader:
     fresh = HealthReader()
     monkeypatch.setattr("project.operations.reader", fresh)
-    monkeypatch.setattr("automations.exposition.reader", fresh)
+    monkeypatch.setattr("automations.operations.prometheus.reader", fresh)
     return fresh
 
 

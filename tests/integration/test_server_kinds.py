@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from automations import serving
+from automations.operations import serve
 from tracking.embedded import mongod
 from tracking.mongo.deployment import find_refusal, read_server_facts
 from tracking.mongo.indexes import COLLECTIONS
@@ -60,7 +60,7 @@ def test_a_server_without_transactions_is_refused_with_what_fixes_it(
 def test_missing_collections_are_created_and_missing_indexes_named(
     bare_db: Database[dict[str, Any]],
 ) -> None:
-    warnings = serving.prepare_database()
+    warnings = serve.prepare_database()
     assert set(COLLECTIONS) <= set(bare_db.list_collection_names())
     assert list(bare_db["automation_runs"].index_information()) == ["_id_"]
     assert any("add_run_indexes" in warning for warning in warnings)
@@ -68,4 +68,4 @@ def test_missing_collections_are_created_and_missing_indexes_named(
 
 
 def test_a_prepared_database_is_not_warned_about(db: Database[dict[str, Any]]) -> None:
-    assert not any("ndexes" in warning for warning in serving.prepare_database())
+    assert not any("ndexes" in warning for warning in serve.prepare_database())

@@ -10,10 +10,10 @@ import yaml
 from prometheus_client.registry import REGISTRY
 
 from automations import metrics
-from automations.exposition import list_health_metrics
-from automations.health import Health
-from automations.health_store import Waiting
 from automations.instagram.graph_errors import ErrorClass
+from automations.operations.health import Health
+from automations.operations.health_store import Waiting
+from automations.operations.prometheus import list_health_metrics
 from automations.outbox.jobs import StepState
 from tracking.counting import metrics as tracking_metrics
 from tracking.mongo.errors import Failure

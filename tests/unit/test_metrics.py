@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from django.test import Client, RequestFactory
 
-from automations import exposition, metrics
-from automations.metrics_directory import VARIABLE, metrics_directory
+from automations import metrics
+from automations.operations import prometheus
+from automations.operations.prometheus import VARIABLE, metrics_directory
 from project.operations import may_read_metrics
 from tracking.counting import metrics as tracking_metrics
 from tracking.exceptions import TrackingUnavailable
@@ -56,7 +57,7 @@ class TestWhoMayRead:
 
 def test_a_flush_is_noted_by_outcome() -> None:
     def read(name: str, **labels: str) -> float:
-        return exposition.REGISTRY.get_sample_value(name, labels) or 0.0
+        return prometheus.REGISTRY.get_sample_value(name, labels) or 0.0
 
     names = ["counted", "duplicate", "untracked"]
     before = [read("tracking_triggers_total", outcome=name) for name in names]
@@ -95,8 +96,8 @@ class TestDirectory:
     def test_a_file_that_was_never_written_stops_no_scrape(self, tmp_path: Path) -> None:
         (tmp_path / "counter_1.db").write_bytes(b"")
         (tmp_path / "histogram_1.db").write_bytes(bytes(1 << 16))
-        assert list(exposition.ProcessesCollector(tmp_path).collect()) == []
-        assert exposition.read_size(tmp_path / "gone.db") == 0
+        assert list(prometheus.ProcessesCollector(tmp_path).collect()) == []
+        assert prometheus.read_size(tmp_path / "gone.db") == 0
 
     def test_what_the_dead_had_waiting_is_forgotten(self, tmp_path: Path) -> None:
         ended = subprocess.Popen(["true"])
@@ -105,7 +106,7 @@ class TestDirectory:
         counted = tmp_path / f"counter_{ended.pid}.db"
         for path in (alive, counted, tmp_path / f"gauge_livesum_{ended.pid}.db"):
             path.write_bytes(b"")
-        exposition.forget_dead_gauges(tmp_path)
+        prometheus.forget_dead_gauges(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted([alive, counted])
 
 

@@ -10,8 +10,8 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from automations import serving
-from automations.serving import Address, ServeRefused
+from automations.operations import serve
+from automations.operations.serve import Address, ServeRefused
 from tracking.mongo import deployment
 
 
@@ -32,13 +32,13 @@ def test_missing_secrets_are_refused_by_name(nothing_set: Any) -> None:
         call_command("serve")
     nothing_set.SECRET_KEY_IS_EPHEMERAL = False
     with pytest.raises(ServeRefused, match="Set INSTAGRAM_APP_SECRET in"):
-        serving.make_missing_secrets(is_allowed=False)
+        serve.make_missing_secrets(is_allowed=False)
 
 
 def test_missing_secrets_are_made_and_used_where_that_is_allowed(
     nothing_set: Any,
 ) -> None:
-    made = serving.make_missing_secrets(is_allowed=True)
+    made = serve.make_missing_secrets(is_allowed=True)
     assert set(made) == {
         "DJANGO_SECRET_KEY",
         "INSTAGRAM_APP_SECRET",
@@ -50,15 +50,15 @@ def test_missing_secrets_are_made_and_used_where_that_is_allowed(
 
 
 def test_secrets_that_are_set_are_left_alone() -> None:
-    assert serving.make_missing_secrets(is_allowed=False) == {}
-    assert serving.make_missing_secrets(is_allowed=True) == {}
+    assert serve.make_missing_secrets(is_allowed=False) == {}
+    assert serve.make_missing_secrets(is_allowed=True) == {}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.test"])
 def test_debug_is_refused_on_a_public_address(host: str, settings: Any) -> None:
     settings.DEBUG = True
     with pytest.raises(ServeRefused, match=f"everybody who reaches {host}"):
-        serving.verify_address(build_address(host=host))
+        serve.verify_address(build_address(host=host))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -67,7 +67,7 @@ def test_debug_is_fine_at_home(host: str, settings: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    serving.verify_address(build_address(host=host, port=port))
+    serve.verify_address(build_address(host=host, port=port))
 
 
 @pytest.mark.parametrize("options", [{"port": 0}, {"port": 70000}, {"processes": 0}])
@@ -80,7 +80,7 @@ def test_a_mongodb_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(deployment, "_ANSWER_SECONDS", 0.2)
     # Without the `db` fixture the URI leads nowhere.
     with pytest.raises(ServeRefused, match=r"^MongoDB does not answer .* MONGODB_URI names it\.$"):
-        serving.prepare_database()
+        serve.prepare_database()
 
 
 def test_the_url_is_one_that_a_browser_here_can_open() -> None:
@@ -94,7 +94,7 @@ def test_a_data_directory_is_taken_as_an_absolute_path(
 ) -> None:
     settings.DATA_DIR = Path("before")
     monkeypatch.chdir(tmp_path)
-    serving.use_data_dir(None)
+    serve.use_data_dir(None)
     assert Path("before") == settings.DATA_DIR
-    serving.use_data_dir("there")
+    serve.use_data_dir("there")
     assert tmp_path / "there" == settings.DATA_DIR

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from automations import supervisor
-from automations.supervisor import Child, Supervisor
+from automations.operations import supervisor
+from automations.operations.supervisor import Child, Supervisor
 
 WAITING = "import time; time.sleep(30)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(30)"

@@ -13,7 +13,6 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
-from automations import serving
 from automations.accounts import accounts
 from automations.accounts.encryption import make_key
 from automations.auth import tokens
@@ -30,6 +29,7 @@ from automations.management.commands.serve import (
     describe_mongodb,
     list_urls,
 )
+from automations.operations import serve
 from tracking.clock import read_now
 from tracking.conf import conf as tracking_conf
 from tracking.exceptions import TrackingError
@@ -67,14 +67,14 @@ class Command(BaseCommand):
         if options["rate"] < 0:
             raise CommandError("--rate must be 0 or more.")
         try:
-            serving.use_data_dir(options["data_dir"])
-            made = serving.make_missing_secrets(is_allowed=True)
+            serve.use_data_dir(options["data_dir"])
+            made = serve.make_missing_secrets(is_allowed=True)
             if not conf.field_encryption_keys:
                 made["FIELD_ENCRYPTION_KEYS"] = make_key()
                 settings.FIELD_ENCRYPTION_KEYS = (made["FIELD_ENCRYPTION_KEYS"],)
             self.check()
-            serving.verify_address(address)
-            serving.prepare_database()  # what it warns of is mended next
+            serve.verify_address(address)
+            serve.prepare_database()  # what it warns of is mended next
             self._seed()
             secret, _ = tokens.create_token(
                 workspace_id=seed.WORKSPACE_ID,
@@ -83,7 +83,7 @@ class Command(BaseCommand):
                 expires_at=datetime.now(UTC) + _TOKEN_LIFETIME,
             )
             is_stopped = self._run(address, made, secret, rate=options["rate"])
-        except (serving.ServeRefused, TrackingError) as error:
+        except (serve.ServeRefused, TrackingError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted before serving.", returncode=130) from None
@@ -92,7 +92,7 @@ class Command(BaseCommand):
         self.stdout.write("Stopped; the next start goes on with the same data.")
 
     def _run(
-        self, address: serving.Address, made: dict[str, str], secret: str, *, rate: float
+        self, address: serve.Address, made: dict[str, str], secret: str, *, rate: float
     ) -> bool:
         """Serve beside the stand-in until told to stop; return whether that was the end."""
         targets = build_targets(seed_store.list_demo_automations(), kinds=KINDS)
@@ -116,7 +116,7 @@ class Command(BaseCommand):
                 followers.start(meta)
 
             try:
-                return serving.run_processes(
+                return serve.run_processes(
                     address,
                     # Whatever the environment names: nothing of a demo leaves this machine.
                     made={**made, "INSTAGRAM_GRAPH_URL": meta.url, "INSTAGRAM_SENDING": "on"},
@@ -156,7 +156,7 @@ class Command(BaseCommand):
 
     def _announce(
         self,
-        address: serving.Address,
+        address: serve.Address,
         made: dict[str, str],
         secret: str,
         meta: Sandbox,

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from automations.conf import conf
-from automations.lifeline import die_with_parent
+from automations.operations.parent_watch import die_with_parent
 from automations.outbox.wiring import build_worker
 from automations.privacy.deletion_requests import run_deletions
 from tracking.exceptions import TrackingError

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import Resolver404, resolve
 
-from automations import serving
+from automations.operations import serve
 from tracking.conf import conf as tracking_conf
 
 DEFAULT_PORT = 8000
@@ -44,16 +44,16 @@ class Command(BaseCommand):
         """Serve. Raises CommandError, in one sentence, for what must not or cannot be served."""
         address = build_address(options, host=options["host"])
         try:
-            serving.use_data_dir(options["data_dir"])
-            made = serving.make_missing_secrets(is_allowed=settings.DEBUG)
+            serve.use_data_dir(options["data_dir"])
+            made = serve.make_missing_secrets(is_allowed=settings.DEBUG)
             self.check()
-            serving.verify_address(address)
-            for warning in serving.prepare_database():
+            serve.verify_address(address)
+            for warning in serve.prepare_database():
                 self.stderr.write(self.style.WARNING(f"Warning: {warning}"))
-            is_stopped = serving.run_processes(
+            is_stopped = serve.run_processes(
                 address, made=made, on_ready=lambda: self._announce(address, made)
             )
-        except serving.ServeRefused as error:
+        except serve.ServeRefused as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted before serving.", returncode=130) from None
@@ -61,7 +61,7 @@ class Command(BaseCommand):
             raise CommandError("The web processes keep ending; what they said is above.")
         self.stdout.write("Stopped.")
 
-    def _announce(self, address: serving.Address, made: dict[str, str]) -> None:
+    def _announce(self, address: serve.Address, made: dict[str, str]) -> None:
         self.stdout.write(self.style.SUCCESS(f"Serving on {address.url}"))
         for name, url in list_urls(address, workspace="<workspace>"):
             self.stdout.write(f"  {name:<10} {url}")
@@ -88,13 +88,13 @@ def add_shared_arguments(parser: CommandParser) -> None:
     )  # fmt: skip
 
 
-def build_address(options: dict[str, Any], *, host: str) -> serving.Address:
+def build_address(options: dict[str, Any], *, host: str) -> serve.Address:
     """Return the address that the options ask for. Raises CommandError for numbers out of range."""
     if not 1 <= options["port"] <= 65535:
         raise CommandError(f"--port is {options['port']}; use 1 to 65535.")
     if options["processes"] < 1 or options["threads"] < 1:
         raise CommandError("--processes and --threads must be 1 or more.")
-    return serving.Address(
+    return serve.Address(
         host=host,
         port=options["port"],
         processes=options["processes"],
@@ -102,7 +102,7 @@ def build_address(options: dict[str, Any], *, host: str) -> serving.Address:
     )
 
 
-def list_urls(address: serving.Address, *, workspace: str) -> list[tuple[str, str]]:
+def list_urls(address: serve.Address, *, workspace: str) -> list[tuple[str, str]]:
     """Return the pages this project has, by name."""
     found = []
     for name, pattern in _PAGES.items():

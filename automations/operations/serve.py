@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 from django.conf import settings
 
-from automations import webserver
 from automations.conf import conf
 from automations.hosts import is_loopback
-from automations.metrics_directory import VARIABLE as METRICS_VARIABLE
-from automations.metrics_directory import metrics_directory
-from automations.supervisor import Child, Supervisor
+from automations.operations import webserver
+from automations.operations.prometheus import VARIABLE as METRICS_VARIABLE
+from automations.operations.prometheus import metrics_directory
+from automations.operations.supervisor import Child, Supervisor
 from tracking.conf import conf as tracking_conf
 from tracking.embedded.server import ensure_running
 from tracking.exceptions import TrackingError

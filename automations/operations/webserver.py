@@ -25,7 +25,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server import Server
 
-from automations.lifeline import die_with_parent
+from automations.operations.parent_watch import die_with_parent
 
 # Requests past the threads wait in the process. granian holds back connections, not requests, by
 # this number, and an idle keep-alive connection counts.
@@ -38,7 +38,7 @@ def build_command(
 ) -> list[str]:
     """Return the command line that serves the dotted WSGI `application` until SIGTERM."""
     return [
-        *(sys.executable, "-m", "automations.webserver", application),
+        *(sys.executable, "-m", "automations.operations.webserver", application),
         *("--host", host, "--port", str(port)),
         *("--processes", str(processes), "--threads", str(threads)),
         *("--parent", str(os.getpid())),
@@ -83,7 +83,7 @@ def load_application(parent_pid: int, target: str) -> Callable[..., Any]:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; a web process that dies is replaced."""
-    parser = argparse.ArgumentParser(prog="python -m automations.webserver")
+    parser = argparse.ArgumentParser(prog="python -m automations.operations.webserver")
     parser.add_argument("application")
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from automations import health_store
-from automations.health_store import Waiting
+from automations.operations import health_store
+from automations.operations.health_store import Waiting
 from tracking.exceptions import TrackingUnavailable
 
 MOST_CLOCK_SECONDS = 1.0

@@ -1,0 +1,1 @@
+"""Running it: serve, health, metrics, the checks of verify_run_tracking."""
