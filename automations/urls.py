@@ -20,12 +20,12 @@ from automations.api.runs import (
 from automations.api.series import AutomationOutcomesView, AutomationSeriesView, SeriesView
 from automations.dashboard.access import go_home
 from automations.dashboard.accounts import poll_accounts
-from automations.dashboard.detail import show_automation
+from automations.dashboard.automation_page import show_automation
 from automations.dashboard.form import change_automation, make_automation
+from automations.dashboard.login import login, logout
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.dashboard.run_page import show_run
-from automations.dashboard.zone_choice import choose_zone
-from automations.login import login, logout
+from automations.dashboard.zone_picker import choose_zone
 from automations.privacy.views import data_deletion, data_deletion_status
 from automations.webhook.views import instagram_webhook
 

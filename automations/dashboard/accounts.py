@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from automations.accounts.accounts import AccountState
 from automations.dashboard.access import Reader, workspace_page
-from automations.dashboard.words import describe_age, describe_wait, format_clock
+from automations.dashboard.formatting import describe_age, describe_wait, format_clock
 from automations.outbox.account_status import (
     NO_TOKEN,
     OTHER_WORKSPACE,

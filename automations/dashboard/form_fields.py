@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from automations.dashboard.words import TYPES
+from automations.dashboard.formatting import TYPES
 from automations.rules.automation import MATCHES
 
 _MATCH_WORDS = {

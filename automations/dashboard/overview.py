@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 from automations.dashboard.access import Reader, is_fragment, workspace_page
 from automations.dashboard.accounts import build_accounts_context
 from automations.dashboard.charts import Spark, build_spark
-from automations.dashboard.words import describe_age, describe_type
+from automations.dashboard.formatting import describe_age, describe_type
 from automations.rules import store
 from automations.rules.automation import parse_automation
 from tracking import service

@@ -10,8 +10,8 @@ import msgspec
 from django.http import HttpRequest, QueryDict
 
 from automations.dashboard.access import Reader
-from automations.dashboard.outcomes import STEPS, describe_state, describe_step
-from automations.dashboard.words import format_clock
+from automations.dashboard.formatting import format_clock
+from automations.dashboard.labels import STEPS, describe_state, describe_step
 from automations.outbox.jobs import StepState
 from automations.rules.steps import MAIN_DM
 from tracking import reports

@@ -11,9 +11,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from automations.dashboard.access import Reader, workspace_page
+from automations.dashboard.formatting import format_moment
 from automations.dashboard.run_list import build_line
 from automations.dashboard.timeline import build_entries
-from automations.dashboard.words import format_moment
 from automations.rules import store
 from tracking import reports
 

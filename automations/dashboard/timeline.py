@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from automations.dashboard.outcomes import JOBS, describe_reason, describe_state, describe_step
-from automations.dashboard.words import describe_span
+from automations.dashboard.formatting import describe_span
+from automations.dashboard.labels import JOBS, describe_reason, describe_state, describe_step
 from tracking.runs import Outcome
 
 _KINDS = {"comment": "commented", "message": "wrote", "call": "started it by a call"}

@@ -10,7 +10,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from automations.dashboard.charts import SPARK_HEIGHT, SPARK_WIDTH, BarChart, Spark
-from automations.dashboard.words import format_moment
+from automations.dashboard.formatting import format_moment
 from tracking.clock import format_time
 
 register = template.Library()

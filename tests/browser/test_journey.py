@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from pymongo.database import Database
 
 from automations.auth.tokens import create_token
-from automations.dashboard.outcomes import STEPS
+from automations.dashboard.labels import STEPS
 from automations.demo import seed
 from tests.acceptance.processes import request
 from tests.browser.conftest import Visit

@@ -2,7 +2,8 @@
 
 import pytest
 
-from automations.dashboard.outcomes import (
+from automations.dashboard.funnel import build_outcomes, build_stages, build_uncounted
+from automations.dashboard.labels import (
     JOBS,
     STATES,
     STEPS,
@@ -11,9 +12,7 @@ from automations.dashboard.outcomes import (
     describe_state,
     describe_step,
 )
-from automations.dashboard.progress import build_outcomes, build_stages
 from automations.dashboard.run_list import OUTCOMES, summarize_outcome
-from automations.dashboard.uncounted import build_uncounted
 from automations.instagram.events import IGNORED_REASONS
 from automations.instagram.graph_errors import ErrorClass
 from automations.outbox.jobs import JobState, StepState

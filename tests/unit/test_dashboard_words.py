@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automations.dashboard.charts import SPARK_HEIGHT, build_bars, build_spark, find_levels
-from automations.dashboard.words import describe_age, describe_type, describe_wait, format_moment
+from automations.dashboard.formatting import (
+    describe_age,
+    describe_type,
+    describe_wait,
+    format_moment,
+)
 from automations.dashboard.zones import list_zones, read_zone
 
 AT = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)

@@ -7,8 +7,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from automations.dashboard.access import Reader, workspace_page
+from automations.dashboard.login import find_own_path
 from automations.dashboard.zones import SESSION_ZONE, read_zone
-from automations.login import find_own_path
 
 
 @workspace_page

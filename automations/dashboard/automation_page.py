@@ -10,11 +10,10 @@ from django.views.decorators.http import require_safe
 
 from automations.dashboard.access import Reader, workspace_page
 from automations.dashboard.charts import build_bars
-from automations.dashboard.progress import build_outcomes, build_stages
-from automations.dashboard.ranges import SPANS, Span, find_span, name_buckets
+from automations.dashboard.formatting import describe_type
+from automations.dashboard.funnel import build_outcomes, build_stages, build_uncounted
 from automations.dashboard.run_list import build_runs_context
-from automations.dashboard.uncounted import build_uncounted
-from automations.dashboard.words import describe_type
+from automations.dashboard.spans import SPANS, Span, find_span, name_buckets
 from automations.dashboard.zones import list_zones
 from automations.rules import store
 from automations.rules.automation import parse_automation
