@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from automations.accounts import accounts as token_rotation
+from automations.accounts import accounts
 from automations.accounts import store as account_store
 from automations.accounts.accounts import add_account, get_account
 from automations.accounts.encryption import encrypt, make_key
@@ -70,8 +70,8 @@ def test_a_token_that_is_replaced_meanwhile_stays(
             add_account("b", workspace_id="ws", token="newer", at=NOW)
         return encrypt(text)
 
-    monkeypatch.setattr(token_rotation, "encrypt", encrypt_late)
-    assert token_rotation.rotate_tokens() == token_rotation.Rotation(2, ())
+    monkeypatch.setattr(accounts, "encrypt", encrypt_late)
+    assert accounts.rotate_tokens() == accounts.Rotation(2, ())
     assert read_token("b") == "newer"
 
 

@@ -27,7 +27,6 @@ from tests.support.verification_cases import (
     verify,
 )
 from tracking.maintenance.verification import capacity
-from tracking.maintenance.verification import capacity as speed
 from tracking.mongo.indexes import apply_finding, compare_indexes, list_indexes
 
 Document = dict[str, Any]
@@ -144,7 +143,7 @@ def test_a_variable_of_the_environment_is_named(live: Database[Document], settin
 
 
 def test_slow_statistics(live: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "MOST_MILLISECONDS", 0.0)
+    monkeypatch.setattr(capacity, "MOST_MILLISECONDS", 0.0)
     assert list_wrong("--only", "speed") == ["statistics of 3 automations"]
 
 

@@ -1,4 +1,4 @@
-"""Runs, hours, totals and copies agree."""
+"""Runs, hours, totals, copies and contacts agree."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
