@@ -27,7 +27,7 @@ from automations.dashboard.overview import poll_overview, show_overview, switch_
 from automations.dashboard.run_page import show_run
 from automations.dashboard.zone_picker import choose_zone
 from automations.privacy.views import data_deletion, data_deletion_status
-from automations.webhook.views import instagram_webhook
+from automations.webhook.views import InstagramWebhookView
 
 app_name = "automations"
 
@@ -40,7 +40,7 @@ _ONE = f"{_LIST}/<str:automation_id>"
 _PAGES = "workspaces/<str:wsid>"
 
 urlpatterns = [
-    path("api/webhooks/instagram", instagram_webhook, name="webhook"),
+    path("api/webhooks/instagram", InstagramWebhookView.as_view(), name="webhook"),
     path("api/webhooks/instagram/data-deletion", data_deletion, name="data-deletion"),
     path(
         "api/webhooks/instagram/data-deletion/<str:code>",

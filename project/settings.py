@@ -90,7 +90,6 @@ MIDDLEWARE = [
     "project.middleware.SecureCookiesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "project.middleware.RedirectToTlsMiddleware",
-    "project.webhook.WebhookMiddleware",  # a delivery comes no further
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -145,8 +144,7 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W016",  # and that of CSRF
 ]
 
-# One delivery of Meta holds up to 1000 updates; the webhook view refuses bodies over this itself,
-# with 413, before Django would.
+# One delivery of Meta holds up to 1000 updates; larger bodies are answered 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 
 REST_FRAMEWORK = {

@@ -1,12 +1,27 @@
-"""The webhook: validate, hand on, answer. What each answer makes Meta do stands beside it."""
+"""The webhook: verify, hand on, answer. What each answer makes Meta do stands beside it."""
+
+from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from hmac import compare_digest
+from typing import IO, Any
 
-from django.http import HttpRequest, HttpResponse
-from django.views.decorators.csrf import csrf_exempt
-from django.views.generic import View
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, UnreadablePostError
+from django.http.response import HttpResponseBase
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from automations import metrics
 from automations.conf import conf
@@ -17,74 +32,177 @@ from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations")
 
-MAX_BODY_BYTES = 4 * 1024 * 1024
 RETRY_AFTER_SECONDS = 5
+SIGNATURE_HEADER = "X-Hub-Signature-256"
 
 
-class InstagramWebhookView(View):
-    """Meta's side of the product: it verifies the endpoint once, then posts deliveries.
+class SignatureAuthentication(BaseAuthentication):
+    """Meta's signature over the raw bytes of a delivery.
 
-    Meta retries for 36 hours whatever is not answered with 2xx, so only what may succeed later
-    (503) or is not Meta's (403, 413) is refused; the rest is answered 200 and kept or ignored.
-    It is no view of the API: its signature authenticates, and its answers are plain text.
+    It names no scheme for WWW-Authenticate, so that DRF answers 403.
     """
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        """Answer the verification: the challenge as plain text, or 403."""
-        token = conf.verify_token
-        given = request.GET.get("hub.verify_token", "")
-        is_subscription = request.GET.get("hub.mode") == "subscribe"
-        is_right = compare_digest(token.encode(), given.encode("utf-8", "surrogatepass"))
-        if not (token and is_right and is_subscription):
-            return _text("Wrong verify token", status=403)
-        return _text(request.GET.get("hub.challenge", ""))
-
-    def post(self, request: HttpRequest) -> HttpResponse:
-        """Take a delivery: 200 once everything in it is committed, or the refusal it deserves."""
-        started = time.perf_counter()
-        answer = self._take(request)
-        metrics.note_answer(answer.status_code, time.perf_counter() - started)
-        return answer
-
-    def _take(self, request: HttpRequest) -> HttpResponse:
-        arrived_at = read_now()
-        if _content_length(request) > MAX_BODY_BYTES:
-            return _text(f"Body over {MAX_BODY_BYTES} bytes", status=413)
-        body: bytes = request.body  # as it came: the signature is over these bytes
-        header = request.META.get("HTTP_X_HUB_SIGNATURE_256")
+    def authenticate(self, request: Request) -> tuple[str, None] | None:
+        """Raises AuthenticationFailed, and RequestDataTooBig before a byte is read."""
+        if request.method != "POST":
+            return None
+        body = request.body
         try:
-            verify_signature(body, header, conf.app_secrets)
+            verify_signature(body, request.META.get("HTTP_X_HUB_SIGNATURE_256"), conf.app_secrets)
         except InvalidSignature as error:
             logger.warning("⚠️ [TRACKING] Delivery refused: %s", error)
-            return _text("Invalid signature", status=403)
-        try:
-            summary = handle_delivery(body, arrived_at=arrived_at)
-        except TrackingUnavailable as error:
-            logger.error("❌ [TRACKING] Delivery put off: %s", error)
-            # Meta sends it again; what was stored of it will be recognised (I3).
-            return _text(
-                "Try again later", status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}
-            )
+            raise AuthenticationFailed("Invalid signature") from error
+        return "Meta", None
+
+
+class RawBodyParser(BaseParser):
+    """The bytes as they came; handle_delivery() reads them."""
+
+    media_type = "*/*"
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None
+    ) -> bytes:
+        body: bytes = stream.read()
+        return body
+
+
+class PlainTextRenderer(BaseRenderer):
+    """Never HTML: the challenge is whatever the caller sent."""
+
+    media_type = "text/plain"
+    format = "txt"
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
+    ) -> str:
+        return str(data)
+
+
+class AnyContent(BaseContentNegotiation):
+    """No Accept and no Content-Type is a reason to refuse Meta."""
+
+    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser:
+        return parsers[0]
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class InstagramWebhookView(APIView):
+    """Meta verifies the endpoint once, then posts deliveries.
+
+    Meta retries for 36 hours whatever is not answered with 2xx. So only what may succeed later
+    (503) or does not come from Meta (403, 413) is refused. Everything else is answered 200, and
+    handled, kept as a dead letter or ignored.
+    """
+
+    http_method_names = ["get", "post"]
+    authentication_classes = [SignatureAuthentication]
+    permission_classes = []
+    throttle_classes = []
+    content_negotiation_class = AnyContent
+    parser_classes = [RawBodyParser]
+    renderer_classes = [PlainTextRenderer]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        started = time.perf_counter()
+        self.arrived_at = read_now()
+        response = super().dispatch(request, *args, **kwargs)
+        if request.method == "POST":
+            metrics.note_answer(response.status_code, time.perf_counter() - started)
+        return response
+
+    @extend_schema(
+        operation_id="verifyWebhook",
+        tags=["webhook"],
+        summary="Verify the endpoint, as Meta does once",
+        auth=[],
+        parameters=[
+            OpenApiParameter("hub.mode", required=True, enum=["subscribe"]),
+            OpenApiParameter("hub.verify_token", required=True),
+            OpenApiParameter("hub.challenge"),
+        ],
+        responses={
+            (200, "text/plain"): OpenApiResponse({"type": "string"}, "The challenge."),
+            (403, "text/plain"): OpenApiResponse({"type": "string"}, "The token is wrong."),
+        },
+    )
+    def get(self, request: Request) -> Response:
+        query = request.query_params
+        token = conf.verify_token
+        given = query.get("hub.verify_token", "").encode("utf-8", "surrogatepass")
+        is_right = compare_digest(token.encode(), given)
+        if not (token and is_right and query.get("hub.mode") == "subscribe"):
+            raise AuthenticationFailed("Wrong verify token")
+        return Response(query.get("hub.challenge", ""))
+
+    @extend_schema(
+        operation_id="takeDelivery",
+        tags=["webhook"],
+        summary="Take a delivery of Meta: up to 1000 comments and messages",
+        request={"application/json": {"type": "object"}},
+        responses={
+            (200, "text/plain"): OpenApiResponse(
+                {"type": "string"}, "Everything in it is stored; Meta does not send it again."
+            ),
+            (403, "text/plain"): OpenApiResponse(
+                {"type": "string"}, "The signature is missing or wrong."
+            ),
+            (413, "text/plain"): OpenApiResponse(
+                {"type": "string"}, "The body is larger than 4 MiB."
+            ),
+            (503, "text/plain"): OpenApiResponse(
+                {"type": "string"}, "The database did not answer in time; send it again."
+            ),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        # Without a body DRF does not ask the parser, and hands on an empty dict.
+        summary = handle_delivery(request.data or b"", arrived_at=self.arrived_at)
         if summary.ignored:
             metrics.note_ignored(summary.ignored)
             logger.debug("Ignored: %s", summarize_ignored(summary.ignored))
-        return _text("EVENT_RECEIVED")
+        return Response("EVENT_RECEIVED")
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer an exception in plain text; a bug of ours never becomes a 4xx."""
+        response = self._answer(exc)
+        response.exception = True
+        return response
+
+    def _answer(self, error: Exception) -> Response:
+        match error:
+            case AuthenticationFailed():
+                return Response(str(error.detail), status=403)
+            case MethodNotAllowed():
+                return Response(str(error.detail), status=405)
+            case RequestDataTooBig():
+                limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+                return Response(f"Body over {limit} bytes", status=413)
+            case UnreadablePostError():
+                return Response("The body did not arrive", status=400)
+            case TrackingUnavailable():
+                logger.error("❌ [TRACKING] Delivery put off: %s", error)
+                # Meta sends it again; what was stored of it will be recognised (I3).
+                headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+                return Response("Try again later", status=503, headers=headers)
+        logger.error("❌ [TRACKING] Delivery not handled", exc_info=error)
+        return Response("Server error", status=500)
 
 
-def _content_length(request: HttpRequest) -> int:
-    try:
-        return int(request.META.get("CONTENT_LENGTH") or 0)
-    except ValueError:
-        return 0
+class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """`sha256=` and the HMAC-SHA256 of the raw body with the app secret, in hexadecimal."""
 
+    target_class = SignatureAuthentication
+    name = "signature"
 
-def _text(
-    content: str, *, status: int = 200, headers: dict[str, str] | None = None
-) -> HttpResponse:
-    # Never HTML: the challenge is whatever the caller sent.
-    return HttpResponse(
-        content, status=status, content_type="text/plain; charset=utf-8", headers=headers
-    )
-
-
-instagram_webhook = csrf_exempt(InstagramWebhookView.as_view())
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": SIGNATURE_HEADER,
+            "description": self.__doc__,
+        }

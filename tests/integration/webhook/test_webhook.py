@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from django.conf import settings as project_settings
 from django.core.management import CommandError, call_command
 from django.test import Client
 
@@ -21,7 +22,6 @@ from automations.rules.cache import get_rules_cache
 from automations.rules.matching import AccountRules
 from automations.webhook import dead_letters
 from automations.webhook import triggers as webhook_triggers
-from automations.webhook.views import MAX_BODY_BYTES
 from tests.support.recount import recount
 from tests.support.webhook_cases import (
     ACCOUNTS,
@@ -41,6 +41,7 @@ VERIFY = {
     "hub.challenge": "1158201444",
     "hub.verify_token": "test-verify-token",
 }
+MAX_BODY_BYTES = project_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 # Design: MongoDB has 3 s; what is left is the way there and back.
 MOST_SECONDS = 3.2
 
@@ -82,10 +83,6 @@ class TestVerification(WebhookCases):
         settings.INSTAGRAM_VERIFY_TOKEN = ""
         assert self.verify(**{"hub.verify_token": token}).status_code == 403
 
-    @pytest.mark.parametrize("method", ["put", "patch", "delete"])
-    def test_other_methods_are_not_allowed(self, method: str) -> None:
-        assert getattr(Client(), method)(PATH).status_code == 405
-
 
 class TestEveryPayload(WebhookCases):
     @pytest.mark.parametrize("name", PAYLOAD_NAMES)
@@ -104,19 +101,6 @@ class TestEveryPayload(WebhookCases):
     def test_every_file_is_acknowledged_where_no_automation_listens(self, name: str) -> None:
         assert post_body(read_payload(name)).status_code == 200
         assert self.list_stored("automation_triggers") == []
-
-    @pytest.mark.parametrize("accept", ["text/plain", "application/xml", "nonsense", ""])
-    def test_no_accept_header_stops_a_delivery(self, accept: str) -> None:
-        self.insert_automations()
-        assert post_body(read_payload(self.payload), Accept=accept).status_code == 200
-        assert len(self.list_stored("automation_runs")) == 1
-
-    @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "", "nonsense"])
-    def test_no_content_type_stops_a_delivery(self, content_type: str) -> None:
-        self.insert_automations()
-        headers = {"Content-Type": content_type}
-        assert post_body(read_payload(self.payload), **headers).status_code == 200
-        assert len(self.list_stored("automation_runs")) == 1
 
 
 class TestCounting(WebhookCases):

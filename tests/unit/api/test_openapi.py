@@ -26,7 +26,7 @@ def test_the_schema_is_valid_and_without_a_warning() -> None:
 
 
 def test_every_operation_is_described_and_no_other() -> None:
-    assert FOUND.keys() == OPERATIONS.keys()
+    assert FOUND.keys() == OPERATIONS.keys() | {"takeDelivery", "verifyWebhook"}
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
