@@ -1,4 +1,4 @@
-"""Typed readers of environment variables, each failure naming the variable and the fix."""
+"""Typed readers of environment variables; each error names the variable and the fix."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _BOOLEANS = {
 
 
 def forget_empty(name: str) -> None:
-    """Unset a variable that is empty, for a library that takes it as it is."""
+    """Unset an empty variable, for a library that takes it as a value."""
     if not read_str(name):
         os.environ.pop(name, None)
 
 
 def read_str(name: str, default: str = "") -> str:
-    """Return the variable without surrounding white space, `default` when unset or empty."""
+    """Return the variable stripped, or `default` if it is unset or empty."""
     return os.environ.get(name, "").strip() or default
 
 
 def read_list(name: str) -> tuple[str, ...]:
-    """Return the items of a comma list, in order, empty items dropped."""
+    """Return the items of a comma list, without empty ones."""
     return tuple(item for item in map(str.strip, read_str(name).split(",")) if item)
 
 
@@ -71,8 +71,9 @@ def read_choice(name: str, *, choices: Collection[str], default: str = "") -> st
 
 
 def read_url(name: str, *, schemes: Collection[str], default: str = "") -> str:
-    """Return a URL of one of `schemes`; its value is kept out of the error: it may hold a
-    password. Raises ImproperlyConfigured for any other scheme.
+    """Return a URL of one of `schemes`. Raises ImproperlyConfigured for any other scheme.
+
+    The error does not quote the value, because it may hold a password.
     """
     raw = read_str(name, default)
     if raw != default and not any(

@@ -1,25 +1,36 @@
-"""How a log line looks: plain for people, one JSON object a line for machines."""
+"""How a log line looks: plain for people, one JSON object per line for machines."""
 
 from __future__ import annotations
 
 import json
 import logging
+import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from project.request_ids import read_id_of, request_id
-from project.traces import format_trace
+# Of the request that this thread answers; empty in commands and in threads of their own.
+# RequestIdMiddleware sets it, and notes it in the request under this key for lines that Django
+# writes when the request is over. No header can have this name.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+REQUEST_ID_KEY = "request_id"
 
 # What every LogRecord has; the rest was given by the caller in `extra`.
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FEWEST_FIELDS = len(vars(logging.makeLogRecord({})))
 
 # Control characters (C0, DEL, C1), the separators of lines, and the marks that turn the direction.
-_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F),
-             *range(0x2066, 0x206A))  # fmt: skip
-_SPELT_OUT = {code: ascii(chr(code))[1:-1] for code in _CONTROLS}
+_CONTROLS = [
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    *(0x2028, 0x2029),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+]
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in _CONTROLS}
 
 
 class HideQueryStrings(logging.Filter):
@@ -30,13 +41,11 @@ class HideQueryStrings(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, without query strings."""
         request = getattr(record, "request", None)
         path = getattr(request, "path", None)
         if path is not None:
             record.request = f"{getattr(request, 'method', None)} {path}"
-            # Django logs an answer past 399 when the request is over.
-            if of_request := read_id_of(request):
+            if of_request := getattr(request, "META", {}).get(REQUEST_ID_KEY):
                 record.request_id = of_request
         elif request is not None:
             vars(record).pop("request")
@@ -53,23 +62,22 @@ def _cut_query(value: Any) -> Any:
 
 
 class HumanFormatter(logging.Formatter):
-    """A line for people, and no more than a line: ids come from outside, and a terminal obeys."""
+    """One line for people; ids come from outside, so control characters are escaped."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        """Return the line, with what would move the cursor or begin another line spelt out."""
-        return super().formatMessage(record).translate(_SPELT_OUT)
+        return super().formatMessage(record).translate(_ESCAPES)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        """Return the traceback, indented: none of its lines passes for a record."""
+        # Indented, so that none of its lines looks like a record.
         lines = _format_exception(ei).splitlines()
-        return "\n".join(f"  {line.translate(_SPELT_OUT)}" for line in lines)
+        return "\n".join(f"  {line.translate(_ESCAPES)}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, UTF-8, the message verbatim (emoji and all)."""
+    """One JSON object per line, in UTF-8, the message verbatim."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON; never raises for what a caller put into it."""
+        """Never raises, whatever a caller put into the record."""
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -98,10 +106,46 @@ def _format_exception(ei: Any) -> str:
     return "" if error is None else format_trace(error)
 
 
-def trim_records() -> None:
-    """Leave out of every record what no format of ours shows.
+_OURS = ("automations", "project", "tracking")
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
-    There is a line for every run, and these were half of its cost
+
+def format_trace(error: BaseException) -> str:
+    """Return the traceback without what anybody wrote.
+
+    The text of an exception may hold any value: a KeyError its key, one of pymongo's the whole
+    document that could not be written, message included. So types and places are kept of every
+    exception, and the text of our own alone.
+    """
+    return "".join(_format(error, seen=set())).rstrip("\n")
+
+
+def _format(error: BaseException, *, seen: set[int]) -> Iterator[str]:
+    seen.add(id(error))
+    earlier, how = error.__cause__, _CAUSE
+    if earlier is None and not error.__suppress_context__:
+        earlier, how = error.__context__, _CONTEXT
+    if earlier is not None and id(earlier) not in seen:
+        yield from _format(earlier, seen=seen)
+        yield how
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{_describe(error)}\n"
+
+
+def _describe(error: BaseException) -> str:
+    kind = type(error)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return f"{name}: {error}" if kind.__module__.partition(".")[0] in _OURS else name
+
+
+def trim_records() -> None:
+    """Leave out of every record what none of our formats shows.
+
+    Every run logs a line, and these were half of its cost
     (https://docs.python.org/3/howto/logging.html#optimization).
     """
     logging._srcfile = None  # noqa: SLF001

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Callable
 
 from csp.middleware import CSPMiddleware, PolicyParts
@@ -9,17 +11,46 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
 
-type_of_next = Callable[[HttpRequest], HttpResponseBase]
+from project.logs import REQUEST_ID_KEY, request_id
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+_WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+
+class RequestIdMiddleware:
+    """An id for each request: in its answer, and in every log line that is written for it."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        value = read_request_id(request.META.get("HTTP_X_REQUEST_ID"))
+        request.META[REQUEST_ID_KEY] = value
+        token = request_id.set(value)
+        try:
+            response = self.get_response(request)
+        finally:
+            request_id.reset(token)
+        response["X-Request-Id"] = value
+        return response
+
+
+def read_request_id(given: str | None) -> str:
+    """Return the id that a proxy gave, or a new one if it is malformed."""
+    if given is not None and _WELL_FORMED_ID.fullmatch(given):
+        return given
+    return f"{random.getrandbits(64):016x}"  # no secret
 
 
 class RedirectToTlsMiddleware:
-    """Send a browser to https when the proxy says that it came by http.
+    """Redirect a browser to https if the proxy says that it came by http.
 
     Django's SECURE_SSL_REDIRECT would also redirect plain requests that no proxy touched: health
     checks, the simulator, a curl on the machine itself.
     """
 
-    def __init__(self, get_response: type_of_next) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
@@ -36,15 +67,14 @@ class RedirectToTlsMiddleware:
 class SecureCookiesMiddleware:
     """Mark cookies `Secure` whenever the request came by https.
 
-    SESSION_COOKIE_SECURE marks them always, and a browser then drops them on the plain http of a
-    trial on the machine itself. Behind a proxy the two are the same.
+    SESSION_COOKIE_SECURE marks them always, and a browser then drops them in a trial over plain
+    http on the machine itself. Behind a proxy the two are the same.
     """
 
-    def __init__(self, get_response: type_of_next) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Pass the request on and mark what cookies come back."""
         response = self.get_response(request)
         if response.cookies and request.is_secure():
             for cookie in response.cookies.values():
@@ -55,13 +85,12 @@ class SecureCookiesMiddleware:
 class PagePolicyMiddleware(CSPMiddleware):
     """A Content-Security-Policy on every page, relaxed by path where the page is not ours.
 
-    On pages only: the webhook answers plain text, and its path is the hot one.
+    On pages only: it means nothing in JSON and plain text.
     """
 
     def process_response(
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
-        """Add the header to HTML."""
         if not response.get("Content-Type", "").startswith("text/html"):
             return response
         return super().process_response(request, response)
@@ -69,7 +98,6 @@ class PagePolicyMiddleware(CSPMiddleware):
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False
     ) -> PolicyParts:
-        """Return the parts that django-csp builds the header from."""
         parts = super().get_policy_parts(request, response, report_only)
         relaxed: dict[str, dict[str, list[str]]] = settings.CONTENT_SECURITY_POLICY_RELAXED
         if not report_only:

@@ -1,4 +1,4 @@
-"""What a machine asks about the process: is it there, is it ready, what did it do."""
+"""What monitors ask: is the process alive, is it ready, what did it do."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from automations.conf import conf
 from automations.operations.health import reader
 from automations.operations.prometheus import render_metrics
 
-# A proxy says one of these of whoever it passes on; see "Deploy" in DEPLOYMENT.md.
+# A proxy adds one of these to a request that it forwards; see "Deploy" in DEPLOYMENT.md.
 _FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA")
 
 
 @require_safe
 @never_cache
 def healthz(request: HttpRequest) -> HttpResponse:
-    """Answer 200 while the process can answer at all; it asks no other system."""
+    """Answer 200 without asking any other system."""
     return HttpResponse("ok", content_type="text/plain")
 
 
 @require_safe
 @never_cache
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Answer 200 if requests should come here, else 503, with what was looked at."""
+    """Answer 200 if requests should come here, else 503, with the single checks."""
     health = reader.read()
     return HttpResponse(
         orjson.dumps(health.to_document(), option=orjson.OPT_APPEND_NEWLINE),
@@ -41,16 +41,15 @@ def readyz(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer Prometheus; 403 for whoever may not read it."""
     if not may_read_metrics(request):
-        return HttpResponse("Not for you\n", status=403, content_type="text/plain")
+        return HttpResponse("Forbidden\n", status=403, content_type="text/plain")
     return HttpResponse(render_metrics(), content_type=CONTENT_TYPE_LATEST)
 
 
 def may_read_metrics(request: HttpRequest) -> bool:
-    """Return whether the request has METRICS_TOKEN or, where none is set, is from this machine.
+    """Return whether the request has METRICS_TOKEN or, if none is set, is from this machine.
 
-    What a proxy passes on comes from this machine too, and from anywhere.
+    What a proxy forwards comes from this machine too, so it counts as remote.
     """
     if conf.metrics_token:
         given = request.META.get("HTTP_AUTHORIZATION", "").encode("utf-8", "surrogatepass")

@@ -86,7 +86,7 @@ INSTALLED_APPS = [
     "tracking",
 ]
 MIDDLEWARE = [
-    "project.request_ids.RequestIdMiddleware",
+    "project.middleware.RequestIdMiddleware",
     "project.middleware.SecureCookiesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "project.middleware.RedirectToTlsMiddleware",

@@ -14,8 +14,8 @@ import pytest
 from django.test import Client
 from pymongo.database import Database
 
-from project.logs import HideQueryStrings, JsonFormatter
-from project.request_ids import read_request_id, request_id
+from project.logs import HideQueryStrings, JsonFormatter, request_id
+from project.middleware import read_request_id
 from tests.support.triggers import make_trigger
 from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment, sign
 from tracking.counting.committer import Committer

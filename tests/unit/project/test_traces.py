@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from project.logs import HumanFormatter, JsonFormatter
-from project.traces import format_trace
+from project.logs import HumanFormatter, JsonFormatter, format_trace
 from tracking.exceptions import TrackingUnavailable
 
 MARKER = "what Ana wrote"
