@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from django.conf import settings
-from django.utils.crypto import salted_hmac
 
 
 class Conf:
@@ -56,20 +55,6 @@ class Conf:
         """API_REQUESTS_PER_MINUTE: what a token may ask of each process; 0 is no limit."""
         value: int = getattr(settings, "API_REQUESTS_PER_MINUTE", 600)
         return value
-
-    @property
-    def payload_keys(self) -> tuple[bytes, ...]:
-        """The keys of button payloads, from SECRET_KEY (it signs) and SECRET_KEY_FALLBACKS."""
-        secrets = (settings.SECRET_KEY, *getattr(settings, "SECRET_KEY_FALLBACKS", ()))
-        return tuple(
-            salted_hmac("automations.button_payloads", "", secret=one, algorithm="sha256").digest()
-            for one in secrets
-        )
-
-    @property
-    def payload_key(self) -> bytes:
-        """The key that signs button payloads."""
-        return self.payload_keys[0]
 
     @property
     def is_secret_key_ephemeral(self) -> bool:

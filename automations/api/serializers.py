@@ -1,8 +1,6 @@
 """What the API accepts: the fields of an automation, each checked, nothing else let through.
 
-Lengths are Meta's: a message has 1000 bytes of UTF-8; one with buttons is a button template, whose
-text has 640 characters and 1 to 3 buttons; a title has 20 characters
-(https://developers.facebook.com/docs/instagram-platform/instagram-api-with-instagram-login/messaging-api).
+Lengths are Meta's; a message with buttons is a button template, whose text is shorter.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from rest_framework.utils import html
 from automations.accounts.accounts import AccountTaken
 from automations.api.bson_json import to_json
 from automations.api.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
-from automations.instagram.messages import (
+from automations.instagram.limits import (
     COMMENT_LENGTH,
     MESSAGE_BYTES,
     MOST_BUTTONS,

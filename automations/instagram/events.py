@@ -1,17 +1,14 @@
 """What a delivery holds once it is read: plain values, and the closed tables of their words.
 
-`payloads` makes them, and nothing past this room knows Meta's keys. Three things never mix:
+`payloads` builds them, and nothing outside of this room knows Meta's keys. Three things never mix:
 *ignored* is known and left alone on purpose, `unknown_field` is what we do not know,
 *malformed* is what we know and cannot read.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-import orjson
-
-from automations.instagram.json_values import EPOCH, LARGEST_SECONDS
 
 EventType = Literal["comment", "story_reply", "story_mention", "message", "tap"]
 EventKind = Literal["comment", "message"]
@@ -71,7 +68,7 @@ class UnreadableDelivery(ValueError):
     """The body as a whole cannot be read: not JSON, nested too deeply, or not Meta's envelope."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Event(msgspec.Struct, kw_only=True, gc=False):
     """One thing that a person did on Instagram and that may start an automation, or go on with it.
 
     `account_id` is `entry.id`; `kind` and `event_id` identify the event within it (a comment's id,
@@ -80,7 +77,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     made from. `parent_id` is the comment that this one replies to. A tap on a button of ours (a
     postback or a quick reply) has the button's `payload`, whose signature is not proven here.
     `occurred_at` is Meta's time, aware UTC, whole milliseconds; for comments, which carry none, the
-    time they were sent to us.
+    time they were sent to us. `entry` is the entry as it came, cut down to this one element.
     """
 
     type: EventType
@@ -97,59 +94,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_live: bool = False
     payload: str | None = None
     occurred_at: datetime | None = None
-
-    def build_envelope(self) -> bytes:
-        """Return a delivery that holds this event alone: read again, it is an equal event.
-
-        For the dead letters, where an event that we failed to handle waits to be replayed.
-        """
-        if self.kind == "comment":
-            field = "live_comments" if self.is_live else "comments"
-            element: dict[str, Any] = {
-                "time": self._build_time(),
-                "changes": [{"field": field, "value": self._build_comment()}],
-            }
-        else:
-            element = {"messaging": [self._build_messaging()]}
-        entry = {"id": self.account_id, **element}
-        return orjson.dumps({"object": "instagram", "entry": [entry]})
-
-    def _build_comment(self) -> dict[str, Any]:
-        media = dict(zip(("id", "original_media_id"), self.media_ids, strict=False))
-        person_id = None if self.person_unknown else self.user_id
-        return {
-            "id": self.event_id,
-            "text": self.text,
-            "from": {"id": person_id, "username": self.username},
-            "media": media,
-            "parent_id": self.parent_id,
-        }
-
-    def _build_messaging(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"mid": self.event_id, "text": self.text}
-        if self.type == "tap":
-            message["quick_reply"] = {"payload": self.payload}
-        elif self.type == "story_reply":
-            message["reply_to"] = {"story": {"id": self.story_id}}
-        elif self.type == "story_mention":
-            message["attachments"] = [{"type": "story_mention"}]
-        return {
-            "sender": {"id": self.user_id},
-            "recipient": {"id": self.account_id},
-            "timestamp": self._build_time(),
-            "message": message,
-        }
-
-    def _build_time(self) -> int | float | None:
-        if self.occurred_at is None:
-            return None
-        milliseconds = (self.occurred_at - EPOCH) // timedelta(milliseconds=1)
-        # Whoever reads it takes a number up to there for seconds.
-        return milliseconds if milliseconds > LARGEST_SECONDS else milliseconds / 1000
+    entry: dict[str, Any] = {}
 
 
 class Echo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Meta's word that a message of the account went out: it starts nothing, but it is a proof.
+    """Meta reports that a message of the account went out; it starts nothing, but it is a proof.
 
     `mid` is the message, `user_id` the person it went to, `occurred_at` Meta's time as of events.
     """
@@ -175,8 +124,8 @@ class Malformed(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, kw_only=True):
     """All that one POST holds: each element is an event or a tap, or ignored, or malformed.
 
-    `echoes` are those among the ignored ones that can be read. `ignored_by_account` are the ignored
-    of `ignored` that belong to an account.
+    `echoes` are the ignored echoes that can be read. `ignored_by_account` are those of `ignored`
+    that belong to an account.
     """
 
     events: list[Event] = []

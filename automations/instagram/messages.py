@@ -1,9 +1,5 @@
 """The content of a step as the Graph API takes it, within Meta's limits.
 
-A text has 1000 bytes of UTF-8. A button template has a text of 640 characters and 1 to 3 buttons,
-quick replies at most 13, each title 20 characters, a payload 1000
-(https://developers.facebook.com/docs/instagram-platform/instagram-api-with-instagram-login/messaging-api
-and https://developers.facebook.com/docs/messenger-platform/instagram/features/button-template).
 What the API of this project accepts fits. What an older product stored may not, and is made to fit
 by these rules, in this order:
 
@@ -18,13 +14,14 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
-MESSAGE_BYTES = 1000
-TEMPLATE_TEXT_LENGTH = 640
-MOST_BUTTONS = 3
-TITLE_LENGTH = 20
-PAYLOAD_LENGTH = 1000
-# Of a public reply: what a comment of a person may have.
-COMMENT_LENGTH = 2200
+from automations.instagram.limits import (
+    COMMENT_LENGTH,
+    MESSAGE_BYTES,
+    MOST_BUTTONS,
+    PAYLOAD_LENGTH,
+    TEMPLATE_TEXT_LENGTH,
+    TITLE_LENGTH,
+)
 
 # What waits for a tap has a button, also where the automation names none.
 DEFAULT_BUTTON_TITLE = "Continue"
@@ -50,9 +47,8 @@ class UnsendableContent(ValueError):
 def build_message(step: Mapping[str, Any], *, payload: str | None = None) -> Message:
     """Return the message of a step: `opening_dm`, `ask_follow` or `main_dm`.
 
-    With `payload` (at most 1000 characters) it has a button that sends it back, titled by the
-    step's `button`. Without one it has none: a button that leads nowhere would be a lie.
-    Raises UnsendableContent.
+    With `payload` it has a button that sends it back, titled by the step's `button`. Without one
+    it has none, because a button that leads nowhere would be a lie. Raises UnsendableContent.
     """
     text = step.get("text") or ""
     links = [link for link in step.get("links") or () if link.get("url")]
@@ -144,8 +140,9 @@ def _build_template(text: str, buttons: list[dict[str, str]]) -> Message:
 
 
 def _write_links(text: str, links: Sequence[Mapping[str, Any]]) -> str:
-    lines = [f"{link['title']}: {link['url']}" if link.get("title") else link["url"]
-             for link in links]  # fmt: skip
+    lines = [
+        f"{link['title']}: {link['url']}" if link.get("title") else link["url"] for link in links
+    ]
     while len("\n".join(lines).encode("utf-8", "replace")) > MESSAGE_BYTES:
         lines.pop()
     if not lines:

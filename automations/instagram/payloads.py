@@ -154,19 +154,17 @@ def _read_elements(
         _count(delivery, "test", count=len(elements))
         return
     sent_at = read_time(head.get("time"))
-    add = delivery.events.append
     for element in elements:
+        entry = head | ({key: [element]} if key else element)
         try:
             result = read(element, account_id, sent_at)
         except BrokenValue as error:
             where = f"entry[].{key}[]" if key else "entry[]"
-            _keep(delivery, head | ({key: [element]} if key else element), f"{where}{error}")
+            _keep(delivery, entry, f"{where}{error}")
             continue
         if isinstance(result, Event):
-            if result.payload is None:
-                add(result)
-            else:
-                delivery.taps.append(result)
+            result.entry = entry
+            (delivery.events if result.payload is None else delivery.taps).append(result)
         elif isinstance(result, Echo):
             delivery.echoes.append(result)
             _count(delivery, "echo", account_id)
@@ -184,8 +182,12 @@ def _count(
 
 
 def _keep(delivery: Delivery, entry: Any, error: str) -> None:
-    raw = _write({"object": "instagram", "entry": [entry]})
-    delivery.malformed.append(Malformed(raw=raw, error=error))
+    delivery.malformed.append(Malformed(raw=build_envelope(entry), error=error))
+
+
+def build_envelope(entry: Any) -> bytes:
+    """Return a delivery that holds this entry alone: read again, it takes the same path."""
+    return _write({"object": "instagram", "entry": [entry]})
 
 
 def _write(payload: Any) -> bytes:

@@ -1,20 +1,34 @@
-"""Meta's signature of a delivery: HMAC-SHA256 of the raw body with the app secret.
+"""What Meta signs with the app secret: deliveries, and the request of its data deletion callback.
 
-The body is signed as it was sent, with every non-ASCII character as \\uXXXX: it is never written
-again before it is checked. Sources disagree on whether the Instagram login signs with the Meta app
-secret or the Instagram app secret, so a list is accepted, which also serves rotation.
+A delivery is signed as it was sent, with every non-ASCII character as \\uXXXX, so it is never
+written again before it is checked. Sources disagree on whether the Instagram login signs with the
+Meta app secret or the Instagram app secret, so a list is accepted, which also serves rotation.
 https://developers.facebook.com/docs/graph-api/webhooks/getting-started#validate-payloads
+
+A signed request is `<signature>.<payload>`, both base64url: HMAC-SHA256 of the payload's text, and
+JSON with `user_id`, `algorithm` and `issued_at`.
+https://developers.facebook.com/docs/development/create-an-app/app-dashboard/data-deletion-callback
 """
 
-import hashlib
+import binascii
 import hmac
+from base64 import urlsafe_b64decode
 from collections.abc import Sequence
+from hashlib import sha256
+
+import orjson
 
 PREFIX = b"sha256="
+LONGEST_REQUEST = 4096
+ALGORITHM = "HMAC-SHA256"
 
 
 class InvalidSignature(Exception):
-    """The delivery does not prove that Meta sent it. The message says why, and no secret."""
+    """Nothing proves that Meta sent it. The message says why, and no secret."""
+
+
+class MalformedRequest(ValueError):
+    """It is signed by Meta, and does not say whom it is about."""
 
 
 def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) -> None:
@@ -31,7 +45,42 @@ def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) ->
     given = header.encode("utf-8", "surrogatepass")
     is_valid = False
     for secret in usable:
-        expected = PREFIX + hmac.new(secret, body, hashlib.sha256).hexdigest().encode("ascii")
+        expected = PREFIX + hmac.digest(secret, body, sha256).hex().encode("ascii")
         is_valid |= hmac.compare_digest(given, expected)
     if not is_valid:
         raise InvalidSignature("the signature matches no app secret in INSTAGRAM_APP_SECRET")
+
+
+def parse_signed_request(text: str, secrets: Sequence[str]) -> str:
+    """Return the id of the person who asks.
+
+    Raises InvalidSignature unless one of `secrets` signed it, and MalformedRequest.
+    """
+    signature, _, payload = text.partition(".")
+    given = _decode(signature)
+    signed = payload.encode("utf-8", "surrogatepass")
+    is_valid = False
+    for secret in filter(None, secrets):
+        expected = hmac.digest(secret.encode(), signed, sha256)
+        is_valid |= given is not None and hmac.compare_digest(given, expected)
+    if not is_valid or len(text) > LONGEST_REQUEST:
+        raise InvalidSignature("the signed request matches no app secret in INSTAGRAM_APP_SECRET")
+    content = _decode(payload)
+    try:
+        fields = orjson.loads(content or b"")
+        algorithm, person_id = fields["algorithm"], fields["user_id"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise MalformedRequest("the signed request should hold algorithm and user_id") from error
+    if not isinstance(algorithm, str) or algorithm.upper() != ALGORITHM:
+        raise MalformedRequest(f"algorithm should be {ALGORITHM}")
+    if isinstance(person_id, bool) or not isinstance(person_id, str | int) or not str(person_id):
+        raise MalformedRequest("user_id should be an id")
+    return str(person_id)
+
+
+def _decode(text: str) -> bytes | None:
+    try:
+        # Meta leaves the padding away, or not.
+        return urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
+    except (binascii.Error, ValueError):
+        return None

@@ -1,19 +1,18 @@
 """A job: one trigger with something to send, as the outbox hands it around."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from automations.instagram.limits import MESSAGE_WINDOW
+
 PRIVATE_REPLY = "private_reply"
 DM = "dm"
 # How the first message of a job goes out; each has a lane of its own (automations/outbox/lanes.py).
 VIAS = (PRIVATE_REPLY, DM)
-
-# For a job that names no end of its window: that of a direct message, the shortest that is sure.
-_DEFAULT_WINDOW = timedelta(hours=24)
 
 
 class JobState(StrEnum):
@@ -155,7 +154,8 @@ def _parse_job(document: Mapping[str, Any]) -> Job:
         steps=tuple(send["steps"]),
         position=send.get("position", 0),
         comment_id=send.get("commentId"),
-        window_ends_at=send.get("windowEndsAt") or created_at + _DEFAULT_WINDOW,
+        # Without an end, that of a direct message: the shortest that is sure.
+        window_ends_at=send.get("windowEndsAt") or created_at + MESSAGE_WINDOW,
         attempts=document.get("attempts", 0),
         token=(document.get("lease") or {}).get("token", 0),
         progress=dict(document.get("progress") or {}),

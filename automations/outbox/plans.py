@@ -5,20 +5,14 @@
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from automations.instagram.events import Event
+from automations.instagram.limits import COMMENT_WINDOW, LIVE_WINDOW, MESSAGE_WINDOW
 from automations.outbox.jobs import DM, PRIVATE_REPLY
 from automations.rules.automation import Automation
 from automations.rules.steps import ASK_FOLLOW, STEPS_BY_TYPE
-
-# https://developers.facebook.com/docs/instagram-platform/private-replies: one within 7 days.
-COMMENT_WINDOW = timedelta(days=7)
-# During a broadcast only, whose end nobody tells us: a guess. Instagram ends one after 4 hours.
-LIVE_WINDOW = timedelta(hours=4)
-# A message or a tap opens the conversation for a day.
-MESSAGE_WINDOW = timedelta(hours=24)
 
 # The longest sequence holds all others.
 _PLACES = {name: place for place, name in enumerate(STEPS_BY_TYPE["comment_to_dm"])}

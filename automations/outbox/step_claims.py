@@ -14,8 +14,8 @@ from typing import Any
 
 from pymongo.collection import Collection
 
+from automations.instagram.limits import MESSAGE_WINDOW
 from automations.outbox.jobs import Job, StepState
-from automations.outbox.plans import MESSAGE_WINDOW
 from automations.rules.steps import MAIN_DM
 
 Document = dict[str, Any]

@@ -60,7 +60,7 @@ def compose(job: Job, step: Mapping[str, Any]) -> Any:
     if not transitions.waits_for_tap(job, step):
         return build_message(step)
     run_id = None if job.run_id is None else str(job.run_id)
-    payload = build_payload(job.id, run_id, job.automation_id, step["name"], key=conf.payload_key)
+    payload = build_payload(job.id, run_id, job.automation_id, step["name"])
     return build_message(step, payload=payload)
 
 

@@ -11,8 +11,11 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
 from automations.conf import conf
-from automations.instagram.signature import InvalidSignature
-from automations.instagram.signed_request import MalformedRequest, parse_signed_request
+from automations.instagram.signature import (
+    InvalidSignature,
+    MalformedRequest,
+    parse_signed_request,
+)
 from automations.privacy.deletion_requests import describe_request, request_deletion
 from tracking.exceptions import TrackingUnavailable
 

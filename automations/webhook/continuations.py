@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from automations.instagram.buttons import TapPayload, parse_payload_of_any
+from automations.instagram.buttons import TapPayload, parse_payload
 from automations.instagram.events import Event
 from automations.outbox.plans import build_tap_send
 from automations.rules.steps import build_steps
@@ -37,9 +37,9 @@ class Sources(msgspec.Struct, frozen=True):
     automations: Mapping[str, Document]
 
 
-def parse_tap(event: Event, *, keys: Sequence[bytes]) -> Tap | None:
+def parse_tap(event: Event) -> Tap | None:
     """Return the tap, or None if its payload is forged or was made for another account."""
-    payload = parse_payload_of_any(event.payload or "", keys=keys)
+    payload = parse_payload(event.payload or "")
     if payload is None or payload.trigger_id.count(":") < 2:
         return None
     is_own = parse_trigger_id(payload.trigger_id)[0] == event.account_id

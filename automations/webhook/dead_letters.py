@@ -13,6 +13,7 @@ from pymongo import UpdateOne
 from pymongo.database import Database
 
 from automations.instagram.events import Event
+from automations.instagram.payloads import build_envelope
 from automations.metrics import DEAD_LETTERS
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
@@ -139,5 +140,5 @@ def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
 
 
 def build_letter(event: Event, error: str, arrived_at: datetime) -> DeadLetter:
-    """Return the letter of one event of a delivery, in an envelope that can be replayed."""
-    return DeadLetter(event.build_envelope(), error, arrived_at)
+    """Return the letter of one event of a delivery, as it came, in an envelope of its own."""
+    return DeadLetter(build_envelope(event.entry), error, arrived_at)

@@ -9,7 +9,6 @@ from datetime import datetime
 import msgspec
 
 from automations.accounts import accounts
-from automations.conf import conf
 from automations.instagram.events import Delivery, Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.outbox.echoes import settle_echoes
@@ -128,10 +127,9 @@ def _add_triggers(work: _Work, delivery: Delivery) -> None:
 
 
 def _add_continuations(work: _Work, events: Sequence[Event]) -> None:
-    keys = conf.payload_keys
     taps = []
     for event in events:
-        tap = parse_tap(event, keys=keys)
+        tap = parse_tap(event)
         if tap is None:
             work.ignore(event, "forged_tap")
         else:

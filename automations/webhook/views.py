@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from hmac import compare_digest
 from typing import IO, Any
 
@@ -62,9 +62,8 @@ class RawBodyParser(BaseParser):
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None
-    ) -> bytes:
-        body: bytes = stream.read()
-        return body
+    ) -> Any:
+        return stream.read()
 
 
 class PlainTextRenderer(BaseRenderer):
@@ -82,13 +81,14 @@ class PlainTextRenderer(BaseRenderer):
 class AnyContent(BaseContentNegotiation):
     """No Accept and no Content-Type is a reason to refuse Meta."""
 
-    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser:
-        return parsers[0]
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
+        return next(iter(parsers))
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type
 
 
 class InstagramWebhookView(APIView):
@@ -160,8 +160,9 @@ class InstagramWebhookView(APIView):
         },
     )
     def post(self, request: Request) -> Response:
-        # Without a body DRF does not ask the parser, and hands on an empty dict.
-        summary = handle_delivery(request.data or b"", arrived_at=self.arrived_at)
+        # Without a body DRF does not ask the parser, and returns an empty dict.
+        body: Any = request.data or b""
+        summary = handle_delivery(body, arrived_at=self.arrived_at)
         if summary.ignored:
             metrics.note_ignored(summary.ignored)
             logger.debug("Ignored: %s", summarize_ignored(summary.ignored))

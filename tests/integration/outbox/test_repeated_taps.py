@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from automations.instagram.limits import MESSAGE_WINDOW
 from automations.outbox.jobs import PRIVATE_REPLY
-from automations.outbox.plans import MESSAGE_WINDOW
 from automations.outbox.reporting import list_results
 from tests.support.outbox_fakes import (
     ASK,

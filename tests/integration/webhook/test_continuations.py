@@ -10,7 +10,6 @@ import pytest
 from bson import ObjectId
 from pymongo.database import Database
 
-from automations.conf import conf
 from automations.instagram.buttons import build_payload
 from automations.outbox.store import OutboxStore
 from automations.webhook.deliveries import DeliverySummary, handle_delivery
@@ -36,7 +35,7 @@ PARTS = {
 
 def make_payload(step: str = "opening_dm", **changes: Any) -> str:
     values = {"trigger_id": TRIGGER_ID, "run_id": None, "automation_id": "a1", "step": step}
-    return build_payload(**(values | {"key": conf.payload_key} | changes))
+    return build_payload(**(values | changes))
 
 
 def build_messaging(**element: Any) -> bytes:
@@ -158,7 +157,6 @@ class TestTaps(WithDatabase):
     @pytest.mark.parametrize(
         "changes",
         [
-            pytest.param({"key": b"another"}, id="another key"),
             pytest.param({"trigger_id": "1:comment:17900000000000001"}, id="another account"),
             pytest.param({"trigger_id": "nonsense"}, id="no trigger"),
         ],
@@ -168,6 +166,11 @@ class TestTaps(WithDatabase):
         summary = self.handle(build(self.payload(**changes)))
         assert (summary.outcomes, summary.ignored) == ({}, {"forged_tap": 1})
         assert self.find() is None
+
+    def test_tap_signed_with_another_key_is_forged(self, settings: Any) -> None:
+        payload = self.payload()
+        settings.SECRET_KEY = "another"
+        assert self.handle(build_postback(payload)).ignored == {"forged_tap": 1}
 
     def test_old_secret_key_still_proves_a_button(self, settings: Any) -> None:
         payload = self.payload()

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.instagram.signature import InvalidSignature
-from automations.instagram.signed_request import MalformedRequest, parse_signed_request
+from automations.instagram.signature import InvalidSignature, MalformedRequest, parse_signed_request
 
 SECRET = "test-app-secret"
 FIELDS = {"user_id": "218471", "algorithm": "HMAC-SHA256", "issued_at": 1291836800}

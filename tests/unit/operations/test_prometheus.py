@@ -52,7 +52,7 @@ class TestWhoMayRead:
 
     def test_a_refusal_says_nothing(self, client: Client) -> None:
         response = client.get("/metrics", REMOTE_ADDR="203.0.113.9")
-        assert (response.status_code, response.content) == (403, b"Not for you\n")
+        assert (response.status_code, response.content) == (403, b"Forbidden\n")
 
 
 def test_a_flush_is_noted_by_outcome() -> None:

@@ -6,7 +6,6 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from automations.conf import conf
 from automations.instagram.buttons import parse_payload
 from automations.management.commands import run_worker
 from automations.outbox.wiring import compose
@@ -30,7 +29,7 @@ def test_the_button_names_the_trigger_and_its_run(step: dict[str, object]) -> No
     job = make_job(send={"steps": [step, MAIN]}, runId="run-1")
     payload = find_payload(compose(job, job.steps[0]))
     assert payload is not None
-    tap = parse_payload(payload, key=conf.payload_key)
+    tap = parse_payload(payload)
     assert tap is not None
     assert (tap.trigger_id, tap.run_id, tap.step) == (job.id, "run-1", step["name"])
 
@@ -50,7 +49,7 @@ def test_an_untracked_trigger_has_a_button_without_a_run() -> None:
     job = make_job(send={"steps": [OPENING, MAIN]}, runId=None)
     payload = find_payload(compose(job, job.steps[0]))
     assert payload is not None
-    tap = parse_payload(payload, key=conf.payload_key)
+    tap = parse_payload(payload)
     assert tap is not None
     assert tap.run_id is None
 
