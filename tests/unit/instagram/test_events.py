@@ -41,7 +41,7 @@ def check(body: bytes) -> Delivery | None:
             assert value.encode()
         for value in (event.text, event.username, event.story_id, event.parent_id):
             assert value is None or value.encode() is not None
-        # Whole numbers past 64 bits, which no field of an event holds, may be floats the second time.
+        # Numbers past 64 bits, which no field of an event holds, may be floats the second time.
         again = parse_delivery(build_raw(event.entry))
         again.events = [msgspec.structs.replace(one, entry=event.entry) for one in again.events]
         assert again == Delivery(events=[event])
