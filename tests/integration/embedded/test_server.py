@@ -27,7 +27,7 @@ TAKEOVER_SECONDS = 2.0
 USER = """
 import sys
 from pathlib import Path
-from tracking import embedded
+from tracking.embedded import server as embedded
 print(embedded.ensure_running(Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """
@@ -35,7 +35,7 @@ sys.stdin.read()
 FORKING_USER = """
 import os, sys
 from pathlib import Path
-from tracking import embedded
+from tracking.embedded import server as embedded
 data_dir = Path(sys.argv[1])
 embedded.ensure_running(data_dir)
 child = os.fork()
@@ -48,7 +48,7 @@ sys.stdin.read()
 REPEATING_USER = """
 import sys, time
 from pathlib import Path
-from tracking import embedded
+from tracking.embedded import server as embedded
 while True:
     print(embedded.ensure_running(Path(sys.argv[1])), flush=True)
     time.sleep(0.1)
