@@ -5,32 +5,17 @@ No label holds an id: a series for each automation or account would never end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from prometheus_client import Counter, Histogram
 
 ANSWERS = Counter(
     "webhook_answers", "Deliveries, by the status that they were answered with.", ["status"]
 )
 ANSWER_SECONDS = Histogram(
-    "webhook_seconds", "How long a delivery took to answer.",
+    "webhook_seconds",
+    "How long a delivery took to answer.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5),
-)  # fmt: skip
+)
 IGNORED = Counter("webhook_ignored_events", "Events that became no trigger, by reason.", ["reason"])
 DEAD_LETTERS = Counter("webhook_dead_letters", "What was kept because it could not be handled.")
 STEPS = Counter("outbox_steps", "Messages, by what became of them.", ["state"])
 GRAPH_ERRORS = Counter("graph_errors", "Calls to Meta that failed, by class.", ["class"])
-
-_OK = ANSWERS.labels("200")
-
-
-def note_answer(status: int, seconds: float) -> None:
-    """Note the answer to a delivery."""
-    (_OK if status == 200 else ANSWERS.labels(str(status))).inc()
-    ANSWER_SECONDS.observe(seconds)
-
-
-def note_ignored(reasons: Mapping[str, int]) -> None:
-    """Note a delivery's ignored events."""
-    for reason, number in reasons.items():
-        IGNORED.labels(reason).inc(number)

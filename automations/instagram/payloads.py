@@ -17,7 +17,16 @@ from typing import Any
 
 import orjson
 
-from automations.instagram.elements import ELEMENT_READERS, TEST_ACCOUNT_ID, Reader, read_change
+from automations.instagram.elements import (
+    ELEMENT_READERS,
+    TEST_ACCOUNT_ID,
+    BrokenValue,
+    Reader,
+    read_change,
+    read_id,
+    read_object,
+    read_time,
+)
 from automations.instagram.events import (
     Delivery,
     Echo,
@@ -26,7 +35,6 @@ from automations.instagram.events import (
     Reason,
     UnreadableDelivery,
 )
-from automations.instagram.json_values import BrokenValue, read_id, read_object, read_time
 
 LONGEST_INTEGER = 4000  # digits; Python refuses to convert more than 4300
 DEEPEST_RAW = 200  # levels; orjson writes at most 254

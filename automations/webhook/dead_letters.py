@@ -132,11 +132,10 @@ def get_dead_letters() -> DeadLetterStore:
 
 def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
     """Store dead letters by `deadline` and say so in the log, without their content."""
-    if letters:
-        get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
-        DEAD_LETTERS.inc(len(letters))
-        for letter in letters:
-            logger.warning("⚠️ [TRACKING] Delivery kept as dead letter: %s", letter.error)
+    get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
+    DEAD_LETTERS.inc(len(letters))
+    for letter in letters:
+        logger.warning("⚠️ [TRACKING] Delivery kept as dead letter: %s", letter.error)
 
 
 def build_letter(event: Event, error: str, arrived_at: datetime) -> DeadLetter:

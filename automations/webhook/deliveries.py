@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -12,10 +13,11 @@ from automations.accounts import accounts
 from automations.instagram.events import Delivery, Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.outbox.echoes import settle_echoes
+from automations.outbox.plans import build_send
+from automations.rules.automation import Automation
 from automations.rules.cache import get_rules_cache
 from automations.webhook.continuations import build_continuation, find_sources, parse_tap
 from automations.webhook.dead_letters import DeadLetter, build_letter, keep_letters
-from automations.webhook.triggers import build_trigger
 from tracking import service
 from tracking.runs import Outcome, Trigger
 
@@ -55,7 +57,8 @@ def handle_delivery(body: bytes, *, arrived_at: datetime, is_late: bool = False)
     if delivery.taps:
         _add_continuations(work, delivery.taps)
     # Before the triggers: if these fail, the delivery comes again and the letters are the same.
-    keep_letters(work.letters, deadline=deadline)
+    if work.letters:
+        keep_letters(work.letters, deadline=deadline)
     outcomes = service.record_triggers(work.triggers, seconds=deadline - time.monotonic())
     rejected: list[DeadLetter] = []
     redelivered: Counter[str] = Counter()
@@ -64,7 +67,8 @@ def handle_delivery(body: bytes, *, arrived_at: datetime, is_late: bool = False)
             rejected.append(build_letter(event, "cannot be stored", arrived_at))
         elif outcome is Outcome.REDELIVERED:
             redelivered[event.account_id] += 1
-    keep_letters(rejected, deadline=deadline)
+    if rejected:
+        keep_letters(rejected, deadline=deadline)
     if delivery.echoes:
         settle_echoes(delivery.echoes, arrived_at=arrived_at, deadline=deadline)
     accounts.note_webhooks(
@@ -124,6 +128,40 @@ def _add_triggers(work: _Work, delivery: Delivery) -> None:
             work.events.append(event)
         except Exception as error:  # noqa: BLE001 - kept, and logged
             work.keep(event, error)
+
+
+def build_trigger(
+    event: Event, automation: Automation, *, arrived_at: datetime, is_late: bool = False
+) -> Trigger:
+    """Return the trigger of an event that an automation answers, in tracking's plain values."""
+    return Trigger(
+        account_id=event.account_id,
+        kind=event.kind,
+        event_id=event.event_id,
+        automation_key=automation.key,
+        automation_id=automation.id,
+        workspace_id=automation.workspace_id,
+        trigger_type=automation.trigger_type,
+        user_id=event.user_id,
+        person_unknown=event.person_unknown,
+        arrived_at=arrived_at,
+        occurred_at=event.occurred_at,
+        metadata=build_metadata(event),
+        send=build_send(event, automation, arrived_at=arrived_at),
+        is_late=is_late,
+    )
+
+
+def build_metadata(event: Event) -> dict[str, Any]:
+    """Return the run's `metadata`, under the names that the live databases have."""
+    metadata: dict[str, Any] = {}
+    if event.text is not None:
+        metadata["messageText"] = event.text
+    if event.media_ids:
+        metadata["postId"] = event.media_ids[0]
+    if event.story_id is not None:
+        metadata["storyId"] = event.story_id
+    return metadata
 
 
 def _add_continuations(work: _Work, events: Sequence[Event]) -> None:

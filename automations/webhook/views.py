@@ -112,7 +112,8 @@ class InstagramWebhookView(APIView):
         self.arrived_at = read_now()
         response = super().dispatch(request, *args, **kwargs)
         if request.method == "POST":
-            metrics.note_answer(response.status_code, time.perf_counter() - started)
+            metrics.ANSWERS.labels(str(response.status_code)).inc()
+            metrics.ANSWER_SECONDS.observe(time.perf_counter() - started)
         return response
 
     @extend_schema(
@@ -164,7 +165,8 @@ class InstagramWebhookView(APIView):
         body: Any = request.data or b""
         summary = handle_delivery(body, arrived_at=self.arrived_at)
         if summary.ignored:
-            metrics.note_ignored(summary.ignored)
+            for reason, count in summary.ignored.items():
+                metrics.IGNORED.labels(reason).inc(count)
             logger.debug("Ignored: %s", summarize_ignored(summary.ignored))
         return Response("EVENT_RECEIVED")
 

@@ -20,8 +20,7 @@ from django.test import Client
 from automations.instagram.payloads import parse_delivery
 from automations.rules.cache import get_rules_cache
 from automations.rules.matching import AccountRules
-from automations.webhook import dead_letters
-from automations.webhook import triggers as webhook_triggers
+from automations.webhook import dead_letters, deliveries
 from tests.support.recount import recount
 from tests.support.webhook_cases import (
     ACCOUNTS,
@@ -513,7 +512,7 @@ class TestDeadLetters(WebhookCases):
 
     def test_bug_on_storing_keeps_the_event_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.insert_automations()
-        build = webhook_triggers.build_metadata
+        build = deliveries.build_metadata
 
         def build_what_bson_refuses(event: Any) -> dict[str, Any]:
             is_cursed = event.user_id == "666"
@@ -522,7 +521,7 @@ class TestDeadLetters(WebhookCases):
         cursed = build_comment(2, **{"from": {"id": "666"}})
         body = build_body(build_comment(1), cursed, build_comment(3))
         with monkeypatch.context() as patch:
-            patch.setattr(webhook_triggers, "build_metadata", build_what_bson_refuses)
+            patch.setattr(deliveries, "build_metadata", build_what_bson_refuses)
             assert post_body(body).status_code == 200
         assert len(self.list_stored("automation_runs")) == 2
         [letter] = self.list_stored("webhook_dead_letters")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from automations.instagram.elements import read_time
 from automations.instagram.events import IGNORED_REASONS, Delivery, UnreadableDelivery
-from automations.instagram.json_values import read_time
 from automations.instagram.payloads import build_envelope as build_raw
 from automations.instagram.payloads import parse_delivery
 from tests.support.attack_corpus import (

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from django.test import Client, RequestFactory
 
-from automations import metrics
 from automations.operations import prometheus
 from automations.operations.prometheus import VARIABLE, metrics_directory
 from project.operations import may_read_metrics
@@ -69,12 +68,6 @@ def test_a_flush_is_noted_by_outcome() -> None:
     assert read("tracking_flush_events_sum") - events == 6
 
 
-def test_an_answer_is_noted_by_status() -> None:
-    before = metrics.ANSWERS.labels("503")._value.get()
-    metrics.note_answer(503, 3.0)
-    assert metrics.ANSWERS.labels("503")._value.get() == before + 1
-
-
 class TestDirectory:
     def test_one_is_made_and_removed(self) -> None:
         with metrics_directory() as path:
@@ -121,7 +114,8 @@ def test_an_environment_that_names_no_directory_leaves_no_files(
     root = Path(__file__).resolve().parents[3]
     code = (
         "import django; django.setup(); from automations import metrics; "
-        "metrics.note_answer(200, 0.1); from automations.operations.prometheus import REGISTRY; "
+        "metrics.ANSWER_SECONDS.observe(0.1); "
+        "from automations.operations.prometheus import REGISTRY; "
         "print(REGISTRY.get_sample_value('webhook_seconds_count'))"
     )
     done = subprocess.run(

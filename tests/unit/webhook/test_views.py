@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404
 from django.test import Client, RequestFactory
 from django.urls import resolve
+from prometheus_client import REGISTRY
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.views import APIView
 
@@ -113,9 +114,12 @@ def test_a_body_that_breaks_off_is_refused() -> None:
 
 def test_a_database_that_is_away_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(TrackingUnavailable("too slow"), monkeypatch)
+    labels = {"status": "503"}
+    before = REGISTRY.get_sample_value("webhook_answers_total", labels) or 0
     response = post_body(b"{}")
     assert_text(response, 503, "Try again later")
     assert response["Retry-After"] == "5"
+    assert REGISTRY.get_sample_value("webhook_answers_total", labels) == before + 1
 
 
 @pytest.mark.parametrize(
