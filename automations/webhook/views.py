@@ -35,6 +35,8 @@ logger = logging.getLogger("automations")
 RETRY_AFTER_SECONDS = 5
 SIGNATURE_HEADER = "X-Hub-Signature-256"
 
+_OK = metrics.ANSWERS.labels("200")
+
 
 class SignatureAuthentication(BaseAuthentication):
     """Meta's signature over the raw bytes of a delivery.
@@ -112,7 +114,8 @@ class InstagramWebhookView(APIView):
         self.arrived_at = read_now()
         response = super().dispatch(request, *args, **kwargs)
         if request.method == "POST":
-            metrics.ANSWERS.labels(str(response.status_code)).inc()
+            status = response.status_code
+            (_OK if status == 200 else metrics.ANSWERS.labels(str(status))).inc()
             metrics.ANSWER_SECONDS.observe(time.perf_counter() - started)
         return response
 
