@@ -1,4 +1,4 @@
-"""One element of a delivery, in Meta's keys, becomes one event or the reason why it is none.
+"""One element of a delivery becomes one event or the reason to ignore it.
 
 Meta's facts: https://developers.facebook.com/docs/instagram-platform/webhooks and
 https://developers.facebook.com/docs/messenger-platform/reference/webhook-events (read 2025-2026).
@@ -58,8 +58,8 @@ MESSAGING_KEYS: dict[str, Reason] = {
 }
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The platform sends seconds and milliseconds in the same places. As seconds, this is the year
-# 33658; as milliseconds, it is 2001, before any of it existed.
+# Meta sends seconds and milliseconds in the same places. As seconds, this is the year 33658; as
+# milliseconds, it is 2001, before Instagram existed.
 LARGEST_SECONDS = 10**12
 # The last millisecond that `datetime` can hold (9999-12-31T23:59:59.999Z).
 LARGEST_MILLISECONDS = 253_402_300_799_999
@@ -213,7 +213,7 @@ def _read_attachments(attachments: Any) -> EventType:
 
 
 def read_postback(element: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
-    """Read the value of a `messaging_postbacks` change; what is not a tap of ours is left alone."""
+    """Read the value of a `messaging_postbacks` change."""
     postback = element.get("postback") if type(element) is dict else None
     if find_payload(postback) is None:
         return "postback"
@@ -221,7 +221,7 @@ def read_postback(element: Any, account_id: str, sent_at: datetime | None) -> Ev
 
 
 def read_echo(element: dict[str, Any], account_id: str, sent_at: datetime | None) -> Echo | Reason:
-    """Return the echo, or only its reason where it does not say what went to whom."""
+    """Return the echo, or its reason if it does not say what went to whom."""
     message, recipient = element["message"], element.get("recipient")
     mid = message.get("mid")
     person_id = recipient.get("id") if type(recipient) is dict else None
@@ -250,7 +250,7 @@ def read_tap(
     payload: str,
     mid: str,
 ) -> Event | Reason:
-    """Return the tap, or the reason why it is none; only its signature proves that it is ours."""
+    """Read a tap; only its signature proves that it is ours."""
     person_id = read_id(read_object(element.get("sender"), ".sender").get("id"), ".sender.id")
     if person_id == account_id:
         return "forged_tap"
@@ -275,7 +275,6 @@ FIELD_READERS: dict[str, Reader] = {
 
 
 def read_change(change: Any, account_id: str, sent_at: datetime | None) -> Event | Echo | Reason:
-    """Read a `field` with its `value`."""
     if type(change) is not dict:
         refuse(change, "", "an object")
     field = change.get("field")
@@ -307,7 +306,7 @@ ELEMENT_READERS: dict[str, Reader] = {
 
 
 class BrokenValue(ValueError):
-    """A value is not what its field should hold. The message is "<path> should be <what it is>"."""
+    """A value is not what its field should hold; the message says both."""
 
     def __init__(self, path: str, expected: str, found: str) -> None:
         super().__init__(f"{path} should be {expected}, not {found}")
@@ -326,7 +325,7 @@ def refuse(value: object, path: str, expected: str) -> NoReturn:
 
 
 def read_id(value: Any, path: str) -> str:
-    """Return an opaque id: any string that is not empty, or a whole number in its digits."""
+    """Return an id: a string that is not empty, or the digits of a whole number."""
     if type(value) is str:
         if not value:
             raise BrokenValue(path, "a non-empty string", "an empty one")
@@ -339,12 +338,12 @@ def read_id(value: Any, path: str) -> str:
 
 
 def is_whole(text: str) -> bool:
-    """Return whether UTF-8, and so BSON, can hold a text: it has no half of a surrogate pair."""
+    """Return whether UTF-8, and so BSON, can hold a text without half surrogate pairs."""
     return text.isascii() or _LONE_SURROGATE.search(text) is None
 
 
 def read_text(value: Any, path: str) -> str | None:
-    """Return a text or None. Halves of emoji that Meta cut through become U+FFFD."""
+    """Return a text; halves of emoji that Meta cut through become U+FFFD."""
     if value is None:
         return None
     if type(value) is not str:
@@ -364,17 +363,16 @@ def read_flag(value: Any, path: str) -> bool:
 
 
 def read_object(value: Any, path: str) -> dict[str, Any]:
-    """Return a JSON object that has to be there."""
     if type(value) is dict:
         return value
     return refuse(value, path, "an object")
 
 
 def read_time(value: Any) -> datetime | None:
-    """Return Meta's time, aware UTC, whole milliseconds; None when there is none to be read.
+    """Return Meta's time, aware UTC, in whole milliseconds; None if it cannot be read.
 
     Takes seconds or milliseconds, as a number or as digits in a string. A time that cannot be read
-    is no reason to lose an event: counting goes by the arrival of the delivery.
+    is no reason to lose an event, because the arrival of the delivery is what counts.
     """
     if type(value) is str and len(value) <= LONGEST_TIME and value.isascii() and value.isdigit():
         value = int(value)

@@ -1,4 +1,4 @@
-"""What a delivery holds once it is read: plain values, and the closed tables of their words.
+"""What a delivery holds: plain values, and the closed tables of their words.
 
 `payloads` builds them, and nothing outside of this room knows Meta's keys. Three things never mix:
 *ignored* is known and left alone on purpose, `unknown_field` is what we do not know,
@@ -65,11 +65,11 @@ IGNORED_REASONS: dict[Reason, str] = {
 
 
 class UnreadableDelivery(ValueError):
-    """The body as a whole cannot be read: not JSON, nested too deeply, or not Meta's envelope."""
+    """The body is not JSON, is nested too deeply, or is not Meta's envelope."""
 
 
 class Event(msgspec.Struct, kw_only=True, gc=False):
-    """One thing that a person did on Instagram and that may start an automation, or go on with it.
+    """Something a person did that may start an automation, or continue a run.
 
     `account_id` is `entry.id`; `kind` and `event_id` identify the event within it (a comment's id,
     a message's mid). `user_id` is the person, or "comment:<comment id>" with `person_unknown`
@@ -98,9 +98,9 @@ class Event(msgspec.Struct, kw_only=True, gc=False):
 
 
 class Echo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Meta reports that a message of the account went out; it starts nothing, but it is a proof.
+    """Meta's proof that a message of the account was sent; it starts nothing.
 
-    `mid` is the message, `user_id` the person it went to, `occurred_at` Meta's time as of events.
+    `mid` is the message, `user_id` the person it went to, `occurred_at` as in events.
     """
 
     account_id: str
@@ -113,8 +113,8 @@ class Malformed(msgspec.Struct, frozen=True, kw_only=True):
     """One element that cannot be read.
 
     `raw` is a complete delivery that holds this element alone, so that replaying it takes the same
-    path and, as long as the code is the same, ends in the same value. `error` names the
-    field and what it should be; it never holds a value, because values are people's words.
+    path. `error` names the field and what it should be; it never holds a value, because values are
+    what people wrote.
     """
 
     raw: bytes
@@ -122,7 +122,7 @@ class Malformed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, kw_only=True):
-    """All that one POST holds: each element is an event or a tap, or ignored, or malformed.
+    """All that one POST holds; each element is an event, a tap, ignored or malformed.
 
     `echoes` are the ignored echoes that can be read. `ignored_by_account` are those of `ignored`
     that belong to an account.

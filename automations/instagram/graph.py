@@ -30,13 +30,13 @@ from automations.instagram.usage import UsageBoard
 for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-# A lease lasts 60 s. A call waits at most for a connection, for it to open, to write, for the first
-# byte, and to the end of the answer: with 8 s that is 2 + 4 + 4 + 8 + 8 = 26 s.
+# A lease lasts 60 s. A call waits for a connection, for it to open, to write, for the first byte,
+# and for the rest of the answer, with 8 s at most 2 + 4 + 4 + 8 + 8 = 26 s.
 _MOST_TIMEOUT_SECONDS = 8.0
 _CONNECT_SECONDS = 4.0
 _POOL_SECONDS = 2.0
-# As long as httpx keeps one by default: shorter than servers do, so that a call seldom meets a
-# connection that was just closed, whose fate would be unknown.
+# The default of httpx. It is shorter than what servers use, so that a call seldom meets a
+# connection that was just closed, because its outcome would be unknown.
 _KEEP_ALIVE_SECONDS = 5.0
 _MOST_CONNECTIONS = 64
 _MOST_ANSWER_BYTES = 256 * 1024
@@ -52,19 +52,19 @@ _NOTHING_LEFT = (
 
 
 class SendResult(msgspec.Struct, frozen=True):
-    """What Meta has accepted: the `mid` of the message (of a public reply, the comment's id)."""
+    """What Meta accepted; a public reply has its comment's id as `message_id`."""
 
     message_id: str | None
     recipient_id: str | None
 
 
 class GraphClient:
-    """Calls over a pool of connections that are kept open; threads may share it, forks may not.
+    """Calls over pooled connections; threads may share it, forked processes may not.
 
-    `base_url` is INSTAGRAM_GRAPH_URL. One of Meta's hosts, with a version as its path or without,
-    means: each call goes to the host of its token. Another one gets every call. Nothing else is
-    ever called: ids stay inside of their path, and redirects, proxies and .netrc of the environment
-    are not used. Raises ValueError for a URL that tokens must not go to.
+    `base_url` is INSTAGRAM_GRAPH_URL. If it is one of Meta's hosts, with or without a version as
+    its path, each call goes to the host of its token. Any other URL gets every call. Nothing else
+    is ever called: ids are quoted in the path, and redirects, proxies and .netrc of the environment
+    are not used. Raises ValueError for a URL that must not get tokens.
     """
 
     def __init__(self, base_url: str = "", *, timeout_seconds: float = 8) -> None:
@@ -104,34 +104,33 @@ class GraphClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def reply_privately(
         self, account: str, comment_id: str, message: Mapping[str, Any], *, token: str
     ) -> SendResult:
-        """Answer the writer of a comment in a message. Raises GraphError, as every call does.
+        """Answer a comment in a private message. Raises GraphError, as every call does.
 
-        Meta accepts one for each comment, within 7 days of it.
+        Meta accepts one per comment, within COMMENT_WINDOW.
         """
         return self._send_message(account, {"comment_id": comment_id}, message, token)
 
     def send_message(
         self, account: str, person_id: str, message: Mapping[str, Any], *, token: str
     ) -> SendResult:
-        """Send a message to a person who wrote or tapped in the last 24 hours."""
+        """Send a message to a person who wrote or tapped within MESSAGE_WINDOW."""
         return self._send_message(account, {"id": person_id}, message, token)
 
     def reply_publicly(self, comment_id: str, text: str, *, token: str) -> SendResult:
-        """Answer below a comment, where everybody sees it."""
+        """Answer a comment where everybody sees it."""
         path = f"/{quote(comment_id, safe='')}/replies"
         answer = self._call("POST", path, token=token, body={"message": text})
         return SendResult(message_id=_read_text(answer, "id"), recipient_id=None)
 
     def is_following(self, person_id: str, *, token: str) -> bool | None:
-        """Return whether the person follows the account; None: Meta does not say.
+        """Return whether the person follows the account, None if Meta does not say.
 
-        It says so only of people who wrote or tapped before.
+        Meta only says so of people who wrote or tapped before.
         """
         path = f"/{quote(person_id, safe='')}?fields=is_user_follow_business"
         try:
@@ -144,7 +143,7 @@ class GraphClient:
         return value if isinstance(value, bool) else None
 
     def usage(self, account: str) -> float:
-        """Return how much of its quota the account has used, 0 to 1, as Meta said last."""
+        """Return the used part of the account's quota, 0 to 1, as last reported."""
         return self._usage.read(account, at=time.monotonic())
 
     def _send_message(
@@ -183,7 +182,7 @@ class GraphClient:
         else:
             self._usage.note(account, answer_headers, at=time.monotonic())
             return read_answer(status, answer_headers, data)
-        # Not inside of `except`: the error of httpx holds the request, and so the token.
+        # Outside of `except`, because the error of httpx holds the request, and so the token.
         raise GraphError(failure)
 
     def _build_url(self, path: str, token: str) -> str:
@@ -193,7 +192,7 @@ class GraphClient:
         return f"https://{host.value}{self._version}{path}"
 
     def _read_body(self, response: httpx2.Response) -> bytes:
-        """Return the body, as far as it came in time: an answer in drips would outlast a lease."""
+        """Return what came of the body in time, because a slow answer would outlast a lease."""
         deadline = time.monotonic() + self._timeout_seconds
         data = bytearray()
         for chunk in response.iter_bytes():

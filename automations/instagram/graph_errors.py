@@ -1,4 +1,4 @@
-"""Answers of Meta's Graph API that are errors, and what their codes mean."""
+"""Errors of Meta's Graph API, and what their codes mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SUCCESS = range(200, 300)
 
 
 class ErrorClass(Enum):
-    """What an error says, one class for each thing that one can do about it."""
+    """What an error means; one class for each way to react to it."""
 
     TOKEN_DEAD = "the access token is dead, nothing was sent"  # noqa: S105 - a sentence
     RATE = "the account is over a limit, nothing was sent"
@@ -65,8 +65,8 @@ ERROR_CLASSES: dict[tuple[int, int | None], ErrorClass] = {
     (20, 1772107): ErrorClass.UNKNOWN,
 }
 
-# An answer without a code that is known: by its HTTP status. A refusal (4xx) was not carried out; a
-# redirect is never followed, and means that INSTAGRAM_GRAPH_URL is not the API.
+# An answer without a known code is classified by its HTTP status. A refusal (4xx) was not carried
+# out. A redirect is never followed, and means that INSTAGRAM_GRAPH_URL is not the API.
 _STATUS_CLASSES: dict[int, ErrorClass] = {
     401: ErrorClass.TOKEN_DEAD,
     408: ErrorClass.UNKNOWN,
@@ -85,10 +85,10 @@ def classify_error(
     status: int,
     is_transient: bool = False,
 ) -> ErrorClass:
-    """Return the class of an error of Meta's; `status` is that of HTTP.
+    """Return the class of an error; `status` is the HTTP status.
 
-    A code that the table does not have is unknown when Meta calls it transient or its server broke:
-    to believe that a message was not delivered needs a reason.
+    A code that is not in the table is UNKNOWN if Meta calls it transient or its server failed,
+    because only a refusal proves that a message was not delivered.
     """
     if code is not None:
         for key in ((code, subcode), (code, None)):
@@ -103,9 +103,9 @@ def classify_error(
 
 
 class GraphError(Exception):
-    """A call that did not work: its class, and Meta's numbers where there are any.
+    """A call failed: the class, and Meta's numbers where there are any.
 
-    `retry_after` is in seconds, for RATE alone. Holds no token, no text and no id of a person.
+    `retry_after` is in seconds, for RATE only. Holds no token, no text and no id of a person.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class GraphError(Exception):
 
 
 def read_answer(status: int, headers: httpx2.Headers, data: bytes) -> dict[str, Any]:
-    """Return the answer to a call that worked. Raises GraphError for one that did not."""
+    """Return the answer to a call. Raises GraphError if the call failed."""
     try:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -161,6 +161,6 @@ def _read_int(error: Mapping[str, Any], name: str) -> int | None:
 
 
 def _read_trace_id(error: Mapping[str, Any]) -> str | None:
-    # What Meta's support asks for: a short opaque word.
+    # Meta's support asks for it.
     value = error.get("fbtrace_id")
     return value if isinstance(value, str) and len(value) <= 40 else None

@@ -1,7 +1,7 @@
 """The content of a step as the Graph API takes it, within Meta's limits.
 
-What the API of this project accepts fits. What an older product stored may not, and is made to fit
-by these rules, in this order:
+What this project's API accepts fits. What an older product stored may not, and is made to fit by
+these rules, in this order:
 
 - a button under a text too long for a template becomes a quick reply under it;
 - links too many, or under a text too long for a template, become lines of the text;
@@ -30,7 +30,7 @@ DEFAULT_LINKS_TEXT = "👇"
 _DEFAULT_LINK_TITLE = "Open"
 
 _ELLIPSIS = "…"
-# A cut looks for a space this far back, so that a text without spaces keeps its length.
+# A cut looks for a space no further back, so that a text without spaces keeps its length.
 _WORD_SEARCH_LENGTH = 40
 _JOINERS = "\u200d\ufe0e\ufe0f"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
@@ -41,7 +41,7 @@ Message = dict[str, Any]
 
 
 class UnsendableContent(ValueError):
-    """A step holds nothing that could be sent within Meta's limits. The message has no text."""
+    """A step holds nothing that can be sent within Meta's limits."""
 
 
 def build_message(step: Mapping[str, Any], *, payload: str | None = None) -> Message:
@@ -63,9 +63,9 @@ def build_message(step: Mapping[str, Any], *, payload: str | None = None) -> Mes
 
 
 def choose_public_reply(step: Mapping[str, Any], *, trigger_id: str) -> str:
-    """Return one of the texts of a `comment_reply`, always the same one for a trigger.
+    """Return one text of a `comment_reply`, always the same for a trigger.
 
-    Raises UnsendableContent when it has none.
+    Raises UnsendableContent if it has none.
     """
     texts: Sequence[str] = step.get("texts") or ()
     if not texts:
@@ -76,9 +76,9 @@ def choose_public_reply(step: Mapping[str, Any], *, trigger_id: str) -> str:
 
 
 def cut_text(text: str, *, most_bytes: int) -> str:
-    """Return `text` within so many bytes of UTF-8, cut at a word if it must be, with an ellipsis.
+    """Return `text` within so many bytes of UTF-8; a cut ends in an ellipsis.
 
-    Never cuts inside a character as people see it: a flag, a skin tone, an accent stays whole.
+    Cuts at a word, and never inside a character as people see it, such as a flag or an accent.
     """
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:

@@ -1,6 +1,6 @@
-"""A webhook body becomes events: JSON, Meta's envelope in every shape it has, then each element.
+"""A webhook body becomes events: JSON, Meta's envelope, then each element.
 
-The shapes, by the key that is there and never by the login model of the app:
+The shapes of the envelope, told by the key that is there and never by the app's kind of login:
 
     {"object", "entry": [{"id", "time", "changes": [{"field", "value"}]}]}
     {"object", "entry": [{"id", "time", "field", "value"}]}           one change, laid flat
@@ -43,8 +43,8 @@ DEEPEST_RAW = 200  # levels; orjson writes at most 254
 def parse_delivery(body: bytes) -> Delivery:
     """Read everything in one POST of Meta.
 
-    An element that is broken becomes a Malformed and never disturbs the others. Raises
-    UnreadableDelivery, and nothing else, when the body as a whole cannot be read.
+    A broken element becomes a Malformed and never disturbs the others. Raises UnreadableDelivery,
+    and nothing else.
     """
     try:
         payload = orjson.loads(body)
@@ -52,15 +52,15 @@ def parse_delivery(body: bytes) -> Delivery:
         return _read_payload(_load_exactly(body))
     delivery = _read_payload(payload)
     if delivery.malformed:
-        # orjson turns whole numbers past 64 bits into floats. Read with all their digits, they
-        # may be good ids, and what goes to the dead letters should be what came.
+        # orjson turns whole numbers past 64 bits into floats. With all their digits they may be
+        # good ids, and dead letters should hold what came.
         with suppress(UnreadableDelivery):
             delivery = _read_payload(_load_exactly(body))
     return delivery
 
 
 def _load_exactly(body: bytes) -> Any:
-    """Load JSON that orjson refuses or rounds: half surrogate pairs, numbers past 64 bits."""
+    """Load JSON that orjson refuses or rounds, such as numbers past 64 bits."""
     try:
         return json.loads(
             str(body, "utf-8"),
@@ -71,7 +71,7 @@ def _load_exactly(body: bytes) -> Any:
     except RecursionError as error:
         raise UnreadableDelivery("the body is nested too deeply") from error
     except ValueError as error:
-        # The error's own words may quote the body.
+        # Without the error's own text, which may quote the body.
         raise UnreadableDelivery("the body should be JSON in UTF-8") from error
 
 
@@ -80,7 +80,7 @@ def _parse_int(digits: str) -> int | float:
 
 
 def _parse_float(digits: str) -> float:
-    # Infinity cannot be written as JSON again; the largest number is as good for our purpose.
+    # Infinity cannot be written as JSON again, and the largest number serves as well.
     return max(-sys.float_info.max, min(float(digits), sys.float_info.max))
 
 
@@ -127,7 +127,7 @@ def _read_envelope(envelope: Any, delivery: Delivery) -> None:
 
 
 def _read_entry(entry: Any, delivery: Delivery) -> None:
-    """Read everything in one entry, which may hold several kinds of elements at once."""
+    """Read one entry, which may hold several kinds of elements."""
     read_object(entry, "")
     account_id = read_id(entry.get("id"), ".id")
     head = {key: entry[key] for key in ("id", "time") if key in entry}
@@ -157,7 +157,7 @@ def _read_elements(
     *,
     key: str,
 ) -> None:
-    """Read the elements that an entry holds under `key`, or the one that it is itself (no key)."""
+    """Read the elements under `key`, or the one that the entry itself is (no key)."""
     if account_id == TEST_ACCOUNT_ID:
         _count(delivery, "test", count=len(elements))
         return
@@ -194,18 +194,18 @@ def _keep(delivery: Delivery, entry: Any, error: str) -> None:
 
 
 def build_envelope(entry: Any) -> bytes:
-    """Return a delivery that holds this entry alone: read again, it takes the same path."""
+    """Return a delivery of this entry alone; read again, it takes the same path."""
     return _write({"object": "instagram", "entry": [entry]})
 
 
 def _write(payload: Any) -> bytes:
-    """Write JSON that came in, cutting off what is nested deeper than any writer goes."""
+    """Write JSON that came in, without what is nested too deeply to be written."""
     with suppress(orjson.JSONEncodeError):
         return orjson.dumps(payload)
     payload = _cut(payload, DEEPEST_RAW)
     with suppress(orjson.JSONEncodeError):
         return orjson.dumps(payload)
-    # Half surrogate pairs and numbers past 64 bits: only the standard library writes them.
+    # Only the standard library writes half surrogate pairs and numbers past 64 bits.
     return json.dumps(payload, separators=(",", ":")).encode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""What Meta signs with the app secret: deliveries, and the request of its data deletion callback.
+"""What Meta signs with the app secret: deliveries, and requests to delete data.
 
 A delivery is signed as it was sent, with every non-ASCII character as \\uXXXX, so it is never
 written again before it is checked. Sources disagree on whether the Instagram login signs with the
@@ -24,7 +24,7 @@ ALGORITHM = "HMAC-SHA256"
 
 
 class InvalidSignature(Exception):
-    """Nothing proves that Meta sent it. The message says why, and no secret."""
+    """Nothing proves that Meta sent it; the message holds no secret."""
 
 
 class MalformedRequest(ValueError):
@@ -34,8 +34,8 @@ class MalformedRequest(ValueError):
 def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) -> None:
     """Return if `header` (X-Hub-Signature-256) signs `body` with one of `secrets`.
 
-    Raises InvalidSignature otherwise. Always tries every secret, and compares bytes in constant
-    time: compare_digest on `str` raises on a header that is not ASCII. Empty secrets never match.
+    Raises InvalidSignature otherwise. Always tries every secret, in constant time, and compares
+    bytes, because compare_digest raises on a `str` that is not ASCII. Empty secrets never match.
     """
     usable = [secret.encode() for secret in secrets if secret]
     if not usable:
@@ -52,10 +52,7 @@ def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) ->
 
 
 def parse_signed_request(text: str, secrets: Sequence[str]) -> str:
-    """Return the id of the person who asks.
-
-    Raises InvalidSignature unless one of `secrets` signed it, and MalformedRequest.
-    """
+    """Return the id of the person who asks. Raises InvalidSignature and MalformedRequest."""
     signature, _, payload = text.partition(".")
     given = _decode(signature)
     signed = payload.encode("utf-8", "surrogatepass")
@@ -80,7 +77,7 @@ def parse_signed_request(text: str, secrets: Sequence[str]) -> str:
 
 def _decode(text: str) -> bytes | None:
     try:
-        # Meta leaves the padding away, or not.
+        # Meta omits the padding, or not.
         return urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
     except (binascii.Error, ValueError):
         return None

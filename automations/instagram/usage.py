@@ -1,4 +1,4 @@
-"""How much of its quota an account has used, as Meta's headers tell with every answer.
+"""How much of its quota an account has used, from the headers of Meta's answers.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting: the values are percentages of
 a rolling hour; `estimated_time_to_regain_access` is in minutes.
@@ -21,14 +21,14 @@ _MOST_ACCOUNTS = 100_000
 
 
 class UsageBoard:
-    """The last value of every account, and of the app; threads may share it. `at` is monotonic."""
+    """The last value of each account and of the app; threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: dict[str | None, tuple[float, float]] = {}
 
     def note(self, account: str | None, headers: Mapping[str, str], *, at: float) -> None:
-        """Keep what the headers of an answer to `account` say (None: no account is known)."""
+        """Keep what the headers of an answer say; `at` is monotonic."""
         business = _find_highest(_read_business(headers))
         app = _find_highest([_read_object(headers, APP_HEADER)])
         with self._lock:
@@ -40,9 +40,9 @@ class UsageBoard:
                 self._values[None] = (app, at)
 
     def read(self, account: str, *, at: float) -> float:
-        """Return the used part of the quota, 0 to 1: the account's or the app's, the higher one.
+        """Return the used part of the quota, 0 to 1, of the account or the app.
 
-        0 where nothing was heard for an hour, which is all that Meta counts.
+        0 if nothing was reported for an hour, because Meta counts no further back.
         """
         with self._lock:
             found = [self._values.get(account), self._values.get(None)]
@@ -53,7 +53,7 @@ class UsageBoard:
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return in how many seconds the account may call again, None where Meta does not say."""
+    """Return in how many seconds the account may call again, None if unknown."""
     waits = [
         60.0 * usage[_REGAIN]
         for usage in _read_business(headers)
