@@ -87,6 +87,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "project.middleware.RequestIdMiddleware",
+    "project.middleware.ChunkedBodyMiddleware",
     "project.middleware.SecureCookiesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "project.middleware.RedirectToTlsMiddleware",

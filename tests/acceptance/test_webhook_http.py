@@ -133,14 +133,18 @@ def test_declared_length_over_the_limit_is_refused(server: WebServer) -> None:
     assert exchange(server, request).split(b" ", 2)[1] == b"413"
 
 
-def test_body_without_a_length_gets_no_further_than_the_limit(
-    server: WebServer, database: Database[dict[str, Any]]
+@pytest.mark.parametrize(
+    ("length", "status"), [(len(BODY), b"200"), (4194304, b"200"), (4194305, b"413")]
+)
+def test_a_body_without_a_length_is_read_to_the_limit(
+    server: WebServer, database: Database[dict[str, Any]], length: int, status: bytes
 ) -> None:
-    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
-    signature = b"X-Hub-Signature-256: " + sign(BODY).encode()
-    request = build_request(chunked, b"Transfer-Encoding: chunked", signature)
-    status = exchange(server, request).split(b" ", 2)[1]
-    assert status in (b"200", b"403", b"411")
+    body = BODY.ljust(length)
+    chunks = [body[at : at + 1_000_000] for at in range(0, length, 1_000_000)]
+    chunked = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    signature = b"X-Hub-Signature-256: " + sign(body).encode()
+    request = build_request(chunked + b"0\r\n\r\n", b"Transfer-Encoding: chunked", signature)
+    assert exchange(server, request).split(b" ", 2)[1] == status
     assert database["automation_runs"].count_documents({}) == (status == b"200")
 
 
