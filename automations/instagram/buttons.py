@@ -10,8 +10,6 @@ from django.core.signing import BadSignature, Signer
 from automations.instagram.elements import PAYLOAD_PREFIX
 from automations.instagram.limits import PAYLOAD_LENGTH
 
-_SALT = "automations.button_payloads"
-
 
 class PayloadTooLong(ValueError):
     """Meta would not take the payload of ids that are so long."""
@@ -31,7 +29,7 @@ class TapPayload(msgspec.Struct, frozen=True, array_like=True):
 
 def build_payload(trigger_id: str, run_id: str | None, automation_id: str, step: str) -> str:
     """Return the payload of a step's button. Raises PayloadTooLong."""
-    signed = Signer(salt=_SALT).sign_object([trigger_id, run_id or None, automation_id, step])
+    signed = _get_signer().sign_object([trigger_id, run_id or None, automation_id, step])
     payload = f"{PAYLOAD_PREFIX}{signed}"
     if len(payload) > PAYLOAD_LENGTH:
         raise PayloadTooLong(f"a payload should have at most {PAYLOAD_LENGTH} characters")
@@ -43,8 +41,12 @@ def parse_payload(text: str) -> TapPayload | None:
     if not text.startswith(PAYLOAD_PREFIX) or len(text) > PAYLOAD_LENGTH:
         return None
     try:
-        content = Signer(salt=_SALT).unsign_object(text.removeprefix(PAYLOAD_PREFIX))
+        content = _get_signer().unsign_object(text.removeprefix(PAYLOAD_PREFIX))
         return msgspec.convert(content, TapPayload)
     except (BadSignature, ValueError):
         # Forged, half a surrogate pair in it, or signed by another version of ours.
         return None
+
+
+def _get_signer() -> Signer:
+    return Signer(salt="automations.button_payloads", sep=".")

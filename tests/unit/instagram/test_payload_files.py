@@ -31,7 +31,7 @@ MID = "aWdfZAG1faXRlbToxOk1lc3NhZA2VJRDoxNzg0MTQwMDAwMDAwMDAwMTozNDAyODIzNjY4NDE
 PAYLOAD = (
     "run1.WyIxNzg0MTQwMDAwMDAwMDAwMTpjb21tZW50OjE3OTAwMDAwMDAwMDAwMDAxIiwiNjkyM2"
     "YwYzhhMWIyYzNkNGU1ZjYwNzE4IiwiYTEiLCJvcGVuaW5nX2RtIl0"
-    ":tDttmMae1IiLP_TJJUDvW-ssczWyz6s8h9j4tpfnDFU"
+    ".tDttmMae1IiLP_TJJUDvW-ssczWyz6s8h9j4tpfnDFU"
 )
 
 
