@@ -55,7 +55,7 @@ class ChunkedBodyMiddleware:
             # One byte more than is taken, so that a longer body is refused like any other.
             body = request.META["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
             request.META["CONTENT_LENGTH"] = str(len(body))
-            request._stream = BytesIO(body)  # type: ignore[attr-defined]  # noqa: SLF001
+            request._stream = BytesIO(body)  # noqa: SLF001
         return self.get_response(request)
 
 

@@ -1,4 +1,4 @@
-"""What was signed by Meta and could not be handled: kept as it came, to be replayed."""
+"""What Meta signed and we could not handle, kept as it came, to be replayed."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ _SECONDS = 10.0  # for the command; what a delivery may take is given
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A body, or an envelope around one element, with the reason why it was not handled."""
+    """A body, or an envelope around one element, and why it was not handled."""
 
     raw: bytes
     error: str
@@ -35,7 +35,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class LetterInfo(msgspec.Struct, frozen=True):
-    """What may be shown of a letter: everything but its content. `size` is in bytes."""
+    """What may be shown of a letter; `size` is in bytes."""
 
     letter_id: str
     error: str
@@ -51,7 +51,7 @@ class DeadLetterStore:
         self._letters = database["webhook_dead_letters"]
 
     def insert_letters(self, letters: Sequence[DeadLetter], *, seconds: float) -> None:
-        """Keep letters; bytes that wait already only count up, and keep their first arrival.
+        """Keep letters; bytes that already wait keep their first arrival.
 
         Raises TrackingUnavailable when that took longer than `seconds`, as the others do.
         """
@@ -79,9 +79,7 @@ class DeadLetterStore:
 
     def list_waiting(self) -> list[LetterInfo]:
         """Return the letters that wait, oldest first, without their bodies."""
-        fields = {
-            "error": 1, "arrivedAt": 1, "received": 1, "size": {"$binarySize": "$raw"},
-        }  # fmt: skip
+        fields = {"error": 1, "arrivedAt": 1, "received": 1, "size": {"$binarySize": "$raw"}}
         with bounded(_SECONDS):
             found = self._letters.find({"state": "waiting"}, fields)
             return [
@@ -90,7 +88,6 @@ class DeadLetterStore:
             ]
 
     def find_letter(self, letter_id: str) -> DeadLetter | None:
-        """Return a letter, None if it is gone."""
         with bounded(_SECONDS):
             document = self._letters.find_one({"_id": letter_id})
         if document is None:
@@ -100,12 +97,12 @@ class DeadLetterStore:
         )
 
     def list_ids(self) -> list[str]:
-        """Return the ids of all letters, whatever became of them."""
+        """Return the ids of all letters, waiting or not."""
         with bounded(_SECONDS):
             return [document["_id"] for document in self._letters.find({}, {"_id": 1})]
 
     def redact(self, letter: DeadLetter, raw: bytes | None) -> None:
-        """Put other bytes in a letter's place, or nothing."""
+        """Replace a letter's bytes, or delete it."""
         with bounded(_SECONDS):
             document = self._letters.find_one({"_id": letter.letter_id})
             if document is not None and raw is not None:
@@ -115,23 +112,21 @@ class DeadLetterStore:
             self._letters.delete_one({"_id": letter.letter_id})
 
     def count_waiting(self) -> int:
-        """Return how many letters wait."""
         with bounded(_SECONDS):
             return self._letters.count_documents({"state": "waiting"})
 
     def delete_letter(self, letter_id: str) -> bool:
-        """Remove a letter that was handled or given up; return whether it was there."""
+        """Delete a letter; return whether it was there."""
         with bounded(_SECONDS):
             return self._letters.delete_one({"_id": letter_id}).deleted_count == 1
 
 
 def get_dead_letters() -> DeadLetterStore:
-    """Return the store of dead letters."""
     return DeadLetterStore(mongo.get_database())
 
 
 def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
-    """Store dead letters by `deadline` and say so in the log, without their content."""
+    """Store dead letters by `deadline`, and log them without their content."""
     get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
     DEAD_LETTERS.inc(len(letters))
     for letter in letters:
@@ -139,5 +134,5 @@ def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
 
 
 def build_letter(event: Event, error: str, arrived_at: datetime) -> DeadLetter:
-    """Return the letter of one event of a delivery, as it came, in an envelope of its own."""
+    """Return the letter of one event, as it came, in an envelope of its own."""
     return DeadLetter(build_envelope(event.entry), error, arrived_at)
