@@ -85,6 +85,8 @@ INSTALLED_APPS = [
     "automations",
     "tracking",
 ]
+# Every request passes all of them, Meta's deliveries too. What only serves browsers costs those
+# 20 us of 190; a shorter chain of their own would save less than it hides.
 MIDDLEWARE = [
     "project.middleware.RequestIdMiddleware",
     "project.middleware.ChunkedBodyMiddleware",
