@@ -1,4 +1,4 @@
-"""What goes wrong, when it is told to: a script for the next calls, or shares of all of them."""
+"""Faults of the stand-in: scripted for the next calls, or for shares of all of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 
 class Fault(Enum):
-    """The ways in which a call can go wrong."""
-
     ERROR_500 = "500"  # answered 500, not carried out
     LOST = "lost"  # carried out, and the connection closed without an answer
     RESET = "reset"  # not carried out, and the connection closed without an answer
@@ -28,9 +26,7 @@ class _Line(NamedTuple):
 
 
 class Faults:
-    """Chooses a fault for a call. The same seed chooses the same for the same calls, whatever the
-    order in which threads make them.
-    """
+    """Chooses the fault of a call, by the seed and the call, whatever the order of calls."""
 
     def __init__(self, seed: int) -> None:
         self.slow_seconds = 1.0
@@ -50,24 +46,23 @@ class Faults:
         where: str | None = None,
         account_id: str | None = None,
     ) -> None:
-        """Make the next so many calls go wrong; `where` is messages, replies or profile."""
+        """Make the next `times` calls fail; `where` is messages, replies or profile."""
         line = _Line(Fault(fault), where, account_id)
         with self._lock:
             self._script.extend([line] * times)
 
     def set_shares(self, shares: Mapping[Fault | str, float]) -> None:
-        """Make these shares of all calls go wrong, from now on: {"lost": 0.01}."""
+        """Make these shares of all calls fail from now on: {"lost": 0.01}."""
         with self._lock:
             self._shares = {Fault(fault): share for fault, share in shares.items()}
 
     def clear(self) -> None:
-        """Let everything work again."""
         with self._lock:
             self._script.clear()
             self._shares = {}
 
     def choose(self, key: str, *, where: str, account_id: str) -> Fault | None:
-        """Return what goes wrong with a call; `key` tells what it wants, attempts apart."""
+        """Return the fault of a call, if any; `key` is the same for each of its attempts."""
         with self._lock:
             fault = self._choose_scripted(where, account_id) or self._choose_share(key)
             if fault is not None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from random import Random
 
-from automations.demo.simulation.bodies import build_body
+from automations.demo.simulation.bodies import (
+    Element,
+    build_body,
+    build_comment,
+    build_messaging,
+    build_text,
+)
 from automations.demo.simulation.people import Ids, find_chatter, make_ask, make_random
 from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
 
@@ -29,16 +36,7 @@ class _Audience:
         self.chatter = chatter
         # People of one target in another order than of the next, with a small pool too.
         self.next_person = number
-        self.recent: list[tuple[int, int]] = []  # (at_ms, person), a ring
-        self._oldest = 0
-
-    def remember(self, at_ms: int, person: int) -> None:
-        """Note that the person has just called this target."""
-        if len(self.recent) < _REMEMBERED_PAIRS:
-            self.recent.append((at_ms, person))
-        else:
-            self.recent[self._oldest] = (at_ms, person)
-            self._oldest = (self._oldest + 1) % _REMEMBERED_PAIRS
+        self.recent: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_PAIRS)  # (at_ms, person)
 
     def find_recent(self, rng: Random, at_ms: int) -> int | None:
         """Return somebody who called this target within the hour."""
@@ -77,7 +75,7 @@ class _EventSource:
                 person %= plan.people
             audience.next_person += 1
         if is_match:
-            audience.remember(at_ms, person)
+            audience.recent.append((at_ms, person))
         if plan.text is not None:
             text = plan.text
         elif is_match or not audience.chatter:
@@ -86,19 +84,19 @@ class _EventSource:
             text = rng.choice(audience.chatter)
         user_id, username = self._ids.make_person(target.account_id, person)
         is_comment = target.kind == "comment"
+        is_reply = is_comment and rng.random() < _REPLY_SHARE
+        event_id = (
+            self._ids.make_comment_id() if is_comment else self._ids.make_mid(target.account_id)
+        )
         return SimulatedEvent(
             sim_kind=target.kind,
             account_id=target.account_id,
-            event_id=self._ids.make_comment_id()
-            if is_comment
-            else self._ids.make_mid(target.account_id),
+            event_id=event_id,
             user_id=user_id,
             username=username,
             text=text,
             media_id=self._pick_post(target) if is_comment else None,
-            parent_id=self._ids.make_comment_id()
-            if is_comment and rng.random() < _REPLY_SHARE
-            else None,
+            parent_id=self._ids.make_comment_id() if is_reply else None,
             story_id=self._pick_post(target) if target.kind == "story_reply" else None,
             at_ms=at_ms,
             is_match=is_match,
@@ -115,6 +113,20 @@ def _read_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _build_element(event: SimulatedEvent) -> Element:
+    if event.kind == "message":
+        content = build_text(event.event_id, event.text, story_id=event.story_id)
+        return build_messaging(event.account_id, event.user_id, content, at_ms=event.at_ms)
+    return build_comment(
+        event.account_id,
+        event.event_id,
+        event.text,
+        media_id=event.media_id,
+        person=(event.user_id, event.username),
+        parent_id=event.parent_id,
+    )
+
+
 def generate_deliveries(
     plan: Plan, *, clock_ms: Callable[[], int] = _read_clock_ms
 ) -> Iterator[SimulatedDelivery]:
@@ -128,7 +140,6 @@ def generate_deliveries(
     sizes, weights = list(_BATCH_MIX), list(_BATCH_MIX.values())
     left = plan.events
     waiting: list[tuple[int, SimulatedDelivery]] = []  # (due after n more deliveries, which)
-    number = 0
 
     def build(
         events: tuple[SimulatedEvent, ...],
@@ -137,12 +148,9 @@ def generate_deliveries(
         is_redelivery: bool = False,
         is_forged: bool = False,
     ) -> SimulatedDelivery:
-        nonlocal number
-        number += 1
         return SimulatedDelivery(
-            number=number,
             events=events,
-            body=body or build_body(events, sent_at_ms=clock_ms()),
+            body=body or build_body(map(_build_element, events), sent_at_ms=clock_ms()),
             is_redelivery=is_redelivery,
             is_forged=is_forged,
         )

@@ -1,4 +1,4 @@
-"""Handle again what was kept in `webhook_dead_letters`, oldest first; list it, or give one up."""
+"""Handle what is kept in `webhook_dead_letters` again, oldest first; list it, or discard one."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -19,15 +19,15 @@ class Command(DatabaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         one_of = parser.add_mutually_exclusive_group()
         one_of.add_argument(
-            "--list", "--dry-run", action="store_true", dest="is_listing",
+            "--list",
+            "--dry-run",
+            action="store_true",
+            dest="is_listing",
             help="only list what waits: id, arrival, age, size and error, never the content",
-        )  # fmt: skip
-        one_of.add_argument(
-            "--discard", metavar="ID", help="delete the letter of this id: it is given up"
         )
+        one_of.add_argument("--discard", metavar="ID", help="delete the letter of this id for good")
 
     def run(self, **options: Any) -> None:
         """List, discard one, or replay all; what fails again stays."""
@@ -61,14 +61,14 @@ class Command(DatabaseCommand):
             for letter_id in letters.list_waiting_ids():
                 letter = letters.find_letter(letter_id)
                 if letter is None:
-                    continue  # another replay was faster
+                    continue  # another replay handled it
                 summary = handle_delivery(letter.raw, arrived_at=letter.arrived_at, is_late=True)
                 if summary.dead_letters:
                     kept += 1
                 else:
                     letters.delete_letter(letter_id)
                     replayed += 1
-            # What an interrupted replay has left is counted here, too.
+            # Triggers that an interrupted replay left behind are counted too.
             report = service.replay_untracked()
         except TrackingError as error:
             raise CommandError(
