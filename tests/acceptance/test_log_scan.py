@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from pymongo.database import Database
@@ -20,7 +20,7 @@ from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
 from automations.auth.tokens import create_token, hash_secret
 from automations.demo.sandbox import Sandbox
-from automations.demo.sandbox.server import Answer, HttpServer, Request
+from automations.demo.sandbox.http_server import Answer, HttpServer, Request
 from automations.demo.simulation.bodies import sign_body
 from tests.acceptance.processes import Command, wait_until
 from tests.support.web_server import WebServer, build_environment
@@ -50,30 +50,28 @@ SECRETS = {
 }
 
 
-class QuotingMeta:
-    """The sandbox, and in front of it one that quotes each call in an error when it is told to."""
+class QuotingMeta(HttpServer):
+    """The sandbox, behind a server that quotes each call in an error when it is told to."""
 
     def __init__(self) -> None:
+        super().__init__(self._quote)
         self.sandbox = Sandbox(app_secret=APP_SECRET)
         self.quotes: list[Callable[[Request], Answer]] = []
         self.quoted = 0
-        self._server = HttpServer(self._answer)
-        self.url = f"http://127.0.0.1:{self._server.port}"
 
-    def __enter__(self) -> QuotingMeta:
-        self.sandbox.start()
-        self._server.start()
-        return self
+    def __enter__(self) -> Self:
+        self.sandbox.__enter__()
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._server.stop()
-        self.sandbox.stop()
+        super().__exit__()
+        self.sandbox.__exit__()
 
-    def _answer(self, request: Request) -> Answer | None:
+    def _quote(self, request: Request) -> Answer | None:
         if self.quotes:
             self.quoted += 1
             return self.quotes.pop(0)(request)
-        return self.sandbox._answering.handle(request)
+        return self.sandbox.api.handle(request)
 
 
 def quote(request: Request) -> str:

@@ -54,8 +54,8 @@ class Sandbox:
             retry_seconds=retry_seconds,
             double_every=double_every,
         )
-        self._api = GraphApi(self.use_world, faults=self.faults, on_received=self._deliver)
-        self._server = HttpServer(self._api.handle, port=port)
+        self.api = GraphApi(self.use_world, faults=self.faults, on_received=self._deliver)
+        self._server = HttpServer(self.api.handle, port=port)
         self.url = self._server.url
 
     def __enter__(self) -> Self:
@@ -207,7 +207,7 @@ class Sandbox:
     def answers(self) -> Counter[tuple[str, int]]:
         """Answers by place and code: ("messages", 0) were accepted, 613 refused."""
         with self._lock:
-            return self._api.answers.copy()
+            return self.api.answers.copy()
 
     @property
     def webhook_counts(self) -> Counts:

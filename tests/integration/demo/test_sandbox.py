@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from automations.demo.sandbox import Limits, Received, Sandbox
-from automations.demo.sandbox.server import Answer, HttpServer, Request
+from automations.demo.sandbox.http_server import Answer, HttpServer, Request
+from automations.demo.sandbox.state import World
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.instagram.messages import build_message
@@ -26,6 +28,15 @@ ACCOUNT, PERSON = "17841400000000001", "5550001"
 TOKEN = "IGAA-token"
 APP_SECRET = "app-secret"
 HELLO = {"text": "Hello"}
+
+
+LINK = {"type": "web_url", "url": "https://a.example", "title": "a"}
+QUICK_REPLY = {"content_type": "text", "title": "a", "payload": "p"}
+
+
+def build_template(*buttons: dict[str, str], text: str = "x") -> dict[str, Any]:
+    payload = {"template_type": "button", "text": text, "buttons": list(buttons)}
+    return {"type": "template", "payload": payload}
 
 
 class Clock:
@@ -69,9 +80,8 @@ class TestRules:
     def test_a_comment_has_one_private_reply(self, meta: Sandbox, client: GraphClient) -> None:
         comment_id = meta.comment(ACCOUNT, PERSON, "link")
         client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
-        assert catch(lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)) == (
-            ErrorClass.ALREADY_REPLIED, 100, 2534025,
-        )  # fmt: skip
+        error = catch(lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN))
+        assert error == (ErrorClass.ALREADY_REPLIED, 100, 2534025)
         assert len(meta.journal(PERSON)) == 1
 
     @pytest.mark.parametrize(("days", "is_open"), [(7, True), (7.001, False)])
@@ -93,7 +103,8 @@ class TestRules:
             meta.comment(ACCOUNT, PERSON, "link", "live1", is_live=True) for _ in range(2)
         )
         client.reply_privately(ACCOUNT, first, HELLO, token=TOKEN)
-        meta.end_live("live1")
+        with meta.use_world() as (world, _):
+            world.ended_media.add("live1")
         error = catch(lambda: client.reply_privately(ACCOUNT, second, HELLO, token=TOKEN))
         assert error[0] is ErrorClass.OUTSIDE_WINDOW
 
@@ -141,7 +152,8 @@ class TestRules:
         assert (caught.value.code, caught.value.retry_after) == (613, 600.0)
         clock.move(minutes=10)
         reply()
-        assert meta.find_peaks(ACCOUNT)["private_replies"] == 5
+        with meta.use_world() as (world, _):
+            assert world.accounts[ACCOUNT].private_replies.peak == 5
 
     def test_an_account_has_a_hundred_messages_a_second(
         self, meta: Sandbox, client: GraphClient, clock: Clock
@@ -157,19 +169,29 @@ class TestRules:
     @pytest.mark.parametrize(
         ("trouble", "expected"),
         [
-            (lambda meta: meta.expire_token(ACCOUNT), (ErrorClass.TOKEN_DEAD, 190, None)),
-            (lambda meta: meta.add_account(ACCOUNT, "new"), (ErrorClass.TOKEN_DEAD, 190, None)),
-            (lambda meta: meta.restrict(ACCOUNT), (ErrorClass.RESTRICTED, 10, 1893063)),
-            (lambda meta: meta.block(PERSON), (ErrorClass.PERMANENT, 551, None)),
-            (lambda meta: meta.take_over(ACCOUNT, PERSON), (ErrorClass.CONFLICT, 10, 2018300)),
+            (lambda world: world.expire_token(ACCOUNT), (ErrorClass.TOKEN_DEAD, 190, None)),
+            (lambda world: world.add_account(ACCOUNT, "new"), (ErrorClass.TOKEN_DEAD, 190, None)),
+            (
+                lambda world: setattr(world.accounts[ACCOUNT], "is_restricted", True),
+                (ErrorClass.RESTRICTED, 10, 1893063),
+            ),
+            (lambda world: world.blocked.add(PERSON), (ErrorClass.PERMANENT, 551, None)),
+            (
+                lambda world: world.taken_over.add((ACCOUNT, PERSON)),
+                (ErrorClass.CONFLICT, 10, 2018300),
+            ),
         ],
     )
     def test_troubles(
-        self, meta: Sandbox, client: GraphClient, trouble: Callable[[Sandbox], object],
+        self,
+        meta: Sandbox,
+        client: GraphClient,
+        trouble: Callable[[World], object],
         expected: tuple[Any, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
-        trouble(meta)
+        with meta.use_world() as (world, _):
+            trouble(world)
         assert catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)) == expected
         assert meta.journal(PERSON) == []
 
@@ -189,27 +211,21 @@ class TestRules:
             {},
             {"text": ""},
             {"text": "ä" * 501},
-            {"text": "x", "attachment": {}},
-            {"text": "x", "quick_replies": [{"content_type": "text", "title": "x" * 21}]},
-            {"text": "x", "quick_replies": [
-                {"content_type": "text", "title": "a", "payload": "p"}] * 14},
+            {"text": "x", "attachment": build_template(LINK)},
+            {"text": "x", "quick_replies": [QUICK_REPLY | {"title": "x" * 21}]},
+            {"text": "x", "quick_replies": [QUICK_REPLY] * 14},
             {"attachment": {"type": "image", "payload": {}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x", "buttons": []}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x" * 641,
-                "buttons": [{"type": "web_url", "url": "https://a.example", "title": "a"}]}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x",
-                "buttons": [{"type": "web_url", "url": "https://a.example", "title": "a"}] * 4}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x",
-                "buttons": [{"type": "web_url", "url": "mailto:a", "title": "a"}]}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x",
-                "buttons": [{"type": "postback", "title": "a", "payload": "p" * 1001}]}}},
+            {"attachment": build_template()},
+            {"attachment": build_template(LINK, text="x" * 641)},
+            {"attachment": build_template(*[LINK] * 4)},
+            {"attachment": build_template(LINK | {"url": "mailto:a"})},
+            {
+                "attachment": build_template(
+                    {"type": "postback", "title": "a", "payload": "p" * 1001}
+                )
+            },
         ],
-    )  # fmt: skip
+    )
     def test_a_message_past_its_lengths_is_refused(
         self, meta: Sandbox, client: GraphClient, message: dict[str, Any]
     ) -> None:
@@ -235,9 +251,13 @@ class TestFaults:
         ],
     )
     def test_a_scripted_fault_hits_once(
-        self, meta: Sandbox, client: GraphClient, fault: str, expected: ErrorClass,
+        self,
+        meta: Sandbox,
+        client: GraphClient,
+        fault: str,
+        expected: ErrorClass,
         is_delivered: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         meta.faults.script(fault, where="messages", account_id=ACCOUNT)
         error = catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN))
@@ -287,47 +307,49 @@ class TestFaults:
         assert run(8, people) != failed
 
 
-class Receiver:
+class Receiver(HttpServer):
     """An app that receives webhooks, and refuses the first few."""
 
     def __init__(self, *, refusals: int = 0) -> None:
+        super().__init__(self._receive)
+        self.url += "/api/webhooks/instagram"
         self.bodies: list[bytes] = []
         self.errors: list[str] = []
         self._refusals = refusals
         self._lock = threading.Lock()
-        self._server = HttpServer(self._handle)
-        self.url = f"http://127.0.0.1:{self._server.port}/api/webhooks/instagram"
 
-    def __enter__(self) -> Receiver:
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
-
-    def _handle(self, request: Request) -> Answer:
+    def _receive(self, request: Request) -> Answer:
         with self._lock:
             if self._refusals:
                 self._refusals -= 1
                 return Answer(503, {})
+            signature = request.headers.get("x-hub-signature-256")
             try:
-                verify_signature(
-                    request.body, request.headers.get("x-hub-signature-256"), [APP_SECRET]
-                )
+                verify_signature(request.body, signature, [APP_SECRET])
             except InvalidSignature as error:
                 self.errors.append(repr(error))
             self.bodies.append(request.body)
             return Answer(200, {})
 
+    def list_event_ids(self) -> list[str]:
+        return [one.event_id for body in self.bodies for one in parse_delivery(body).events]
+
+
+@contextmanager
+def connected(**options: Any) -> Iterator[tuple[Receiver, Sandbox, GraphClient]]:
+    """A sandbox with an account, the app that its webhooks go to, and a client of it."""
+    with (
+        Receiver(refusals=options.pop("refusals", 0)) as app,
+        Sandbox(webhook_url=app.url, app_secret=APP_SECRET, **options) as meta,
+        GraphClient(meta.url) as client,
+    ):
+        meta.add_account(ACCOUNT, TOKEN)
+        yield app, meta, client
+
 
 class TestWebhooks:
     def test_what_people_do_arrives_signed_and_readable(self) -> None:
-        with (
-            Receiver() as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET) as meta,
-            GraphClient(meta.url) as client,
-        ):
-            meta.add_account(ACCOUNT, TOKEN)
+        with connected() as (app, meta, client):
             comment_id = meta.comment(ACCOUNT, PERSON, "Größe? 💛", "media1", parent_id="9")
             unknown = meta.comment(ACCOUNT, "7", "link", is_live=True, has_person=False)
             mid = meta.message(ACCOUNT, PERSON, "yes", story_id="story1")
@@ -359,12 +381,7 @@ class TestWebhooks:
         assert [one for one in everything if one.get("value", {}).get("text") == "Sent!"]
 
     def test_a_quick_reply_is_tapped_as_a_message(self) -> None:
-        with (
-            Receiver() as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET) as meta,
-            GraphClient(meta.url) as client,
-        ):
-            meta.add_account(ACCOUNT, TOKEN)
+        with connected() as (app, meta, client):
             meta.message(ACCOUNT, PERSON, "hi")
             step = {"text": "x" * 700, "button": "Yes"}
             client.send_message(ACCOUNT, PERSON, build_message(step, payload="run1.x"), token=TOKEN)
@@ -373,10 +390,7 @@ class TestWebhooks:
         assert any(b'"quick_reply":{"payload":"run1.x"}' in body for body in app.bodies)
 
     def test_a_refused_webhook_comes_again(self) -> None:
-        with (
-            Receiver(refusals=2) as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, retry_seconds=(0.01, 0.02)) as meta,
-        ):
+        with connected(refusals=2, retry_seconds=(0.01, 0.02)) as (app, meta, _):
             meta.message(ACCOUNT, PERSON, "hi")
             assert meta.wait_for_webhooks()
             assert len(app.bodies) == 1
@@ -389,28 +403,21 @@ class TestWebhooks:
             assert meta.webhook_counts.dropped == 1
 
     def test_many_are_sent_in_batches(self) -> None:
-        with (
-            Receiver(refusals=2) as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, retry_seconds=(0.2,)) as meta,
-        ):
+        with connected(refusals=2, retry_seconds=(0.2,)) as (app, meta, _):
             for number in range(500):
                 meta.message(ACCOUNT, str(number), "hi")
             assert meta.wait_for_webhooks()
-            events = [one for body in app.bodies for one in parse_delivery(body).events]
-        assert len(events) == 500
-        assert len({one.event_id for one in events}) == 500
+            ids = app.list_event_ids()
+        assert len(ids) == len(set(ids)) == 500
         assert len(app.bodies) < 400
 
     def test_some_come_twice(self) -> None:
-        with (
-            Receiver() as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, double_every=10) as meta,
-        ):
+        with connected(double_every=10) as (app, meta, _):
             for number in range(100):
                 meta.message(ACCOUNT, str(number), "hi")
             assert meta.wait_for_webhooks()
-            events = [one.event_id for body in app.bodies for one in parse_delivery(body).events]
-        assert (len(events), len(set(events))) == (110, 100)
+            ids = app.list_event_ids()
+        assert (len(ids), len(set(ids))) == (110, 100)
 
 
 def test_people_may_react_at_once() -> None:
@@ -418,12 +425,7 @@ def test_people_may_react_at_once() -> None:
         if received.buttons:
             meta.tap(received.person_id)
 
-    with (
-        Receiver() as app,
-        Sandbox(webhook_url=app.url, app_secret=APP_SECRET, on_received=tap) as meta,
-        GraphClient(meta.url) as client,
-    ):
-        meta.add_account(ACCOUNT, TOKEN)
+    with connected(on_received=tap) as (app, meta, client):
         comment_id = meta.comment(ACCOUNT, PERSON, "link")
         opening = build_message({"text": "Want it?"}, payload="run1.x")
         client.reply_privately(ACCOUNT, comment_id, opening, token=TOKEN)
@@ -434,9 +436,8 @@ def test_people_may_react_at_once() -> None:
 
 def test_the_same_seed_makes_the_same_ids() -> None:
     def make(seed: int) -> list[str]:
-        meta = Sandbox(seed=seed)
-        meta._server._server.server_close()
-        return [meta.comment(ACCOUNT, PERSON, "a"), meta.message(ACCOUNT, PERSON, "b")]
+        with Sandbox(seed=seed) as meta:
+            return [meta.comment(ACCOUNT, PERSON, "a"), meta.message(ACCOUNT, PERSON, "b")]
 
     assert make(1) == make(1)
     assert make(1) != make(2)

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from automations.demo.sandbox import Sandbox
-from automations.demo.sandbox.server import Answer, HttpServer, Request
+from automations.demo.sandbox.http_server import Answer, HttpServer, Request
 from automations.instagram.access_tokens import AccessToken, Host
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ERROR_CLASSES, ErrorClass, GraphError
@@ -46,25 +46,17 @@ def catch(call: Callable[[], object]) -> GraphError:
     return caught.value
 
 
-class Stub:
+class Stub(HttpServer):
     """A server whose answers a test gives; it keeps the requests."""
 
     def __init__(self, *answers: Answer | None) -> None:
+        super().__init__(self._give)
         self.requests: list[Request] = []
         self._answers = list(answers)
-        self._server = HttpServer(self._handle)
-        self.url = f"http://127.0.0.1:{self._server.port}"
 
-    def _handle(self, request: Request) -> Answer | None:
+    def _give(self, request: Request) -> Answer | None:
         self.requests.append(request)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-
-    def __enter__(self) -> Stub:
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
 
 
 def send_to(stub: Stub) -> GraphError:
