@@ -146,7 +146,8 @@ def converse(db: Database[dict[str, Any]], meta: QuotingMeta) -> None:
     for fault in ("500", "lost", "reset"):
         sandbox.faults.script(fault)
         sandbox.message(account_id, f"92{fault}", TEXTS["message"])
-    sandbox.expire_token(ACCOUNTS[1])  # Meta quotes a token that it cannot read
+    with sandbox.use_world() as (world, _):
+        world.accounts[ACCOUNTS[1]].token = None  # Meta quotes a token that it cannot read
     sandbox.message(ACCOUNTS[1], "9301", TEXTS["message"])
     wait_until(lambda: db["accounts"].find_one({"state": "token_dead"}) is not None, seconds=30)
     sandbox.faults.script("613")

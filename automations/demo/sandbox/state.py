@@ -81,9 +81,10 @@ class RollingWindow:
 
 
 class AccountBook:
-    """An account: its limits, and what is wrong with it."""
+    """An account with its limits; `token` is None once it expired."""
 
     def __init__(self, limits: Limits) -> None:
+        self.token: str | None = None
         self.is_restricted = False
         self.private_replies = RollingWindow(limits.private_replies_per_hour, 3600)
         self.messages = RollingWindow(limits.messages_per_second, 1)
@@ -103,29 +104,19 @@ class World:
         self.ended_media: set[str] = set()
         # A person wrote or tapped: the window is open, and their profile may be read.
         self.heard_at: dict[tuple[str, str], datetime] = {}
-        self._account_of_token: dict[str, str] = {}
         self._ids: Counter[str] = Counter()
         self._seed = seed
         self._limits = limits
 
     def add_account(self, account_id: str, token: str) -> None:
         """Make an account, or replace its token."""
-        if account_id not in self.accounts:
-            self.accounts[account_id] = AccountBook(self._limits)
-        self.expire_token(account_id)
-        self._account_of_token[token] = account_id
-
-    def expire_token(self, account_id: str) -> None:
-        """Invalidate the token of an account."""
-        for token in [one for one, id_ in self._account_of_token.items() if id_ == account_id]:
-            del self._account_of_token[token]
+        self.accounts.setdefault(account_id, AccountBook(self._limits)).token = token
 
     def find_account_id(self, token: str) -> str:
-        """Return the account of a token. Raises Refused."""
-        account_id = self._account_of_token.get(token)
-        if account_id is None:
-            raise Refused("bad_token")
-        return account_id
+        for account_id, book in self.accounts.items():
+            if book.token == token:
+                return account_id
+        raise Refused("bad_token")
 
     def make_id(self, kind: str, *parts: str) -> str:
         """Return a new id, always the same for the nth one of these parts."""
@@ -149,9 +140,7 @@ class World:
         self, account_id: str, comment_id: str, content: Content, at: datetime
     ) -> Received:
         book = self._find_sender(account_id)
-        comment = self.comments.get(comment_id)
-        if comment is None or comment.account_id != account_id:
-            raise Refused("no_object")
+        comment = self._find_comment(account_id, comment_id)
         if comment.is_replied:
             raise Refused("already_replied")
         is_over = comment.is_live and comment.media_id in self.ended_media
@@ -162,7 +151,7 @@ class World:
             raise Refused("rate")
         comment.is_replied = True
         return self._deliver(
-            "private_reply", account_id, comment.person_id, content, at, comment=comment
+            "private_reply", account_id, comment.person_id, content, at, comment_id=comment_id
         )
 
     def send_message(
@@ -179,11 +168,9 @@ class World:
 
     def reply_publicly(self, account_id: str, comment_id: str, text: str, at: datetime) -> Received:
         self._find_sender(account_id)
-        comment = self.comments.get(comment_id)
-        if comment is None or comment.account_id != account_id:
-            raise Refused("no_object")
+        comment = self._find_comment(account_id, comment_id)
         return self._deliver(
-            "public_reply", account_id, comment.person_id, (text, ()), at, comment=comment
+            "public_reply", account_id, comment.person_id, (text, ()), at, comment_id=comment_id
         )
 
     def is_following(self, account_id: str, person_id: str, at: datetime) -> bool:
@@ -199,6 +186,12 @@ class World:
             raise Refused("restricted")
         return book
 
+    def _find_comment(self, account_id: str, comment_id: str) -> Comment:
+        comment = self.comments.get(comment_id)
+        if comment is None or comment.account_id != account_id:
+            raise Refused("no_object")
+        return comment
+
     def _check_person(self, account_id: str, person_id: str) -> None:
         if person_id in self.blocked:
             raise Refused("unavailable")
@@ -213,7 +206,7 @@ class World:
         content: Content,
         at: datetime,
         *,
-        comment: Comment | None = None,
+        comment_id: str | None = None,
     ) -> Received:
         text, buttons = content
         id_kind = "comment" if kind == "public_reply" else "mid"
@@ -224,7 +217,7 @@ class World:
             message_id=self.make_id(id_kind, account_id, person_id),
             text=text,
             buttons=buttons,
-            comment_id=None if comment is None else comment.id,
+            comment_id=comment_id,
             at=at,
         )
         self.journal[person_id].append(received)

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from random import Random
 
+import msgspec
+
 from automations.demo.simulation.bodies import (
     Element,
     build_body,
@@ -141,57 +143,54 @@ def generate_deliveries(
     left = plan.events
     waiting: list[tuple[int, SimulatedDelivery]] = []  # (due after n more deliveries, which)
 
-    def build(
-        events: tuple[SimulatedEvent, ...],
-        *,
-        body: bytes | None = None,
-        is_redelivery: bool = False,
-        is_forged: bool = False,
-    ) -> SimulatedDelivery:
-        return SimulatedDelivery(
-            events=events,
-            body=body or build_body(map(_build_element, events), sent_at_ms=clock_ms()),
-            is_redelivery=is_redelivery,
-            is_forged=is_forged,
-        )
+    def build(events: tuple[SimulatedEvent, ...], **flags: bool) -> SimulatedDelivery:
+        body = build_body(map(_build_element, events), sent_at_ms=clock_ms())
+        return SimulatedDelivery(events=events, body=body, **flags)
+
+    def make(size: int) -> tuple[SimulatedEvent, ...]:
+        return tuple(source.make(clock_ms()) for _ in range(size))
+
+    def redeliver(deliveries: list[SimulatedDelivery]) -> Iterator[SimulatedDelivery]:
+        for one in _rebatch(rng, deliveries):
+            if isinstance(one, SimulatedDelivery):
+                yield msgspec.structs.replace(one, is_redelivery=True)
+            else:
+                yield build(one, is_redelivery=True)
 
     while left is None or left > 0:
         size = plan.batch or rng.choices(sizes, weights)[0]
         if rng.random() < plan.bad_signatures:
-            forged = tuple(source.make(clock_ms()) for _ in range(size))
-            yield build(forged, is_forged=True)
+            yield build(make(size), is_forged=True)
             continue
         if left is not None:
             size = min(size, left)
             left -= size
-        delivery = build(tuple(source.make(clock_ms()) for _ in range(size)))
+        delivery = build(make(size))
         yield delivery
         if rng.random() < plan.redeliveries:
             waiting.append((rng.randint(0, 8), delivery))
         due = [one for wait, one in waiting if wait <= 0]
         waiting = [(wait - 1, one) for wait, one in waiting if wait > 0]
-        for events, body in _rebatch(rng, due):
-            yield build(events, body=body, is_redelivery=True)
-    for events, body in _rebatch(rng, [one for _, one in waiting]):
-        yield build(events, body=body, is_redelivery=True)
+        yield from redeliver(due)
+    yield from redeliver([one for _, one in waiting])
 
 
 def _rebatch(
     rng: Random, deliveries: list[SimulatedDelivery]
-) -> Iterator[tuple[tuple[SimulatedEvent, ...], bytes | None]]:
-    """Yield the same events: byte for byte, or shuffled and then split, or merged in one body."""
+) -> Iterator[SimulatedDelivery | tuple[SimulatedEvent, ...]]:
+    """Yield the same deliveries, or their events shuffled: split, or merged in one body."""
     if len(deliveries) > 1 and rng.random() < 0.5:
         merged = [event for delivery in deliveries for event in delivery.events]
         rng.shuffle(merged)
         for start in range(0, len(merged), _LARGEST_BATCH):
-            yield tuple(merged[start : start + _LARGEST_BATCH]), None
+            yield tuple(merged[start : start + _LARGEST_BATCH])
         return
     for delivery in deliveries:
         if len(delivery.events) == 1 or rng.random() < 0.5:
-            yield delivery.events, delivery.body
+            yield delivery
             continue
         shuffled = list(delivery.events)
         rng.shuffle(shuffled)
         cut = rng.randint(1, len(shuffled) - 1)
-        yield tuple(shuffled[:cut]), None
-        yield tuple(shuffled[cut:]), None
+        yield tuple(shuffled[:cut])
+        yield tuple(shuffled[cut:])

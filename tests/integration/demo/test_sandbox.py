@@ -28,6 +28,7 @@ ACCOUNT, PERSON = "17841400000000001", "5550001"
 TOKEN = "IGAA-token"
 APP_SECRET = "app-secret"
 HELLO = {"text": "Hello"}
+Call = Callable[..., object]
 
 
 LINK = {"type": "web_url", "url": "https://a.example", "title": "a"}
@@ -70,54 +71,53 @@ def client(meta: Sandbox) -> Iterator[GraphClient]:
         yield client
 
 
-def catch(call: Callable[[], object]) -> tuple[ErrorClass, int | None, int | None]:
+@pytest.fixture
+def send(client: GraphClient) -> Call:
+    return lambda message=HELLO: client.send_message(ACCOUNT, PERSON, message, token=TOKEN)
+
+
+@pytest.fixture
+def reply(client: GraphClient) -> Call:
+    return lambda comment_id, message=HELLO: client.reply_privately(
+        ACCOUNT, comment_id, message, token=TOKEN
+    )
+
+
+def catch(call: Call, *arguments: object) -> tuple[ErrorClass, int | None, int | None]:
     with pytest.raises(GraphError) as caught:
-        call()
+        call(*arguments)
     return (caught.value.classification, caught.value.code, caught.value.subcode)
 
 
 class TestRules:
-    def test_a_comment_has_one_private_reply(self, meta: Sandbox, client: GraphClient) -> None:
+    def test_a_comment_has_one_private_reply(self, meta: Sandbox, reply: Call) -> None:
         comment_id = meta.comment(ACCOUNT, PERSON, "link")
-        client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
-        error = catch(lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN))
-        assert error == (ErrorClass.ALREADY_REPLIED, 100, 2534025)
+        reply(comment_id)
+        assert catch(reply, comment_id) == (ErrorClass.ALREADY_REPLIED, 100, 2534025)
         assert len(meta.journal(PERSON)) == 1
 
-    @pytest.mark.parametrize(("days", "is_open"), [(7, True), (7.001, False)])
-    def test_a_private_reply_has_seven_days(
-        self, meta: Sandbox, client: GraphClient, clock: Clock, days: float, is_open: bool
-    ) -> None:
-        comment_id = meta.comment(ACCOUNT, PERSON, "link")
-        clock.move(days=days)
-        if is_open:
-            client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
-        else:
-            error = catch(lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN))
-            assert error[0] is ErrorClass.OUTSIDE_WINDOW
+    def test_a_private_reply_has_seven_days(self, meta: Sandbox, reply: Call, clock: Clock) -> None:
+        first, second = (meta.comment(ACCOUNT, PERSON, "link") for _ in range(2))
+        clock.move(days=7)
+        reply(first)
+        clock.move(days=0.001)
+        assert catch(reply, second)[0] is ErrorClass.OUTSIDE_WINDOW
 
-    def test_a_live_comment_is_answered_while_live(
-        self, meta: Sandbox, client: GraphClient
-    ) -> None:
+    def test_a_live_comment_is_answered_while_live(self, meta: Sandbox, reply: Call) -> None:
         first, second = (
             meta.comment(ACCOUNT, PERSON, "link", "live1", is_live=True) for _ in range(2)
         )
-        client.reply_privately(ACCOUNT, first, HELLO, token=TOKEN)
+        reply(first)
         with meta.use_world() as (world, _):
             world.ended_media.add("live1")
-        error = catch(lambda: client.reply_privately(ACCOUNT, second, HELLO, token=TOKEN))
-        assert error[0] is ErrorClass.OUTSIDE_WINDOW
+        assert catch(reply, second)[0] is ErrorClass.OUTSIDE_WINDOW
 
     def test_a_comment_opens_no_window_a_message_and_a_tap_do(
-        self, meta: Sandbox, client: GraphClient, clock: Clock
+        self, meta: Sandbox, send: Call, reply: Call, clock: Clock
     ) -> None:
-        def send() -> object:
-            return client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
-
         comment_id = meta.comment(ACCOUNT, PERSON, "link")
         assert catch(send) == (ErrorClass.OUTSIDE_WINDOW, 10, 2534022)
-        opening = build_message({"text": "Want it?"}, payload="run1.x")
-        client.reply_privately(ACCOUNT, comment_id, opening, token=TOKEN)
+        reply(comment_id, build_message({"text": "Want it?"}, payload="run1.x"))
         assert catch(send)[0] is ErrorClass.OUTSIDE_WINDOW
         meta.tap(PERSON, "Continue")
         send()
@@ -137,39 +137,37 @@ class TestRules:
         assert client.is_following(PERSON, token=TOKEN) is True
 
     def test_limits_are_counted_in_a_rolling_hour(
-        self, meta: Sandbox, client: GraphClient, clock: Clock
+        self, meta: Sandbox, client: GraphClient, reply: Call, clock: Clock
     ) -> None:
-        def reply() -> object:
-            comment_id = meta.comment(ACCOUNT, PERSON, "link")
-            return client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
-
         for _ in range(5):
-            reply()
+            reply(meta.comment(ACCOUNT, PERSON, "link"))
             clock.move(minutes=10)
         assert client.usage(ACCOUNT) == 1.0
         with pytest.raises(GraphError) as caught:
-            reply()
+            reply(meta.comment(ACCOUNT, PERSON, "link"))
         assert (caught.value.code, caught.value.retry_after) == (613, 600.0)
         clock.move(minutes=10)
-        reply()
+        reply(meta.comment(ACCOUNT, PERSON, "link"))
         with meta.use_world() as (world, _):
             assert world.accounts[ACCOUNT].private_replies.peak == 5
 
     def test_an_account_has_a_hundred_messages_a_second(
-        self, meta: Sandbox, client: GraphClient, clock: Clock
+        self, meta: Sandbox, send: Call, clock: Clock
     ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         for _ in range(100):
-            client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
-        error = catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN))
-        assert error[0] is ErrorClass.RATE
+            send()
+        assert catch(send)[0] is ErrorClass.RATE
         clock.move(seconds=1)
-        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        send()
 
     @pytest.mark.parametrize(
         ("trouble", "expected"),
         [
-            (lambda world: world.expire_token(ACCOUNT), (ErrorClass.TOKEN_DEAD, 190, None)),
+            (
+                lambda world: setattr(world.accounts[ACCOUNT], "token", None),
+                (ErrorClass.TOKEN_DEAD, 190, None),
+            ),
             (lambda world: world.add_account(ACCOUNT, "new"), (ErrorClass.TOKEN_DEAD, 190, None)),
             (
                 lambda world: setattr(world.accounts[ACCOUNT], "is_restricted", True),
@@ -185,14 +183,14 @@ class TestRules:
     def test_troubles(
         self,
         meta: Sandbox,
-        client: GraphClient,
+        send: Call,
         trouble: Callable[[World], object],
         expected: tuple[Any, ...],
     ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         with meta.use_world() as (world, _):
             trouble(world)
-        assert catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)) == expected
+        assert catch(send) == expected
         assert meta.journal(PERSON) == []
 
     def test_an_account_sees_only_its_own(self, meta: Sandbox, client: GraphClient) -> None:
@@ -227,11 +225,10 @@ class TestRules:
         ],
     )
     def test_a_message_past_its_lengths_is_refused(
-        self, meta: Sandbox, client: GraphClient, message: dict[str, Any]
+        self, meta: Sandbox, send: Call, message: dict[str, Any]
     ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
-        error = catch(lambda: client.send_message(ACCOUNT, PERSON, message, token=TOKEN))
-        assert error[:2] == (ErrorClass.PERMANENT, 100)
+        assert catch(send, message)[:2] == (ErrorClass.PERMANENT, 100)
 
     def test_a_tap_needs_a_button(self, meta: Sandbox) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
@@ -251,34 +248,28 @@ class TestFaults:
         ],
     )
     def test_a_scripted_fault_hits_once(
-        self,
-        meta: Sandbox,
-        client: GraphClient,
-        fault: str,
-        expected: ErrorClass,
-        is_delivered: bool,
+        self, meta: Sandbox, send: Call, fault: str, expected: ErrorClass, is_delivered: bool
     ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         meta.faults.script(fault, where="messages", account_id=ACCOUNT)
-        error = catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN))
-        assert error[0] is expected
+        assert catch(send)[0] is expected
         assert len(meta.journal(PERSON)) == is_delivered
-        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        send()
         assert len(meta.journal(PERSON)) == is_delivered + 1
 
-    def test_a_slow_answer_is_still_one(self, meta: Sandbox, client: GraphClient) -> None:
+    def test_a_slow_answer_is_still_one(self, meta: Sandbox, send: Call) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         meta.faults.slow_seconds = 0.2
         meta.faults.script("slow")
         started = time.monotonic()
-        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        send()
         assert time.monotonic() - started >= 0.2
 
-    def test_a_fault_for_others_does_not_hit(self, meta: Sandbox, client: GraphClient) -> None:
+    def test_a_fault_for_others_does_not_hit(self, meta: Sandbox, send: Call) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         meta.faults.script("500", where="replies")
         meta.faults.script("500", account_id="another")
-        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        send()
         meta.faults.clear()
         assert meta.faults.made.total() == 0
 
