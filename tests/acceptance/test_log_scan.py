@@ -230,7 +230,7 @@ def test_no_text_and_no_secret_is_in_what_the_processes_print(
     for said in (
         "Automation run tracked",
         "is paused",
-        "too fast",
+        "over Meta's rate limit",
         "Traceback",
         "could not be built",
     ):

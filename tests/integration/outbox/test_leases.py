@@ -51,11 +51,11 @@ class TestClaims:
         assert stored["state"] == "leased"
         assert stored["lease"] == {"owner": "w1", "token": 1, "until": T0 + LEASE}
         assert "nextAt" not in stored
-        assert OutboxStore(rig.db, owner="w2").claim("acc1", DM, limit=1, now=T0, at=T0).jobs == []
+        other = OutboxStore(rig.db, owner="w2")
+        assert other.claim("acc1", DM, limit=1, now=T0, at=T0).jobs == []
         assert rig.store.requeue_abandoned(now=LATER) == 1
-        assert OutboxStore(rig.db, owner="w2").claim(
-            "acc1", DM, limit=1, now=LATER, at=LATER
-        ).jobs[0].token == job.token + 1  # fmt: skip
+        [again] = other.claim("acc1", DM, limit=1, now=LATER, at=LATER).jobs
+        assert again.token == job.token + 1
 
     def test_the_longest_due_comes_first_and_what_is_not_due_stays(self, rig: Rig) -> None:
         late = make_job_document(created_at=T0 - timedelta(minutes=1))
@@ -110,17 +110,12 @@ class TestFencing:
     def test_an_answer_that_comes_after_the_lease_is_still_the_truth(self, rig: Rig) -> None:
         job_id = rig.add(make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}))
         sweeper = Rig(rig.db, owner="w2")
-        rig.graph.before_call = lambda: _sweep(sweeper, at=LATER)
+        rig.graph.before_call = lambda: sweeper.worker.drain(now=LATER)
         rig.worker.drain(now=T0)
         job = rig.find(job_id)
         assert (job["state"], job["send"]["position"]) == ("sent", 2)
         assert job["progress"]["opening_dm"]["state"] == "sent"
         assert rig.graph.sent == [("dm", "opening_dm"), ("dm", "main_dm")]
-
-
-def _sweep(rig: Rig, *, at: Any) -> None:
-    rig.worker._now = at
-    rig.worker.sweep()
 
 
 class TestDeaths:
@@ -288,10 +283,13 @@ class TestRunning:
         graph = FakeGraph()
         rigs = [Rig(db, owner=f"w{number}", graph=graph) for number in range(2)]
         now = now_in_milliseconds()
+        accounts = [f"a{number % 5}" for number in range(100)]
         rigs[0].add(
-            *(make_comment_document(PUBLIC, MAIN, created_at=now, account_id=f"a{n % 5}")
-              for n in range(100))
-        )  # fmt: skip
+            *(
+                make_comment_document(PUBLIC, MAIN, created_at=now, account_id=one)
+                for one in accounts
+            )
+        )
         threads = [threading.Thread(target=rig.worker.run) for rig in rigs]
         for thread in threads:
             thread.start()
