@@ -58,7 +58,6 @@ class Followers:
             self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for what is being written."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -45,7 +45,6 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
 
 
 def list_active_automations() -> list[dict[str, Any]]:
-    """Return the active automations of every workspace."""
     with reach_mongo():
         return list(mongo.get_database()["automations"].find({"isActive": True}, _UNUSED))
 

@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from enum import Enum
 from hashlib import sha256
-from typing import NamedTuple
 
 
 class Fault(Enum):
@@ -19,12 +18,6 @@ class Fault(Enum):
     RATE = "613"
 
 
-class _Line(NamedTuple):
-    fault: Fault
-    where: str | None
-    account_id: str | None
-
-
 class Faults:
     """Chooses the fault of a call, by the seed and the call, whatever the order of calls."""
 
@@ -34,7 +27,8 @@ class Faults:
         self.made: Counter[Fault] = Counter()
         self._seed = seed
         self._lock = threading.Lock()
-        self._script: deque[_Line] = deque()
+        # A fault, and which calls it is for.
+        self._script: deque[tuple[Fault, str | None, str | None]] = deque()
         self._shares: dict[Fault, float] = {}
         self._attempts: Counter[str] = Counter()
 
@@ -47,9 +41,8 @@ class Faults:
         account_id: str | None = None,
     ) -> None:
         """Make the next `times` calls fail; `where` is messages, replies or profile."""
-        line = _Line(Fault(fault), where, account_id)
         with self._lock:
-            self._script.extend([line] * times)
+            self._script.extend([(Fault(fault), where, account_id)] * times)
 
     def set_shares(self, shares: Mapping[Fault | str, float]) -> None:
         """Make these shares of all calls fail from now on: {"lost": 0.01}."""
@@ -71,9 +64,10 @@ class Faults:
 
     def _choose_scripted(self, where: str, account_id: str) -> Fault | None:
         for line in self._script:
-            if line.where in (None, where) and line.account_id in (None, account_id):
+            fault, wanted_where, wanted_account = line
+            if wanted_where in (None, where) and wanted_account in (None, account_id):
                 self._script.remove(line)
-                return line.fault
+                return fault
         return None
 
     def _choose_share(self, key: str) -> Fault | None:

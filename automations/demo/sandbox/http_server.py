@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -48,7 +47,7 @@ class HttpServer(ThreadingTCPServer):  # http.server's own looks its host up in 
         super().__init__(("127.0.0.1", port), _Connection)
         self.handler = handler
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self._connections: set[socket.socket] = set()
+        self.is_stopped = False
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.05,), name="sandbox", daemon=True
         )
@@ -58,22 +57,10 @@ class HttpServer(ThreadingTCPServer):  # http.server's own looks its host up in 
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the port and every connection."""
+        self.is_stopped = True  # closes kept connections at their next request
         self.shutdown()
         self.server_close()
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        self._connections.add(connection)
-        return connection, address
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
 
 
 class _Connection(BaseHTTPRequestHandler):
@@ -89,7 +76,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         answer = None
-        if 0 <= length <= _MOST_BODY:
+        if 0 <= length <= _MOST_BODY and not self.server.is_stopped:
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(length)
             answer = self.server.handler(Request(self.command, self.path, headers, body))
@@ -108,4 +95,4 @@ class _Connection(BaseHTTPRequestHandler):
     do_GET = do_POST = _answer  # noqa: N815 - http.server's names
 
     def log_message(self, *_: object) -> None:
-        """Nothing is logged."""
+        pass

@@ -140,7 +140,6 @@ class Sandbox:
         return mid
 
     def follow(self, person_id: str, account_id: str) -> None:
-        """Let the person follow the account."""
         with self.use_world() as (world, _):
             world.follows.add((account_id, person_id))
 
@@ -165,7 +164,6 @@ class Sandbox:
         return token
 
     def set_webhook(self, url: str, app_secret: str) -> None:
-        """Send webhooks there from now on."""
         self._webhooks.set_target(url, app_secret)
 
     def _deliver(self, received: Received) -> None:
@@ -194,12 +192,10 @@ class Sandbox:
     # What can be asked
 
     def journal(self, person_id: str) -> list[Received]:
-        """Return what the person received, oldest first."""
         with self.use_world() as (world, _):
             return list(world.journal.get(person_id, ()))
 
     def list_received(self) -> list[Received]:
-        """Return what everybody received."""
         with self.use_world() as (world, _):
             return [one for journal in world.journal.values() for one in journal]
 
@@ -211,11 +207,9 @@ class Sandbox:
 
     @property
     def webhook_counts(self) -> Counts:
-        """Deliveries that were accepted, retried, and given up."""
         return self._webhooks.counts
 
     def wait_for_webhooks(self, seconds: float = 10.0) -> bool:
-        """Wait until every webhook was accepted or given up; return whether it was."""
         return self._webhooks.wait(seconds)
 
 

@@ -70,13 +70,11 @@ class RollingWindow:
         return True
 
     def count(self, at: float) -> int:
-        """Return how many calls there were in the window that ends at `at`."""
         while self._times and self._times[0] <= at - self._seconds:
             self._times.popleft()
         return len(self._times)
 
     def find_wait(self, at: float) -> float:
-        """Return in how many seconds there is room again."""
         return max(0.0, self._times[0] + self._seconds - at) if self.count(at) >= self.most else 0.0
 
 

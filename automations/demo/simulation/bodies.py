@@ -85,5 +85,4 @@ def build_body(elements: Iterable[Element], *, sent_at_ms: int) -> bytes:
 
 
 def sign_body(body: bytes, secret: str) -> str:
-    """Return the value of X-Hub-Signature-256."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()

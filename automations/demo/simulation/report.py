@@ -81,7 +81,6 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def kinds(self) -> dict[str, dict[str, int]]:
-        """Distinct events of each kind with a right signature."""
         return {
             kind: {"sent": self._sent[kind], "acknowledged": self._acknowledged[kind]}
             for kind in KINDS
@@ -116,7 +115,6 @@ class Report(msgspec.Struct, kw_only=True):
         return self.events_acknowledged == self.events_sent and not self.forged_accepted
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures, without the events."""
         return {
             "seed": self.seed,
             "seconds": round(self.seconds, 3),

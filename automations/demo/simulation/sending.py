@@ -105,7 +105,6 @@ class _Sender(msgspec.Struct, kw_only=True):
     events_taken: int = 0
 
     def work(self, number: int) -> None:
-        """Send deliveries until there are no more, from one thread with its own connections."""
         connections = self.connect()
         turn = number
         try:
