@@ -19,10 +19,11 @@ from pymongo.database import Database
 from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
 from automations.auth.tokens import create_token, hash_secret
-from automations.demo.sandbox import Sandbox
+from automations.demo.sandbox import Fault, Sandbox
 from automations.demo.sandbox.http_server import Answer, HttpServer, Request
 from automations.demo.simulation.bodies import sign_body
-from tests.acceptance.processes import Command, wait_until
+from tests.acceptance.processes import Command
+from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, build_environment
 
 ACCOUNTS = tuple(f"1784140000000000{number}" for number in range(1, 5))
@@ -152,7 +153,7 @@ def converse(db: Database[dict[str, Any]], meta: QuotingMeta) -> None:
     wait_until(lambda: db["accounts"].find_one({"state": "token_dead"}) is not None, seconds=30)
     sandbox.faults.script("613")
     sandbox.message(ACCOUNTS[2], "9401", TEXTS["message"])
-    wait_until(lambda: not sandbox.faults._script, seconds=30)
+    wait_until(lambda: sandbox.faults.made[Fault.RATE], seconds=30)
     sandbox.message(ACCOUNTS[3], "9501", TEXTS["message"])
     failed = {"userId": "9501", "state": "failed"}
     wait_until(lambda: db["automation_triggers"].find_one(failed) is not None, seconds=30)

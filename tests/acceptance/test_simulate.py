@@ -19,9 +19,9 @@ from tests.acceptance.processes import (
     build_environment,
     find_free_port,
     running,
-    wait_until,
 )
 from tests.support.recount import recount
+from tests.support.waiting import wait_until
 from tracking.ids import parse_trigger_id
 
 EVENTS = 5000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +17,8 @@ from automations.demo.simulation.connection import Connection
 RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0, 8.0, 18.0)
 _MOST_ELEMENTS = 50
 _TIMEOUT_SECONDS = 10.0
-# When, a number, the attempt, the body, how many elements.
-_Work = tuple[float, int, int, bytes, int]
+# When, the attempt, the body, how many elements.
+_Work = tuple[float, int, bytes, int]
 
 
 class Counts(msgspec.Struct):
@@ -56,7 +55,6 @@ class WebhookSender:
         self._changed = threading.Condition()
         self._new: list[Element] = []
         self._waiting: list[_Work] = []
-        self._numbers = itertools.count()
         self._open = 0  # elements that are not accepted and not dropped
         self._is_stopping = False
         self._threads = [
@@ -95,16 +93,18 @@ class WebhookSender:
             return self._changed.wait_for(lambda: self._open == 0, seconds)
 
     def _run(self) -> None:
-        connection: Connection | None = None
-        url = ""
+        connections: dict[str, Connection] = {}
         while (work := self._take()) is not None:
-            _, _, attempt, body, size = work
-            if connection is None or url != self._url:
-                url = self._url
-                connection = Connection(url, timeout=_TIMEOUT_SECONDS)
-            is_accepted = _post(connection, body, self._secret)
-            self._settle(attempt, body, size, is_accepted=is_accepted)
-        if connection is not None:
+            _, attempt, body, size = work
+            url = self._url
+            if url not in connections:
+                connections[url] = Connection(url, timeout=_TIMEOUT_SECONDS)
+            try:
+                status = connections[url].post(body, signature=sign_body(body, self._secret)).status
+            except OSError:
+                status = 0
+            self._settle(attempt, body, size, is_accepted=200 <= status < 300)
+        for connection in connections.values():
             connection.close()
 
     def _take(self) -> _Work | None:
@@ -117,7 +117,7 @@ class WebhookSender:
                     del self._new[:_MOST_ELEMENTS]
                     sent_at_ms = int(self._read_clock().timestamp() * 1000)
                     body = build_body(batch, sent_at_ms=sent_at_ms)
-                    return (0.0, next(self._numbers), 0, body, len(batch))
+                    return (0.0, 0, body, len(batch))
                 wait = self._waiting[0][0] - time.monotonic() if self._waiting else None
                 self._changed.wait(wait)
             return None
@@ -130,15 +130,8 @@ class WebhookSender:
             elif attempt < len(self._retry_seconds):
                 self.counts.retried += 1
                 due = time.monotonic() + self._retry_seconds[attempt]
-                heapq.heappush(self._waiting, (due, next(self._numbers), attempt + 1, body, size))
+                heapq.heappush(self._waiting, (due, attempt + 1, body, size))
             else:
                 self.counts.dropped += 1
                 self._open -= size
             self._changed.notify_all()
-
-
-def _post(connection: Connection, body: bytes, secret: str) -> bool:
-    try:
-        return 200 <= connection.post(body, signature=sign_body(body, secret)).status < 300
-    except OSError:
-        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.support.outbox_fakes import (
     make_job_document,
 )
 from tests.support.triggers import T0, now_in_milliseconds
+from tests.support.waiting import wait_until
 
 LEASE = timedelta(seconds=60)
 LATER = T0 + timedelta(seconds=61)
@@ -31,11 +32,6 @@ LATER = T0 + timedelta(seconds=61)
 
 class Killed(BaseException):
     """Ends a worker in the middle, as kill -9 does: nothing after it runs."""
-
-
-@pytest.fixture
-def rig(db: Database[dict[str, Any]]) -> Rig:
-    return Rig(db)
 
 
 def claim_one(store: OutboxStore, via: str = DM) -> Job:
@@ -82,11 +78,8 @@ class TestClaims:
                 if jobs.is_last:
                     break
 
-        threads = [threading.Thread(target=claim, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(claim, range(4)))
         assert len(claimed) == len(set(claimed)) == 200
 
 
@@ -242,24 +235,20 @@ def _echo(mid: str) -> None:
 
 
 class TestRunning:
-    def test_run_sends_what_comes_and_stops_when_told(self, db: Database[dict[str, Any]]) -> None:
-        rig = Rig(db)
+    def test_run_sends_what_comes_and_stops_when_told(self, rig: Rig) -> None:
         thread = threading.Thread(target=rig.worker.run)
         thread.start()
         now = now_in_milliseconds()
         jobs = [make_job_document(created_at=now, account_id=f"a{n % 7}") for n in range(100)]
         rig.add(*jobs)
-        _wait_for(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
+        wait_until(lambda: rig.db["automation_triggers"].count_documents({"state": "sent"}) == 100)
         rig.worker.stop()
         thread.join(5)
         assert not thread.is_alive()
         assert len(rig.told) == 100
         assert rig.graph.count_doubles() == 0
 
-    def test_a_stop_finishes_the_call_and_lets_go_of_the_rest(
-        self, db: Database[dict[str, Any]]
-    ) -> None:
-        rig = Rig(db)
+    def test_a_stop_finishes_the_call_and_lets_go_of_the_rest(self, rig: Rig) -> None:
         is_calling, may_answer = threading.Event(), threading.Event()
 
         def wait() -> None:
@@ -293,17 +282,10 @@ class TestRunning:
         threads = [threading.Thread(target=rig.worker.run) for rig in rigs]
         for thread in threads:
             thread.start()
-        _wait_for(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
+        wait_until(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
         for rig in rigs:
             rig.worker.stop()
         for thread in threads:
             thread.join(5)
         assert len(graph.journal) == 200
         assert graph.count_doubles() == 0
-
-
-def _wait_for(is_so: Any, *, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from automations.demo.followers import Followers
 from automations.demo.sandbox import Button, Sandbox
 from automations.demo.simulation import Target
+from tests.support.waiting import wait_until
 
 ACCOUNT, PERSON = "17841400000000001", "9001"
 COMMENTS = Target(kind="comment", account_id=ACCOUNT, keywords=("link",))
 MESSAGES = Target(kind="dm", account_id=ACCOUNT, keywords=("price",))
-
-
-def wait_for(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def count_heard(meta: Sandbox) -> int:
@@ -30,7 +21,7 @@ def test_comments_keep_to_what_an_account_can_answer() -> None:
     followers = Followers((COMMENTS, MESSAGES), rate=200, seed=1)
     with Sandbox() as meta:
         followers.start(meta)
-        wait_for(lambda: count_heard(meta) > 40)
+        wait_until(lambda: count_heard(meta) > 40)
         followers.stop()
         with meta.use_world() as (world, _):
             assert 5 <= len(world.comments) <= 12
@@ -48,7 +39,7 @@ def test_people_tap_what_they_get_and_follow_when_they_are_asked() -> None:
                 received = world.send_message(ACCOUNT, f"p{number}", ("t", (button,)), at)
                 world.heard_at.clear()
             followers.on_received(received)
-        wait_for(lambda: count_heard(meta) >= 10)
+        wait_until(lambda: count_heard(meta) >= 10)
         followers.stop()
         with meta.use_world() as (world, _):
             follows = {person_id for _, person_id in world.follows}
