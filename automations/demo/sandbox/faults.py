@@ -6,7 +6,8 @@ import threading
 from collections import Counter, deque
 from collections.abc import Mapping
 from enum import Enum
-from hashlib import sha256
+
+from automations.demo.simulation.people import make_random
 
 
 class Fault(Enum):
@@ -74,8 +75,7 @@ class Faults:
         if not self._shares:
             return None
         self._attempts[key] += 1
-        seed = f"{self._seed}:{key}:{self._attempts[key]}".encode()
-        number = int.from_bytes(sha256(seed).digest()[:8]) / 2**64
+        number = make_random(self._seed, key, self._attempts[key]).random()
         for fault, share in self._shares.items():
             number -= share
             if number < 0:
