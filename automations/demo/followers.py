@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from automations.demo.sandbox.sandbox import Sandbox
 from automations.demo.sandbox.state import Received
 from automations.demo.simulation import Plan, SimulatedEvent, Target, generate_deliveries
-from automations.demo.simulation.people import make_random
+from automations.demo.simulation.personas import make_random
 
 logger = logging.getLogger("automations.demo")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from automations.demo.simulation.people import Ids, make_ask, make_random
+from automations.demo.simulation.personas import Ids, make_ask, make_random
 from automations.rules.automation import parse_automation
 from tracking.clock import truncate_to_milliseconds
 

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from enum import Enum
 
-from automations.demo.simulation.people import make_random
+from automations.demo.simulation.personas import make_random
 
 
 class Fault(Enum):

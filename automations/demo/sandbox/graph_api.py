@@ -1,4 +1,4 @@
-"""The Graph API of the stand-in: reads a call, carries it out, and fails as it is told to."""
+"""The stand-in's Graph API: reads a call, executes it, or fails on demand."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Sandbox:
             world.follows.add((account_id, person_id))
 
     def forget(self, person_id: str) -> None:
-        """Forget the person, who may come back as somebody new."""
+        """Forget the person, who may come back as a new one."""
         with self.use_world() as (world, _):
             world.forget(person_id)
 

@@ -62,7 +62,7 @@ class RollingWindow:
         self._times: deque[float] = deque()
 
     def take(self, at: float) -> bool:
-        """Count one more call and return True; False if there is no room for it."""
+        """Count one more call; return False if the window is full."""
         if self.count(at) >= self.most:
             return False
         self._times.append(at)
@@ -90,7 +90,7 @@ class AccountBook:
 
 
 class World:
-    """The state and its rules; whoever holds its lock may use it. Calls raise Refused."""
+    """The state and its rules, for use under the lock. Calls raise Refused."""
 
     def __init__(self, *, seed: int, limits: Limits) -> None:
         self.accounts: dict[str, AccountBook] = {}

@@ -16,13 +16,13 @@ from automations.demo.simulation.bodies import (
     build_messaging,
     build_text,
 )
-from automations.demo.simulation.people import Ids, find_chatter, make_ask, make_random
+from automations.demo.simulation.personas import Ids, find_chatter, make_ask, make_random
 from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
 
 # Events per delivery -> weight. Meta sends single updates when it is quiet and batches them, up to
 # 1000, when a post goes viral.
 _BATCH_MIX = {1: 70, 2: 10, 3: 6, 5: 5, 10: 4, 25: 3, 60: 2}
-# A pair is used again only well inside the hour, so that a slow run still makes real duplicates.
+# A pair is reused only well within the hour, so that a slow run still makes real duplicates.
 _REUSE_WITHIN_MS = 50 * 60 * 1000
 _REMEMBERED_PAIRS = 4096
 _LARGEST_BATCH = 1000
@@ -31,17 +31,17 @@ _REPLY_SHARE = 0.05
 
 
 class _Audience:
-    """Who writes to one target: new people, and those who wrote lately."""
+    """The people who write to one target: new ones and recent ones."""
 
     def __init__(self, target: Target, *, chatter: tuple[str, ...], number: int) -> None:
         self.target = target
         self.chatter = chatter
-        # People of one target in another order than of the next, with a small pool too.
+        # Targets start at different people, so that small pools differ too.
         self.next_person = number
         self.recent: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_PAIRS)  # (at_ms, person)
 
     def find_recent(self, rng: Random, at_ms: int) -> int | None:
-        """Return somebody who called this target within the hour."""
+        """Return a person who wrote to this target within the hour."""
         if not self.recent:
             return None
         then, person = rng.choice(self.recent)

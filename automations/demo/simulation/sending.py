@@ -13,7 +13,7 @@ import msgspec
 
 from automations.demo.simulation.bodies import sign_body
 from automations.demo.simulation.connection import Connection
-from automations.demo.simulation.people import make_random
+from automations.demo.simulation.personas import make_random
 from automations.demo.simulation.plan import SimulatedDelivery
 from automations.demo.simulation.report import Report
 
