@@ -33,11 +33,11 @@ class Bucket(msgspec.Struct, frozen=True):
         return self.burst * self.pace
 
 
-# Meta allows an account 750 private replies an hour, 100 text sends and 2 conversation reads a
-# second (https://developers.facebook.com/docs/graph-api/overview/rate-limiting, "Messenger API for
+# Meta, an account: 750 private replies an hour, 100 text sends and 2 conversation reads a second
+# (https://developers.facebook.com/docs/graph-api/overview/rate-limiting, "Messenger API for
 # Instagram"). Burst plus one period's refill stays below: 40 + 690 private replies, and 17 more if
-# each token is used as late as a lease and a call allow; 10 + 40 texts, so that a second that also
-# has a burst of private replies has 90; 1 + 1 reads. 5218 ms are 690 an hour, rounded down.
+# each token is used as late as a lease and a call allow; 10 + 40 texts, so that a second with a
+# burst of private replies too has 90; 1 + 1 reads. 5218 ms are 690 an hour, rounded down.
 MAIN = {
     PRIVATE_REPLY: Bucket("givenUntil", 40, timedelta(milliseconds=5218)),
     DM: Bucket("givenUntil", 10, timedelta(milliseconds=25)),

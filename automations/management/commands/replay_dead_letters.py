@@ -61,14 +61,14 @@ class Command(DatabaseCommand):
             for letter_id in letters.list_waiting_ids():
                 letter = letters.find_letter(letter_id)
                 if letter is None:
-                    continue  # another replay handled it
+                    continue  # another replay was faster
                 summary = handle_delivery(letter.raw, arrived_at=letter.arrived_at, is_late=True)
                 if summary.dead_letters:
                     kept += 1
                 else:
                     letters.delete_letter(letter_id)
                     replayed += 1
-            # Triggers that an interrupted replay left behind are counted too.
+            # What an interrupted replay has left is counted here, too.
             report = service.replay_untracked()
         except TrackingError as error:
             raise CommandError(
