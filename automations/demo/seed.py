@@ -1,7 +1,7 @@
 """The workspace of `demo`: three automations and a week of runs, as an older product left them.
 
-Pure: plain documents out, the clock is given. The automations have no run fields and the runs no
-rollups; `add_run_indexes` and `add_run_fields` bring them up, as on any existing database.
+Pure: the clock is given. The automations have no run fields and the runs no rollups;
+`add_run_indexes` and `add_run_fields` add them, as on any existing database.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 
 from bson import ObjectId
 
-from automations.demo.simulation.people import Ids, make_ask, make_random
+from automations.demo.simulation.personas import Ids, make_ask, make_random
 from automations.rules.automation import parse_automation
+from tracking.clock import truncate_to_milliseconds
 
 WORKSPACE_ID = "demo"
 ACCOUNT_ID = "17841460000012345"
@@ -75,20 +76,12 @@ _RETURNING = 0.12
 
 def build_automations(*, now: datetime) -> list[dict[str, Any]]:
     """Return the three automations, made some weeks before `now`."""
-    documents = []
-    for days, document in enumerate(_AUTOMATIONS):
-        created_at = _truncate(now - timedelta(days=30 - days))
-        documents.append(
-            {
-                **document,
-                "workspaceId": WORKSPACE_ID,
-                "accountId": ACCOUNT_ID,
-                "isActive": True,
-                "createdAt": created_at,
-                "updatedAt": created_at,
-            }
-        )
-    return documents
+    shared = {"workspaceId": WORKSPACE_ID, "accountId": ACCOUNT_ID, "isActive": True}
+    times = [truncate_to_milliseconds(now - timedelta(days=days)) for days in (30, 29, 28)]
+    return [
+        {**document, **shared, "createdAt": created_at, "updatedAt": created_at}
+        for document, created_at in zip(_AUTOMATIONS, times, strict=True)
+    ]
 
 
 def build_history(*, now: datetime) -> list[dict[str, Any]]:
@@ -120,7 +113,8 @@ def _build_runs(
                 person = earlier
         last_run_of[person] = created_at
         user_id, _ = ids.make_person(ACCOUNT_ID, person)
-        is_comment = automation.type == "comment_to_dm"
+        post_id = f"1790000000000{rng.randrange(12):04}"
+        story_id = f"1800000000000{rng.randrange(3):04}"
         yield {
             "automationId": automation.id,
             "workspaceId": WORKSPACE_ID,
@@ -128,10 +122,8 @@ def _build_runs(
             "userId": user_id,
             "metadata": {
                 "messageText": make_ask(rng, keywords=automation.keywords, match=automation.match),
-                "postId": f"1790000000000{rng.randrange(12):04}" if is_comment else None,
-                "storyId": f"1800000000000{rng.randrange(3):04}"
-                if automation.type == "story_reply"
-                else None,
+                "postId": post_id if automation.type == "comment_to_dm" else None,
+                "storyId": story_id if automation.type == "story_reply" else None,
                 "conversationId": None,
             },
             "createdAt": created_at,
@@ -143,8 +135,4 @@ def _pick_time(rng: Random, *, now: datetime) -> datetime:
     while True:
         moment = now - HISTORY * rng.random()
         if rng.random() * max(_HOUR_WEIGHTS) <= _HOUR_WEIGHTS[moment.astimezone(UTC).hour]:
-            return _truncate(moment)
-
-
-def _truncate(moment: datetime) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+            return truncate_to_milliseconds(moment)

@@ -1,4 +1,4 @@
-"""Writes the workspace of `demo` into MongoDB, once."""
+"""Reads and writes of `demo` and `simulate`; each raises TrackingUnavailable."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ Document = dict[str, Any]
 
 _SECONDS = 20.0
 
-# Counters change with every run and say nothing about whom to write to.
+# Counters change with every run and say nothing about the targets.
 _UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
 
 
 def list_other_workspaces() -> list[str]:
-    """Return the workspaces other than the demo's that have automations here, some of them.
-
-    Raises TrackingUnavailable, as everything here does.
-    """
+    """Return some of the other workspaces that have automations here."""
     with reach_mongo(seconds=_SECONDS):
         found = mongo.get_database()["automations"].find(
             {"workspaceId": {"$ne": WORKSPACE_ID}}, {"workspaceId": 1}, limit=5
@@ -31,15 +28,14 @@ def list_other_workspaces() -> list[str]:
 
 
 def list_demo_automations() -> list[Document]:
-    """Return the automations of the demo's workspace, as people left them."""
     with reach_mongo(seconds=_SECONDS):
         return list(mongo.get_database()["automations"].find({"workspaceId": WORKSPACE_ID}))
 
 
 def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document]) -> None:
-    """Write the runs and then the automations: as long as there are none, nothing is seeded.
+    """Write the runs and then the automations, whose presence says that the seed is complete.
 
-    What an interrupted start left behind is removed first.
+    Runs of an interrupted start are deleted first.
     """
     with reach_mongo(seconds=_SECONDS):
         database = mongo.get_database()
@@ -49,13 +45,12 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
 
 
 def list_active_automations() -> list[dict[str, Any]]:
-    """Return the active automations of every workspace. Raises TrackingUnavailable."""
     with reach_mongo():
         return list(mongo.get_database()["automations"].find({"isActive": True}, _UNUSED))
 
 
 def read_totals() -> dict[str, tuple[str, int]]:
-    """Return (name, total runs) of the active automations by id. Raises TrackingUnavailable."""
+    """Return (name, total runs) of the active automations by id."""
     with reach_mongo():
         found = list(mongo.get_database()["automations"].find({"isActive": True}))
         totals = service.get_totals(found)

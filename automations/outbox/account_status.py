@@ -1,4 +1,4 @@
-"""The accounts of a workspace: whether they work, and what waits to be sent for them."""
+"""The accounts of a workspace: their state, and what is queued for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from automations.outbox.modes import Mode, find_mode
 from automations.outbox.queues import Queue, summarize_queues
 from automations.rules import store
 
-# What an account can be besides an AccountState.
+# States that an account can have besides those of AccountState.
 NO_TOKEN = "no_token"  # noqa: S105 - the name of a state
 OTHER_WORKSPACE = "other_workspace"
 _SENDING = {Mode.SEND: "on", Mode.SHADOW: "shadow", Mode.HOLD: "off"}
@@ -22,9 +22,9 @@ _SENDING = {Mode.SEND: "on", Mode.SHADOW: "shadow", Mode.HOLD: "off"}
 class AccountSummary(msgspec.Struct, frozen=True, kw_only=True):
     """An account, as the API and the pages show it.
 
-    `state` is an AccountState, NO_TOKEN or OTHER_WORKSPACE; of the last nothing more is told.
-    `sending` is what becomes of its messages: "on", "shadow" (everything but the call) or "off"
-    (they wait until their window ends).
+    `state` is an AccountState, NO_TOKEN or OTHER_WORKSPACE; the last has no other fields.
+    `sending` is "on", "shadow" (everything except the call) or "off" (jobs stay queued until
+    their window ends).
     """
 
     account_id: str
@@ -37,7 +37,7 @@ class AccountSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarize_accounts(workspace_id: str) -> list[AccountSummary]:
-    """Return the accounts that the workspace's automations are for, and its own, by id.
+    """Return the workspace's accounts and those that its automations name, by id.
 
     Raises TrackingUnavailable.
     """

@@ -1,4 +1,4 @@
-"""Jobs as MongoDB has them: the updates and queries that are more than a line."""
+"""The longer updates and queries of jobs (pure)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from automations.outbox.jobs import Change, Job, JobState
 Document = dict[str, Any]
 
 DONE_RETENTION = timedelta(days=7)
-# With a bound on an index's own type beside it, $expr is read from the index too.
+# $expr uses an index only beside a bound of the field's own type.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-# What ends a job that cannot be read.
+# Ends a job that cannot be parsed.
 END_BROKEN: Document = {
     "$set": {"state": JobState.FAILED.value},
     "$unset": {"nextAt": "", "lease": "", "sendingAt": "", "reportAt": ""},
@@ -21,7 +21,7 @@ END_BROKEN: Document = {
 
 
 def build_change(job: Job, change: Change) -> Document:
-    """Return the update that moves `job` on."""
+    """Return the update that applies `change` to `job`."""
     set_: Document = {"state": change.state.value, "send.position": change.position}
     unset: Document = {}
     for name, result in change.results.items():
@@ -43,7 +43,7 @@ def build_change(job: Job, change: Change) -> Document:
         if job.read_at is not None:
             unset["readAt"] = ""
         set_["doneAt"] = change.done_at
-        # What is not counted yet stays until it is (see tracking/counting/documents.py).
+        # A trigger stays until it is counted (see tracking/counting/documents.py).
         if job.outcome != "untracked":
             set_["expireAt"] = change.done_at + DONE_RETENTION
     if change.report_at is not None:
@@ -56,8 +56,5 @@ def build_change(job: Job, change: Change) -> Document:
 
 
 def build_lapsed(moment: Any) -> Document:
-    """Return the query for leases that have run out."""
-    return {
-        "lease.until": {"$gt": LONG_AGO},
-        "$expr": {"$lte": ["$lease.until", moment]},
-    }
+    """Return the query for expired leases."""
+    return {"lease.until": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$lease.until", moment]}}

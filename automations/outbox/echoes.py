@@ -1,4 +1,4 @@
-"""Echoes settle what was sent without an answer: Meta's word that the message went out."""
+"""Echoes settle messages that were sent without an answer, because they prove delivery."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
-# An echo carries Meta's own time: near the moment before the call, clocks being clocks.
+# An echo carries Meta's time, which is near that of the call as far as clocks agree.
 _ECHO_BEFORE = timedelta(seconds=10)
 _ECHO_AFTER = timedelta(minutes=2)
 
 
 def settle_echoes(echoes: Sequence[Echo], *, arrived_at: datetime, deadline: float) -> int:
-    """Settle what the echoes prove; return how many messages that were.
+    """Settle what the echoes prove; return how many messages.
 
-    Most echoes are of messages whose answer came, or of none of ours: one read an account tells
-    them apart. Raises TrackingUnavailable past `deadline` (monotonic): Meta sends them again.
+    Most echoes are of messages that were answered, or of other apps; one read per account
+    excludes them. Raises TrackingUnavailable past `deadline` (monotonic), so that Meta sends them
+    again.
     """
     people: dict[str, set[str]] = {}
     for echo in echoes:
@@ -47,7 +48,7 @@ def settle_echoes(echoes: Sequence[Echo], *, arrived_at: datetime, deadline: flo
 def list_awaited_people(
     account_id: str, user_ids: Iterable[str], *, seconds: float
 ) -> frozenset[str]:
-    """Return those people to whom a message of the account was sent with no answer of Meta yet."""
+    """Return the people to whom a message without an answer was sent."""
     query = {
         "accountId": account_id,
         "userId": {"$in": list(user_ids)},
@@ -59,13 +60,13 @@ def list_awaited_people(
 
 
 def settle_by_echo(account_id: str, mid: str, person_id: str, at: datetime) -> bool:
-    """Note that Meta told us of a message from the account to the person; `at` is Meta's time.
+    """Record that Meta delivered a message to the person; `at` is Meta's time.
 
-    Return whether it settled a call that had not come back. An echo of a message that is known
-    to be sent, or of none of ours, changes nothing. Raises TrackingUnavailable.
+    Returns whether it settled a call without an answer. An echo of a message that is known to be
+    sent, or of another app, changes nothing. Raises TrackingUnavailable.
     """
     store = OutboxStore(mongo.get_database(), owner="echo")
-    # Twice: the job may move from sending to unknown while we look at it.
+    # Twice, because the job may change from sending to unknown during the first look.
     return any(_settle_by_echo(store, account_id, mid, person_id, at) for _ in range(2))
 
 

@@ -1,4 +1,4 @@
-"""A job: one trigger with something to send, as the outbox hands it around."""
+"""A job is one trigger with messages to send."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,12 +11,12 @@ from automations.instagram.limits import MESSAGE_WINDOW
 
 PRIVATE_REPLY = "private_reply"
 DM = "dm"
-# How the first message of a job goes out; each has a lane of its own (automations/outbox/lanes.py).
+# How the first message of a job is sent; each has its own lanes (automations/outbox/lanes.py).
 VIAS = (PRIVATE_REPLY, DM)
 
 
 class JobState(StrEnum):
-    """Where a job is. WAITING ends it too: a tap makes a new job."""
+    """The state of a job; WAITING ends it too, because a tap creates a new job."""
 
     QUEUED = "queued"
     LEASED = "leased"
@@ -31,7 +31,7 @@ class JobState(StrEnum):
 
 
 class StepState(StrEnum):
-    """What became of a step. SENDING is not an end: the call is on its way, or was cut off."""
+    """The state of a step; SENDING is not final, because the call is running or interrupted."""
 
     SENDING = "sending"
     SENT = "sent"
@@ -43,9 +43,9 @@ class StepState(StrEnum):
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one step: stored as `progress.<step>`, and told to the run.
+    """The result of one step, stored as `progress.<step>` and reported to the run.
 
-    `mid` is Meta's id of the message, `code` and `subcode` its error, `reason` a word of ours.
+    `mid` is Meta's id of the message, `code` and `subcode` its error, `reason` our own word.
     """
 
     state: StepState
@@ -56,17 +56,17 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """Return the result ready for BSON, without what is not there."""
+        """Return the result for BSON, without fields that are None."""
         document = msgspec.structs.asdict(self) | {"state": self.state.value}
         return {name: value for name, value in document.items() if value is not None}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job moves on. `next_at` goes with QUEUED; a state that ends it sets `done_at`.
+    """A change of a job. `next_at` goes with QUEUED; a final state sets `done_at`.
 
-    `report_at` is set when the run has to be told, `read_at` when a look at the person's profile
-    was promised for then. `forgets` takes back that the step at the old position was being sent:
-    it was not.
+    `report_at` is set when the result belongs into the run, `read_at` when a profile read was
+    promised for that time. `forgets` removes the mark that the step at the old position was being
+    sent, because it was not.
     """
 
     state: JobState
@@ -81,7 +81,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """A job as it was claimed; `position`, `attempts` and `progress` move on with it.
+    """A job as it was claimed; `position`, `attempts` and `progress` follow its changes.
 
     `steps` are the contents to send in order, each with its `name`; `position` is the next one.
     `token` is the fencing token of the lease. `progress` holds the stored results by step;
@@ -113,20 +113,16 @@ class Job(msgspec.Struct, kw_only=True):
     root_id: str | None = None
 
     def name_of(self, position: int) -> str:
-        """Return the name of the step there."""
         name: str = self.steps[position]["name"]
         return name
 
 
 class BrokenJob(ValueError):
-    """The document is no job that could be sent; the message is the name of what is wrong."""
+    """The document is no job that can be sent; the message names the fault."""
 
 
 def parse_job(document: Mapping[str, Any]) -> Job:
-    """Return the job in a document of `automation_triggers` that has something to send.
-
-    Raises BrokenJob.
-    """
+    """Return the job in a document of `automation_triggers`. Raises BrokenJob."""
     try:
         job = _parse_job(document)
         names = [step["name"] for step in job.steps]

@@ -1,9 +1,9 @@
-"""Lanes: who may send now, and how much.
+"""Lanes decide which account may send now, and how much.
 
 A lane is an account and a way to send, so that taps do not queue behind a viral post's private
-replies. One atomic update fills its bucket (automations/outbox/rate_limits.py), takes from it and
-decides when the lane's next turn is; the lane whose turn is the longest due goes first, and one
-that was served goes behind all that wait.
+replies. One atomic update refills its bucket (automations/outbox/rate_limits.py), takes tokens and
+sets the lane's next turn. The lane whose turn is due longest goes first; a served lane goes behind
+all that wait.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 LANES = "automation_lanes"
-# Hosts' clocks are this near to each other, or /readyz says so.
+# The most that clocks of hosts may differ; /readyz reports more.
 _CLOCK_MARGIN = timedelta(seconds=2)
 _FULL_LOOK_SECONDS = 1.0
 
 _SECONDS = 5.0
-# Not waiting for the majority costs nothing: the log of writes is one, and `begin_sending`, which
-# stands between a token or a lease and its call, waits until all that came before it is safe.
+# These writes need not wait for the majority. The oplog is ordered, and `begin_sending`, which
+# comes between a token or a lease and its call, waits until all earlier writes are safe.
 QUICK = WriteConcern(w=1, j=False)
-# Error 613 and kin say no end: a minute, then twice that, an hour at most.
+# Error 613 does not say for how long, so it is a minute, then twice that, up to an hour.
 _FIRST_BACK_OFF = timedelta(minutes=1)
 _LONGEST_BACK_OFF = timedelta(hours=1)
 _FORGIVEN_AFTER = timedelta(minutes=10)
@@ -59,7 +59,7 @@ _PUT_OFF_TURN: Document = {
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane's turn: at most `granted` messages may go out. `at` is the server's time."""
+    """A lane's turn, for at most `granted` messages; `at` is the server's time."""
 
     account_id: str
     via: str
@@ -80,26 +80,19 @@ class LaneStore:
         self._full_look_at = 0.0
 
     def open_lanes(self, via: str, account_ids: Iterable[str], *, now: datetime) -> int:
-        """Give a turn to each of these accounts that has none coming; return to how many."""
+        """Give a turn to each of these accounts without one; return how many."""
         wanted = {build_lane_id(account_id, via): account_id for account_id in account_ids}
         if not wanted:
             return 0
         with bounded(_SECONDS):
-            # Covered by the index: as many keys as there are lanes with work.
+            # The index covers it, with one key per lane that has work.
             found = self._lanes.find({"turnAt": {"$gt": LONG_AGO}}, {"_id": 1}, batch_size=100_000)
             missing = wanted.keys() - {document["_id"] for document in found}
-            writes = [
-                UpdateOne(
-                    {"_id": lane_id},
-                    [{"$set": {
-                        "accountId": wanted[lane_id],
-                        "via": via,
-                        "turnAt": {"$ifNull": ["$turnAt", {"$max": [now, "$backOffUntil"]}]},
-                    }}],
-                    upsert=True,
-                )
-                for lane_id in sorted(missing)
-            ]  # fmt: skip
+            turn_at = {"$ifNull": ["$turnAt", {"$max": [now, "$backOffUntil"]}]}
+            writes = []
+            for lane_id in sorted(missing):
+                fields = {"accountId": wanted[lane_id], "via": via, "turnAt": turn_at}
+                writes.append(UpdateOne({"_id": lane_id}, [{"$set": fields}], upsert=True))
             if writes:
                 self._lanes.bulk_write(writes, ordered=False)
             if self._floor == LONG_AGO:
@@ -107,12 +100,12 @@ class LaneStore:
         return len(writes)
 
     def take_turn(self, *, want: int, now: datetime | None = None) -> Turn | None:
-        """Take up to `want` tokens of the lane whose turn is the longest due; None if none is.
+        """Take up to `want` tokens of the lane that is due longest; None if none is due.
 
-        For one thread. The index keeps the turns that were taken for five minutes, as MongoDB
-        keeps everything for snapshots, and looking past them all takes longer with each; no lane
-        is due before the last one that was, so that the look starts there. Once a second it
-        starts at the beginning: a clock that is late may have set an earlier turn.
+        For one thread. MongoDB keeps old index keys for five minutes for its snapshots, and
+        skipping the taken turns gets slower with each. No lane is due before the last one that
+        was, so the search starts there. Once a second it starts at the beginning, because a clock
+        that is behind may have set an earlier turn.
         """
         turn = self._take_turn(self._floor, want, now) if self._floor > LONG_AGO else None
         if turn is not None:
@@ -138,12 +131,15 @@ class LaneStore:
             return None
         self._floor = lane["dueAt"] - _CLOCK_MARGIN
         return Turn(
-            account_id=lane["accountId"], via=lane["via"], granted=int(lane["granted"]),
-            at=lane["servedAt"], next_at=lane["turnAt"],
-        )  # fmt: skip
+            account_id=lane["accountId"],
+            via=lane["via"],
+            granted=int(lane["granted"]),
+            at=lane["servedAt"],
+            next_at=lane["turnAt"],
+        )
 
     def take(self, account_id: str, via: str, *, now: datetime | None = None) -> datetime | None:
-        """Take one token outside a turn; return None, or when to come again if there is none."""
+        """Take one token outside a turn; return None, or when the next one is there."""
         bucket = MAIN[via]
         lane = self._change(account_id, via, build_fill(bucket, 1, build_now(now)))
         if lane["granted"]:
@@ -154,7 +150,7 @@ class LaneStore:
     def take_read(
         self, account_id: str, *, is_expected: bool, now: datetime | None = None
     ) -> datetime | None:
-        """Take a look at a profile; return None, or when to come again: `is_expected` then."""
+        """Take a profile read; return None, or when to come back with `is_expected`."""
         lane = self._change(
             account_id, DM, build_take_read(build_now(now), is_expected=is_expected)
         )
@@ -165,7 +161,7 @@ class LaneStore:
         return next_at if is_expected else max(next_at, lane["readsPromisedUntil"])
 
     def end_turn(self, turn: Turn, *, unused: int, is_empty: bool) -> None:
-        """Give back what a turn did not use; a lane without work has no turn until it is opened."""
+        """Give back unused tokens; a lane without work has no turn until it is opened."""
         update: Document = {
             "givenUntil": {"$subtract": ["$givenUntil", in_ms(unused * MAIN[turn.via].pace)]}
         }
@@ -175,7 +171,7 @@ class LaneStore:
         self._update(turn.account_id, turn.via, [{"$set": update}])
 
     def give_back(self, account_id: str, via: str) -> None:
-        """Give back one token that was not used."""
+        """Give back one unused token."""
         earlier = {"$subtract": ["$givenUntil", in_ms(MAIN[via].pace)]}
         self._update(account_id, via, [{"$set": {"givenUntil": earlier}}])
 
@@ -191,8 +187,8 @@ class LaneStore:
     ) -> datetime:
         """Stop every lane of the account for a while and return until when.
 
-        Longer each time, from a minute to an hour, unless `at_least` is more; answers to calls
-        that were on their way together count once.
+        Each time is longer, from a minute to an hour, unless `at_least` is more. Errors of
+        concurrent calls count once.
         """
         moment = build_now(now)
         is_waiting = {"$gt": ["$backOffUntil", moment]}
@@ -201,23 +197,23 @@ class LaneStore:
         strikes = {"$cond": [is_again, {"$add": ["$strikes", 1]}, 0]}
         wait = {"$multiply": [in_ms(_FIRST_BACK_OFF), {"$pow": [2, {"$min": ["$strikes", 10]}]}]}
         bounded_wait = {"$max": [in_ms(at_least), {"$min": [wait, in_ms(_LONGEST_BACK_OFF)]}]}
+        end = {"$cond": [is_waiting, "$backOffUntil", {"$add": [moment, bounded_wait]}]}
         update: list[Document] = [
             {"$set": {"strikes": {"$cond": [is_waiting, "$strikes", strikes]}}},
-            {"$set": {"backOffUntil": {"$cond": [
-                is_waiting, "$backOffUntil", {"$add": [moment, bounded_wait]}]}}},
+            {"$set": {"backOffUntil": end}},
             _PUT_OFF_TURN,
-        ]  # fmt: skip
+        ]
         until: datetime = max(self._change(account_id, via, update)["backOffUntil"] for via in VIAS)
         return until
 
     def slow_down(self, account_id: str, *, wait: timedelta, now: datetime | None = None) -> None:
-        """Let every lane of the account wait that long from now on, as a precaution."""
+        """Make every lane of the account wait from now on, as a precaution."""
         until = {"$max": ["$backOffUntil", {"$add": [build_now(now), in_ms(wait)]}]}
         for via in VIAS:
             self._change(account_id, via, [{"$set": {"backOffUntil": until}}, _PUT_OFF_TURN])
 
     def resume(self, account_id: str, *, now: datetime) -> None:
-        """Let a resting account have its turns now."""
+        """Give a resting account its turns now."""
         lanes = [build_lane_id(account_id, via) for via in VIAS]
         with bounded(_SECONDS):
             self._lanes.update_many(
@@ -226,13 +222,15 @@ class LaneStore:
             )
 
     def _change(self, account_id: str, via: str, update: list[Document]) -> Document:
-        """Change a lane, making it if need be, and return it."""
+        """Update a lane, created if missing, and return it."""
         named: Document = {"$set": {"accountId": account_id, "via": via}}
         with bounded(_SECONDS):
             lane: Document | None = self._lanes.find_one_and_update(
-                {"_id": build_lane_id(account_id, via)}, [named, *update],
-                upsert=True, return_document=ReturnDocument.AFTER,
-            )  # fmt: skip
+                {"_id": build_lane_id(account_id, via)},
+                [named, *update],
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
         return lane or {}
 
     def _update(self, account_id: str, via: str, update: list[Document]) -> None:
@@ -241,5 +239,4 @@ class LaneStore:
 
 
 def build_lane_id(account_id: str, via: str) -> str:
-    """Return the `_id` of a lane."""
     return f"{via}:{account_id}"

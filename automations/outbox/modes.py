@@ -1,4 +1,4 @@
-"""What is done with an account's jobs: send, shadow or hold."""
+"""Whether an account's jobs are sent, sent in shadow, or held."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ ACTIVE = "active"
 
 
 class Mode(Enum):
-    """What is done with an account's jobs."""
-
     SEND = "send"
-    SHADOW = "everything but the call"
-    HOLD = "they stay queued until their window ends"
+    SHADOW = "everything except the call"
+    HOLD = "jobs stay queued until their window ends"
 
 
 def find_mode(setting: str, *, has_token: bool, can_send: bool) -> Mode:
     """Return the mode of an account by INSTAGRAM_SENDING and whether it works.
 
-    By default ("") an account is sent for if it has a token, else it is a shadow.
+    By default ("") an account with a token sends; one without is in shadow.
     """
     if setting == "off":
         return Mode.HOLD

@@ -1,4 +1,4 @@
-"""What the sender is given: the Graph API, an account, a clock, and where reports go."""
+"""The sender's ports: the Graph API, an account, a clock, and the receiver of reports."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from tracking.clock import read_now
 
 
 class Graph(Protocol):
-    """The calls. Their errors have `classification` (an Enum), `code`, `subcode`, `retry_after`."""
+    """The calls; errors have `classification` (an Enum), `code`, `subcode`, `retry_after`."""
 
     def reply_publicly(self, comment_id: str, text: Any, *, token: str) -> Any:
-        """Answer below the comment."""
+        """Reply below the comment."""
 
     def reply_privately(self, account: Any, comment_id: str, message: Any, *, token: str) -> Any:
-        """Answer the writer of a comment in a message; `message_id` is its id."""
+        """Message the comment's author; the answer has the `message_id`."""
 
     def send_message(self, account: Any, person_id: str, message: Any, *, token: str) -> Any:
-        """Send a message; `message_id` is its id."""
+        """Send a message; the answer has the `message_id`."""
 
     def is_following(self, person_id: str, *, token: str) -> bool | None:
-        """Return whether the person follows; None is unknown."""
+        """Return whether the person follows; None if unknown."""
 
 
 class SendContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sender is given of the world.
+    """The ports of a sender.
 
-    `compose` makes a step's message (a public reply's text) as the Graph API takes it; `pause` is
-    told an account's id, its new state and why; `report` is told every change that a run has to
-    know; `now` is a test's clock, or None for the server's; `is_stopping` asks to let go soon.
+    `compose` builds a step's message (a public reply's text) as the Graph API takes it; `pause`
+    gets an account's id, its new state and the reason; `report` gets every change that belongs
+    into the run; `now` is a test's clock, or None for the server's; `is_stopping` asks to release
+    the job soon.
     """
 
     graph: Graph
@@ -45,7 +46,6 @@ class SendContext(msgspec.Struct, frozen=True, kw_only=True):
     is_stopping: Callable[[], bool] = lambda: False
 
     def read_clock(self) -> datetime:
-        """Return the time as it is stored in results."""
         return self.now() or read_now()
 
 
@@ -54,11 +54,11 @@ class Account(Protocol):
 
     @property
     def has_token(self) -> bool:
-        """Whether a token is stored for it."""
+        """Whether a token is stored, readable or not."""
 
     @property
     def token(self) -> str | None:
-        """The access token, None also when it cannot be read."""
+        """The access token; None also when it cannot be decrypted."""
 
     @property
     def state(self) -> str:
@@ -66,7 +66,7 @@ class Account(Protocol):
 
 
 def make_call(graph: Graph, job: Job, act: Act, message: Any, *, token: str) -> Any:
-    """Send the message of a step and return Meta's answer. Raises what the Graph API raises."""
+    """Send a step's message and return Meta's answer. Raises what the Graph API raises."""
     if act.call is Call.REPLY_PUBLICLY:
         return graph.reply_publicly(job.comment_id or "", message, token=token)
     if act.call is Call.REPLY_PRIVATELY:
@@ -75,9 +75,9 @@ def make_call(graph: Graph, job: Job, act: Act, message: Any, *, token: str) -> 
 
 
 def read_class(error: Exception) -> str:
-    """Return the name of an error's class (graph.ErrorClass).
+    """Return the name of an error's class (graph_errors.ErrorClass).
 
-    What the client did not sort was thrown somewhere between our call and Meta's answer.
+    Any other exception is UNKNOWN, because it was raised between our call and Meta's answer.
     """
     name: str = getattr(getattr(error, "classification", None), "name", "UNKNOWN")
     return name

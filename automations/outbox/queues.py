@@ -1,4 +1,4 @@
-"""How much of an account waits to be sent, and when it will be done."""
+"""How much is queued for an account, and when the last of it goes out."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ _SECONDS = 3.0
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits of an account: `queued` jobs; one that is in a worker's hands is not among them.
+    """The `queued` jobs of an account, without those that a worker has leased.
 
-    `oldest_at` is since when the one that has waited longest is due. `finishes_at` is when the
-    last one goes out if nothing more comes, by the pace that Meta's limits leave the account and
-    by what it was told to wait; an account that is paused finishes later. Both are None while
-    nothing waits.
+    `oldest_at` is when the longest waiting job became due. `finishes_at` is when the last job
+    goes out if no more arrive, by the pace of Meta's limits and the account's back-off; a paused
+    account finishes later. Both are None for an empty queue.
     """
 
     account_id: str
@@ -37,14 +36,14 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarize_queue(account_id: str, *, now: datetime | None = None) -> Queue:
-    """Return what waits of one account; `now` is for tests. Raises TrackingUnavailable."""
+    """Return one account's queue; `now` is for tests. Raises TrackingUnavailable."""
     return summarize_queues([account_id], now=now)[account_id]
 
 
 def summarize_queues(
     account_ids: Collection[str], *, now: datetime | None = None
 ) -> dict[str, Queue]:
-    """Return what waits of each account, in two reads. Raises TrackingUnavailable."""
+    """Return each account's queue, in two reads. Raises TrackingUnavailable."""
     at = now or read_now()
     queues = {one: Queue(account_id=one) for one in account_ids}
     counted = count_queued(queues.keys()) if queues else []
@@ -52,7 +51,7 @@ def summarize_queues(
     lanes = find_lanes(keys) if keys else {}
     for one, (account_id, via) in zip(counted, keys, strict=True):
         queue, count = queues[account_id], one["count"]
-        # One that is tried again later is not ready before that.
+        # A job that is retried later is not ready before that.
         end = max(find_end(lanes.get((account_id, via), {}), via, count, now=at), one["lastAt"])
         queues[account_id] = Queue(
             account_id=account_id,
@@ -66,28 +65,27 @@ def summarize_queues(
 def count_queued(account_ids: Collection[str]) -> list[Document]:
     """Return `{"_id": {"accountId", "via"}, "count", "firstAt", "lastAt"}` of lanes with jobs.
 
-    `firstAt` and `lastAt` are the earliest and latest times at which one is due. The index alone
-    answers it. Raises TrackingUnavailable.
+    `firstAt` and `lastAt` are the earliest and latest times at which one is due. The index covers
+    it. Raises TrackingUnavailable.
     """
-    pipeline = [
-        {"$match": {
-            "send.via": {"$in": list(VIAS)},
-            "accountId": {"$in": list(account_ids)},
-            "nextAt": {"$gt": LONG_AGO},
-        }},
-        {"$group": {
-            "_id": {"accountId": "$accountId", "via": "$send.via"},
-            "count": {"$sum": 1},
-            "firstAt": {"$min": "$nextAt"},
-            "lastAt": {"$max": "$nextAt"},
-        }},
-    ]  # fmt: skip
+    query = {
+        "send.via": {"$in": list(VIAS)},
+        "accountId": {"$in": list(account_ids)},
+        "nextAt": {"$gt": LONG_AGO},
+    }
+    groups = {
+        "_id": {"accountId": "$accountId", "via": "$send.via"},
+        "count": {"$sum": 1},
+        "firstAt": {"$min": "$nextAt"},
+        "lastAt": {"$max": "$nextAt"},
+    }
     with bounded(_SECONDS):
-        return list(mongo.get_database()["automation_triggers"].aggregate(pipeline))
+        triggers = mongo.get_database()["automation_triggers"]
+        return list(triggers.aggregate([{"$match": query}, {"$group": groups}]))
 
 
 def find_lanes(lanes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Document]:
-    """Return the lanes that exist of these (account, via). Raises TrackingUnavailable."""
+    """Return the existing lanes of these (account, via). Raises TrackingUnavailable."""
     ids = [build_lane_id(account_id, via) for account_id, via in lanes]
     with bounded(_SECONDS):
         found = list(mongo.get_database()[LANES].find({"_id": {"$in": ids}}, batch_size=10_000))

@@ -1,7 +1,7 @@
 """Meta's limits as token buckets, and the aggregations that take from them.
 
-A bucket is one date, the moment up to which its tokens are given out: what lies between it and
-now, in units of the bucket's pace, may still be taken, the burst at most.
+A bucket is one date, up to which its tokens are granted. The time from it until now, divided by
+the bucket's pace, is the number of tokens left, at most the burst.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Document = dict[str, Any]
 class Bucket(msgspec.Struct, frozen=True):
     """A limit: `burst` tokens at once, one more after each `pace` (whole milliseconds).
 
-    `field` is the one of the lane that holds its date.
+    `field` is the lane's field that holds its date.
     """
 
     field: str
@@ -29,7 +29,7 @@ class Bucket(msgspec.Struct, frozen=True):
 
     @property
     def depth(self) -> timedelta:
-        """Return how long an empty bucket takes to fill."""
+        """How long an empty bucket takes to fill."""
         return self.burst * self.pace
 
 
@@ -45,12 +45,12 @@ READS = Bucket("readsGivenUntil", 1, timedelta(seconds=1))
 
 
 def build_now(now: datetime | None) -> Any:
-    """Return the expression for a test's clock or, None, for the server's."""
+    """Return the expression of a test's clock, or of the server's for None."""
     return "$$NOW" if now is None else now
 
 
 def build_fill(bucket: Bucket, want: int, moment: Any) -> list[Document]:
-    """Return the update that fills a bucket and takes up to `want` tokens, `granted` of them."""
+    """Return the update that refills a bucket and takes `granted` tokens, up to `want`."""
     field = f"${bucket.field}"
     pace = in_ms(bucket.pace)
     ready = {"$floor": {"$divide": [{"$subtract": [moment, field]}, pace]}}
@@ -62,7 +62,7 @@ def build_fill(bucket: Bucket, want: int, moment: Any) -> list[Document]:
 
 
 def build_take(bucket: Bucket, want: int, moment: Any, *, when: Document) -> list[Document]:
-    """Return `build_fill` that sets the lane's next turn too, for lanes that are `when`."""
+    """Return `build_fill` that also sets the next turn, for lanes that match `when`."""
     next_token = {"$add": [f"${bucket.field}", in_ms(bucket.pace)]}
     stages = [
         *build_fill(bucket, want, moment),
@@ -75,11 +75,11 @@ def build_take(bucket: Bucket, want: int, moment: Any, *, when: Document) -> lis
 
 
 def build_take_read(moment: Any, *, is_expected: bool) -> list[Document]:
-    """Return the update that takes a look at a profile, `granted` 1, or a place in the queue.
+    """Return the update that takes a profile read (`granted` 1) or a place in the queue.
 
-    Looks are rare, one a second, and whoever finds none comes back: each at a time of its own,
-    `readsPromisedUntil` for the last in the queue, so that they do not come all together every
-    second. One that was promised its time `is_expected` and goes before those that come new.
+    Only one read a second is granted. Every other caller gets a time of its own to come back, the
+    last one `readsPromisedUntil`, so that they do not all return every second. A caller with such
+    a time `is_expected` and goes before new ones.
     """
     given, promised, pace = f"${READS.field}", "$readsPromisedUntil", in_ms(READS.pace)
     next_at = {"$add": [given, pace]}
@@ -96,7 +96,7 @@ def build_take_read(moment: Any, *, is_expected: bool) -> list[Document]:
 
 
 def find_end(lane: Mapping[str, Any], via: str, length: int, *, now: datetime) -> datetime:
-    """Return when the last of `length` messages goes out, with the whole lane to themselves."""
+    """Return when the last of `length` messages goes out if no others come."""
     bucket = MAIN[via]
     full = now - bucket.depth
     given_until: datetime = max(lane.get(bucket.field, full), full)
@@ -106,5 +106,4 @@ def find_end(lane: Mapping[str, Any], via: str, length: int, *, now: datetime) -
 
 
 def in_ms(duration: timedelta) -> int:
-    """Return a duration as aggregations take it."""
     return duration // timedelta(milliseconds=1)

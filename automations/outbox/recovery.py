@@ -1,8 +1,8 @@
-"""Recovery: jobs whose call was cut off, whose window ended, or whose account was paused.
+"""Recovery of jobs whose call was interrupted, whose window ended, or whose account was paused.
 
-Never lost: a job is queued, held under a lease, or at its end. Never twice: `sending` is stored
-before each call, and a call that did not come back is settled by its echo or stays unknown; only a
-private reply is tried once more, because Meta accepts one for each comment.
+No job is lost: each is queued, leased, or at its end. None is sent twice: `sending` is stored
+before each call, and a call without an answer is settled by its echo or stays unknown. Only a
+private reply is retried once, because Meta accepts one per comment.
 """
 
 from __future__ import annotations
@@ -11,32 +11,34 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import uuid4
 
 from automations.outbox import transitions
 from automations.outbox.jobs import Change, Job, JobState, StepResult, StepState
 from automations.outbox.lanes import LaneStore
 from automations.outbox.store import OutboxStore
+from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
 
-# Meta's answer is known and must not be lost: worth more patience than a request has.
+# Meta's answer is known and must not be lost, so this waits longer than a request would.
 _PATIENCE_SECONDS = 45.0
 _WAIT_SECONDS = 0.5
 
 
 def resume_account(account_id: str) -> None:
-    """Let an account that was paused send at once, not at its next look. TrackingUnavailable."""
-    LaneStore(mongo.get_database()).resume(account_id, now=datetime.now(UTC))
+    """Let a paused account send at once, not at its next turn. Raises TrackingUnavailable."""
+    LaneStore(mongo.get_database()).resume(account_id, now=read_now())
 
 
 def settle_cut_off(
     store: OutboxStore, *, now: datetime | None, at: datetime, report: Callable[[Job, Change], None]
 ) -> int:
-    """Settle what was being sent by workers that are gone; return how many jobs that were.
+    """Settle the interrupted calls of dead workers; return how many.
 
-    An echo proves that the message went out; a private reply has one retry; the rest is unknown.
+    An echo proves that the message was delivered; a private reply has one retry; the rest is
+    unknown.
     """
     count = 0
     for job in store.list_cut_off(now=now):
@@ -57,13 +59,17 @@ def settle_cut_off(
 
 
 def expire_queued(
-    store: OutboxStore, account_id: str, via: str, *, at: datetime,
+    store: OutboxStore,
+    account_id: str,
+    via: str,
+    *,
+    at: datetime,
     report: Callable[[Job, Change], None],
-) -> int:  # fmt: skip
-    """End the queued jobs of an account whose window has ended; return how many."""
+) -> int:
+    """End an account's queued jobs whose window has ended; return how many."""
     count = 0
     before = -1
-    while count > before:  # in batches, as long as there is one
+    while count > before:  # batch by batch
         before = count
         for job in store.list_overdue(account_id, via, at=at):
             change = transitions.expire(job, at=at)
@@ -74,7 +80,7 @@ def expire_queued(
 
 
 def build_owner() -> str:
-    """Return a name for the leases of this worker that no other has."""
+    """Return a unique owner name for this worker's leases."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:12]}"
 
 
@@ -86,9 +92,9 @@ def settle_patiently(
     expected: Sequence[JobState],
     without_echo: bool = False,
 ) -> bool:
-    """Move a held job on, as `OutboxStore.settle` does; return whether it was still ours.
+    """Settle a held job like `OutboxStore.settle`, with retries; return whether it was ours.
 
-    Raises TrackingUnavailable when the database stays away: the lease then runs out.
+    Raises TrackingUnavailable when the database stays unavailable; the lease then expires.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""One held job, from its lease to where it goes next: the calls, and what is stored around them."""
+"""Sends one leased job: the calls, and what is stored before and after each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdic
 
 logger = logging.getLogger("automations.outbox")
 
-# Of Meta's quota, as its usage headers tell it: past this the account waits a little.
+# Past this share of Meta's quota, as its usage headers have it, the account waits a little.
 _MOST_USAGE = 0.97
 _USAGE_WAIT = timedelta(minutes=1)
 _FOLLOWS = {True: Follow.YES, False: Follow.NO, None: Follow.UNKNOWN}
@@ -45,9 +45,9 @@ class Sender:
         self._follow: Follow | None = None
 
     def run(self) -> None:
-        """Carry the job on until it waits, ends or is somebody else's.
+        """Advance the job until it waits, ends or belongs to another worker.
 
-        Raises TrackingUnavailable when the database is away; the lease then runs out.
+        Raises TrackingUnavailable when the database is unavailable; the lease then expires.
         """
         while self._advance():
             pass
@@ -55,7 +55,7 @@ class Sender:
             self._lanes.give_back(self._job.account_id, self._job.via)
 
     def _advance(self) -> bool:
-        """Do one thing; return whether there may be another."""
+        """Take one step; return whether there may be another."""
         job = self._job
         decision = transitions.decide(job, follow=self._follow)
         at = self._context.read_clock()
@@ -106,13 +106,13 @@ class Sender:
             return self._release(ready_at, read_at=ready_at)
         try:
             answer = self._context.graph.is_following(job.user_id, token=self._access_token)
-        except Exception as error:  # noqa: BLE001 - sorted by judge
+        except Exception as error:  # noqa: BLE001 - classified by judge
             return self._after_failed_check(error)
         self._follow = _FOLLOWS[answer]
         return True
 
     def _after_failed_check(self, error: Exception) -> bool:
-        # A question may be asked again, and its other failures are an answer: unknown.
+        # A read may be repeated; its other failures mean that the answer is unknown.
         verdict = transitions.judge(read_class(error), Call.CHECK_FOLLOW)
         if verdict in (Verdict.RATE, Verdict.NOT_SENT) or verdict in _PAUSES:
             return self._put_off(error, verdict, JobState.LEASED)
@@ -128,11 +128,11 @@ class Sender:
             result = StepResult(state=StepState.FAILED, at=at, reason="content")
             return self._end_step(result, JobState.LEASED)
         if self._access_token is None:
-            # In shadow too a lane's pace is kept: what is tried out is what will happen.
+            # Shadow keeps the lane's pace too, so that it shows what sending would do.
             self._has_lane_token = False
             return self._end_step(StepResult(state=StepState.SHADOW, at=at), JobState.LEASED)
         now = self._context.now()
-        needs_token = act.call is not Call.REPLY_PUBLICLY  # that goes with the private reply's
+        needs_token = act.call is not Call.REPLY_PUBLICLY  # it uses the private reply's token
         if needs_token and not self._has_lane_token:
             ready_at = self._lanes.take(job.account_id, job.via, now=now)
             if ready_at is not None:
@@ -143,7 +143,7 @@ class Sender:
         self._has_lane_token = self._has_lane_token and not needs_token
         try:
             sent = make_call(self._context.graph, job, act, message, token=self._access_token)
-        except Exception as error:  # noqa: BLE001 - sorted by judge
+        except Exception as error:  # noqa: BLE001 - classified by judge
             return self._after_failed_send(act, error)
         result = StepResult(
             state=StepState.SENT,
@@ -176,7 +176,7 @@ class Sender:
         return self._end_step(result, JobState.SENDING)
 
     def _put_off(self, error: Exception, verdict: Verdict, held: JobState) -> bool:
-        """Queue the job again: nothing was sent, and trying again is safe."""
+        """Queue the job again, which is safe because nothing was sent."""
         job = self._job
         at = self._context.read_clock()
         attempts = None
@@ -186,7 +186,7 @@ class Sender:
             at_least = timedelta(seconds=float(retry_after))
             now = self._context.now()
             next_at = self._lanes.back_off(job.account_id, at_least=at_least, now=now)
-            logger.warning("⚠️ Account %s is too fast for Meta, it waits", job.account_id)
+            logger.warning("⚠️ Account %s is over Meta's rate limit and waits", job.account_id)
         elif verdict in _PAUSES:
             code = getattr(error, "code", None)
             self._context.pause(job.account_id, _PAUSES[verdict], f"error {code}")
@@ -205,14 +205,14 @@ class Sender:
         return False
 
     def _mind_usage(self) -> None:
-        """Slow down before Meta says so; its headers tell how much of the quota is used."""
+        """Slow down before Meta refuses calls; its headers say how much quota is used."""
         usage = getattr(self._context.graph, "usage", None)
         if usage is not None and usage(self._job.account_id) >= _MOST_USAGE:
             now = self._context.now()
             self._lanes.slow_down(self._job.account_id, wait=_USAGE_WAIT, now=now)
 
     def _end_step(self, result: StepResult, *expected: JobState) -> bool:
-        """Store what became of the step; return whether the job goes on in our hands."""
+        """Store the step's result; return whether the job continues under this lease."""
         job = self._job
         change = transitions.end_step(job, result, is_held=True)
         is_unknown = result.state is StepState.UNKNOWN
@@ -227,7 +227,7 @@ class Sender:
         if self._settle(change, expected[0]):
             return True
         if JobState.UNKNOWN in expected:
-            # We were away so long that the call counted as cut off; its answer is still the truth.
+            # The lease expired and the call counted as interrupted; its answer is still right.
             self._settle(transitions.end_step(job, result, is_held=False), JobState.UNKNOWN)
         return False
 

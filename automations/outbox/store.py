@@ -1,9 +1,9 @@
-"""The outbox in MongoDB: jobs in `automation_triggers`, leased, moved on and settled.
+"""The outbox in MongoDB: jobs in `automation_triggers`, leased and settled.
 
-`nextAt` is there while a job is queued, `lease.until` while a worker holds it, `sendingAt` from the
-call of a message until it is settled, `reportAt` until its run was told: so each of these indexes
-holds only what there is to do. A lease is its owner and its token, which grows with every claim;
-whoever writes later names both, so that a worker that was away too long changes nothing.
+`nextAt` exists while a job is queued, `lease.until` while a worker holds it, `sendingAt` from the
+call of a message until it is settled, `reportAt` until its run has the result. So each of these
+indexes holds only open work. A lease is an owner and a fencing token, which grows with every claim.
+Every later write filters on both, so that a worker whose lease expired changes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BATCH = 200
 
 
 class Claimed(msgspec.Struct):
-    """What a claim leased: `jobs` to send, and those whose window had ended."""
+    """Leased jobs: those to send, and those whose window had ended."""
 
     jobs: list[Job]
     overdue: list[Job]
@@ -53,15 +53,16 @@ class OutboxStore:
         self.owner = owner
 
     def list_due_accounts(self, via: str, *, now: datetime) -> list[str]:
-        """Return the accounts that have jobs due, from one index key each."""
+        """Return the accounts that have jobs due, by one index key each."""
         with bounded(_SECONDS):
             found: list[str] = self._jobs.distinct(
                 "accountId", {"send.via": via, "nextAt": {"$lte": now}}
             )
         return found
 
-    def claim(self, account_id: str, via: str, *, limit: int, now: datetime | None,
-              at: datetime) -> Claimed:  # fmt: skip
+    def claim(
+        self, account_id: str, via: str, *, limit: int, now: datetime | None, at: datetime
+    ) -> Claimed:
         """Lease up to `limit` of the jobs that are due at `at`, the longest due first."""
         query = {"send.via": via, "accountId": account_id, "nextAt": {"$lte": at}}
         with bounded(_SECONDS):
@@ -101,9 +102,9 @@ class OutboxStore:
             return claim_step(self._quick, job, at=at)
 
     def begin_sending(self, job: Job, *, now: datetime | None) -> bool:
-        """Note that the call of the job's next step starts, and renew the lease.
+        """Record that the call of the job's next step starts, and renew the lease.
 
-        False: the lease is not ours any more, or the job moved on; do not call.
+        Returns False if the lease is lost or the job has changed; then the call must not be made.
         """
         moment = build_now(now)
         step = f"progress.{job.name_of(job.position)}"
@@ -121,11 +122,12 @@ class OutboxStore:
         with bounded(_SECONDS):
             return self._jobs.update_one(query, [{"$set": change}]).modified_count == 1
 
-    def settle(self, job: Job, change: Change, *, expected: Sequence[JobState],
-               without_echo: bool = False) -> bool:  # fmt: skip
-        """Move on a job that we hold and that is in one of the `expected` states.
+    def settle(
+        self, job: Job, change: Change, *, expected: Sequence[JobState], without_echo: bool = False
+    ) -> bool:
+        """Apply `change` to a job that we hold and that is in an `expected` state.
 
-        False: somebody else did. `without_echo`: neither, if an echo of the message came.
+        Returns False if another worker changed it, or, with `without_echo`, if an echo arrived.
         """
         query = self._held_job(job, *expected)
         if without_echo:

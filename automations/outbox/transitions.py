@@ -1,4 +1,4 @@
-"""What a job does next, and what an answer of Meta means. A table where one will do."""
+"""What a job does next, and what each of Meta's answers means."""
 
 import random
 from collections.abc import Mapping
@@ -13,8 +13,6 @@ from automations.rules.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_
 
 
 class Call(Enum):
-    """The calls that a job can need."""
-
     REPLY_PUBLICLY = "reply publicly"
     REPLY_PRIVATELY = "reply privately"
     SEND_MESSAGE = "send a message"
@@ -22,7 +20,7 @@ class Call(Enum):
 
 
 class Follow(Enum):
-    """What the follow check said. Unknown is an answer of its own, never "no"."""
+    """The answer of the follow check; unknown is never treated as "no"."""
 
     YES = "follows"
     NO = "no"
@@ -30,38 +28,36 @@ class Follow(Enum):
 
 
 class Act(msgspec.Struct, frozen=True):
-    """Make this call for this step."""
-
     call: Call
     step: Mapping[str, Any]
 
 
 class Skip(msgspec.Struct, frozen=True):
-    """Pass over this step; without a reason nobody need know."""
+    """Skip this step; without a reason it is not reported."""
 
     step: str
     reason: str | None = None
 
 
 class Done(msgspec.Struct, frozen=True):
-    """Nothing is left to do; the job ends in this state."""
+    """Nothing is left to do, so the job ends in this state."""
 
     state: JobState
 
 
 class Verdict(Enum):
-    """What an error of Meta means for the message that met it."""
+    """What one of Meta's errors means for the message."""
 
-    DELIVERED = "it is there already: our own earlier call"
-    FAILED = "it was refused for good"
-    UNKNOWN = "it may have been delivered: never send it again blindly"
-    NOT_SENT = "no byte left: try again later"
-    RATE = "the account is too fast: everything of it waits"
-    TOKEN_DEAD = "the token is dead: the account is paused"  # noqa: S105 - a sentence
-    RESTRICTED = "the account is restricted: the account is paused"
+    DELIVERED = "an earlier call of ours delivered it"
+    FAILED = "it is refused for good"
+    UNKNOWN = "it may have been delivered, so it is not sent again blindly"
+    NOT_SENT = "nothing was sent, so it is retried later"
+    RATE = "the account is over its limit, so all its messages wait"
+    TOKEN_DEAD = "the token is dead, so the account is paused"  # noqa: S105 - a sentence
+    RESTRICTED = "the account is restricted, so it is paused"
 
 
-# By the names of graph.ErrorClass; a class that is not here is a refusal.
+# By the names of graph_errors.ErrorClass; every other class is a refusal.
 _VERDICTS = {
     "ALREADY_REPLIED": Verdict.DELIVERED,
     "UNKNOWN": Verdict.UNKNOWN,
@@ -79,9 +75,9 @@ _ENDS = {
     StepState.EXPIRED: JobState.EXPIRED,
 }
 
-# The `reason` of a private reply whose first call came to nothing known.
+# The `reason` of a private reply whose first call has no known result.
 RETRIED = "retried"
-# The `reason` of a step that another tap of the same message answers.
+# The `reason` of a step that another tap on the same message answers.
 REPEATED = "repeated"
 _PRIVATE_RETRY_WAIT = timedelta(seconds=30)
 _FIRST_WAIT = timedelta(seconds=2)
@@ -108,17 +104,17 @@ def decide(job: Job, *, follow: Follow | None = None) -> Act | Skip | Done:
 
 
 def conclude(job: Job, state: StepState) -> JobState | None:
-    """Return how the job ends after the step at its position came to `state`; None: it goes on.
+    """Return how the job ends after its step came to `state`; None if it continues.
 
-    A comment opens no window: after its one private reply the rest waits for a tap. A public reply
-    that did not go out stops nothing.
+    A comment opens no window, so after its one private reply the rest waits for a tap. A failed
+    public reply stops nothing.
     """
     step = job.steps[job.position]
     is_last = job.position + 1 >= len(job.steps)
     if step["name"] == COMMENT_REPLY and state is not StepState.EXPIRED:
         return _ENDS[state] if is_last else None
     if state is not StepState.SENT:
-        # In shadow nobody has a button to tap, so that the job ends where it would wait.
+        # In shadow there is no button to tap, so the job ends where it would wait.
         goes_on = state is StepState.SHADOW and not is_last and not waits_for_tap(job, step)
         return None if goes_on else _ENDS[state]
     if waits_for_tap(job, step):
@@ -127,7 +123,7 @@ def conclude(job: Job, state: StepState) -> JobState | None:
 
 
 def waits_for_tap(job: Job, step: Mapping[str, Any]) -> bool:
-    """Return whether `step`, once it is sent, is carried on by a tap alone."""
+    """Return whether only a tap continues the job after `step` is sent."""
     if step["name"] == ASK_FOLLOW:
         return True
     if step["name"] != OPENING_DM or step is job.steps[-1]:
@@ -136,12 +132,11 @@ def waits_for_tap(job: Job, step: Mapping[str, Any]) -> bool:
 
 
 def is_completed(step: str, state: StepState) -> bool:
-    """Return whether this step in this state completes its run."""
     return step == MAIN_DM and state is StepState.SENT
 
 
 def judge(error_class: str, call: Call) -> Verdict:
-    """Return what an error of the class with this name means for `call`."""
+    """Return what an error of this class means for `call`."""
     verdict = _VERDICTS.get(error_class, Verdict.FAILED)
     if verdict is Verdict.DELIVERED and call is not Call.REPLY_PRIVATELY:
         return Verdict.FAILED
@@ -151,7 +146,7 @@ def judge(error_class: str, call: Call) -> Verdict:
 def can_retry_unknown(job: Job) -> bool:
     """Return whether the unknown step at the job's position may be sent once more.
 
-    Only a private reply: Meta accepts one for each comment, and refuses the second.
+    Only a private reply may, because Meta accepts one per comment and refuses the second.
     """
     is_private = job.via == PRIVATE_REPLY and job.name_of(job.position) != COMMENT_REPLY
     return is_private and not was_retried(job)
@@ -163,9 +158,9 @@ def was_retried(job: Job) -> bool:
 
 
 def end_step(job: Job, result: StepResult, *, is_held: bool) -> Change:
-    """Return how `job` moves on after its step came to `result`.
+    """Return the change of `job` after its step came to `result`.
 
-    A job that goes on stays leased if somebody holds it, else it is queued at once.
+    A job that continues stays leased if it `is_held`, and is queued at once otherwise.
     """
     end = conclude(job, result.state)
     name = job.name_of(job.position)
@@ -183,9 +178,9 @@ def end_step(job: Job, result: StepResult, *, is_held: bool) -> Change:
 
 
 def end_repeated(job: Job, *, at: datetime) -> Change:
-    """Return how a job ends whose next step another tap of the same message sends.
+    """Return the end of a job whose next steps another tap on the same message sends.
 
-    What follows the step is that one's too. The run hears it from there.
+    That tap also reports them to the run.
     """
     result = StepResult(state=StepState.SKIPPED, at=at, reason=REPEATED)
     names = [job.name_of(position) for position in range(job.position, len(job.steps))]
@@ -235,9 +230,9 @@ def release(job: Job, *, at: datetime, next_at: datetime, attempts: int | None =
 def find_retry_time(
     now: datetime, *, attempts: int, window_ends_at: datetime, spread: float | None = None
 ) -> datetime:
-    """Return when to try again: later with every attempt, never past the window.
+    """Return the time of the next attempt, later with each one, never past the window.
 
-    `spread` (0 to 1, random by default) is the jitter: half to one and a half times the wait.
+    `spread` (0 to 1, random by default) is the jitter, from half to one and a half times the wait.
     """
     if spread is None:
         spread = random.random()  # noqa: S311

@@ -1,4 +1,4 @@
-"""The worker: finds lanes with work, takes their turns, hands their jobs to threads, sweeps."""
+"""The worker finds lanes with work, takes their turns, and sends their jobs in threads."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from tracking.exceptions import TrackingUnavailable
 logger = logging.getLogger("automations.worker")
 
 THREADS = 16
-# Few: the jobs of one turn go out one after another in the end, and others wait for theirs.
+# Few, because the jobs of one turn go out one after another while other accounts wait.
 _TURN_JOBS = 10
 _DISCOVER_SECONDS = 0.25
 _SWEEP_SECONDS = 5.0
 _REPORT_SECONDS = 0.5
 _LATE_SECONDS = 30.0
 _IDLE_SECONDS = 0.1
-# An account that somebody paused or mended is seen within this.
+# A change of an account's state is noticed within this time.
 _ACCOUNT_SECONDS = 5.0
 _AWAY_SECONDS = 1.0
-# How long a paused account is left alone; `outbox.resume_account` ends it at once.
+# A paused account rests this long; `recovery.resume_account` ends it at once.
 _REST = timedelta(seconds=60)
 
 
 class Worker:
-    """Sends what is due. `drain` works in the caller's thread, `run` until it is told to stop."""
+    """Sends what is due; `drain` in the caller's thread, `run` until `stop`."""
 
     def __init__(
         self,
@@ -73,9 +73,9 @@ class Worker:
         self._freed = threading.Condition()
 
     def drain(self, *, now: datetime | None = None) -> int:
-        """Send everything that is due and that the lanes allow; return how many jobs were held.
+        """Send everything that is due and that the lanes allow; return how many jobs.
 
-        `now` is the time for all of it, in place of the server's. Raises TrackingUnavailable.
+        `now` replaces the server's time for all of it. Raises TrackingUnavailable.
         """
         self._now = now
         self._accounts.clear()
@@ -96,7 +96,7 @@ class Worker:
         return held
 
     def run(self) -> None:
-        """Work until `stop`; then finish the calls under way, and let go of the rest."""
+        """Work until `stop`; then finish running calls and release the other jobs."""
         reporting = threading.Thread(target=self._report, name="reports")
         reporting.start()
         was_away = False
@@ -111,21 +111,21 @@ class Worker:
                     was_away = True
                     self._stop.wait(_AWAY_SECONDS)
                 except Exception:
-                    logger.exception("❌ The worker stumbled, and goes on")
+                    logger.exception("❌ The worker failed once, and continues")
                     self._stop.wait(_AWAY_SECONDS)
         reporting.join()
 
     def stop(self) -> None:
-        """Make `run` return once the calls under way are back. Safe in a signal handler."""
+        """Make `run` return once running calls have ended. Safe in a signal handler."""
         self._stop.set()
 
     def sweep(self) -> None:
-        """Put right what workers that are gone have left."""
+        """Recover the jobs of dead workers."""
         now, at = self._now, self._context.read_clock()
         if count := self._store.requeue_abandoned(now=now):
-            logger.warning("⚠️ %d jobs of a worker that is gone are queued again", count)
+            logger.warning("⚠️ %d jobs of a dead worker are queued again", count)
         if count := recovery.settle_cut_off(self._store, now=now, at=at, report=self._reporter.add):
-            logger.warning("⚠️ %d calls of a worker that is gone were settled", count)
+            logger.warning("⚠️ %d calls of a dead worker were settled", count)
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
         if self._is_due("sweep", _SWEEP_SECONDS):
@@ -150,10 +150,10 @@ class Worker:
         try:
             sender.run()
         except TrackingUnavailable as error:
-            # What was not stored is put right when its lease runs out.
-            logger.warning("⚠️ A job was let go: %s", error)
+            # The lease expires, and then the job is recovered.
+            logger.warning("⚠️ A job was dropped until its lease ends: %s", error)
         except Exception:
-            logger.exception("❌ A job was let go")
+            logger.exception("❌ A job was dropped until its lease ends")
         finally:
             with self._freed:
                 self._free += 1
@@ -175,7 +175,7 @@ class Worker:
         return True
 
     def _discover(self) -> int:
-        """Open the lanes of accounts that have work and no turn coming."""
+        """Open the lanes of accounts that have work and no turn."""
         at = self._context.read_clock()
         opened = 0
         for via in VIAS:
@@ -184,7 +184,7 @@ class Worker:
         return opened
 
     def _take_turn(self, want: int) -> list[Sender] | None:
-        """Return the jobs of the next turn, ready to run; None when no lane is due."""
+        """Return the senders of the next turn; None when no lane is due."""
         turn = self._lanes.take_turn(want=want, now=self._now)
         if turn is None:
             return None
@@ -194,7 +194,7 @@ class Worker:
         access_token = None if account is None else account.token
         mode = modes.find_mode(
             self._setting,
-            # One that cannot be read is no reason to count the messages as sent in shadow.
+            # A token that cannot be decrypted must not put the account in shadow.
             has_token=account is not None and account.has_token,
             can_send=account is not None and bool(access_token) and account.state == modes.ACTIVE,
         )
@@ -233,7 +233,7 @@ class Worker:
         recovery.expire_queued(
             self._store, turn.account_id, turn.via, at=at, report=self._reporter.add
         )
-        # Spread, so that thousands that rest do not come back together.
+        # Spread, so that thousands of resting accounts do not return together.
         self._lanes.rest(turn, until=at + _REST * random.uniform(1.0, 1.5))  # noqa: S311
 
     def _find_account(self, account_id: str) -> Account | None:

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 APP_SECRET = "acceptance-app-secret"
@@ -96,14 +97,6 @@ def running(*arguments: str, environment: dict[str, str]) -> Iterator[Command]:
             os.kill(pid, signal.SIGKILL)
         assert command.process.stdout is not None
         command.process.stdout.close()
-
-
-def wait_until(is_true: Callable[[], bool], *, seconds: float) -> None:
-    """Return when it is so; fail after the time."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "not within the time"
-        time.sleep(0.05)
 
 
 def list_alive(pids: set[int]) -> set[int]:

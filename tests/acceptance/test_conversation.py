@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from automations.demo.sandbox import Sandbox
 from automations.instagram.graph import GraphClient
 from automations.outbox.wiring import build_worker
 from tests.support.triggers import now_in_milliseconds
+from tests.support.waiting import wait_until
 from tests.support.web_server import SECRET, WebServer
 
 ACCOUNT, PERSON = "17841400000000001", "9001"
@@ -55,30 +55,23 @@ def _served(
         thread.join(10)
 
 
-def wait_for(is_so: Callable[[], Any], *, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "not within the time"
-        time.sleep(0.05)
-
-
 @pytest.mark.usefixtures("_served")
 def test_from_a_comment_to_the_main_message(db: Database[dict[str, Any]], meta: Sandbox) -> None:
     def kinds() -> list[str]:
         return [received.kind for received in meta.journal(PERSON)]
 
     meta.comment(ACCOUNT, PERSON, "the link please")
-    wait_for(lambda: len(kinds()) == 2)
+    wait_until(lambda: len(kinds()) == 2)
     assert kinds() == ["public_reply", "private_reply"]
     meta.tap(PERSON, "Yes")
-    wait_for(lambda: len(kinds()) == 3)
+    wait_until(lambda: len(kinds()) == 3)
     assert meta.journal(PERSON)[-1].text == "Follow us first"
     meta.follow(PERSON, ACCOUNT)
     meta.tap(PERSON, "Done")
-    wait_for(lambda: len(kinds()) == 4)
+    wait_until(lambda: len(kinds()) == 4)
     main = meta.journal(PERSON)[-1]
     assert [button.kind for button in main.buttons] == ["web_url"]
-    wait_for(lambda: db["automation_runs"].find_one({"completedAt": {"$exists": True}}))
+    wait_until(lambda: db["automation_runs"].find_one({"completedAt": {"$exists": True}}))
     [run] = db["automation_runs"].find()
     assert {name: step["state"] for name, step in run["steps"].items()} == {
         "comment_reply": "sent",
@@ -97,11 +90,11 @@ def test_a_message_whose_answer_is_lost_is_settled_by_its_echo(
     db: Database[dict[str, Any]], meta: Sandbox
 ) -> None:
     meta.comment(ACCOUNT, PERSON, "the link please")
-    wait_for(lambda: len(meta.journal(PERSON)) == 2)
+    wait_until(lambda: len(meta.journal(PERSON)) == 2)
     meta.follow(PERSON, ACCOUNT)
     meta.faults.script("lost", where="messages")
     meta.tap(PERSON, "Yes")
-    wait_for(lambda: len(meta.journal(PERSON)) == 3)
+    wait_until(lambda: len(meta.journal(PERSON)) == 3)
     query = {"outcome": "continuation", "state": "sent"}
-    wait_for(lambda: db["automation_triggers"].find_one(query))
+    wait_until(lambda: db["automation_triggers"].find_one(query))
     assert len(meta.journal(PERSON)) == 3

@@ -12,7 +12,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from tests.acceptance.processes import Command, find_free_port, running, wait_until
+from tests.acceptance.processes import Command, find_free_port, running
+from tests.support.waiting import wait_until
 from tracking.embedded import server as embedded
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from pymongo.database import Database
@@ -19,10 +19,11 @@ from pymongo.database import Database
 from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
 from automations.auth.tokens import create_token, hash_secret
-from automations.demo.sandbox import Sandbox
-from automations.demo.sandbox.server import Answer, HttpServer, Request
+from automations.demo.sandbox import Fault, Sandbox
+from automations.demo.sandbox.http_server import Answer, HttpServer, Request
 from automations.demo.simulation.bodies import sign_body
-from tests.acceptance.processes import Command, wait_until
+from tests.acceptance.processes import Command
+from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, build_environment
 
 ACCOUNTS = tuple(f"1784140000000000{number}" for number in range(1, 5))
@@ -50,30 +51,28 @@ SECRETS = {
 }
 
 
-class QuotingMeta:
-    """The sandbox, and in front of it one that quotes each call in an error when it is told to."""
+class QuotingMeta(HttpServer):
+    """The sandbox, behind a server that quotes each call in an error when it is told to."""
 
     def __init__(self) -> None:
+        super().__init__(self._quote)
         self.sandbox = Sandbox(app_secret=APP_SECRET)
         self.quotes: list[Callable[[Request], Answer]] = []
         self.quoted = 0
-        self._server = HttpServer(self._answer)
-        self.url = f"http://127.0.0.1:{self._server.port}"
 
-    def __enter__(self) -> QuotingMeta:
-        self.sandbox.start()
-        self._server.start()
-        return self
+    def __enter__(self) -> Self:
+        self.sandbox.__enter__()
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._server.stop()
-        self.sandbox.stop()
+        super().__exit__()
+        self.sandbox.__exit__()
 
-    def _answer(self, request: Request) -> Answer | None:
+    def _quote(self, request: Request) -> Answer | None:
         if self.quotes:
             self.quoted += 1
             return self.quotes.pop(0)(request)
-        return self.sandbox._answering.handle(request)
+        return self.sandbox.api.handle(request)
 
 
 def quote(request: Request) -> str:
@@ -148,12 +147,13 @@ def converse(db: Database[dict[str, Any]], meta: QuotingMeta) -> None:
     for fault in ("500", "lost", "reset"):
         sandbox.faults.script(fault)
         sandbox.message(account_id, f"92{fault}", TEXTS["message"])
-    sandbox.expire_token(ACCOUNTS[1])  # Meta quotes a token that it cannot read
+    with sandbox.use_world() as (world, _):
+        world.accounts[ACCOUNTS[1]].token = None  # Meta quotes a token that it cannot read
     sandbox.message(ACCOUNTS[1], "9301", TEXTS["message"])
     wait_until(lambda: db["accounts"].find_one({"state": "token_dead"}) is not None, seconds=30)
     sandbox.faults.script("613")
     sandbox.message(ACCOUNTS[2], "9401", TEXTS["message"])
-    wait_until(lambda: not sandbox.faults._script, seconds=30)
+    wait_until(lambda: sandbox.faults.made[Fault.RATE], seconds=30)
     sandbox.message(ACCOUNTS[3], "9501", TEXTS["message"])
     failed = {"userId": "9501", "state": "failed"}
     wait_until(lambda: db["automation_triggers"].find_one(failed) is not None, seconds=30)
@@ -231,7 +231,7 @@ def test_no_text_and_no_secret_is_in_what_the_processes_print(
     for said in (
         "Automation run tracked",
         "is paused",
-        "too fast",
+        "over Meta's rate limit",
         "Traceback",
         "could not be built",
     ):

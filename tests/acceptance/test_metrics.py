@@ -19,9 +19,9 @@ from tests.acceptance.processes import (
     find_free_port,
     request,
     running,
-    wait_until,
 )
 from tests.acceptance.test_serve import list_web_processes
+from tests.support.waiting import wait_until
 
 ACCOUNT = "17841400000000001"
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from pymongo.database import Database
 
-from tests.acceptance.processes import build_environment, running, wait_until
+from tests.acceptance.processes import build_environment, running
 from tests.support.outbox_fakes import make_comment_document
 from tests.support.triggers import now_in_milliseconds
+from tests.support.waiting import wait_until
 
 
 def test_a_worker_sends_what_is_due_and_ends_in_order(
@@ -24,7 +25,7 @@ def test_a_worker_sends_what_is_due_and_ends_in_order(
         return stored is not None and stored["state"] == "shadow"
 
     with running("run_worker", environment=environment) as worker:
-        worker.wait_for_line("Sending is shadow: everything but the calls")
+        worker.wait_for_line("Sending is shadow: everything except the calls")
         wait_until(is_done, seconds=15)
         worker.process.send_signal(signal.SIGTERM)
         assert worker.wait() == 0

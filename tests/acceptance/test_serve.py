@@ -21,8 +21,8 @@ from tests.acceptance.processes import (
     list_alive,
     request,
     running,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 
 WEBHOOK = "/api/webhooks/instagram"
 COMMENT = {"id": "18000000000000001", "text": "LINK", "from": {"id": "901", "username": "mia"}}

@@ -11,18 +11,17 @@ from typing import Any
 from pymongo.database import Database
 
 from automations.demo import seed
-from automations.demo.simulation import Plan, run
-from automations.demo.simulation.plan import KINDS
-from automations.demo.simulation.targets import build_targets
+from automations.demo.simulation import Plan, generate_deliveries, send_deliveries
+from automations.demo.simulation.plan import KINDS, build_targets
 from tests.acceptance.processes import (
     APP_SECRET,
     Command,
     build_environment,
     find_free_port,
     running,
-    wait_until,
 )
 from tests.support.recount import recount
+from tests.support.waiting import wait_until
 from tracking.ids import parse_trigger_id
 
 EVENTS = 5000
@@ -71,8 +70,8 @@ def test_nothing_is_lost_or_counted_twice_when_one_of_two_servers_is_killed(
                 victim.process.kill()
                 restart.start()
 
-        report = run(
-            plan,
+        report = send_deliveries(
+            generate_deliveries(plan),
             [f"http://127.0.0.1:{port}" for port in ports],
             APP_SECRET,
             connections=16,

@@ -19,8 +19,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from automations.demo.simulation import Plan, SimulatedEvent, generate_deliveries
-from automations.demo.simulation.plan import KINDS
-from automations.demo.simulation.targets import build_targets
+from automations.demo.simulation.plan import KINDS, build_targets
 from tests.support.recount import recount
 from tests.support.web_server import WebServer, start_command
 from tests.support.webhook_cases import ACCOUNTS, TYPES, build_automation

@@ -223,3 +223,14 @@ def make_job(**fields: Any) -> Job:
 def states_of(change: Change) -> dict[str, str]:
     """The states in a change, by step."""
     return {name: result.state.value for name, result in change.results.items()}
+
+
+def find_most(times: list[datetime], window: timedelta) -> int:
+    """Return the most of these that any rolling window holds, its start included."""
+    times.sort()
+    most = start = 0
+    for end, moment in enumerate(times):
+        while times[start] <= moment - window:
+            start += 1
+        most = max(most, end - start + 1)
+    return most

@@ -1,4 +1,4 @@
-"""`python -m automations.demo.sandbox`: a fake Meta to try the project on, a line per command."""
+"""`python -m automations.demo.sandbox`: a stand-in for Instagram, controlled by lines on stdin."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m automations.demo.sandbox", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="default: any free one")
     parser.add_argument("--webhook-url", default="", help="where webhooks go")
-    parser.add_argument("--app-secret", default="", help="what they are signed with (a fake one)")
+    parser.add_argument("--app-secret", default="", help="the secret that signs them")
     parser.add_argument("--account", action="append", default=[], help="an account; repeatable")
     options = parser.parse_args()
     with Sandbox(
         port=options.port, webhook_url=options.webhook_url, app_secret=options.app_secret
     ) as meta:
-        _say(f"INSTAGRAM_GRAPH_URL={meta.url}")
+        _write(f"INSTAGRAM_GRAPH_URL={meta.url}")
         for account_id in options.account:
-            _say(f"account {account_id} has the token {meta.add_account(account_id)}")
-        _say(_COMMANDS)
+            _write(f"account {account_id} has the token {meta.add_account(account_id)}")
+        _write(_COMMANDS)
         for line in sys.stdin:
             try:
-                _say(_obey(meta, shlex.split(line)))
-            except (KeyError, LookupError, TypeError, ValueError) as error:
-                _say(f"{type(error).__name__}: {error}")
+                _write(_run(meta, shlex.split(line)))
+            except (LookupError, TypeError, ValueError) as error:
+                _write(f"{type(error).__name__}: {error}")
 
 
-def _obey(meta: Sandbox, words: list[str]) -> str:
+def _run(meta: Sandbox, words: list[str]) -> str:
     if not words:
         return ""
     commands: dict[str, Callable[..., object]] = {
@@ -56,7 +56,7 @@ def _obey(meta: Sandbox, words: list[str]) -> str:
     return "done" if result is None else str(result)
 
 
-def _say(text: str) -> None:
+def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

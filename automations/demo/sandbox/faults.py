@@ -1,4 +1,4 @@
-"""What goes wrong, when it is told to: a script for the next calls, or shares of all of them."""
+"""Faults of the stand-in: scripted for the next calls, or for shares of all of them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import threading
 from collections import Counter, deque
 from collections.abc import Mapping
 from enum import Enum
-from hashlib import sha256
-from typing import NamedTuple
+
+from automations.demo.simulation.personas import make_random
 
 
 class Fault(Enum):
-    """The ways in which a call can go wrong."""
-
     ERROR_500 = "500"  # answered 500, not carried out
     LOST = "lost"  # carried out, and the connection closed without an answer
     RESET = "reset"  # not carried out, and the connection closed without an answer
@@ -21,16 +19,8 @@ class Fault(Enum):
     RATE = "613"
 
 
-class _Line(NamedTuple):
-    fault: Fault
-    where: str | None
-    account_id: str | None
-
-
 class Faults:
-    """Chooses a fault for a call. The same seed chooses the same for the same calls, whatever the
-    order in which threads make them.
-    """
+    """Chooses the fault of a call, by the seed and the call, whatever the order of calls."""
 
     def __init__(self, seed: int) -> None:
         self.slow_seconds = 1.0
@@ -38,7 +28,8 @@ class Faults:
         self.made: Counter[Fault] = Counter()
         self._seed = seed
         self._lock = threading.Lock()
-        self._script: deque[_Line] = deque()
+        # A fault, and which calls it is for.
+        self._script: deque[tuple[Fault, str | None, str | None]] = deque()
         self._shares: dict[Fault, float] = {}
         self._attempts: Counter[str] = Counter()
 
@@ -50,24 +41,22 @@ class Faults:
         where: str | None = None,
         account_id: str | None = None,
     ) -> None:
-        """Make the next so many calls go wrong; `where` is messages, replies or profile."""
-        line = _Line(Fault(fault), where, account_id)
+        """Make the next `times` calls fail; `where` is messages, replies or profile."""
         with self._lock:
-            self._script.extend([line] * times)
+            self._script.extend([(Fault(fault), where, account_id)] * times)
 
     def set_shares(self, shares: Mapping[Fault | str, float]) -> None:
-        """Make these shares of all calls go wrong, from now on: {"lost": 0.01}."""
+        """Make these shares of all calls fail from now on: {"lost": 0.01}."""
         with self._lock:
             self._shares = {Fault(fault): share for fault, share in shares.items()}
 
     def clear(self) -> None:
-        """Let everything work again."""
         with self._lock:
             self._script.clear()
             self._shares = {}
 
     def choose(self, key: str, *, where: str, account_id: str) -> Fault | None:
-        """Return what goes wrong with a call; `key` tells what it wants, attempts apart."""
+        """Return the fault of a call, if any; `key` is the same for each of its attempts."""
         with self._lock:
             fault = self._choose_scripted(where, account_id) or self._choose_share(key)
             if fault is not None:
@@ -76,17 +65,17 @@ class Faults:
 
     def _choose_scripted(self, where: str, account_id: str) -> Fault | None:
         for line in self._script:
-            if line.where in (None, where) and line.account_id in (None, account_id):
+            fault, wanted_where, wanted_account = line
+            if wanted_where in (None, where) and wanted_account in (None, account_id):
                 self._script.remove(line)
-                return line.fault
+                return fault
         return None
 
     def _choose_share(self, key: str) -> Fault | None:
         if not self._shares:
             return None
         self._attempts[key] += 1
-        seed = f"{self._seed}:{key}:{self._attempts[key]}".encode()
-        number = int.from_bytes(sha256(seed).digest()[:8]) / 2**64
+        number = make_random(self._seed, key, self._attempts[key]).random()
         for fault, share in self._shares.items():
             number -= share
             if number < 0:

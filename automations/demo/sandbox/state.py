@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from datetime import datetime, timedelta
 
 import msgspec
 
-from automations.demo.sandbox.limits import Limits, RollingWindow
-from automations.demo.sandbox.messages import Button
+from automations.demo.sandbox.message_parts import Button
 from automations.demo.sandbox.refusals import Refused
 
 COMMENT_WINDOW = timedelta(days=7)
@@ -45,10 +44,45 @@ class Comment(msgspec.Struct, kw_only=True):
     is_replied: bool = False
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """How many calls an account has."""
+
+    private_replies_per_hour: int = 750
+    messages_per_second: int = 100
+    reads_per_second: int = 2
+
+
+class RollingWindow:
+    """The calls of the last so many seconds; `at` is a time in seconds that does not go back."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self.most = most
+        self.peak = 0
+        self._seconds = seconds
+        self._times: deque[float] = deque()
+
+    def take(self, at: float) -> bool:
+        """Count one more call; return False if the window is full."""
+        if self.count(at) >= self.most:
+            return False
+        self._times.append(at)
+        self.peak = max(self.peak, len(self._times))
+        return True
+
+    def count(self, at: float) -> int:
+        while self._times and self._times[0] <= at - self._seconds:
+            self._times.popleft()
+        return len(self._times)
+
+    def find_wait(self, at: float) -> float:
+        return max(0.0, self._times[0] + self._seconds - at) if self.count(at) >= self.most else 0.0
+
+
 class AccountBook:
-    """An account: its limits, and what is wrong with it."""
+    """An account with its limits; `token` is None once it expired."""
 
     def __init__(self, limits: Limits) -> None:
+        self.token: str | None = None
         self.is_restricted = False
         self.private_replies = RollingWindow(limits.private_replies_per_hour, 3600)
         self.messages = RollingWindow(limits.messages_per_second, 1)
@@ -56,7 +90,7 @@ class AccountBook:
 
 
 class World:
-    """The state and its rules; whoever holds its lock may use it. Calls raise Refused."""
+    """The state and its rules, for use under the lock. Calls raise Refused."""
 
     def __init__(self, *, seed: int, limits: Limits) -> None:
         self.accounts: dict[str, AccountBook] = {}
@@ -66,30 +100,21 @@ class World:
         self.blocked: set[str] = set()
         self.taken_over: set[tuple[str, str]] = set()
         self.ended_media: set[str] = set()
-        self._heard_at: dict[tuple[str, str], datetime] = {}
-        self._account_of_token: dict[str, str] = {}
+        # A person wrote or tapped: the window is open, and their profile may be read.
+        self.heard_at: dict[tuple[str, str], datetime] = {}
         self._ids: Counter[str] = Counter()
         self._seed = seed
         self._limits = limits
 
     def add_account(self, account_id: str, token: str) -> None:
-        """Make an account, or give it another token; an older one is dead then."""
-        if account_id not in self.accounts:
-            self.accounts[account_id] = AccountBook(self._limits)
-        self.expire_token(account_id)
-        self._account_of_token[token] = account_id
-
-    def expire_token(self, account_id: str) -> None:
-        """Let an account's token die."""
-        for token in [one for one, id_ in self._account_of_token.items() if id_ == account_id]:
-            del self._account_of_token[token]
+        """Make an account, or replace its token."""
+        self.accounts.setdefault(account_id, AccountBook(self._limits)).token = token
 
     def find_account_id(self, token: str) -> str:
-        """Return the account of a token. Raises Refused."""
-        account_id = self._account_of_token.get(token)
-        if account_id is None:
-            raise Refused("bad_token")
-        return account_id
+        for account_id, book in self.accounts.items():
+            if book.token == token:
+                return account_id
+        raise Refused("bad_token")
 
     def make_id(self, kind: str, *parts: str) -> str:
         """Return a new id, always the same for the nth one of these parts."""
@@ -101,30 +126,19 @@ class World:
             return "aWdfZAG1f" + base64.urlsafe_b64encode(digest * 2).decode().rstrip("=")
         return f"1{int.from_bytes(digest[:8]) % 10**16:016}"
 
-    def hear(self, account_id: str, person_id: str, at: datetime) -> None:
-        """A person wrote or tapped: the window is open, and a look at the profile allowed."""
-        self._heard_at[account_id, person_id] = at
-
     def forget(self, person_id: str) -> None:
-        """Let go of a person, their comments and their messages; ids are never given again."""
+        """Forget a person, their comments and their messages; ids are never used again."""
         for received in self.journal.pop(person_id, ()):
             self.comments.pop(received.comment_id or "", None)
         for account_id in self.accounts:
-            self._heard_at.pop((account_id, person_id), None)
+            self.heard_at.pop((account_id, person_id), None)
             self.follows.discard((account_id, person_id))
 
     def reply_privately(
-        self,
-        account_id: str,
-        comment_id: str,
-        content: Content,
-        at: datetime,
+        self, account_id: str, comment_id: str, content: Content, at: datetime
     ) -> Received:
-        """Carry out a private reply."""
         book = self._find_sender(account_id)
-        comment = self.comments.get(comment_id)
-        if comment is None or comment.account_id != account_id:
-            raise Refused("no_object")
+        comment = self._find_comment(account_id, comment_id)
         if comment.is_replied:
             raise Refused("already_replied")
         is_over = comment.is_live and comment.media_id in self.ended_media
@@ -135,19 +149,14 @@ class World:
             raise Refused("rate")
         comment.is_replied = True
         return self._deliver(
-            "private_reply", account_id, comment.person_id, content, at, comment=comment
+            "private_reply", account_id, comment.person_id, content, at, comment_id=comment_id
         )
 
     def send_message(
-        self,
-        account_id: str,
-        person_id: str,
-        content: Content,
-        at: datetime,
+        self, account_id: str, person_id: str, content: Content, at: datetime
     ) -> Received:
-        """Carry out a direct message."""
         book = self._find_sender(account_id)
-        heard_at = self._heard_at.get((account_id, person_id))
+        heard_at = self.heard_at.get((account_id, person_id))
         self._check_person(account_id, person_id)
         if heard_at is None or at - heard_at > MESSAGE_WINDOW:
             raise Refused("outside_window")
@@ -156,20 +165,16 @@ class World:
         return self._deliver("dm", account_id, person_id, content, at)
 
     def reply_publicly(self, account_id: str, comment_id: str, text: str, at: datetime) -> Received:
-        """Carry out a reply below a comment."""
         self._find_sender(account_id)
-        comment = self.comments.get(comment_id)
-        if comment is None or comment.account_id != account_id:
-            raise Refused("no_object")
+        comment = self._find_comment(account_id, comment_id)
         return self._deliver(
-            "public_reply", account_id, comment.person_id, (text, ()), at, comment=comment
+            "public_reply", account_id, comment.person_id, (text, ()), at, comment_id=comment_id
         )
 
     def is_following(self, account_id: str, person_id: str, at: datetime) -> bool:
-        """Answer a look at a person's profile."""
         if not self.accounts[account_id].reads.take(at.timestamp()):
             raise Refused("rate")
-        if (account_id, person_id) not in self._heard_at:
+        if (account_id, person_id) not in self.heard_at:
             raise Refused("no_consent")
         return (account_id, person_id) in self.follows
 
@@ -178,6 +183,12 @@ class World:
         if book.is_restricted:
             raise Refused("restricted")
         return book
+
+    def _find_comment(self, account_id: str, comment_id: str) -> Comment:
+        comment = self.comments.get(comment_id)
+        if comment is None or comment.account_id != account_id:
+            raise Refused("no_object")
+        return comment
 
     def _check_person(self, account_id: str, person_id: str) -> None:
         if person_id in self.blocked:
@@ -193,7 +204,7 @@ class World:
         content: Content,
         at: datetime,
         *,
-        comment: Comment | None = None,
+        comment_id: str | None = None,
     ) -> Received:
         text, buttons = content
         id_kind = "comment" if kind == "public_reply" else "mid"
@@ -204,7 +215,7 @@ class World:
             message_id=self.make_id(id_kind, account_id, person_id),
             text=text,
             buttons=buttons,
-            comment_id=None if comment is None else comment.id,
+            comment_id=comment_id,
             at=at,
         )
         self.journal[person_id].append(received)

@@ -1,28 +1,24 @@
-"""Webhooks as Meta sends them: signed, in batches, again until they are accepted or too old."""
+"""Sends webhooks as Meta does: signed, in batches, again until accepted or too old."""
 
 from __future__ import annotations
 
 import heapq
-import itertools
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import datetime
 
 import msgspec
 
-from automations.demo.sandbox.webhook_elements import Element
-from automations.demo.simulation.bodies import sign_body
+from automations.demo.simulation.bodies import Element, build_body, sign_body
 from automations.demo.simulation.connection import Connection
 
-# Meta: at once, then less and less often for 36 hours. Here the same in half a minute.
+# Meta retries at once, then less and less often for 36 hours; this takes half a minute.
 RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0, 8.0, 18.0)
 _MOST_ELEMENTS = 50
 _TIMEOUT_SECONDS = 10.0
-# https://developers.facebook.com/docs/graph-api/webhooks/getting-started: times of `changes` are in
-# seconds, those of `messaging` in milliseconds.
-_UNITS_MS = {"changes": 1000, "messaging": 1}
+# When, the attempt, the body, how many elements.
+_Work = tuple[float, int, bytes, int]
 
 
 class Counts(msgspec.Struct):
@@ -34,9 +30,9 @@ class Counts(msgspec.Struct):
 
 
 class WebhookSender:
-    """Posts what it is given to `url`, from threads of its own. Without a URL it drops it.
+    """Posts elements to `url`, from threads of its own; without a URL it drops them.
 
-    Meta also sends doubles of its own accord: here every `double_every`th element, 0 is none.
+    Meta sends some updates twice: here every `double_every`th element, 0 is none.
     """
 
     def __init__(
@@ -44,7 +40,7 @@ class WebhookSender:
         *,
         url: str,
         secret: str,
-        read_time: Callable[[], float],
+        read_clock: Callable[[], datetime],
         retry_seconds: Sequence[float] = RETRY_SECONDS,
         double_every: int = 0,
         threads: int = 2,
@@ -52,15 +48,13 @@ class WebhookSender:
         self.counts = Counts()
         self._url = url
         self._secret = secret
-        self._read_time = read_time
+        self._read_clock = read_clock
         self._retry_seconds = retry_seconds
         self._double_every = double_every
         self._sent = 0
         self._changed = threading.Condition()
         self._new: list[Element] = []
-        # (when, number, attempt, body, how many elements)
-        self._waiting: list[tuple[float, int, int, bytes, int]] = []
-        self._numbers = itertools.count()
+        self._waiting: list[_Work] = []
         self._open = 0  # elements that are not accepted and not dropped
         self._is_stopping = False
         self._threads = [
@@ -69,12 +63,10 @@ class WebhookSender:
         ]
 
     def start(self) -> None:
-        """Send from now on."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Stop sending; what was not accepted is lost."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -82,12 +74,10 @@ class WebhookSender:
             thread.join()
 
     def set_target(self, url: str, secret: str) -> None:
-        """Send to another URL, with another secret, from now on."""
         with self._changed:
             self._url, self._secret = url, secret
 
     def send(self, element: Element) -> None:
-        """Send an element soon, perhaps with others."""
         with self._changed:
             if self._url:
                 self._sent += 1
@@ -98,24 +88,26 @@ class WebhookSender:
                 self._changed.notify_all()  # `wait` waits here too
 
     def wait(self, seconds: float) -> bool:
-        """Wait until everything was accepted or dropped; return whether it was in time."""
+        """Wait until everything was accepted or dropped; return whether it was."""
         with self._changed:
             return self._changed.wait_for(lambda: self._open == 0, seconds)
 
     def _run(self) -> None:
-        connection: Connection | None = None
-        url = ""
+        connections: dict[str, Connection] = {}
         while (work := self._take()) is not None:
-            _, _, attempt, body, size = work
-            if connection is None or url != self._url:
-                url = self._url
-                connection = Connection(url, timeout=_TIMEOUT_SECONDS)
-            is_accepted = _post(connection, body, self._secret)
-            self._settle(attempt, body, size, is_accepted=is_accepted)
-        if connection is not None:
+            _, attempt, body, size = work
+            url = self._url
+            if url not in connections:
+                connections[url] = Connection(url, timeout=_TIMEOUT_SECONDS)
+            try:
+                status = connections[url].post(body, signature=sign_body(body, self._secret)).status
+            except OSError:
+                status = 0
+            self._settle(attempt, body, size, is_accepted=200 <= status < 300)
+        for connection in connections.values():
             connection.close()
 
-    def _take(self) -> tuple[float, int, int, bytes, int] | None:
+    def _take(self) -> _Work | None:
         with self._changed:
             while not self._is_stopping:
                 if self._waiting and self._waiting[0][0] <= time.monotonic():
@@ -123,8 +115,9 @@ class WebhookSender:
                 if self._new:
                     batch = self._new[:_MOST_ELEMENTS]
                     del self._new[:_MOST_ELEMENTS]
-                    body = build_body(batch, sent_at=self._read_time())
-                    return (0.0, next(self._numbers), 0, body, len(batch))
+                    sent_at_ms = int(self._read_clock().timestamp() * 1000)
+                    body = build_body(batch, sent_at_ms=sent_at_ms)
+                    return (0.0, 0, body, len(batch))
                 wait = self._waiting[0][0] - time.monotonic() if self._waiting else None
                 self._changed.wait(wait)
             return None
@@ -137,39 +130,8 @@ class WebhookSender:
             elif attempt < len(self._retry_seconds):
                 self.counts.retried += 1
                 due = time.monotonic() + self._retry_seconds[attempt]
-                heapq.heappush(self._waiting, (due, next(self._numbers), attempt + 1, body, size))
+                heapq.heappush(self._waiting, (due, attempt + 1, body, size))
             else:
                 self.counts.dropped += 1
                 self._open -= size
             self._changed.notify_all()
-
-
-def build_body(elements: Sequence[Element], *, sent_at: float) -> bytes:
-    """Return the body that carries these, an entry for each account and shape.
-
-    Text outside ASCII is escaped as \\uXXXX and every slash as \\/, as Meta does.
-    """
-    entries: dict[tuple[str, str], dict[str, Any]] = {}
-    for element in elements:
-        entry = entries.setdefault(
-            (element.account_id, element.key),
-            {
-                "id": element.account_id,
-                "time": int(sent_at * 1000) // _UNITS_MS[element.key],
-                element.key: [],
-            },
-        )
-        entry[element.key].append(element.content)
-    text = json.dumps(
-        {"object": "instagram", "entry": list(entries.values())}, separators=(",", ":")
-    )
-    return text.replace("/", "\\/").encode("ascii")
-
-
-def _post(connection: Connection, body: bytes, secret: str) -> bool:
-    try:
-        answer = connection.post(body, signature=sign_body(body, secret))
-    except (OSError, ValueError, IndexError):
-        connection.close()
-        return False
-    return 200 <= answer.status < 300

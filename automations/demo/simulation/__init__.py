@@ -1,11 +1,11 @@
-"""Realistic, signed traffic of Meta's: generated from a seed, sent, and summed up."""
+"""Simulated, signed webhook traffic: generated from a seed, sent, and summed up."""
 
 from __future__ import annotations
 
 from automations.demo.simulation.generation import generate_deliveries
 from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
 from automations.demo.simulation.report import Report
-from automations.demo.simulation.sending import run, send_deliveries
+from automations.demo.simulation.sending import send_deliveries
 
 __all__ = [
     "Plan",
@@ -14,6 +14,5 @@ __all__ = [
     "SimulatedEvent",
     "Target",
     "generate_deliveries",
-    "run",
     "send_deliveries",
 ]

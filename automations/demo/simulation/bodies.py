@@ -1,7 +1,8 @@
-"""The JSON of a delivery: shape A for comments, shape C for messages (pure).
+"""Webhook bodies as Meta writes and signs them (pure).
 
-Meta's documentation: a POST holds many entries, an entry many elements of one account; `time` of
-an entry is in seconds beside `changes`, in milliseconds beside `messaging`.
+A POST holds many entries, an entry many elements of one account; `time` of an entry is in seconds
+beside `changes`, in milliseconds beside `messaging`.
+https://developers.facebook.com/docs/graph-api/webhooks/getting-started
 """
 
 from __future__ import annotations
@@ -10,69 +11,78 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable
-from typing import Any
-
-from automations.demo.simulation.plan import SimulatedEvent
+from typing import Any, NamedTuple
 
 _ELEMENTS_PER_ENTRY = 10
+_MILLISECONDS_PER_UNIT = {"changes": 1000, "messaging": 1}
 
 
-def _build_comment(event: SimulatedEvent) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "id": event.event_id,
-        "from": {"id": event.user_id, "username": event.username},
-        "media": {"id": event.media_id, "media_product_type": "FEED"},
-        "text": event.text,
-    }
-    if event.parent_id:
-        value["parent_id"] = event.parent_id
-    return {"field": "comments", "value": value}
+class Element(NamedTuple):
+    """One update; `key` names the array of the account's entry that it belongs in."""
+
+    account_id: str
+    key: str  # changes or messaging
+    content: dict[str, Any]
 
 
-def _build_message(event: SimulatedEvent) -> dict[str, Any]:
-    message: dict[str, Any] = {"mid": event.event_id, "text": event.text}
-    if event.story_id:
-        message["reply_to"] = {
-            "story": {
-                "id": event.story_id,
-                "url": "https://lookaside.fbsbx.com/ig_messaging_cdn/?asset_id="
-                f"{event.story_id}&signature=AbyE0Xk3Vd2h",
-            }
-        }
-    return {
-        "sender": {"id": event.user_id},
-        "recipient": {"id": event.account_id},
-        "timestamp": event.at_ms,
-        "message": message,
-    }
+def build_comment(
+    account_id: str,
+    comment_id: str,
+    text: str,
+    *,
+    media_id: str | None,
+    person: tuple[str, str] | None,
+    parent_id: str | None = None,
+    is_live: bool = False,
+) -> Element:
+    """Return a comment; `person` is an id and a name, None where the webhook hides both."""
+    value: dict[str, Any] = {"id": comment_id, "text": text}
+    if media_id is not None:
+        value["media"] = {"id": media_id, "media_product_type": "LIVE" if is_live else "FEED"}
+    if person is not None:
+        value["from"] = {"id": person[0], "username": person[1]}
+    if parent_id:
+        value["parent_id"] = parent_id
+    field = "live_comments" if is_live else "comments"
+    return Element(account_id, "changes", {"field": field, "value": value})
 
 
-# Kind of event -> key of the entry, how an element is built, milliseconds per unit of `time`.
-_SHAPES = {
-    "comment": ("changes", _build_comment, 1000),
-    "message": ("messaging", _build_message, 1),
-}
+def build_messaging(
+    account_id: str, person_id: str, content: dict[str, Any], *, at_ms: int, is_echo: bool = False
+) -> Element:
+    """Return `content` as what the person sent; an echo goes the other way."""
+    sender_id, recipient_id = (account_id, person_id) if is_echo else (person_id, account_id)
+    envelope = {"sender": {"id": sender_id}, "recipient": {"id": recipient_id}, "timestamp": at_ms}
+    return Element(account_id, "messaging", envelope | content)
 
 
-def build_body(events: Iterable[SimulatedEvent], *, sent_at_ms: int) -> bytes:
-    """Return the body that carries these events, in groups by account and shape.
+def build_text(mid: str, text: str, *, story_id: str | None = None) -> dict[str, Any]:
+    """Return the content of a text message, or of a reply to a story."""
+    message: dict[str, Any] = {"mid": mid, "text": text}
+    if story_id:
+        url = f"https://lookaside.fbsbx.com/ig_messaging_cdn/?asset_id={story_id}&signature=AbyE0"
+        message["reply_to"] = {"story": {"id": story_id, "url": url}}
+    return {"message": message}
 
-    Text outside ASCII is escaped as \\uXXXX and every slash as \\/, as Meta does, so that whoever
-    signs a re-serialised body is found out.
+
+def build_body(elements: Iterable[Element], *, sent_at_ms: int) -> bytes:
+    """Return the body that carries these, in entries by account and key.
+
+    Text outside ASCII is escaped as \\uXXXX and every slash as \\/, as Meta does. A receiver that
+    verifies the signature of re-serialized JSON therefore fails.
     """
     open_entries: dict[tuple[str, str], list[dict[str, Any]]] = {}
     entries: list[dict[str, Any]] = []
-    for event in events:
-        key, build, unit_ms = _SHAPES[event.kind]
-        elements = open_entries.get((event.account_id, key))
-        if elements is None or len(elements) == _ELEMENTS_PER_ENTRY:
-            elements = open_entries[event.account_id, key] = []
-            entries.append({"id": event.account_id, "time": sent_at_ms // unit_ms, key: elements})
-        elements.append(build(event))
+    for account_id, key, content in elements:
+        contents = open_entries.get((account_id, key))
+        if contents is None or len(contents) == _ELEMENTS_PER_ENTRY:
+            contents = open_entries[account_id, key] = []
+            sent_at = sent_at_ms // _MILLISECONDS_PER_UNIT[key]
+            entries.append({"id": account_id, "time": sent_at, key: contents})
+        contents.append(content)
     text = json.dumps({"object": "instagram", "entry": entries}, separators=(",", ":"))
     return text.replace("/", "\\/").encode("ascii")
 
 
 def sign_body(body: bytes, secret: str) -> str:
-    """Return the value of X-Hub-Signature-256: HMAC-SHA256 of the raw bytes."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from random import Random
 
-from automations.demo.simulation.bodies import build_body
-from automations.demo.simulation.people import Ids, find_chatter, make_ask, make_random
+import msgspec
+
+from automations.demo.simulation.bodies import (
+    Element,
+    build_body,
+    build_comment,
+    build_messaging,
+    build_text,
+)
+from automations.demo.simulation.personas import Ids, find_chatter, make_ask, make_random
 from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
 
 # Events per delivery -> weight. Meta sends single updates when it is quiet and batches them, up to
 # 1000, when a post goes viral.
 _BATCH_MIX = {1: 70, 2: 10, 3: 6, 5: 5, 10: 4, 25: 3, 60: 2}
-# A pair is used again only well inside the hour, so that a slow run still makes real duplicates.
+# A pair is reused only well within the hour, so that a slow run still makes real duplicates.
 _REUSE_WITHIN_MS = 50 * 60 * 1000
 _REMEMBERED_PAIRS = 4096
 _LARGEST_BATCH = 1000
@@ -22,26 +31,17 @@ _REPLY_SHARE = 0.05
 
 
 class _Audience:
-    """Who writes to one target: new people, and those who wrote lately."""
+    """The people who write to one target: new ones and recent ones."""
 
     def __init__(self, target: Target, *, chatter: tuple[str, ...], number: int) -> None:
         self.target = target
         self.chatter = chatter
-        # People of one target in another order than of the next, with a small pool too.
+        # Targets start at different people, so that small pools differ too.
         self.next_person = number
-        self.recent: list[tuple[int, int]] = []  # (at_ms, person), a ring
-        self._oldest = 0
-
-    def remember(self, at_ms: int, person: int) -> None:
-        """Note that the person has just called this target."""
-        if len(self.recent) < _REMEMBERED_PAIRS:
-            self.recent.append((at_ms, person))
-        else:
-            self.recent[self._oldest] = (at_ms, person)
-            self._oldest = (self._oldest + 1) % _REMEMBERED_PAIRS
+        self.recent: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_PAIRS)  # (at_ms, person)
 
     def find_recent(self, rng: Random, at_ms: int) -> int | None:
-        """Return somebody who called this target within the hour."""
+        """Return a person who wrote to this target within the hour."""
         if not self.recent:
             return None
         then, person = rng.choice(self.recent)
@@ -77,7 +77,7 @@ class _EventSource:
                 person %= plan.people
             audience.next_person += 1
         if is_match:
-            audience.remember(at_ms, person)
+            audience.recent.append((at_ms, person))
         if plan.text is not None:
             text = plan.text
         elif is_match or not audience.chatter:
@@ -86,19 +86,19 @@ class _EventSource:
             text = rng.choice(audience.chatter)
         user_id, username = self._ids.make_person(target.account_id, person)
         is_comment = target.kind == "comment"
+        is_reply = is_comment and rng.random() < _REPLY_SHARE
+        event_id = (
+            self._ids.make_comment_id() if is_comment else self._ids.make_mid(target.account_id)
+        )
         return SimulatedEvent(
             sim_kind=target.kind,
             account_id=target.account_id,
-            event_id=self._ids.make_comment_id()
-            if is_comment
-            else self._ids.make_mid(target.account_id),
+            event_id=event_id,
             user_id=user_id,
             username=username,
             text=text,
             media_id=self._pick_post(target) if is_comment else None,
-            parent_id=self._ids.make_comment_id()
-            if is_comment and rng.random() < _REPLY_SHARE
-            else None,
+            parent_id=self._ids.make_comment_id() if is_reply else None,
             story_id=self._pick_post(target) if target.kind == "story_reply" else None,
             at_ms=at_ms,
             is_match=is_match,
@@ -115,6 +115,20 @@ def _read_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _build_element(event: SimulatedEvent) -> Element:
+    if event.kind == "message":
+        content = build_text(event.event_id, event.text, story_id=event.story_id)
+        return build_messaging(event.account_id, event.user_id, content, at_ms=event.at_ms)
+    return build_comment(
+        event.account_id,
+        event.event_id,
+        event.text,
+        media_id=event.media_id,
+        person=(event.user_id, event.username),
+        parent_id=event.parent_id,
+    )
+
+
 def generate_deliveries(
     plan: Plan, *, clock_ms: Callable[[], int] = _read_clock_ms
 ) -> Iterator[SimulatedDelivery]:
@@ -128,62 +142,55 @@ def generate_deliveries(
     sizes, weights = list(_BATCH_MIX), list(_BATCH_MIX.values())
     left = plan.events
     waiting: list[tuple[int, SimulatedDelivery]] = []  # (due after n more deliveries, which)
-    number = 0
 
-    def build(
-        events: tuple[SimulatedEvent, ...],
-        *,
-        body: bytes | None = None,
-        is_redelivery: bool = False,
-        is_forged: bool = False,
-    ) -> SimulatedDelivery:
-        nonlocal number
-        number += 1
-        return SimulatedDelivery(
-            number=number,
-            events=events,
-            body=body or build_body(events, sent_at_ms=clock_ms()),
-            is_redelivery=is_redelivery,
-            is_forged=is_forged,
-        )
+    def build(events: tuple[SimulatedEvent, ...], **flags: bool) -> SimulatedDelivery:
+        body = build_body(map(_build_element, events), sent_at_ms=clock_ms())
+        return SimulatedDelivery(events=events, body=body, **flags)
+
+    def make(size: int) -> tuple[SimulatedEvent, ...]:
+        return tuple(source.make(clock_ms()) for _ in range(size))
+
+    def redeliver(deliveries: list[SimulatedDelivery]) -> Iterator[SimulatedDelivery]:
+        for one in _rebatch(rng, deliveries):
+            if isinstance(one, SimulatedDelivery):
+                yield msgspec.structs.replace(one, is_redelivery=True)
+            else:
+                yield build(one, is_redelivery=True)
 
     while left is None or left > 0:
         size = plan.batch or rng.choices(sizes, weights)[0]
         if rng.random() < plan.bad_signatures:
-            forged = tuple(source.make(clock_ms()) for _ in range(size))
-            yield build(forged, is_forged=True)
+            yield build(make(size), is_forged=True)
             continue
         if left is not None:
             size = min(size, left)
             left -= size
-        delivery = build(tuple(source.make(clock_ms()) for _ in range(size)))
+        delivery = build(make(size))
         yield delivery
         if rng.random() < plan.redeliveries:
             waiting.append((rng.randint(0, 8), delivery))
         due = [one for wait, one in waiting if wait <= 0]
         waiting = [(wait - 1, one) for wait, one in waiting if wait > 0]
-        for events, body in _rebatch(rng, due):
-            yield build(events, body=body, is_redelivery=True)
-    for events, body in _rebatch(rng, [one for _, one in waiting]):
-        yield build(events, body=body, is_redelivery=True)
+        yield from redeliver(due)
+    yield from redeliver([one for _, one in waiting])
 
 
 def _rebatch(
     rng: Random, deliveries: list[SimulatedDelivery]
-) -> Iterator[tuple[tuple[SimulatedEvent, ...], bytes | None]]:
-    """Yield the same events: byte for byte, or shuffled and then split, or merged in one body."""
+) -> Iterator[SimulatedDelivery | tuple[SimulatedEvent, ...]]:
+    """Yield the same deliveries, or their events shuffled: split, or merged in one body."""
     if len(deliveries) > 1 and rng.random() < 0.5:
         merged = [event for delivery in deliveries for event in delivery.events]
         rng.shuffle(merged)
         for start in range(0, len(merged), _LARGEST_BATCH):
-            yield tuple(merged[start : start + _LARGEST_BATCH]), None
+            yield tuple(merged[start : start + _LARGEST_BATCH])
         return
     for delivery in deliveries:
         if len(delivery.events) == 1 or rng.random() < 0.5:
-            yield delivery.events, delivery.body
+            yield delivery
             continue
         shuffled = list(delivery.events)
         rng.shuffle(shuffled)
         cut = rng.randint(1, len(shuffled) - 1)
-        yield tuple(shuffled[:cut]), None
-        yield tuple(shuffled[cut:]), None
+        yield tuple(shuffled[:cut])
+        yield tuple(shuffled[cut:])

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import msgspec
+
+from automations.rules.automation import parse_automation
+
+DEFAULT_TEXT = "LINK"
 
 # The word a person types -> the automation type that answers such an event.
 AUTOMATION_TYPES = {
@@ -11,6 +18,7 @@ AUTOMATION_TYPES = {
     "story_reply": "story_reply",
 }
 KINDS = tuple(AUTOMATION_TYPES)
+_KIND_OF_TYPE = {automation_type: kind for kind, automation_type in AUTOMATION_TYPES.items()}
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +32,40 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     keywords: tuple[str, ...] = ()
     match: str = "contains"
     post_ids: tuple[str, ...] = ()
+
+
+def build_targets(
+    documents: Iterable[Mapping[str, Any]], *, kinds: Sequence[str]
+) -> tuple[Target, ...]:
+    """Return one target for each automation document that can answer an event of `kinds`."""
+    targets = []
+    for document in documents:
+        automation = parse_automation(document)
+        if automation is None:
+            continue
+        kind = _KIND_OF_TYPE[automation.type]
+        if kind in kinds:
+            targets.append(
+                Target(
+                    kind=kind,
+                    account_id=automation.account_id,
+                    keywords=tuple(automation.keywords),
+                    match=automation.match,
+                    post_ids=tuple(sorted(automation.post_ids)),
+                )
+            )
+    return tuple(targets)
+
+
+def build_account_targets(
+    account_ids: Iterable[str], *, kinds: Sequence[str], text: str | None
+) -> tuple[Target, ...]:
+    """Return one target for each account and kind, with `text` (or LINK) as its keyword."""
+    return tuple(
+        Target(kind=kind, account_id=account_id, keywords=(text or DEFAULT_TEXT,))
+        for account_id in account_ids
+        for kind in kinds
+    )
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +137,6 @@ class SimulatedEvent(msgspec.Struct, frozen=True, kw_only=True):
 class SimulatedDelivery(msgspec.Struct, frozen=True, kw_only=True):
     """One POST of Meta's, before it is signed."""
 
-    number: int
     events: tuple[SimulatedEvent, ...]
     body: bytes
     is_redelivery: bool = False

@@ -5,41 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from random import Random
-from typing import TypedDict, Unpack
 from urllib.parse import urlsplit
+
+import msgspec
 
 from automations.demo.simulation.bodies import sign_body
 from automations.demo.simulation.connection import Connection
-from automations.demo.simulation.generation import generate_deliveries
-from automations.demo.simulation.people import make_random
-from automations.demo.simulation.plan import Plan, SimulatedDelivery
-from automations.demo.simulation.report import Report, Tally, build_report
+from automations.demo.simulation.personas import make_random
+from automations.demo.simulation.plan import SimulatedDelivery
+from automations.demo.simulation.report import Report
 
 WEBHOOK_PATH = "/api/webhooks/instagram"
-# Meta retries at once and then less and less often; here the first wait is short and the longest
+# Meta retries at once and then less and less often. The first wait is short and the longest
 # bounded, so that a restarted server is found soon.
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0
 _PROGRESS_EVERY = 0.1
-
-
-class SendOptions(TypedDict, total=False):
-    """The options of `send_deliveries`, by the same names."""
-
-    connections: int
-    rate: float
-    duration: float | None
-    is_retrying: bool
-    retry_for: float
-    timeout: float
-    keep_events: bool
-    stop: threading.Event | None
-    on_progress: Callable[[int], None] | None
-
-
-def run(plan: Plan, urls: Sequence[str], secret: str, **options: Unpack[SendOptions]) -> Report:
-    """Generate the plan's deliveries, send them as `send_deliveries` does, and report."""
-    return send_deliveries(generate_deliveries(plan), urls, secret, seed=plan.seed, **options)
 
 
 def send_deliveries(
@@ -58,53 +40,46 @@ def send_deliveries(
     stop: threading.Event | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Send these deliveries, signed with `secret`, to the URLs in turn; return what came back.
+    """Send the deliveries, signed with `secret`, to the URLs in turn; return what came back.
 
-    `rate` is events a second (0: as fast as possible); `duration`, `retry_for` and `timeout` are
+    `rate` is events per second (0: as fast as possible); `duration`, `retry_for` and `timeout` are
     seconds. `stop` ends the run early from another thread; `on_progress` is called from this
     thread with the number of events posted so far.
 
     A delivery that one URL gives no answer to goes to the next. With `is_retrying`, one that got
-    no answer, 429 or 5xx is sent again for `retry_for` seconds; when nobody answered anything for
+    no answer, 429 or 5xx is sent again for `retry_for` seconds; when no URL answered anything for
     as long, the run ends. With `keep_events` the report holds every acknowledged event and every
     delivery that was not. An interrupt (Ctrl-C) ends the run early; the report is what came back
-    until then. Raises ValueError for a URL that is none.
+    until then. Raises ValueError for an invalid URL.
     """
+    if not urls:
+        raise ValueError("There is no URL to send to.")
     sender = _Sender(
-        deliveries,
-        [build_webhook_url(url) for url in urls],
-        secret,
+        deliveries=iter(deliveries),
+        urls=[build_webhook_url(url) for url in urls],
+        secret=secret,
         rate=rate,
-        is_retrying=is_retrying,
-        retry_for=retry_for,
+        retry_for=retry_for if is_retrying else 0.0,
         timeout=timeout,
-        keep_events=keep_events,
         random=make_random("waits", seed),
+        report=Report(seed=seed, keep_events=keep_events),
     )
-    started_at = time.perf_counter()
-    deadline = None if duration is None else started_at + duration
-    threads = [
-        threading.Thread(target=sender.work, args=(number,), name=f"simulate-{number}", daemon=True)
-        for number in range(connections)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(_PROGRESS_EVERY)
+    sender.connect()  # raises for an invalid URL
+    deadline = sender.started_at + duration if duration is not None else float("inf")
+    with ThreadPoolExecutor(connections, "simulate") as pool:
+        threads = [pool.submit(sender.work, number) for number in range(connections)]
+        try:
+            while wait(threads, _PROGRESS_EVERY).not_done:
                 if on_progress is not None:
                     on_progress(sender.events_taken)
-                is_late = deadline is not None and time.perf_counter() >= deadline
-                if is_late or (stop is not None and stop.is_set()):
+                if time.perf_counter() >= deadline or (stop is not None and stop.is_set()):
                     sender.stop.set()
-    except KeyboardInterrupt:
-        sender.stop.set()
-        for thread in threads:
-            thread.join()
-    if sender.errors:
-        raise sender.errors[0]
-    return build_report(sender.tallies, seed=seed, seconds=time.perf_counter() - started_at)
+        except KeyboardInterrupt:
+            sender.stop.set()
+    for thread in threads:
+        thread.result()  # raises what ended it
+    sender.report.seconds = time.perf_counter() - sender.started_at
+    return sender.report
 
 
 def build_webhook_url(url: str) -> str:
@@ -112,103 +87,76 @@ def build_webhook_url(url: str) -> str:
     return url if urlsplit(url).path not in ("", "/") else url.rstrip("/") + WEBHOOK_PATH
 
 
-class _Sender:
-    """What the threads of one run share: the deliveries, the pace, and the tallies."""
+class _Sender(msgspec.Struct, kw_only=True):
+    """What the threads of one run share: the deliveries, the pace, and the figures."""
 
-    def __init__(
-        self,
-        deliveries: Iterable[SimulatedDelivery],
-        urls: Sequence[str],
-        secret: str,
-        *,
-        rate: float,
-        is_retrying: bool,
-        retry_for: float,
-        timeout: float,
-        keep_events: bool,
-        random: Random,
-    ) -> None:
-        if not urls:
-            raise ValueError("There is no URL to send to.")
-        for url in urls:
-            Connection(url, timeout=timeout)
-        self._deliveries: Iterator[SimulatedDelivery] = iter(deliveries)
-        self._urls = urls
-        self._secret = secret
-        self._rate = rate
-        self._retry_for = retry_for if is_retrying else 0.0
-        self._timeout = timeout
-        self._keep_events = keep_events
-        self._random = random
-        self._lock = threading.Lock()
-        self._started_at = self._answered_at = time.perf_counter()
-        # Set when the run is over for every thread, whoever found out.
-        self.stop = threading.Event()
-        self.events_taken = 0
-        self.tallies: list[Tally] = []
-        self.errors: list[BaseException] = []
+    deliveries: Iterator[SimulatedDelivery]
+    urls: list[str]
+    secret: str
+    rate: float
+    retry_for: float
+    timeout: float
+    random: Random
+    report: Report
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    stop: threading.Event = msgspec.field(default_factory=threading.Event)
+    started_at: float = msgspec.field(default_factory=time.perf_counter)
+    answered_at: float = msgspec.field(default_factory=time.perf_counter)
+    events_taken: int = 0
 
     def work(self, number: int) -> None:
-        """Send deliveries until there are no more, from one thread with its own connections."""
-        tally = Tally(keep_events=self._keep_events)
-        self.tallies.append(tally)
-        connections = [Connection(url, timeout=self._timeout) for url in self._urls]
+        connections = self.connect()
         turn = number
         try:
             while (delivery := self._take()) is not None:
-                self._send(delivery, connections, turn, tally)
+                self._send(delivery, connections, turn)
                 turn += 1
-        except Exception as error:  # noqa: BLE001 - the caller's thread raises it again
-            self.errors.append(error)
+        except BaseException:
             self.stop.set()
+            raise
         finally:
             for connection in connections:
                 connection.close()
+
+    def connect(self) -> list[Connection]:
+        return [Connection(url, timeout=self.timeout) for url in self.urls]
 
     def _take(self) -> SimulatedDelivery | None:
         """Return the next delivery when its time has come, None when there is none."""
         if self.stop.is_set():
             return None
-        with self._lock:
-            delivery = next(self._deliveries, None)
+        with self.lock:
+            delivery = next(self.deliveries, None)
             if delivery is None:
                 return None
-            due = self.events_taken / self._rate if self._rate else 0.0
+            due = self.events_taken / self.rate if self.rate else 0.0
             self.events_taken += len(delivery.events)
-        wait = due - (time.perf_counter() - self._started_at)
-        if wait > 0 and self.stop.wait(wait):
-            return None
-        return delivery
+        pause = due - (time.perf_counter() - self.started_at)
+        return None if pause > 0 and self.stop.wait(pause) else delivery
 
-    def _send(
-        self, delivery: SimulatedDelivery, connections: list[Connection], turn: int, tally: Tally
-    ) -> None:
-        secret = self._secret + "?" if delivery.is_forged else self._secret
+    def _send(self, delivery: SimulatedDelivery, connections: list[Connection], turn: int) -> None:
+        secret = self.secret + "?" if delivery.is_forged else self.secret
         signature = sign_body(delivery.body, secret)
-        give_up_at = time.perf_counter() + self._retry_for
-        wait, retries = _FIRST_WAIT, 0
+        give_up_at = time.perf_counter() + self.retry_for
+        longest, retries = _FIRST_WAIT, 0
         while True:
-            status, retry_after = self._try_each(delivery.body, signature, connections, turn, tally)
+            status, retry_after = self._try_each(delivery.body, signature, connections, turn)
             is_final = status.isdigit() and not (status == "429" or status.startswith("5"))
             if is_final or time.perf_counter() >= give_up_at:
                 break
-            pause = max(min(retry_after, _LONGEST_WAIT), wait * (0.5 + self._random.random()))
+            pause = max(min(retry_after, _LONGEST_WAIT), longest * (0.5 + self.random.random()))
             if self.stop.wait(pause):
                 break
-            wait = min(wait * 2, _LONGEST_WAIT)
+            longest = min(longest * 2, _LONGEST_WAIT)
             retries += 1
             turn += 1
-        if not status.isdigit() and time.perf_counter() - self._answered_at > self._retry_for > 0:
+        if not status.isdigit() and time.perf_counter() - self.answered_at > self.retry_for > 0:
             self.stop.set()
-        tally.add(delivery, status=status, retries=retries)
+        with self.lock:
+            self.report.add(delivery, status=status, retries=retries)
 
     def _try_each(
-        self,
-        body: bytes,
-        signature: str,
-        connections: list[Connection],
-        turn: int,
-        tally: Tally,
+        self, body: bytes, signature: str, connections: list[Connection], turn: int
     ) -> tuple[str, float]:
         """Return the first answer any URL gives, or the name of the last failure."""
         failure = ""
@@ -220,7 +168,7 @@ class _Sender:
             except OSError as error:
                 failure = type(error).__name__
                 continue
-            self._answered_at = time.perf_counter()
-            tally.latencies_ms.append((self._answered_at - sent_at) * 1000)
+            self.answered_at = time.perf_counter()
+            self.report.latencies_ms.append((self.answered_at - sent_at) * 1000)
             return str(answer.status), answer.retry_after
         return failure, 0.0

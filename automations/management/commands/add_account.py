@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import getpass
 import sys
-from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from automations.accounts.accounts import AccountTaken, add_account
 from automations.accounts.encryption import EncryptionKeyMissing
@@ -25,24 +24,25 @@ class Command(BaseCommand):
 
     help = "Add an Instagram account, or give it a new token, and set it active."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the account, --workspace, --host and --token-file."""
+    def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("account", help="the id of the Instagram professional account")
         parser.add_argument("--workspace", required=True, help="the workspace it belongs to")
         parser.add_argument(
-            "--host", choices=sorted(_HOSTS), default="instagram",
+            "--host",
+            choices=sorted(_HOSTS),
+            default="instagram",
             help="the login its token comes from (default instagram)",
-        )  # fmt: skip
+        )
         parser.add_argument(
-            "--token-file", type=Path,
+            "--token-file",
+            type=Path,
             help="a file that holds the token; without one it is asked for, or read from stdin",
-        )  # fmt: skip
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Read the token and store the account."""
         token = _read_token(options["token_file"])
         try:
-            # Before anything is stored: what fails below says that nothing was.
+            # Read before anything is stored, because an error says that nothing was.
             others = list_other_workspaces(options["account"], options["workspace"])
             add_account(
                 options["account"],
@@ -59,8 +59,8 @@ class Command(BaseCommand):
         )
         if others:
             self.stderr.write(
-                f"Automations of other workspaces ({', '.join(others)}) name this account: they "
-                "answer nothing any more, and count nothing."
+                f"Automations of other workspaces ({', '.join(others)}) name this account: they no "
+                "longer answer or count anything."
             )
 
 
@@ -69,9 +69,9 @@ def _read_token(path: Path | None) -> str:
         try:
             return path.read_text().strip()
         except (OSError, UnicodeError) as error:
-            # Never its name: somebody may have given the token itself.
+            # The name stays out of it, because it may be the token itself.
             raise CommandError(
-                f"--token-file cannot be read: {type(error).__name__}. It is the path of a file, "
+                f"--token-file cannot be read: {type(error).__name__}. It is the path of a file; "
                 "a token is no argument."
             ) from None
     if sys.stdin.isatty():

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError, CommandParser
 
 from automations.auth.tokens import create_token
 from tracking.clock import read_now
-from tracking.exceptions import TrackingError
+from tracking.management.database_command import DatabaseCommand
 
 _DEFAULT_DAYS = 365
 _MOST_DAYS = 3650
 
 
-class Command(BaseCommand):
-    """Makes an API token; only its hash is stored, so it is shown this once."""
+class Command(DatabaseCommand):
+    """Creates an API token; only its hash is stored, so it is shown this once."""
 
-    help = "Make an API token for a workspace and print it alone on the last line."
+    help = "Create an API token for a workspace and print it alone on the last line."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare --workspace, --name and --days."""
+    def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--workspace", required=True, help="the workspace it opens")
         parser.add_argument("--name", default="", help="what it is for")
-        parser.add_argument(
-            "--days", type=int, default=_DEFAULT_DAYS,
-            help=f"how long it is valid (1 to {_MOST_DAYS}, default {_DEFAULT_DAYS})",
-        )  # fmt: skip
+        days_help = f"how long it is valid (1 to {_MOST_DAYS}, default {_DEFAULT_DAYS})"
+        parser.add_argument("--days", type=int, default=_DEFAULT_DAYS, help=days_help)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        """Make the token and print it."""
+    def run(self, **options: Any) -> None:
         days: int = options["days"]
         if not 1 <= days <= _MOST_DAYS:
             raise CommandError(f"--days is {days}; it should be 1 to {_MOST_DAYS}.")
@@ -45,8 +40,6 @@ class Command(BaseCommand):
             )
         except ValueError as error:
             raise CommandError(f"--workspace: {error}") from None
-        except TrackingError as error:
-            raise CommandError(f"No token was made. {error}") from None
         self.stdout.write(
             f"Token {token.id} for workspace {token.workspace_id}, valid for {days} days; "
             "it is shown only here:"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from automations.demo import seed
 from automations.demo import store as seed_store
 from automations.demo.followers import Followers
 from automations.demo.sandbox import Sandbox
-from automations.demo.simulation.plan import KINDS
-from automations.demo.simulation.targets import build_targets
+from automations.demo.simulation.plan import KINDS, build_targets
 from automations.management.commands.serve import (
     add_shared_arguments,
     build_address,
     describe_mongodb,
     list_urls,
+    write_summary,
 )
 from automations.operations import serve
 from tracking.clock import read_now
@@ -35,15 +35,15 @@ from tracking.conf import conf as tracking_conf
 from tracking.exceptions import TrackingError
 
 DEFAULT_RATE = 5.0
-# Every fourth webhook comes twice, as Meta's now and then do.
+# Every fourth webhook comes twice, as some of Meta's do.
 _DOUBLE_EVERY = 4
 _TOKEN_LIFETIME = timedelta(days=7)
 
 
 class Command(BaseCommand):
-    """Serves a made-up shop's workspace on this machine, and an Instagram that its followers use.
+    """Serves a made-up shop's workspace, and an Instagram that its followers use.
 
-    They write, tap and follow; what they are sent goes to that stand-in, nothing to Meta.
+    They write, tap and follow. What they are sent goes to that stand-in; Meta receives nothing.
     """
 
     help = (
@@ -54,15 +54,11 @@ class Command(BaseCommand):
     requires_system_checks = ()  # run by handle(), once the secrets are made
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare where to listen, and how much traffic there is."""
         add_shared_arguments(parser)
-        parser.add_argument(
-            "--rate", type=float, default=DEFAULT_RATE, metavar="N",
-            help=f"simulated events a second; 0 for none ({DEFAULT_RATE:g})",
-        )  # fmt: skip
+        rate_help = f"simulated events per second; 0 for none ({DEFAULT_RATE:g})"
+        parser.add_argument("--rate", type=float, default=DEFAULT_RATE, metavar="N", help=rate_help)
 
     def handle(self, **options: Any) -> None:
-        """Seed and serve. Raises CommandError, in one sentence, for what stops it."""
         address = build_address(options, host="127.0.0.1")
         if options["rate"] < 0:
             raise CommandError("--rate must be 0 or more.")
@@ -74,13 +70,14 @@ class Command(BaseCommand):
                 settings.FIELD_ENCRYPTION_KEYS = (made["FIELD_ENCRYPTION_KEYS"],)
             self.check()
             serve.verify_address(address)
-            serve.prepare_database()  # what it warns of is mended next
+            serve.prepare_database()  # seeding fixes what it warns of
             self._seed()
+            at = read_now()
             secret, _ = tokens.create_token(
                 workspace_id=seed.WORKSPACE_ID,
-                at=datetime.now(UTC),
+                at=at,
                 name="demo",
-                expires_at=datetime.now(UTC) + _TOKEN_LIFETIME,
+                expires_at=at + _TOKEN_LIFETIME,
             )
             is_stopped = self._run(address, made, secret, rate=options["rate"])
         except (serve.ServeRefused, TrackingError) as error:
@@ -88,15 +85,15 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError("Interrupted before serving.", returncode=130) from None
         if not is_stopped:
-            raise CommandError("The web processes keep ending; what they said is above.")
-        self.stdout.write("Stopped; the next start goes on with the same data.")
+            raise CommandError("The web processes keep ending; their output is above.")
+        self.stdout.write("Stopped; the next start continues with the same data.")
 
     def _run(
         self, address: serve.Address, made: dict[str, str], secret: str, *, rate: float
     ) -> bool:
-        """Serve beside the stand-in until told to stop; return whether that was the end."""
+        """Serve beside the stand-in; return whether a signal ended it."""
         targets = build_targets(seed_store.list_demo_automations(), kinds=KINDS)
-        seed_of_run = secrets.randbelow(2**32)  # another one would give ids of an earlier start
+        seed_of_run = secrets.randbelow(2**32)  # a fixed one would repeat the ids of a start
         followers = Followers(targets, rate=rate, seed=seed_of_run)
         log_path = self._choose_log()
         with Sandbox(
@@ -107,9 +104,11 @@ class Command(BaseCommand):
             on_received=followers.on_received,
         ) as meta:
             accounts.add_account(
-                seed.ACCOUNT_ID, workspace_id=seed.WORKSPACE_ID,
-                token=meta.add_account(seed.ACCOUNT_ID), at=read_now(),
-            )  # fmt: skip
+                seed.ACCOUNT_ID,
+                workspace_id=seed.WORKSPACE_ID,
+                token=meta.add_account(seed.ACCOUNT_ID),
+                at=read_now(),
+            )
 
             def start() -> None:
                 self._announce(address, made, secret, meta, log_path)
@@ -118,7 +117,7 @@ class Command(BaseCommand):
             try:
                 return serve.run_processes(
                     address,
-                    # Whatever the environment names: nothing of a demo leaves this machine.
+                    # Overrides the environment, because nothing of a demo may reach Meta.
                     made={**made, "INSTAGRAM_GRAPH_URL": meta.url, "INSTAGRAM_SENDING": "on"},
                     on_ready=start,
                     log_path=log_path,
@@ -138,17 +137,17 @@ class Command(BaseCommand):
             )
         if not seed_store.list_demo_automations():
             self.stdout.write("Seeding the workspace with a week of runs…")
-            now = datetime.now(UTC)
+            now = read_now()
             seed_store.insert_workspace(
                 automations=seed.build_automations(now=now), runs=seed.build_history(now=now)
             )
-        # As on any database that an older product left; both are safe to repeat.
+        # As on any database of an older product; both are safe to repeat.
         for command in ("add_run_fields", "add_run_indexes"):
             self.stdout.write(f"$ python manage.py {command}")
             call_command(command, stdout=self.stdout, stderr=self.stderr)
 
     def _choose_log(self) -> Path | None:
-        """Return a file for the log when it would push the curl line off somebody's terminal."""
+        """Return a file for the log when it would push the curl line off the terminal."""
         if not sys.stderr.isatty():
             return None
         tracking_conf.data_dir.mkdir(parents=True, exist_ok=True)
@@ -164,23 +163,17 @@ class Command(BaseCommand):
     ) -> None:
         write = self.stdout.write
         write("")
-        write(self.style.SUCCESS(f"The demo is up on {address.url}"))
-        for name, url in list_urls(address, workspace=seed.WORKSPACE_ID):
-            write(f"  {name:<10} {url}")
-        write(f"  {'Token':<10} {secret}")
-        write(f"  {'MongoDB':<10} {describe_mongodb()}")
-        write(f"  {'Instagram':<10} a stand-in, INSTAGRAM_GRAPH_URL={meta.url}")
+        rows = [
+            *list_urls(address, workspace=seed.WORKSPACE_ID),
+            ("Token", secret),
+            ("MongoDB", describe_mongodb()),
+            ("Instagram", f"a stand-in, INSTAGRAM_GRAPH_URL={meta.url}"),
+        ]
         if log_path is not None:
-            write(f"  {'Log':<10} tail -f {log_path}")
-        for name, value in made.items():
-            write(f"  made for this run: {name}={value}")
-        write("")
-        write("See the counts grow:")
-        write("")
-        write(
-            f"curl -s -H 'Authorization: Bearer {secret}' "
-            f"{address.url}/api/workspaces/{seed.WORKSPACE_ID}/automations"
-        )
-        write("")
+            rows.append(("Log", f"tail -f {log_path}"))
+        write_summary(self, f"The demo is up on {address.url}", rows, made)
+        url = f"{address.url}/api/workspaces/{seed.WORKSPACE_ID}/automations"
+        write("\nSee the counts grow:\n")
+        write(f"curl -s -H 'Authorization: Bearer {secret}' {url}\n")
         write("Stop with Ctrl-C.")
         self.stdout.flush()

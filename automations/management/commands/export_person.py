@@ -1,4 +1,4 @@
-"""Write everything that is stored about a person as JSON, for their own eyes."""
+"""Write everything that is stored about a person as JSON, to hand it to them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ class Command(DatabaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         parser.add_argument("account", help="the account that the person wrote to, or `all`")
         parser.add_argument("person", help="the person's id, as in `userId`")
 
     def run(self, **options: Any) -> None:
-        """Export."""
         account_id = None if options["account"] == "all" else options["account"]
         found = export_person(account_id, options["person"])
         document = {"account": account_id, "person": options["person"], **found}

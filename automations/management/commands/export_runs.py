@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from automations.api.query_parameters import OUTCOMES, RunFilterQuery, build_fil
 from automations.api.renderers import OrjsonRenderer
 from automations.api.run_representations import build_run, write_csv
 from tracking import reports
+from tracking.clock import read_now
 from tracking.management.database_command import DatabaseCommand
 from tracking.queries.run_filters import STEPS, RunFilter
 
-# By the API's names; a dot and its name stand in what is refused.
+# By the API's names, which an error message repeats.
 _FILTERS = ("triggerType", "outcome", "userId", "postId", "from", "to", "zone")
 
 
@@ -28,17 +28,16 @@ class Command(DatabaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the filters and where it goes."""
         parser.add_argument("--workspace", required=True, metavar="ID", help="whose runs")
         parser.add_argument("--automation", metavar="ID", help="of this automation only")
         parser.add_argument(
             "--type", dest="triggerType", metavar="STEP", help=f"one of {', '.join(STEPS)}"
         )
         parser.add_argument(
-            "--outcome", metavar="OUTCOME",
-            help=f"what became of any step ({', '.join(OUTCOMES[:4])}, …) or of one "
-            "(main_dm.sent, …)",
-        )  # fmt: skip
+            "--outcome",
+            metavar="OUTCOME",
+            help=f"of any step ({', '.join(OUTCOMES[:4])}, …) or of one (main_dm.sent, …)",
+        )
         parser.add_argument("--person", dest="userId", metavar="ID", help="of this person only")
         parser.add_argument("--post", dest="postId", metavar="ID", help="of this post only")
         parser.add_argument(
@@ -49,15 +48,16 @@ class Command(DatabaseCommand):
             "--zone", metavar="NAME", help="the zone of those days, like Asia/Kolkata (UTC)"
         )
         parser.add_argument(
-            "--json", action="store_true", help="a JSON object a line instead of CSV"
+            "--json", action="store_true", help="a JSON object per line instead of CSV"
         )
         parser.add_argument(
-            "--output", type=Path, metavar="FILE",
-            help="write here; the file is there once it is whole (standard output)",
-        )  # fmt: skip
+            "--output",
+            type=Path,
+            metavar="FILE",
+            help="write here; the file appears when it is complete (standard output)",
+        )
 
     def run(self, **options: Any) -> None:
-        """Export, and say on standard error how many there were."""
         wanted = RunFilter(
             workspace_id=options["workspace"],
             automation_id=options["automation"],
@@ -85,7 +85,7 @@ class Command(DatabaseCommand):
 
 
 class _Counted:
-    """Runs on their way, and how many there were."""
+    """Counts the runs that pass through."""
 
     def __init__(self, runs: Iterator[Mapping[str, Any]]) -> None:
         self._runs = runs
@@ -100,8 +100,8 @@ class _Counted:
 def parse_filters(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a RunFilter. Raises CommandError for what the API would refuse."""
     named = {name: options[name] for name in _FILTERS if options[name] is not None}
-    # A run that is counted while we write would come or not by chance.
-    named.setdefault("to", datetime.now(UTC).isoformat())
+    # Runs counted during the export would be in it only by chance.
+    named.setdefault("to", read_now().isoformat())
     query = RunFilterQuery(data=named)
     try:
         query.is_valid(raise_exception=True)
@@ -112,7 +112,6 @@ def parse_filters(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_lines(runs: _Counted) -> Iterator[bytes]:
-    """Yield one JSON object a line."""
     renderer = OrjsonRenderer()
     for run in runs:
         yield renderer.render(build_run(run)) + b"\n"

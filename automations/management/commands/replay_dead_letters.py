@@ -1,4 +1,4 @@
-"""Handle again what was kept in `webhook_dead_letters`, oldest first; list it, or give one up."""
+"""Handle what is kept in `webhook_dead_letters` again, oldest first; list it, or discard one."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -19,15 +19,15 @@ class Command(DatabaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         one_of = parser.add_mutually_exclusive_group()
         one_of.add_argument(
-            "--list", "--dry-run", action="store_true", dest="is_listing",
+            "--list",
+            "--dry-run",
+            action="store_true",
+            dest="is_listing",
             help="only list what waits: id, arrival, age, size and error, never the content",
-        )  # fmt: skip
-        one_of.add_argument(
-            "--discard", metavar="ID", help="delete the letter of this id: it is given up"
         )
+        one_of.add_argument("--discard", metavar="ID", help="delete the letter of this id for good")
 
     def run(self, **options: Any) -> None:
         """List, discard one, or replay all; what fails again stays."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from automations.accounts.accounts import rotate_tokens
 from automations.accounts.encryption import EncryptionKeyMissing
-from tracking.exceptions import TrackingError
+from tracking.management.database_command import DatabaseCommand
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Encrypts again; safe to repeat, to interrupt, and while messages are sent."""
 
     help = (
@@ -19,16 +19,16 @@ class Command(BaseCommand):
         "says so, the other keys can go."
     )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def run(self, **options: Any) -> None:
         """Print how many; the command fails when a token cannot be read with any key."""
         try:
             rotation = rotate_tokens()
-        except (EncryptionKeyMissing, TrackingError) as error:
+        except EncryptionKeyMissing as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"tokens encrypted with the first key: {rotation.rotated}")
         if rotation.unreadable:
             raise CommandError(
-                f"No key reads the tokens of {', '.join(rotation.unreadable)}: put the key that "
-                "encrypted them back behind the others, or store each anew with `add_account`."
+                f"No key reads the tokens of {', '.join(rotation.unreadable)}: append the key that "
+                "encrypted them to the others, or store each again with `add_account`."
             )
         self.stdout.write("The first key alone is enough now; the others can go.")

@@ -20,39 +20,39 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DELETIONS_SECONDS = 5.0
 _MODES = {
     "off": "off: jobs stay queued until their window ends",
-    "shadow": "shadow: everything but the calls",
+    "shadow": "shadow: everything except the calls",
     "on": "on",
     "": "on for accounts with a token, else shadow",
 }
 
 
 class Command(BaseCommand):
-    """Sends; start as many as wanted, anywhere. `serve` runs one itself."""
+    """Any number may run, anywhere; `serve` runs one itself."""
 
     help = (
         "Send the messages that automations have queued. Any number of workers may run, on any "
-        "machine; SIGTERM lets the calls under way finish."
+        "machine; SIGTERM lets running calls finish."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare what `serve` says to its own worker, and nobody else."""
+        # Only for the worker that `serve` starts.
         parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
     def handle(self, **options: Any) -> None:
-        """Send until told to stop. Raises CommandError when there is no MongoDB to use."""
         if options["parent"]:
             die_with_parent(options["parent"])
         try:
             worker = build_worker()
         except TrackingError as error:
             raise CommandError(str(error)) from error
-        before = {number: signal.signal(number, lambda *_: worker.stop())
-                  for number in _STOP_SIGNALS}  # fmt: skip
+        before = {
+            number: signal.signal(number, lambda *_: worker.stop()) for number in _STOP_SIGNALS
+        }
         if not options["parent"]:
             self.stdout.write(f"Sending is {_MODES[conf.sending]}. Stop with Ctrl-C.")
             self.stdout.flush()
         stop = threading.Event()
-        # Of its own accord it may take minutes to end; what is half erased is erased again.
+        # It may take minutes to end, so it is not waited for; an erasure can be repeated.
         deletions = threading.Thread(
             target=run_deletions, args=(stop,), name="deletions", daemon=True
         )

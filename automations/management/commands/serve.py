@@ -36,7 +36,6 @@ class Command(BaseCommand):
     requires_system_checks = ()  # run by handle(), once the options are in the settings
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare where to listen, and with how many processes."""
         parser.add_argument("--host", default="127.0.0.1", help="address (127.0.0.1)")
         add_shared_arguments(parser)
 
@@ -58,18 +57,25 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError("Interrupted before serving.", returncode=130) from None
         if not is_stopped:
-            raise CommandError("The web processes keep ending; what they said is above.")
+            raise CommandError("The web processes keep ending; their output is above.")
         self.stdout.write("Stopped.")
 
     def _announce(self, address: serve.Address, made: dict[str, str]) -> None:
-        self.stdout.write(self.style.SUCCESS(f"Serving on {address.url}"))
-        for name, url in list_urls(address, workspace="<workspace>"):
-            self.stdout.write(f"  {name:<10} {url}")
-        self.stdout.write(f"  {'MongoDB':<10} {describe_mongodb()}")
-        for name, value in made.items():
-            self.stdout.write(f"  made for this run: {name}={value}")
+        rows = [*list_urls(address, workspace="<workspace>"), ("MongoDB", describe_mongodb())]
+        write_summary(self, f"Serving on {address.url}", rows, made)
         self.stdout.write("Stop with Ctrl-C.")
         self.stdout.flush()
+
+
+def write_summary(
+    command: BaseCommand, title: str, rows: list[tuple[str, str]], made: dict[str, str]
+) -> None:
+    """Print a title, named values, and the secrets that were made."""
+    command.stdout.write(command.style.SUCCESS(title))
+    for name, value in rows:
+        command.stdout.write(f"  {name:<10} {value}")
+    for name, value in made.items():
+        command.stdout.write(f"  made for this run: {name}={value}")
 
 
 def add_shared_arguments(parser: CommandParser) -> None:
@@ -78,14 +84,14 @@ def add_shared_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--data-dir", metavar="PATH", help="of the embedded MongoDB (DATA_DIR, or .data)"
     )
-    parser.add_argument(
-        "--processes", type=int, default=DEFAULT_PROCESSES, metavar="N",
-        help=f"web processes ({DEFAULT_PROCESSES})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--threads", type=int, default=DEFAULT_THREADS, metavar="N",
-        help=f"requests handled at a time by each process ({DEFAULT_THREADS})",
-    )  # fmt: skip
+    numbers = (
+        ("--processes", DEFAULT_PROCESSES, "web processes"),
+        ("--threads", DEFAULT_THREADS, "concurrent requests of each process"),
+    )
+    for option, default, meaning in numbers:
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{meaning} ({default})"
+        )
 
 
 def build_address(options: dict[str, Any], *, host: str) -> serve.Address:

@@ -1,4 +1,4 @@
-"""`simulate`: signed, realistic deliveries to a running server, and what came back."""
+"""`simulate`: posts signed, realistic deliveries to a running server, and prints what came back."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from automations.conf import conf
-from automations.demo.simulation import Plan, Report, Target, run
-from automations.demo.simulation.plan import KINDS
-from automations.demo.simulation.printing import print_counted, print_report
-from automations.demo.simulation.report import Counted
-from automations.demo.simulation.targets import build_account_targets, build_targets
+from automations.demo.simulation import Plan, Report, Target, generate_deliveries, send_deliveries
+from automations.demo.simulation.plan import KINDS, build_account_targets, build_targets
+from automations.demo.simulation.report import Counted, print_figures
 from automations.demo.store import list_active_automations, read_totals
 from tracking.exceptions import TrackingError
 
@@ -28,8 +26,6 @@ DEFAULT_EVENTS = 200
 
 
 class Command(BaseCommand):
-    """Posts what Meta would post, and prints what came back."""
-
     help = (
         "Post signed, realistic deliveries to a running server and print what came back. "
         "Exits with 1 when an event was not acknowledged or a forged delivery was accepted."
@@ -37,12 +33,14 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare what the traffic is made of, and how it is sent."""
         traffic = parser.add_argument_group("traffic")
         traffic.add_argument(
-            "kind", nargs="?", default="mixed", choices=(*KINDS, "mixed"),
+            "kind",
+            nargs="?",
+            default="mixed",
+            choices=(*KINDS, "mixed"),
             help="what people do; mixed (the default) is all three",
-        )  # fmt: skip
+        )
         traffic.add_argument(
             "--events", type=int, help=f"distinct events ({DEFAULT_EVENTS}; 0: no end)"
         )
@@ -50,48 +48,46 @@ class Command(BaseCommand):
         traffic.add_argument(
             "--batch", type=int, metavar="N", help="events per delivery (a mix like Meta's)"
         )
-        traffic.add_argument(
-            "--duplicates", type=_parse_share, default=0.3, metavar="SHARE",
-            help="events by a person who called the automation within the hour (0.3)",
-        )  # fmt: skip
-        traffic.add_argument(
-            "--redeliveries", type=_parse_share, default=0.3, metavar="SHARE",
-            help="deliveries sent again, also in other batches (0.3)",
-        )  # fmt: skip
-        traffic.add_argument(
-            "--bad-signatures", type=_parse_share, default=0.0, metavar="SHARE",
-            help="deliveries with a wrong signature and events of their own (0)",
-        )  # fmt: skip
+        shares = (
+            ("--duplicates", 0.3, "events by a person who called the automation within the hour"),
+            ("--redeliveries", 0.3, "deliveries sent again, also in other batches"),
+            ("--bad-signatures", 0.0, "deliveries with a wrong signature and events of their own"),
+        )
+        for option, default, meaning in shares:
+            help_text = f"{meaning} ({default:g})"
+            traffic.add_argument(
+                option, type=_parse_share, default=default, metavar="SHARE", help=help_text
+            )
         traffic.add_argument("--people", type=int, metavar="N", help="people per account (no end)")
         traffic.add_argument("--text", help="every event's text (made from the keywords)")
         traffic.add_argument(
-            "--account", action="append", metavar="ID",
+            "--account",
+            action="append",
+            metavar="ID",
             help="account to write to, repeatable (those of the active automations in MongoDB)",
-        )  # fmt: skip
+        )
         traffic.add_argument("--seed", type=int, help="make the same traffic again (random)")
         sending = parser.add_argument_group("sending")
         sending.add_argument(
             "--url", action="append", help=f"server, repeatable: they take turns ({DEFAULT_URL})"
         )
-        sending.add_argument(
-            "--rate", type=float, default=0.0, metavar="N",
-            help="events a second (0: as fast as possible)",
-        )  # fmt: skip
+        rate_help = "events per second (0: as fast as possible)"
+        sending.add_argument("--rate", type=float, default=0.0, metavar="N", help=rate_help)
         sending.add_argument(
             "--connections", type=int, default=4, metavar="N", help="at the same time (4)"
         )
         sending.add_argument(
-            "--retry", action="store_true",
+            "--retry",
+            action="store_true",
             help="send again what got no answer, 429 or 5xx, as Meta does, for up to a minute",
-        )  # fmt: skip
+        )
         sending.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
-        """Run the traffic and print the report. Raises CommandError for what cannot be sent."""
         if not conf.app_secrets:
             raise CommandError(
                 "Set INSTAGRAM_APP_SECRET to the secret of the server; `serve` and `demo` print "
-                "one that they made."
+                "the one that they made."
             )
         if options["connections"] < 1 or options["rate"] < 0:
             raise CommandError("--connections must be 1 or more, --rate 0 or more.")
@@ -106,13 +102,11 @@ class Command(BaseCommand):
             counts = [msgspec.to_builtins(one) for one in counted]
             self.stdout.write(json.dumps(report.to_json() | {"automations": counts}))
         else:
-            console = Console(file=cast("IO[str]", self.stdout))
-            print_report(report, console)
-            print_counted(counted, console)
+            print_figures(report, counted, Console(file=cast("IO[str]", self.stdout)))
         if not any(status.isdigit() for status in report.statuses):
+            urls = " or ".join(options["url"] or [DEFAULT_URL])
             raise CommandError(
-                f"Nobody answers at {' or '.join(options['url'] or [DEFAULT_URL])}: start `serve` "
-                "there, or name another server with --url."
+                f"No server answers at {urls}: start `serve` there, or name another with --url."
             )
         if not report.is_as_expected:
             raise SystemExit(1)
@@ -124,10 +118,11 @@ class Command(BaseCommand):
         before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
         try:
             with console.status("Posting…") as status:
-                return run(
-                    plan,
+                return send_deliveries(
+                    generate_deliveries(plan),
                     options["url"] or [DEFAULT_URL],
                     conf.app_secrets[0],
+                    seed=plan.seed,
                     connections=options["connections"],
                     rate=options["rate"],
                     duration=options["duration"],
@@ -143,7 +138,7 @@ class Command(BaseCommand):
 def list_counted(
     before: Mapping[str, tuple[str, int]], after: Mapping[str, tuple[str, int]]
 ) -> list[Counted]:
-    """Return the automations that have more runs than before, the most first."""
+    """Return the automations that have more runs than before, most new runs first."""
     counted = [
         Counted(id=one, name=name, before=before[one][1], after=total)
         for one, (name, total) in after.items()
@@ -154,7 +149,7 @@ def list_counted(
 
 def _read_totals(options: dict[str, Any]) -> dict[str, tuple[str, int]]:
     if options["account"]:
-        return {}  # whoever names accounts may have no database at all
+        return {}  # with accounts named, there may be no database at all
     try:
         return read_totals()
     except TrackingError:  # the server may have another database than we do
@@ -162,9 +157,9 @@ def _read_totals(options: dict[str, Any]) -> dict[str, tuple[str, int]]:
 
 
 def build_plan(options: dict[str, Any]) -> Plan:
-    """Return the plan that the options ask for; reads the automations unless accounts are given.
+    """Return the plan of the options; reads the automations unless accounts are given.
 
-    Raises CommandError when no automation can answer, ValueError for an option that cannot be.
+    Raises CommandError when no automation can answer, ValueError for an invalid option.
     """
     kinds = KINDS if options["kind"] == "mixed" else (options["kind"],)
     events: int | None = options["events"]
@@ -190,8 +185,8 @@ def _list_targets(options: dict[str, Any], kinds: tuple[str, ...]) -> tuple[Targ
     targets = build_targets(list_active_automations(), kinds=kinds)
     if not targets:
         raise CommandError(
-            f"No active automation in MongoDB can answer {' or '.join(kinds)}; create one, or say "
-            "whom to write to with --account ID."
+            f"No active automation in MongoDB can answer {' or '.join(kinds)}; create one, or "
+            "name accounts with --account ID."
         )
     return targets
 

@@ -15,8 +15,7 @@ from pymongo.database import Database
 
 from automations.demo import seed
 from automations.demo.simulation import Plan, generate_deliveries
-from automations.demo.simulation.plan import KINDS
-from automations.demo.simulation.targets import build_targets
+from automations.demo.simulation.plan import KINDS, build_targets
 from automations.webhook.deliveries import handle_delivery
 from tests.support.recount import recount
 from tests.support.reference_model import ReferenceModel

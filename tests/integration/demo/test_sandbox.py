@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from automations.demo.sandbox import Limits, Received, Sandbox
-from automations.demo.sandbox.server import Answer, HttpServer, Request
+from automations.demo.sandbox.http_server import Answer, HttpServer, Request
+from automations.demo.sandbox.state import World
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.instagram.messages import build_message
@@ -26,6 +28,16 @@ ACCOUNT, PERSON = "17841400000000001", "5550001"
 TOKEN = "IGAA-token"
 APP_SECRET = "app-secret"
 HELLO = {"text": "Hello"}
+Call = Callable[..., object]
+
+
+LINK = {"type": "web_url", "url": "https://a.example", "title": "a"}
+QUICK_REPLY = {"content_type": "text", "title": "a", "payload": "p"}
+
+
+def build_template(*buttons: dict[str, str], text: str = "x") -> dict[str, Any]:
+    payload = {"template_type": "button", "text": text, "buttons": list(buttons)}
+    return {"type": "template", "payload": payload}
 
 
 class Clock:
@@ -59,54 +71,53 @@ def client(meta: Sandbox) -> Iterator[GraphClient]:
         yield client
 
 
-def catch(call: Callable[[], object]) -> tuple[ErrorClass, int | None, int | None]:
+@pytest.fixture
+def send(client: GraphClient) -> Call:
+    return lambda message=HELLO: client.send_message(ACCOUNT, PERSON, message, token=TOKEN)
+
+
+@pytest.fixture
+def reply(client: GraphClient) -> Call:
+    return lambda comment_id, message=HELLO: client.reply_privately(
+        ACCOUNT, comment_id, message, token=TOKEN
+    )
+
+
+def catch(call: Call, *arguments: object) -> tuple[ErrorClass, int | None, int | None]:
     with pytest.raises(GraphError) as caught:
-        call()
+        call(*arguments)
     return (caught.value.classification, caught.value.code, caught.value.subcode)
 
 
 class TestRules:
-    def test_a_comment_has_one_private_reply(self, meta: Sandbox, client: GraphClient) -> None:
+    def test_a_comment_has_one_private_reply(self, meta: Sandbox, reply: Call) -> None:
         comment_id = meta.comment(ACCOUNT, PERSON, "link")
-        client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
-        assert catch(lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)) == (
-            ErrorClass.ALREADY_REPLIED, 100, 2534025,
-        )  # fmt: skip
+        reply(comment_id)
+        assert catch(reply, comment_id) == (ErrorClass.ALREADY_REPLIED, 100, 2534025)
         assert len(meta.journal(PERSON)) == 1
 
-    @pytest.mark.parametrize(("days", "is_open"), [(7, True), (7.001, False)])
-    def test_a_private_reply_has_seven_days(
-        self, meta: Sandbox, client: GraphClient, clock: Clock, days: float, is_open: bool
-    ) -> None:
-        comment_id = meta.comment(ACCOUNT, PERSON, "link")
-        clock.move(days=days)
-        if is_open:
-            client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
-        else:
-            error = catch(lambda: client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN))
-            assert error[0] is ErrorClass.OUTSIDE_WINDOW
+    def test_a_private_reply_has_seven_days(self, meta: Sandbox, reply: Call, clock: Clock) -> None:
+        first, second = (meta.comment(ACCOUNT, PERSON, "link") for _ in range(2))
+        clock.move(days=7)
+        reply(first)
+        clock.move(days=0.001)
+        assert catch(reply, second)[0] is ErrorClass.OUTSIDE_WINDOW
 
-    def test_a_live_comment_is_answered_while_live(
-        self, meta: Sandbox, client: GraphClient
-    ) -> None:
+    def test_a_live_comment_is_answered_while_live(self, meta: Sandbox, reply: Call) -> None:
         first, second = (
             meta.comment(ACCOUNT, PERSON, "link", "live1", is_live=True) for _ in range(2)
         )
-        client.reply_privately(ACCOUNT, first, HELLO, token=TOKEN)
-        meta.end_live("live1")
-        error = catch(lambda: client.reply_privately(ACCOUNT, second, HELLO, token=TOKEN))
-        assert error[0] is ErrorClass.OUTSIDE_WINDOW
+        reply(first)
+        with meta.use_world() as (world, _):
+            world.ended_media.add("live1")
+        assert catch(reply, second)[0] is ErrorClass.OUTSIDE_WINDOW
 
     def test_a_comment_opens_no_window_a_message_and_a_tap_do(
-        self, meta: Sandbox, client: GraphClient, clock: Clock
+        self, meta: Sandbox, send: Call, reply: Call, clock: Clock
     ) -> None:
-        def send() -> object:
-            return client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
-
         comment_id = meta.comment(ACCOUNT, PERSON, "link")
         assert catch(send) == (ErrorClass.OUTSIDE_WINDOW, 10, 2534022)
-        opening = build_message({"text": "Want it?"}, payload="run1.x")
-        client.reply_privately(ACCOUNT, comment_id, opening, token=TOKEN)
+        reply(comment_id, build_message({"text": "Want it?"}, payload="run1.x"))
         assert catch(send)[0] is ErrorClass.OUTSIDE_WINDOW
         meta.tap(PERSON, "Continue")
         send()
@@ -126,51 +137,60 @@ class TestRules:
         assert client.is_following(PERSON, token=TOKEN) is True
 
     def test_limits_are_counted_in_a_rolling_hour(
-        self, meta: Sandbox, client: GraphClient, clock: Clock
+        self, meta: Sandbox, client: GraphClient, reply: Call, clock: Clock
     ) -> None:
-        def reply() -> object:
-            comment_id = meta.comment(ACCOUNT, PERSON, "link")
-            return client.reply_privately(ACCOUNT, comment_id, HELLO, token=TOKEN)
-
         for _ in range(5):
-            reply()
+            reply(meta.comment(ACCOUNT, PERSON, "link"))
             clock.move(minutes=10)
         assert client.usage(ACCOUNT) == 1.0
         with pytest.raises(GraphError) as caught:
-            reply()
+            reply(meta.comment(ACCOUNT, PERSON, "link"))
         assert (caught.value.code, caught.value.retry_after) == (613, 600.0)
         clock.move(minutes=10)
-        reply()
-        assert meta.find_peaks(ACCOUNT)["private_replies"] == 5
+        reply(meta.comment(ACCOUNT, PERSON, "link"))
+        with meta.use_world() as (world, _):
+            assert world.accounts[ACCOUNT].private_replies.peak == 5
 
     def test_an_account_has_a_hundred_messages_a_second(
-        self, meta: Sandbox, client: GraphClient, clock: Clock
+        self, meta: Sandbox, send: Call, clock: Clock
     ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         for _ in range(100):
-            client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
-        error = catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN))
-        assert error[0] is ErrorClass.RATE
+            send()
+        assert catch(send)[0] is ErrorClass.RATE
         clock.move(seconds=1)
-        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        send()
 
     @pytest.mark.parametrize(
         ("trouble", "expected"),
         [
-            (lambda meta: meta.expire_token(ACCOUNT), (ErrorClass.TOKEN_DEAD, 190, None)),
-            (lambda meta: meta.add_account(ACCOUNT, "new"), (ErrorClass.TOKEN_DEAD, 190, None)),
-            (lambda meta: meta.restrict(ACCOUNT), (ErrorClass.RESTRICTED, 10, 1893063)),
-            (lambda meta: meta.block(PERSON), (ErrorClass.PERMANENT, 551, None)),
-            (lambda meta: meta.take_over(ACCOUNT, PERSON), (ErrorClass.CONFLICT, 10, 2018300)),
+            (
+                lambda world: setattr(world.accounts[ACCOUNT], "token", None),
+                (ErrorClass.TOKEN_DEAD, 190, None),
+            ),
+            (lambda world: world.add_account(ACCOUNT, "new"), (ErrorClass.TOKEN_DEAD, 190, None)),
+            (
+                lambda world: setattr(world.accounts[ACCOUNT], "is_restricted", True),
+                (ErrorClass.RESTRICTED, 10, 1893063),
+            ),
+            (lambda world: world.blocked.add(PERSON), (ErrorClass.PERMANENT, 551, None)),
+            (
+                lambda world: world.taken_over.add((ACCOUNT, PERSON)),
+                (ErrorClass.CONFLICT, 10, 2018300),
+            ),
         ],
     )
     def test_troubles(
-        self, meta: Sandbox, client: GraphClient, trouble: Callable[[Sandbox], object],
+        self,
+        meta: Sandbox,
+        send: Call,
+        trouble: Callable[[World], object],
         expected: tuple[Any, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
-        trouble(meta)
-        assert catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)) == expected
+        with meta.use_world() as (world, _):
+            trouble(world)
+        assert catch(send) == expected
         assert meta.journal(PERSON) == []
 
     def test_an_account_sees_only_its_own(self, meta: Sandbox, client: GraphClient) -> None:
@@ -189,33 +209,26 @@ class TestRules:
             {},
             {"text": ""},
             {"text": "ä" * 501},
-            {"text": "x", "attachment": {}},
-            {"text": "x", "quick_replies": [{"content_type": "text", "title": "x" * 21}]},
-            {"text": "x", "quick_replies": [
-                {"content_type": "text", "title": "a", "payload": "p"}] * 14},
+            {"text": "x", "attachment": build_template(LINK)},
+            {"text": "x", "quick_replies": [QUICK_REPLY | {"title": "x" * 21}]},
+            {"text": "x", "quick_replies": [QUICK_REPLY] * 14},
             {"attachment": {"type": "image", "payload": {}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x", "buttons": []}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x" * 641,
-                "buttons": [{"type": "web_url", "url": "https://a.example", "title": "a"}]}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x",
-                "buttons": [{"type": "web_url", "url": "https://a.example", "title": "a"}] * 4}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x",
-                "buttons": [{"type": "web_url", "url": "mailto:a", "title": "a"}]}}},
-            {"attachment": {"type": "template", "payload": {
-                "template_type": "button", "text": "x",
-                "buttons": [{"type": "postback", "title": "a", "payload": "p" * 1001}]}}},
+            {"attachment": build_template()},
+            {"attachment": build_template(LINK, text="x" * 641)},
+            {"attachment": build_template(*[LINK] * 4)},
+            {"attachment": build_template(LINK | {"url": "mailto:a"})},
+            {
+                "attachment": build_template(
+                    {"type": "postback", "title": "a", "payload": "p" * 1001}
+                )
+            },
         ],
-    )  # fmt: skip
+    )
     def test_a_message_past_its_lengths_is_refused(
-        self, meta: Sandbox, client: GraphClient, message: dict[str, Any]
+        self, meta: Sandbox, send: Call, message: dict[str, Any]
     ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
-        error = catch(lambda: client.send_message(ACCOUNT, PERSON, message, token=TOKEN))
-        assert error[:2] == (ErrorClass.PERMANENT, 100)
+        assert catch(send, message)[:2] == (ErrorClass.PERMANENT, 100)
 
     def test_a_tap_needs_a_button(self, meta: Sandbox) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
@@ -235,30 +248,28 @@ class TestFaults:
         ],
     )
     def test_a_scripted_fault_hits_once(
-        self, meta: Sandbox, client: GraphClient, fault: str, expected: ErrorClass,
-        is_delivered: bool,
-    ) -> None:  # fmt: skip
+        self, meta: Sandbox, send: Call, fault: str, expected: ErrorClass, is_delivered: bool
+    ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         meta.faults.script(fault, where="messages", account_id=ACCOUNT)
-        error = catch(lambda: client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN))
-        assert error[0] is expected
+        assert catch(send)[0] is expected
         assert len(meta.journal(PERSON)) == is_delivered
-        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        send()
         assert len(meta.journal(PERSON)) == is_delivered + 1
 
-    def test_a_slow_answer_is_still_one(self, meta: Sandbox, client: GraphClient) -> None:
+    def test_a_slow_answer_is_still_one(self, meta: Sandbox, send: Call) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         meta.faults.slow_seconds = 0.2
         meta.faults.script("slow")
         started = time.monotonic()
-        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        send()
         assert time.monotonic() - started >= 0.2
 
-    def test_a_fault_for_others_does_not_hit(self, meta: Sandbox, client: GraphClient) -> None:
+    def test_a_fault_for_others_does_not_hit(self, meta: Sandbox, send: Call) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         meta.faults.script("500", where="replies")
         meta.faults.script("500", account_id="another")
-        client.send_message(ACCOUNT, PERSON, HELLO, token=TOKEN)
+        send()
         meta.faults.clear()
         assert meta.faults.made.total() == 0
 
@@ -287,47 +298,49 @@ class TestFaults:
         assert run(8, people) != failed
 
 
-class Receiver:
+class Receiver(HttpServer):
     """An app that receives webhooks, and refuses the first few."""
 
     def __init__(self, *, refusals: int = 0) -> None:
+        super().__init__(self._receive)
+        self.url += "/api/webhooks/instagram"
         self.bodies: list[bytes] = []
         self.errors: list[str] = []
         self._refusals = refusals
         self._lock = threading.Lock()
-        self._server = HttpServer(self._handle)
-        self.url = f"http://127.0.0.1:{self._server.port}/api/webhooks/instagram"
 
-    def __enter__(self) -> Receiver:
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
-
-    def _handle(self, request: Request) -> Answer:
+    def _receive(self, request: Request) -> Answer:
         with self._lock:
             if self._refusals:
                 self._refusals -= 1
                 return Answer(503, {})
+            signature = request.headers.get("x-hub-signature-256")
             try:
-                verify_signature(
-                    request.body, request.headers.get("x-hub-signature-256"), [APP_SECRET]
-                )
+                verify_signature(request.body, signature, [APP_SECRET])
             except InvalidSignature as error:
                 self.errors.append(repr(error))
             self.bodies.append(request.body)
             return Answer(200, {})
 
+    def list_event_ids(self) -> list[str]:
+        return [one.event_id for body in self.bodies for one in parse_delivery(body).events]
+
+
+@contextmanager
+def connected(**options: Any) -> Iterator[tuple[Receiver, Sandbox, GraphClient]]:
+    """A sandbox with an account, the app that its webhooks go to, and a client of it."""
+    with (
+        Receiver(refusals=options.pop("refusals", 0)) as app,
+        Sandbox(webhook_url=app.url, app_secret=APP_SECRET, **options) as meta,
+        GraphClient(meta.url) as client,
+    ):
+        meta.add_account(ACCOUNT, TOKEN)
+        yield app, meta, client
+
 
 class TestWebhooks:
     def test_what_people_do_arrives_signed_and_readable(self) -> None:
-        with (
-            Receiver() as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET) as meta,
-            GraphClient(meta.url) as client,
-        ):
-            meta.add_account(ACCOUNT, TOKEN)
+        with connected() as (app, meta, client):
             comment_id = meta.comment(ACCOUNT, PERSON, "Größe? 💛", "media1", parent_id="9")
             unknown = meta.comment(ACCOUNT, "7", "link", is_live=True, has_person=False)
             mid = meta.message(ACCOUNT, PERSON, "yes", story_id="story1")
@@ -359,12 +372,7 @@ class TestWebhooks:
         assert [one for one in everything if one.get("value", {}).get("text") == "Sent!"]
 
     def test_a_quick_reply_is_tapped_as_a_message(self) -> None:
-        with (
-            Receiver() as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET) as meta,
-            GraphClient(meta.url) as client,
-        ):
-            meta.add_account(ACCOUNT, TOKEN)
+        with connected() as (app, meta, client):
             meta.message(ACCOUNT, PERSON, "hi")
             step = {"text": "x" * 700, "button": "Yes"}
             client.send_message(ACCOUNT, PERSON, build_message(step, payload="run1.x"), token=TOKEN)
@@ -373,10 +381,7 @@ class TestWebhooks:
         assert any(b'"quick_reply":{"payload":"run1.x"}' in body for body in app.bodies)
 
     def test_a_refused_webhook_comes_again(self) -> None:
-        with (
-            Receiver(refusals=2) as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, retry_seconds=(0.01, 0.02)) as meta,
-        ):
+        with connected(refusals=2, retry_seconds=(0.01, 0.02)) as (app, meta, _):
             meta.message(ACCOUNT, PERSON, "hi")
             assert meta.wait_for_webhooks()
             assert len(app.bodies) == 1
@@ -389,28 +394,21 @@ class TestWebhooks:
             assert meta.webhook_counts.dropped == 1
 
     def test_many_are_sent_in_batches(self) -> None:
-        with (
-            Receiver(refusals=2) as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, retry_seconds=(0.2,)) as meta,
-        ):
+        with connected(refusals=2, retry_seconds=(0.2,)) as (app, meta, _):
             for number in range(500):
                 meta.message(ACCOUNT, str(number), "hi")
             assert meta.wait_for_webhooks()
-            events = [one for body in app.bodies for one in parse_delivery(body).events]
-        assert len(events) == 500
-        assert len({one.event_id for one in events}) == 500
+            ids = app.list_event_ids()
+        assert len(ids) == len(set(ids)) == 500
         assert len(app.bodies) < 400
 
     def test_some_come_twice(self) -> None:
-        with (
-            Receiver() as app,
-            Sandbox(webhook_url=app.url, app_secret=APP_SECRET, double_every=10) as meta,
-        ):
+        with connected(double_every=10) as (app, meta, _):
             for number in range(100):
                 meta.message(ACCOUNT, str(number), "hi")
             assert meta.wait_for_webhooks()
-            events = [one.event_id for body in app.bodies for one in parse_delivery(body).events]
-        assert (len(events), len(set(events))) == (110, 100)
+            ids = app.list_event_ids()
+        assert (len(ids), len(set(ids))) == (110, 100)
 
 
 def test_people_may_react_at_once() -> None:
@@ -418,12 +416,7 @@ def test_people_may_react_at_once() -> None:
         if received.buttons:
             meta.tap(received.person_id)
 
-    with (
-        Receiver() as app,
-        Sandbox(webhook_url=app.url, app_secret=APP_SECRET, on_received=tap) as meta,
-        GraphClient(meta.url) as client,
-    ):
-        meta.add_account(ACCOUNT, TOKEN)
+    with connected(on_received=tap) as (app, meta, client):
         comment_id = meta.comment(ACCOUNT, PERSON, "link")
         opening = build_message({"text": "Want it?"}, payload="run1.x")
         client.reply_privately(ACCOUNT, comment_id, opening, token=TOKEN)
@@ -434,9 +427,8 @@ def test_people_may_react_at_once() -> None:
 
 def test_the_same_seed_makes_the_same_ids() -> None:
     def make(seed: int) -> list[str]:
-        meta = Sandbox(seed=seed)
-        meta._server._server.server_close()
-        return [meta.comment(ACCOUNT, PERSON, "a"), meta.message(ACCOUNT, PERSON, "b")]
+        with Sandbox(seed=seed) as meta:
+            return [meta.comment(ACCOUNT, PERSON, "a"), meta.message(ACCOUNT, PERSON, "b")]
 
     assert make(1) == make(1)
     assert make(1) != make(2)

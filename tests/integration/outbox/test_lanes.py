@@ -13,6 +13,7 @@ from pymongo.database import Database
 
 from automations.outbox.jobs import DM, PRIVATE_REPLY
 from automations.outbox.lanes import LaneStore
+from tests.support.outbox_fakes import find_most
 from tests.support.triggers import T0
 
 logger = logging.getLogger(__name__)
@@ -34,17 +35,6 @@ def take_all(lanes: LaneStore, *, at: datetime, want: int = 10) -> Counter[str]:
     while turn := lanes.take_turn(want=want, now=at):
         taken[turn.account_id] += turn.granted
     return taken
-
-
-def find_most(times: list[datetime], window: timedelta) -> int:
-    """Return the most of these that any rolling window holds, its start included."""
-    times.sort()
-    most = start = 0
-    for end, moment in enumerate(times):
-        while times[start] <= moment - window:
-            start += 1
-        most = max(most, end - start + 1)
-    return most
 
 
 def test_a_new_lane_has_its_burst_and_then_its_pace(lanes: LaneStore) -> None:
@@ -159,8 +149,8 @@ def test_an_hour_of_full_lanes_never_passes_a_limit_and_is_fair(lanes: LaneStore
             times[account_id] += [at] * granted
     served = Counter({account_id: len(moments) for account_id, moments in times.items()})
     most = max(find_most(moments, HOUR) for moments in times.values())
-    logger.info("%d accounts: at most %d in a rolling hour, served %s",
-                ACCOUNTS, most, sorted(set(served.values())))  # fmt: skip
+    figures = (ACCOUNTS, most, sorted(set(served.values())))
+    logger.info("%d accounts: at most %d in a rolling hour, served %s", *figures)
     assert len(served) == ACCOUNTS
     # 17 fewer than Meta allows: a token may be used as late as a lease and a call allow.
     assert 690 <= most <= 733

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.support.outbox_fakes import (
     make_job_document,
 )
 from tests.support.triggers import T0, now_in_milliseconds
+from tests.support.waiting import wait_until
 
 LEASE = timedelta(seconds=60)
 LATER = T0 + timedelta(seconds=61)
@@ -31,11 +32,6 @@ LATER = T0 + timedelta(seconds=61)
 
 class Killed(BaseException):
     """Ends a worker in the middle, as kill -9 does: nothing after it runs."""
-
-
-@pytest.fixture
-def rig(db: Database[dict[str, Any]]) -> Rig:
-    return Rig(db)
 
 
 def claim_one(store: OutboxStore, via: str = DM) -> Job:
@@ -51,11 +47,11 @@ class TestClaims:
         assert stored["state"] == "leased"
         assert stored["lease"] == {"owner": "w1", "token": 1, "until": T0 + LEASE}
         assert "nextAt" not in stored
-        assert OutboxStore(rig.db, owner="w2").claim("acc1", DM, limit=1, now=T0, at=T0).jobs == []
+        other = OutboxStore(rig.db, owner="w2")
+        assert other.claim("acc1", DM, limit=1, now=T0, at=T0).jobs == []
         assert rig.store.requeue_abandoned(now=LATER) == 1
-        assert OutboxStore(rig.db, owner="w2").claim(
-            "acc1", DM, limit=1, now=LATER, at=LATER
-        ).jobs[0].token == job.token + 1  # fmt: skip
+        [again] = other.claim("acc1", DM, limit=1, now=LATER, at=LATER).jobs
+        assert again.token == job.token + 1
 
     def test_the_longest_due_comes_first_and_what_is_not_due_stays(self, rig: Rig) -> None:
         late = make_job_document(created_at=T0 - timedelta(minutes=1))
@@ -82,11 +78,8 @@ class TestClaims:
                 if jobs.is_last:
                     break
 
-        threads = [threading.Thread(target=claim, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(claim, range(4)))
         assert len(claimed) == len(set(claimed)) == 200
 
 
@@ -110,17 +103,12 @@ class TestFencing:
     def test_an_answer_that_comes_after_the_lease_is_still_the_truth(self, rig: Rig) -> None:
         job_id = rig.add(make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}))
         sweeper = Rig(rig.db, owner="w2")
-        rig.graph.before_call = lambda: _sweep(sweeper, at=LATER)
+        rig.graph.before_call = lambda: sweeper.worker.drain(now=LATER)
         rig.worker.drain(now=T0)
         job = rig.find(job_id)
         assert (job["state"], job["send"]["position"]) == ("sent", 2)
         assert job["progress"]["opening_dm"]["state"] == "sent"
         assert rig.graph.sent == [("dm", "opening_dm"), ("dm", "main_dm")]
-
-
-def _sweep(rig: Rig, *, at: Any) -> None:
-    rig.worker._now = at
-    rig.worker.sweep()
 
 
 class TestDeaths:
@@ -247,24 +235,20 @@ def _echo(mid: str) -> None:
 
 
 class TestRunning:
-    def test_run_sends_what_comes_and_stops_when_told(self, db: Database[dict[str, Any]]) -> None:
-        rig = Rig(db)
+    def test_run_sends_what_comes_and_stops_when_told(self, rig: Rig) -> None:
         thread = threading.Thread(target=rig.worker.run)
         thread.start()
         now = now_in_milliseconds()
         jobs = [make_job_document(created_at=now, account_id=f"a{n % 7}") for n in range(100)]
         rig.add(*jobs)
-        _wait_for(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
+        wait_until(lambda: rig.db["automation_triggers"].count_documents({"state": "sent"}) == 100)
         rig.worker.stop()
         thread.join(5)
         assert not thread.is_alive()
         assert len(rig.told) == 100
         assert rig.graph.count_doubles() == 0
 
-    def test_a_stop_finishes_the_call_and_lets_go_of_the_rest(
-        self, db: Database[dict[str, Any]]
-    ) -> None:
-        rig = Rig(db)
+    def test_a_stop_finishes_the_call_and_lets_go_of_the_rest(self, rig: Rig) -> None:
         is_calling, may_answer = threading.Event(), threading.Event()
 
         def wait() -> None:
@@ -288,24 +272,20 @@ class TestRunning:
         graph = FakeGraph()
         rigs = [Rig(db, owner=f"w{number}", graph=graph) for number in range(2)]
         now = now_in_milliseconds()
+        accounts = [f"a{number % 5}" for number in range(100)]
         rigs[0].add(
-            *(make_comment_document(PUBLIC, MAIN, created_at=now, account_id=f"a{n % 5}")
-              for n in range(100))
-        )  # fmt: skip
+            *(
+                make_comment_document(PUBLIC, MAIN, created_at=now, account_id=one)
+                for one in accounts
+            )
+        )
         threads = [threading.Thread(target=rig.worker.run) for rig in rigs]
         for thread in threads:
             thread.start()
-        _wait_for(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
+        wait_until(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
         for rig in rigs:
             rig.worker.stop()
         for thread in threads:
             thread.join(5)
         assert len(graph.journal) == 200
         assert graph.count_doubles() == 0
-
-
-def _wait_for(is_so: Any, *, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

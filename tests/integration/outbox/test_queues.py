@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo.database import Database
 
 from automations.accounts.accounts import AccountState, add_account, note_webhooks, set_state
 from automations.accounts.encryption import make_key
@@ -19,11 +18,6 @@ from tests.support.triggers import T0
 PACE = timedelta(milliseconds=5218)
 PATH = "/api/workspaces/ws1/accounts"
 TOKEN = "IGAA-not-to-be-shown"
-
-
-@pytest.fixture
-def rig(db: Database[dict[str, Any]]) -> Rig:
-    return Rig(db)
 
 
 class TestQueues:

@@ -20,7 +20,14 @@ from automations.outbox.jobs import DM, PRIVATE_REPLY
 from automations.outbox.lanes import LaneStore
 from automations.outbox.queues import summarize_queue
 from automations.outbox.store import OutboxStore
-from tests.support.outbox_fakes import MAIN, Rig, Sent, make_comment_document, make_job_document
+from tests.support.outbox_fakes import (
+    MAIN,
+    Rig,
+    Sent,
+    find_most,
+    make_comment_document,
+    make_job_document,
+)
 from tests.support.triggers import T0, now_in_milliseconds
 
 logger = logging.getLogger(__name__)
@@ -85,11 +92,11 @@ def test_a_claim_is_quick_however_many_jobs_wait(
             took.append(time.perf_counter() - started_at)
             claimed[turn.account_id] += len(jobs)
     took.sort()
+    figures = (discovered, took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
     logger.info(
         "%d jobs of %d accounts: discovery %.1f ms, claim p50 %.1f p99 %.1f worst %.1f ms",
-        JOBS, ACCOUNTS, discovered * 1000, took[len(took) // 2] * 1000,
-        took[len(took) * 99 // 100] * 1000, took[-1] * 1000,
-    )  # fmt: skip
+        *(JOBS, ACCOUNTS, *(seconds * 1000 for seconds in figures)),
+    )
     assert took[len(took) * 99 // 100] < MOST_CLAIM_SECONDS
     assert max(claimed.values()) <= 1.2 * min(claimed.values()) + 10
 
@@ -130,23 +137,16 @@ def test_full_lanes_stay_below_the_limit_and_are_served_alike(
     drain_minutes(rig, minutes=minutes)
     times = rig.graph.times  # type: ignore[attr-defined]
     served = [len(moments) for moments in times.values()]
-    most = max(_count_within(sorted(moments), HOUR) for moments in times.values())
-    logger.info("%d accounts, %d simulated minutes: at most %d in a rolling hour, served %d to %d",
-                accounts, minutes, most, min(served), max(served))  # fmt: skip
+    most = max(find_most(moments, HOUR) for moments in times.values())
+    logger.info(
+        "%d accounts, %d simulated minutes: at most %d in a rolling hour, served %d to %d",
+        *(accounts, minutes, most, min(served), max(served)),
+    )
     assert len(served) == accounts
     assert most <= 733
     assert max(served) <= 1.2 * min(served)
     assert min(served) >= 40 + minutes * 690 // 60 - 2
     assert len({sent.to for sent in rig.graph.journal}) == len(rig.graph.journal)
-
-
-def _count_within(times: list[datetime], window: timedelta) -> int:
-    most = start = 0
-    for end, moment in enumerate(times):
-        while times[start] <= moment - window:
-            start += 1
-        most = max(most, end - start + 1)
-    return most
 
 
 def test_a_viral_post_delays_no_other_account(quick_db: Database[dict[str, Any]]) -> None:
@@ -186,5 +186,5 @@ def test_taps_on_a_viral_account_are_answered_at_once(quick_db: Database[dict[st
     job_id = rig.add(make_job_document())
     rig.worker.drain(now=T0)
     assert rig.find(job_id)["state"] == "sent"
-    assert rig.db["automation_triggers"].count_documents({"send.via": PRIVATE_REPLY,
-                                                          "state": "queued"}) == 160  # fmt: skip
+    waiting = {"send.via": PRIVATE_REPLY, "state": "queued"}
+    assert rig.db["automation_triggers"].count_documents(waiting) == 160

@@ -27,11 +27,6 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
-def rig(db: Database[dict[str, Any]]) -> Rig:
-    return Rig(db)
-
-
 def drain_for(rig: Rig, start: datetime, *, minutes: int) -> datetime:
     """Drain once a minute; return the last of them."""
     for minute in range(minutes + 1):
@@ -125,11 +120,15 @@ class TestModes:
     @pytest.mark.parametrize(
         ("setting", "has_token", "can_send", "mode"),
         [
-            ("", True, True, "SEND"), ("", True, False, "HOLD"), ("", False, False, "SHADOW"),
-            ("on", True, True, "SEND"), ("on", False, False, "HOLD"),
-            ("off", True, True, "HOLD"), ("shadow", True, False, "SHADOW"),
+            ("", True, True, "SEND"),
+            ("", True, False, "HOLD"),
+            ("", False, False, "SHADOW"),
+            ("on", True, True, "SEND"),
+            ("on", False, False, "HOLD"),
+            ("off", True, True, "HOLD"),
+            ("shadow", True, False, "SHADOW"),
         ],
-    )  # fmt: skip
+    )
     def test_modes(self, setting: str, has_token: bool, can_send: bool, mode: str) -> None:
         found = modes.find_mode(setting, has_token=has_token, can_send=can_send)
         assert found is modes.Mode[mode]
@@ -225,34 +224,58 @@ class TestErrors:
         assert rig.find(job_id)["state"] == "expired"
         assert rig.graph.journal == []
 
-    def test_a_message_whose_answer_is_lost_is_unknown_and_never_sent_again(self, rig: Rig) -> None:
-        rig.graph.script = ["reply lost"]
-        job_id = rig.add(make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}))
-        drain_for(rig, T0, minutes=3)
-        assert rig.find(job_id)["state"] == "unknown"
-        assert rig.graph.sent == [("dm", "opening_dm")]
-        assert rig.outcomes() == [("opening_dm", "unknown")]
-
-    def test_a_private_reply_has_one_retry_and_meta_knows_it(self, rig: Rig) -> None:
-        rig.graph.script = ["reply lost", FakeGraphError("ALREADY_REPLIED", code=100)]
-        job_id = rig.add(make_comment_document(OPENING, MAIN))
-        drain_for(rig, T0, minutes=3)
-        assert rig.find(job_id)["state"] == "waiting"
-        assert len(rig.graph.journal) == 1
-        assert rig.outcomes() == [("opening_dm", "sent")]
-
-    def test_a_private_reply_is_not_tried_a_third_time(self, rig: Rig) -> None:
-        rig.graph.script = [FakeGraphError("UNKNOWN")] * 5
-        job_id = rig.add(make_comment_document(OPENING, MAIN))
+    @pytest.mark.parametrize(
+        ("script", "document", "state", "sent", "told"),
+        [
+            pytest.param(
+                ["reply lost"],
+                make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}),
+                "unknown",
+                ["opening_dm"],
+                [("opening_dm", "unknown")],
+                id="a message whose answer is lost is never sent again",
+            ),
+            pytest.param(
+                ["reply lost", FakeGraphError("ALREADY_REPLIED", code=100)],
+                make_comment_document(OPENING, MAIN),
+                "waiting",
+                ["opening_dm"],
+                [("opening_dm", "sent")],
+                id="a private reply has one retry, and Meta knows it",
+            ),
+            pytest.param(
+                [FakeGraphError("UNKNOWN")] * 2,
+                make_comment_document(OPENING, MAIN),
+                "unknown",
+                [],
+                [("opening_dm", "unknown")],
+                id="a private reply is not tried a third time",
+            ),
+            pytest.param(
+                [ConnectionResetError()],
+                make_job_document(),
+                "unknown",
+                [],
+                [("main_dm", "unknown")],
+                id="an error of another kind may mean that it was delivered",
+            ),
+        ],
+    )
+    def test_what_may_have_been_delivered(
+        self,
+        rig: Rig,
+        script: list[Any],
+        document: dict[str, Any],
+        state: str,
+        sent: list[str],
+        told: list[tuple[str, str]],
+    ) -> None:
+        rig.graph.script = script
+        job_id = rig.add(document)
         drain_for(rig, T0, minutes=5)
-        assert rig.find(job_id)["state"] == "unknown"
-        assert len(rig.graph.script) == 3
-
-    def test_an_error_that_nobody_sorted_may_have_been_delivered(self, rig: Rig) -> None:
-        rig.graph.script = [ConnectionResetError()]
-        job_id = rig.add(make_job_document())
-        drain_for(rig, T0, minutes=2)
-        assert rig.find(job_id)["state"] == "unknown"
+        assert rig.find(job_id)["state"] == state
+        assert [step for _, step in rig.graph.sent] == sent
+        assert rig.outcomes() == told
 
     def test_a_message_that_cannot_be_built_fails_alone(self, rig: Rig) -> None:
         broken = make_job_document(send={"steps": [MAIN | {"text": "unsendable"}]})

@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-
 from automations.demo.followers import Followers
-from automations.demo.sandbox import Button, Received, Sandbox
+from automations.demo.sandbox import Button, Sandbox
 from automations.demo.simulation import Target
+from tests.support.waiting import wait_until
 
 ACCOUNT, PERSON = "17841400000000001", "9001"
 COMMENTS = Target(kind="comment", account_id=ACCOUNT, keywords=("link",))
 MESSAGES = Target(kind="dm", account_id=ACCOUNT, keywords=("price",))
 
 
-def wait_for(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def count_heard(meta: Sandbox) -> int:
+    with meta.use_world() as (world, _):
+        return len(world.heard_at)
 
 
 def test_comments_keep_to_what_an_account_can_answer() -> None:
     followers = Followers((COMMENTS, MESSAGES), rate=200, seed=1)
     with Sandbox() as meta:
         followers.start(meta)
-        wait_for(lambda: len(meta._world._heard_at) > 40)
+        wait_until(lambda: count_heard(meta) > 40)
         followers.stop()
-        assert 5 <= len(meta._world.comments) <= 12
+        with meta.use_world() as (world, _):
+            assert 5 <= len(world.comments) <= 12
 
 
 def test_people_tap_what_they_get_and_follow_when_they_are_asked() -> None:
     followers = Followers((MESSAGES,), rate=0.001, seed=1)
     with Sandbox(on_received=followers.on_received) as meta:
+        meta.add_account(ACCOUNT)
         followers.start(meta)
         for number in range(20):
+            meta.message(ACCOUNT, f"p{number}", "hi")
             button = Button("postback", "I follow" if number % 2 else "Yes", "payload")
-            received = Received(
-                kind="dm", account_id=ACCOUNT, person_id=f"p{number}", message_id=f"m{number}",
-                text="t", buttons=(button,), comment_id=None, at=datetime.now(UTC),
-            )  # fmt: skip
-            meta._world.journal[received.person_id].append(received)
+            with meta.use_world() as (world, at):
+                received = world.send_message(ACCOUNT, f"p{number}", ("t", (button,)), at)
+                world.heard_at.clear()
             followers.on_received(received)
-        wait_for(lambda: len(meta._world._heard_at) >= 10 and not followers._taps)
+        wait_until(lambda: count_heard(meta) >= 10)
         followers.stop()
-        follows = {person_id for _, person_id in meta._world.follows}
+        with meta.use_world() as (world, _):
+            follows = {person_id for _, person_id in world.follows}
         assert follows
         assert all(int(person_id[1:]) % 2 for person_id in follows if person_id[0] == "p")
 
@@ -54,16 +51,12 @@ def test_who_is_forgotten_comes_back_under_new_ids() -> None:
     with Sandbox() as meta:
         meta.add_account(ACCOUNT)
         before = meta.comment(ACCOUNT, PERSON, "a")
-        with meta._use_world() as (world, at):
+        with meta.use_world() as (world, at):
             world.reply_privately(ACCOUNT, before, ("hi", ()), at)
         meta.message(ACCOUNT, PERSON, "b")
         meta.follow(PERSON, ACCOUNT)
         meta.forget(PERSON)
-        world = meta._world
-        assert (world.journal, world.comments, world.follows, world._heard_at) == (
-            {},
-            {},
-            set(),
-            {},
-        )
+        with meta.use_world() as (world, _):
+            known = (world.journal, world.comments, world.follows, world.heard_at)
+        assert not any(known)
         assert meta.comment(ACCOUNT, PERSON, "a") != before

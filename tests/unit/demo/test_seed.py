@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from automations.demo.seed import ACCOUNT_ID, build_automations, build_history
-from automations.demo.simulation.plan import KINDS
-from automations.demo.simulation.targets import build_targets
+from automations.demo.simulation.plan import KINDS, build_targets
 from automations.rules.automation import parse_automation
 
 NOW = datetime(2026, 11, 23, 20, 15, 0, 123456, tzinfo=UTC)

@@ -13,8 +13,7 @@ from rich.console import Console
 
 from automations.demo.simulation import Plan, Report
 from automations.demo.simulation.plan import SimulatedDelivery, SimulatedEvent
-from automations.demo.simulation.printing import print_counted, print_report
-from automations.demo.simulation.report import Tally, build_report
+from automations.demo.simulation.report import print_figures
 from automations.management.commands import simulate
 from tracking.exceptions import TrackingUnavailable
 
@@ -29,8 +28,7 @@ AUTOMATION = {
 
 
 def build_answered(*statuses: str, is_forged: bool = False) -> Report:
-    tally = Tally(keep_events=True)
-    tally.latencies_ms.extend([1.0, 2.0, 30.0])
+    report = Report(seed=5, keep_events=True, seconds=2.0, latencies_ms=[1.0, 2.0, 30.0])
     for number, status in enumerate(statuses):
         event = SimulatedEvent(
             sim_kind="dm",
@@ -40,23 +38,22 @@ def build_answered(*statuses: str, is_forged: bool = False) -> Report:
             username="mia",
             text="LINK",
         )
-        delivery = SimulatedDelivery(
-            number=number, events=(event,), body=b"{}", is_forged=is_forged
-        )
-        tally.add(delivery, status=status, retries=0)
-    return build_report([tally], seed=5, seconds=2.0)
+        delivery = SimulatedDelivery(events=(event,), body=b"{}", is_forged=is_forged)
+        report.add(delivery, status=status, retries=0)
+    return report
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the command asks `run` for; the answers are in `report`."""
+    """What the command asks for; the answers are in `report`."""
     asked: dict[str, Any] = {"report": build_answered("200", "200")}
 
-    def run(plan: Plan, urls: list[str], secret: str, **options: Any) -> Report:
+    def send(plan: Plan, urls: list[str], secret: str, **options: Any) -> Report:
         asked.update(plan=plan, urls=urls, secret=secret, options=options)
         return asked["report"]
 
-    monkeypatch.setattr(simulate, "run", run)
+    monkeypatch.setattr(simulate, "generate_deliveries", lambda plan: plan)
+    monkeypatch.setattr(simulate, "send_deliveries", send)
     monkeypatch.setattr(simulate, "list_active_automations", lambda: [AUTOMATION])
     totals = iter([{"a1": ("Link", 5), "a2": ("Idle", 3)}, {"a1": ("Link", 12), "a2": ("Idle", 3)}])
     monkeypatch.setattr(simulate, "read_totals", lambda: next(totals))
@@ -114,13 +111,6 @@ def test_what_was_counted_is_told(asked: dict[str, Any]) -> None:
     out = io.StringIO()
     call_command("simulate", stdout=out)
     assert out.getvalue().splitlines()[-1] == "runs of Link: 12 (+7)"
-    out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=80, color_system=None)
-    counted = simulate.list_counted({"a1": ("Link", 5)}, {"a1": ("[b]Link", 1012), "a3": ("x", 1)})
-    print_counted(counted, console)
-    assert "[b]Link" in out.getvalue()  # a name is no markup
-    assert "+1,007" in out.getvalue()
-    assert "x" not in out.getvalue()
 
 
 def test_a_server_whose_database_is_not_ours_is_simulated_all_the_same(
@@ -148,9 +138,14 @@ def test_plain_lines_where_there_is_no_terminal(asked: dict[str, Any]) -> None:
 
 def test_a_table_on_a_terminal() -> None:
     out = io.StringIO()
-    print_report(build_answered("200", "503"), Console(file=out, force_terminal=True, width=80))
-    assert "acknowledged" in out.getvalue()
-    assert "p95" in out.getvalue()
+    counted = simulate.list_counted({"a1": ("Link", 5)}, {"a1": ("[b]Link", 1012), "a3": ("xy", 1)})
+    console = Console(file=out, force_terminal=True, width=100, color_system=None)
+    print_figures(build_answered("200", "503"), counted, console)
+    assert "1 of 2 acknowledged" in out.getvalue()
+    assert "p95 30.0 ms" in out.getvalue()
+    assert "[b]Link" in out.getvalue()  # a name is no markup
+    assert "1,012 (+1,007)" in out.getvalue()
+    assert "xy" not in out.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +159,7 @@ def test_what_is_not_as_expected_exits_with_1(asked: dict[str, Any], report: Rep
 
 def test_nobody_there_says_what_to_start(asked: dict[str, Any]) -> None:
     asked["report"] = build_answered("ConnectionRefusedError")
-    with pytest.raises(CommandError, match=r"Nobody answers at http://127\.0\.0\.1:8000: start"):
+    with pytest.raises(CommandError, match=r"No server answers at http://127\.0\.0\.1:8000: start"):
         call_command("simulate", stdout=io.StringIO())
 
 

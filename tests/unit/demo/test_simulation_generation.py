@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from automations.demo.simulation import Plan, SimulatedDelivery, Target, generate_deliveries
-from automations.demo.simulation.people import Ids
+from automations.demo.simulation.personas import Ids
 
 NOW_MS = 1_795_430_400_123
 COMMENTS = Target(kind="comment", account_id="17841400000000001", keywords=("link",))

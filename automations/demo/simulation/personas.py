@@ -68,11 +68,9 @@ class Ids:
         return (self._offset + self._count * _STRIDE) % 10**15
 
     def make_comment_id(self) -> str:
-        """Return a comment id: 17 digits."""
         return f"18{self._next():015}"
 
     def make_mid(self, account_id: str) -> str:
-        """Return a message id: long base64-like text, as Meta's."""
         number = self._next()
         inner = f"ig_dm_item:1:IGMessageID:{account_id}:{number * 340282 + 366841}:32{number:015}"
         return base64.urlsafe_b64encode(inner.encode()).decode().rstrip("=") + "ZD"

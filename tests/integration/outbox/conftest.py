@@ -1,0 +1,15 @@
+"""What the tests of the outbox share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from tests.support.outbox_fakes import Rig
+
+
+@pytest.fixture
+def rig(db: Database[dict[str, Any]]) -> Rig:
+    return Rig(db)
