@@ -52,12 +52,6 @@ class Conf:
         return Path(value) if value else None
 
     @property
-    def requests_per_minute(self) -> int:
-        """API_REQUESTS_PER_MINUTE: what a token may ask of each process; 0 is no limit."""
-        value: int = getattr(settings, "API_REQUESTS_PER_MINUTE", 600)
-        return value
-
-    @property
     def payload_keys(self) -> tuple[bytes, ...]:
         """The keys of button payloads, from SECRET_KEY (it signs) and SECRET_KEY_FALLBACKS."""
         secrets = (settings.SECRET_KEY, *getattr(settings, "SECRET_KEY_FALLBACKS", ()))

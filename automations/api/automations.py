@@ -26,7 +26,7 @@ from automations.api.serializers import (
 from automations.rules import store
 from tracking import service
 from tracking.clock import format_time, read_now
-from tracking.mongo import errors as mongo_errors
+from tracking.mongo.errors import bounded
 
 
 class AutomationListView(WorkspaceView):
@@ -124,7 +124,7 @@ def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> li
 
     Without `stats` when they are off. Raises TrackingUnavailable.
     """
-    with mongo_errors.reach_mongo():
+    with bounded():
         if not service.is_stats_enabled():
             totals = service.get_totals(documents)
             return [

@@ -10,15 +10,18 @@ from rest_framework.exceptions import NotFound
 from rest_framework.parsers import BaseParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
+from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 
 from automations.accounts.accounts import verify_free
 from automations.api.query_parameters import QuerySerializer
 from automations.api.renderers import BrowsableRenderer, OrjsonParser, OrjsonRenderer
 from automations.api.serializers import StrictSerializer
-from automations.auth.authentication import BearerTokenAuthentication, SessionTokenAuthentication
-from automations.auth.permissions import IsOwnWorkspace
-from automations.auth.throttling import TokenThrottle
+from automations.auth.authentication import (
+    BearerTokenAuthentication,
+    IsOwnWorkspace,
+    SessionTokenAuthentication,
+)
 from automations.rules import store
 
 
@@ -29,7 +32,7 @@ class WorkspaceView(APIView):
     permission_classes = (IsAuthenticated, IsOwnWorkspace)
     renderer_classes = (OrjsonRenderer, BrowsableRenderer)
     parser_classes: Sequence[type[BaseParser]] = (OrjsonParser,)
-    throttle_classes = (TokenThrottle,)
+    throttle_classes = (UserRateThrottle,)
     # The parameters of GET; other methods have none.
     query_class: type[QuerySerializer] = QuerySerializer
     query: Mapping[str, Any]

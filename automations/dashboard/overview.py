@@ -21,7 +21,7 @@ from automations.dashboard.formatting import describe_age, describe_type
 from automations.rules import store
 from automations.rules.automation import parse_automation
 from tracking import service
-from tracking.mongo import errors as mongo_errors
+from tracking.mongo.errors import bounded
 from tracking.queries.stats import RunSummary
 from tracking.rollups.hours import hour_of
 
@@ -116,7 +116,7 @@ def _build_context(reader: Reader) -> dict[str, Any]:
     # First the version, then the figures: a change in between shows at the next poll.
     version = _read_version(reader)
     documents = store.list_automations(reader.workspace_id)
-    with mongo_errors.reach_mongo():
+    with bounded():
         has_stats = service.is_stats_enabled()
         if has_stats:
             summaries = service.summarize_runs(documents, at=reader.at)

@@ -8,7 +8,7 @@ from typing import Any
 from automations.demo.seed import WORKSPACE_ID
 from tracking import service
 from tracking.mongo import client as mongo
-from tracking.mongo.errors import reach_mongo
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 
@@ -23,7 +23,7 @@ def list_other_workspaces() -> list[str]:
 
     Raises TrackingUnavailable, as everything here does.
     """
-    with reach_mongo(seconds=_SECONDS):
+    with bounded(_SECONDS):
         found = mongo.get_database()["automations"].find(
             {"workspaceId": {"$ne": WORKSPACE_ID}}, {"workspaceId": 1}, limit=5
         )
@@ -32,7 +32,7 @@ def list_other_workspaces() -> list[str]:
 
 def list_demo_automations() -> list[Document]:
     """Return the automations of the demo's workspace, as people left them."""
-    with reach_mongo(seconds=_SECONDS):
+    with bounded(_SECONDS):
         return list(mongo.get_database()["automations"].find({"workspaceId": WORKSPACE_ID}))
 
 
@@ -41,7 +41,7 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
 
     What an interrupted start left behind is removed first.
     """
-    with reach_mongo(seconds=_SECONDS):
+    with bounded(_SECONDS):
         database = mongo.get_database()
         database["automation_runs"].delete_many({"workspaceId": WORKSPACE_ID})
         database["automation_runs"].insert_many(runs, ordered=False)
@@ -50,13 +50,13 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
 
 def list_active_automations() -> list[dict[str, Any]]:
     """Return the active automations of every workspace. Raises TrackingUnavailable."""
-    with reach_mongo():
+    with bounded():
         return list(mongo.get_database()["automations"].find({"isActive": True}, _UNUSED))
 
 
 def read_totals() -> dict[str, tuple[str, int]]:
     """Return (name, total runs) of the active automations by id. Raises TrackingUnavailable."""
-    with reach_mongo():
+    with bounded():
         found = list(mongo.get_database()["automations"].find({"isActive": True}))
         totals = service.get_totals(found)
     return {

@@ -17,7 +17,7 @@ from pymongo.database import Database
 from automations.rules.automation import parse_automation
 from automations.rules.matching import AccountRules, LoadedRules
 from tracking.mongo import client as mongo
-from tracking.mongo.errors import bounded, reach_mongo
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 _BATCH = 1000
@@ -40,7 +40,7 @@ _AWARE: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
 
 def list_automations(workspace_id: str) -> list[Document]:
     """Return the workspace's automations, newest first. Raises TrackingUnavailable."""
-    with reach_mongo():
+    with bounded():
         found = list(_automations().find(_in_workspace(workspace_id), batch_size=_BATCH))
     found.sort(key=_read_age, reverse=True)
     return found
@@ -48,7 +48,7 @@ def list_automations(workspace_id: str) -> list[Document]:
 
 def list_account_ids(workspace_id: str) -> list[str]:
     """Return the accounts that the workspace's automations are for. Raises TrackingUnavailable."""
-    with reach_mongo():
+    with bounded():
         found = _automations().distinct("accountId", _in_workspace(workspace_id))
     return sorted({str(one) for one in found if isinstance(one, str | int)})
 
@@ -63,7 +63,7 @@ def read_version(workspace_id: str) -> str:
     automations: MongoCollection[Any] = mongo.get_database().get_collection(
         "automations", codec_options=_RAW
     )
-    with reach_mongo():
+    with bounded():
         found = automations.find(_in_workspace(workspace_id), fields, batch_size=_BATCH)
         parts = sorted(bytes(document.raw) for document in found)
     return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
@@ -75,7 +75,7 @@ def list_automation_ids(workspace_id: str) -> list[str]:
     Raises TrackingUnavailable.
     """
     query = {"workspaceId": {"$in": _build_candidates(workspace_id)}}
-    with reach_mongo():
+    with bounded():
         found = _automations().find(query, {"_id": 1}, batch_size=_BATCH)
         return [str(document["_id"]) for document in found]
 
@@ -87,13 +87,13 @@ def find_automation(
     query = _one_of(workspace_id, automation_id)
     if is_deleted_too:
         del query["deletedAt"]
-    with reach_mongo():
+    with bounded():
         return _automations().find_one(query)
 
 
 def insert_automation(document: Document) -> None:
     """Store a new automation. Raises TrackingUnavailable."""
-    with reach_mongo():
+    with bounded():
         _automations().insert_one(document)
 
 
@@ -111,7 +111,7 @@ def update_automation(
     update: Document = {"$set": dict(changes)}
     if removed:
         update["$unset"] = dict.fromkeys(removed, "")
-    with reach_mongo():
+    with bounded():
         return _automations().find_one_and_update(
             _one_of(workspace_id, automation_id), update, return_document=ReturnDocument.AFTER
         )

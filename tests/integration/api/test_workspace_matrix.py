@@ -14,8 +14,8 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from pymongo.database import Database
+from rest_framework.throttling import UserRateThrottle
 
-from automations.auth.throttling import Limiter, TokenThrottle
 from tests.support.api_client import build_automation, build_run, make_client
 
 Db = Database[dict[str, Any]]
@@ -61,7 +61,7 @@ def fill_in(route: str, workspace_id: str) -> str:
 
 @pytest.fixture
 def _two_workspaces(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TokenThrottle, "limiter", Limiter())
+    monkeypatch.setattr(UserRateThrottle, "THROTTLE_RATES", {"user": None})
     db["automations"].insert_one(build_automation(_id="a1", workspaceId="theirs"))
     db["automation_runs"].insert_one(
         {**build_run("a1", age=timedelta(hours=1)), "_id": "r1", "workspaceId": "theirs"}
