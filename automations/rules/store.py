@@ -16,12 +16,12 @@ from pymongo.database import Database
 
 from automations.rules.automation import parse_automation
 from automations.rules.matching import AccountRules, LoadedRules
+from tracking.ids import list_stored_forms
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 _BATCH = 1000
-_INT64_DIGITS = 18  # any number this long fits
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 # Documents of an older product hold what its drivers let in: text that is not UTF-8, dates past
 # the year 9999. Both would stop the whole list.
@@ -74,7 +74,7 @@ def list_automation_ids(workspace_id: str) -> list[str]:
 
     Raises TrackingUnavailable.
     """
-    query = {"workspaceId": {"$in": _build_candidates(workspace_id)}}
+    query = {"workspaceId": {"$in": list_stored_forms(workspace_id)}}
     with bounded():
         found = _automations().find(query, {"_id": 1}, batch_size=_BATCH)
         return [str(document["_id"]) for document in found]
@@ -132,21 +132,11 @@ def _automations() -> MongoCollection[Document]:
 
 def _in_workspace(workspace_id: str) -> Document:
     # null matches a missing field too.
-    return {"workspaceId": {"$in": _build_candidates(workspace_id)}, "deletedAt": None}
+    return {"workspaceId": {"$in": list_stored_forms(workspace_id)}, "deletedAt": None}
 
 
 def _one_of(workspace_id: str, automation_id: str) -> Document:
-    return {"_id": {"$in": _build_candidates(automation_id)}, **_in_workspace(workspace_id)}
-
-
-def _build_candidates(text: str) -> list[Any]:
-    """Return what an id in a path may be stored as: the text itself, an ObjectId or a number."""
-    candidates: list[Any] = [text]
-    if ObjectId.is_valid(text):
-        candidates.append(ObjectId(text))
-    if text.isascii() and text.isdecimal() and len(text) <= _INT64_DIGITS:
-        candidates.append(int(text))
-    return candidates
+    return {"_id": {"$in": list_stored_forms(automation_id)}, **_in_workspace(workspace_id)}
 
 
 def _read_age(document: Mapping[str, Any]) -> tuple[datetime, str]:
@@ -204,7 +194,7 @@ def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict
     """Return the automations, active or not, by the string form of their id."""
     if not automation_ids:
         return {}
-    query = {"_id": {"$in": [key for text in automation_ids for key in _build_keys(text)]}}
+    query = {"_id": {"$in": [key for text in automation_ids for key in list_stored_forms(text)]}}
     with bounded(seconds):
         found = mongo.get_database()["automations"].find(query)
         return {str(document["_id"]): document for document in found}
@@ -213,12 +203,3 @@ def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict
 def parse_key(text: str | None) -> Any:
     """Return an id as it is stored: an ObjectId where its text is one."""
     return ObjectId(text) if text is not None and ObjectId.is_valid(text) else text
-
-
-def _build_keys(text: str) -> list[Any]:
-    keys: list[Any] = [text]
-    if ObjectId.is_valid(text):
-        keys.append(ObjectId(text))
-    if text.isdecimal() and len(text) <= 18:
-        keys.append(int(text))
-    return keys
