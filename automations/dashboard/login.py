@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.middleware.csrf import rotate_token
@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from automations.api.errors import RETRY_AFTER_SECONDS
 from automations.auth.authentication import SESSION_TOKEN_ID, TokenHolder, find_session_token
 from automations.auth.tokens import ApiToken, find_token
+from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 
 SESSION_LIFETIME = timedelta(days=14)
@@ -68,7 +69,7 @@ def find_own_path(target: str) -> str | None:
 
 
 def _open_session(request: HttpRequest) -> HttpResponse:
-    at = datetime.now(UTC)
+    at = read_now()
     token = find_token(request.POST.get("token", "").strip(), at=at)
     if token is None:
         answer = _show(request, error=_REFUSED, status=401)

@@ -11,13 +11,14 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import uuid4
 
 from automations.outbox import transitions
 from automations.outbox.jobs import Change, Job, JobState, StepResult, StepState
 from automations.outbox.lanes import LaneStore
 from automations.outbox.store import OutboxStore
+from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
 
@@ -28,7 +29,7 @@ _WAIT_SECONDS = 0.5
 
 def resume_account(account_id: str) -> None:
     """Let an account that was paused send at once, not at its next look. TrackingUnavailable."""
-    LaneStore(mongo.get_database()).resume(account_id, now=datetime.now(UTC))
+    LaneStore(mongo.get_database()).resume(account_id, now=read_now())
 
 
 def settle_cut_off(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from automations.api.query_parameters import OUTCOMES, RunFilterQuery, build_fil
 from automations.api.renderers import OrjsonRenderer
 from automations.api.run_representations import build_run, write_csv
 from tracking import reports
+from tracking.clock import read_now
 from tracking.management.database_command import DatabaseCommand
 from tracking.queries.run_filters import STEPS, RunFilter
 
@@ -101,7 +101,7 @@ def parse_filters(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a RunFilter. Raises CommandError for what the API would refuse."""
     named = {name: options[name] for name in _FILTERS if options[name] is not None}
     # A run that is counted while we write would come or not by chance.
-    named.setdefault("to", datetime.now(UTC).isoformat())
+    named.setdefault("to", read_now().isoformat())
     query = RunFilterQuery(data=named)
     try:
         query.is_valid(raise_exception=True)

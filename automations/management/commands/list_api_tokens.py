@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from automations.api.bson_json import Json, to_json
 from automations.auth.tokens import ApiToken, list_tokens
-from tracking.clock import format_time
+from tracking.clock import format_time, read_now
 from tracking.exceptions import TrackingError
 
 _HEADER = ("ID", "WORKSPACE", "NAME", "CREATED", "EXPIRES", "LAST USED", "STATE")
@@ -34,7 +34,7 @@ class Command(BaseCommand):
             tokens = list_tokens(options["workspace"])
         except TrackingError as error:
             raise CommandError(str(error)) from None
-        at = datetime.now(UTC)
+        at = read_now()
         if options["json"]:
             self.stdout.write(json.dumps([_build_json(one, at) for one in tokens], indent=2))
             return
