@@ -9,7 +9,7 @@ from django.views.generic import RedirectView
 
 from automations.api.accounts import AccountListView
 from automations.api.automations import AutomationListView, AutomationStatsView, AutomationView
-from automations.api.docs import DocsView, SchemaView
+from automations.api.openapi import DocsView, SchemaView
 from automations.api.runs import (
     AutomationRunCsvView,
     AutomationRunListView,

@@ -1,175 +1,251 @@
-"""How the API documents itself: every operation with its parameters, answers and an example."""
+"""How the API documents itself: operations, the shapes of answers, and examples made of these.
+
+The shape of an answer is a TypedDict beside the function that builds it. Examples of its fields
+stand in the annotations, and those of whole answers are put together from them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import inspect
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, TypedDict, TypeVar, is_typeddict
 
 import msgspec
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+)
+from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from msgspec import Meta
 from rest_framework import serializers
 
-from automations.api import examples, schemas
-from automations.api.query_parameters import RangeQuery, RunFilterQuery, RunPageQuery, SeriesQuery
-from automations.api.serializers import AutomationChangesSerializer, AutomationSerializer
-
 Method = TypeVar("Method", bound=Callable[..., Any])
-Shape = type[serializers.Serializer[Any]]
+Shape = TypeVar("Shape", bound=type[Any])
+Input = type[serializers.Serializer[Any]]
 
-JSON = "application/json"
+JSON, CSV = "application/json", "text/csv"
+_REFERENCES = "#/components/schemas/{name}"
 
-_MEANINGS = {
-    400: "A parameter or a field is not what it should be; `field` names it.",
-    401: "No usable token.",
-    403: "By a browser's session: the CSRF token is missing.",
-    404: "There is no such thing, or it is another workspace's.",
-    406: "An `Accept` that asks for something else than JSON.",
-    413: "The body is larger than 4 MiB.",
-    415: "A body of another type than JSON.",
-    429: "The token asked too often; `Retry-After` says when to come again.",
-    503: "The database did not answer in time. Nothing was changed; ask again.",
-}
-_READ = (400, 401, 404, 406, 429, 503)
-_WRITE = (400, 401, 403, 404, 406, 413, 415, 429, 503)
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said of one operation; without an `answer` it answers CSV."""
-
-    summary: str
-    answer: Shape | None
-    example: Any
-    status: int = 200
-    query: Shape | None = None
-    body: tuple[Shape, Any] | None = None
-    errors: tuple[int, ...] = _READ
-    tag: str | None = None
+# Types of fields that many answers have, each with its example.
+Success = Annotated[bool, Meta(extra_json_schema={"const": True})]
+Id = Annotated[str, Meta(examples=["6650c0de0000000000000001"])]
+WorkspaceId = Annotated[str, Meta(examples=["w_84213"])]
+AccountId = Annotated[str, Meta(examples=["17841400000000001"])]
+EventId = Annotated[str, Meta(examples=["18186779461257189"])]
+Count = Annotated[int, Meta(examples=[51])]
+Moment = Annotated[datetime, Meta(tz=True, examples=["2026-11-24T00:16:28.134Z"])]
+# The same as text, in documents that are JSON already.
+StoredMoment = Annotated[
+    str, Meta(examples=["2026-11-24T00:16:28.134Z"], extra_json_schema={"format": "date-time"})
+]
+Range = TypedDict("Range", {"from": Moment, "to": Moment})
 
 
-# By the name that a generated client gives the operation.
-OPERATIONS = {
-    "listAutomations": Operation(
-        summary="List the automations",
-        answer=schemas.AutomationListAnswerSerializer,
-        example=examples.AUTOMATIONS,
+_with_unknown_fields: set[str] = set()
+
+
+def keeps_unknown_fields(shape: Shape) -> Shape:
+    """Mark the shape of a stored document, which may have fields of another product."""
+    _with_unknown_fields.add(shape.__name__)
+    return shape
+
+
+class Done(TypedDict):
+    """The request was carried out."""
+
+    success: Success
+
+
+class ErrorFact(TypedDict):
+    """One fact: a `code` for programs, a `message` for people, the `field` that it is about."""
+
+    code: str
+    message: str
+    field: Annotated[str | None, Meta(description="A dotted path, or null.")]
+
+
+class ErrorAnswer(TypedDict):
+    """What every error looks like."""
+
+    success: Annotated[bool, Meta(extra_json_schema={"const": False})]
+    error: ErrorFact
+
+
+# By status: when it is answered, and an example.
+_ERRORS: dict[int, tuple[str, ErrorFact]] = {
+    400: (
+        "A parameter or a field is not what it should be; `field` names it.",
+        {"code": "invalid_choice", "message": '"week" is not a valid choice.', "field": "unit"},
     ),
-    "createAutomation": Operation(
-        summary="Create an automation",
-        answer=schemas.OneAutomationAnswerSerializer,
-        example=examples.AUTOMATION,
-        status=201,
-        body=(AutomationSerializer, examples.NEW_AUTOMATION),
-        errors=_WRITE,
+    401: (
+        "No usable token.",
+        {
+            "code": "invalid_token",
+            "message": "The token is unknown, expired or revoked.",
+            "field": None,
+        },
     ),
-    "getAutomation": Operation(
-        summary="Show an automation",
-        answer=schemas.OneAutomationAnswerSerializer,
-        example=examples.AUTOMATION,
+    403: (
+        "By a browser's session: the CSRF token is missing.",
+        {
+            "code": "permission_denied",
+            "message": "CSRF Failed: CSRF token missing.",
+            "field": None,
+        },
     ),
-    "changeAutomation": Operation(
-        summary="Change an automation, or switch it on or off",
-        answer=schemas.OneAutomationAnswerSerializer,
-        example=examples.AUTOMATION,
-        body=(AutomationChangesSerializer, examples.CHANGES),
-        errors=_WRITE,
+    404: (
+        "It does not exist, or belongs to another workspace.",
+        {"code": "not_found", "message": "Not found.", "field": None},
     ),
-    "deleteAutomation": Operation(
-        summary="Delete an automation; its runs and counts are kept",
-        answer=schemas.DoneAnswerSerializer,
-        example=examples.DONE,
-        errors=_WRITE,
+    406: (
+        "The `Accept` header asks for something else than JSON.",
+        {
+            "code": "not_acceptable",
+            "message": "Could not satisfy the request Accept header.",
+            "field": None,
+        },
     ),
-    "getAutomationStats": Operation(
-        summary="Count an automation's runs now",
-        answer=schemas.StatsAnswerSerializer,
-        example=examples.STATS,
+    413: (
+        "The body is larger than 4 MiB.",
+        {"code": "too_large", "message": "The body is too large.", "field": None},
     ),
-    "listAccounts": Operation(
-        summary="List the accounts",
-        answer=schemas.AccountListAnswerSerializer,
-        example=examples.ACCOUNTS,
+    415: (
+        "The body has another type than JSON.",
+        {
+            "code": "unsupported_media_type",
+            "message": 'Unsupported media type "text/plain" in request.',
+            "field": None,
+        },
     ),
-    "listRuns": Operation(
-        summary="List the runs of the workspace",
-        answer=schemas.RunPageAnswerSerializer,
-        example=examples.RUNS,
-        query=RunPageQuery,
+    429: (
+        "The token asked too often; `Retry-After` says when to ask again.",
+        {
+            "code": "throttled",
+            "message": "Request was throttled. Expected available in 1 second.",
+            "field": None,
+        },
     ),
-    "listAutomationRuns": Operation(
-        summary="List the runs of an automation",
-        answer=schemas.RunPageAnswerSerializer,
-        example=examples.RUNS,
-        query=RunPageQuery,
-    ),
-    "getRun": Operation(
-        summary="Show a run", answer=schemas.RunAnswerSerializer, example=examples.RUN
-    ),
-    "exportRuns": Operation(
-        summary="Export the runs of the workspace",
-        tag="runs",
-        answer=None,
-        example=examples.CSV,
-        query=RunFilterQuery,
-    ),
-    "exportAutomationRuns": Operation(
-        summary="Export the runs of an automation",
-        answer=None,
-        example=examples.CSV,
-        query=RunFilterQuery,
-    ),
-    "getSeries": Operation(
-        summary="Count the workspace's runs by hour or day",
-        answer=schemas.SeriesAnswerSerializer,
-        example=examples.SERIES,
-        query=SeriesQuery,
-    ),
-    "getAutomationSeries": Operation(
-        summary="Count an automation's runs by hour or day",
-        answer=schemas.SeriesAnswerSerializer,
-        example=examples.SERIES,
-        query=SeriesQuery,
-    ),
-    "getAutomationOutcomes": Operation(
-        summary="Tell what became of an automation's runs",
-        answer=schemas.OutcomesAnswerSerializer,
-        example=examples.OUTCOMES,
-        query=RangeQuery,
+    503: (
+        "The database did not answer in time. Nothing was changed; ask again.",
+        {
+            "code": "unavailable",
+            "message": "The database did not answer in time. Try again.",
+            "field": None,
+        },
     ),
 }
+_OF_READS = (400, 401, 404, 406, 429, 503)
 
 
-def describe(name: str) -> Callable[[Method], Method]:
-    """Return the decorator that documents a view's method as the operation of that name."""
-    operation = OPERATIONS[name]
-    media_type = JSON if operation.answer else "text/csv"
-    answer = OpenApiResponse(
-        response=operation.answer or {"type": "string"},
-        description=operation.summary,
-        examples=[OpenApiExample("answer", value=operation.example, media_type=media_type)],
-    )
-    responses: dict[Any, Any] = {(operation.status, media_type): answer}
-    responses |= {(code, JSON): _build_error(code) for code in operation.errors}
-    body = operation.body
-    decorate: Callable[[Method], Method] = extend_schema(
-        operation_id=name,
-        tags=[operation.tag] if operation.tag else None,
-        summary=operation.summary,
-        parameters=[] if operation.query is None else [operation.query],
-        request=None if body is None else {JSON: body[0]},
-        responses=responses,
-        examples=[] if body is None else [OpenApiExample("body", value=body[1], request_only=True)],
-    )
+def describe(
+    name: str,
+    answer: Any,
+    *,
+    status: int = 200,
+    query: Input | None = None,
+    body: tuple[Input, Mapping[str, Any]] | None = None,
+    tag: str | None = None,
+) -> Callable[[Method], Method]:
+    """Return the decorator that documents a view's method as the operation of that name.
+
+    `answer` is the TypedDict of its answer, or the text of a CSV file. Generated clients have the
+    name; the first line of the method's docstring is the summary.
+    """
+    is_csv = isinstance(answer, str)
+    example = answer if is_csv else build_example(answer)
+
+    def decorate(method: Method) -> Method:
+        summary, _, description = (method.__doc__ or name).partition("\n")
+        responses: dict[Any, Any] = {
+            (status, CSV if is_csv else JSON): OpenApiResponse(
+                response={"type": "string"} if is_csv else answer,
+                description=summary,
+                examples=[
+                    OpenApiExample("answer", value=example, media_type=CSV if is_csv else JSON)
+                ],
+            )
+        }
+        for code in _OF_READS if method.__name__ == "get" else _ERRORS:
+            responses[code, JSON] = _describe_error(code)
+        decorated: Callable[[Method], Method] = extend_schema(
+            operation_id=name,
+            tags=[tag] if tag else None,
+            summary=summary.rstrip("."),
+            description=description.strip(),
+            parameters=[] if query is None else [query],
+            request=None if body is None else {JSON: body[0]},
+            responses=responses,
+            examples=[]
+            if body is None
+            else [OpenApiExample("body", value=body[1], request_only=True)],
+        )
+        return decorated(method)
+
     return decorate
 
 
-def _build_error(code: int) -> OpenApiResponse:
-    value = examples.ERRORS[code]
+def build_example(shape: Any) -> Any:
+    """Return an example of an answer, from those of its fields."""
+    [schema], components = _build_schemas(shape)
+    return _build_example(schema, components)
+
+
+def _build_example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
+    if "$ref" in schema:
+        schema = components[schema["$ref"].rpartition("/")[2]]
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "anyOf" in schema:
+        return _build_example(schema["anyOf"][0], components)
+    if schema["type"] == "array":
+        return [_build_example(schema["items"], components)]
+    if schema["type"] == "boolean":
+        return schema.get("const", True)
+    return {name: _build_example(one, components) for name, one in schema["properties"].items()}
+
+
+def _build_schemas(shape: Any) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    schemas, components = msgspec.json.schema_components([shape], ref_template=_REFERENCES)
+    for name, schema in components.items():
+        schema["description"] = inspect.cleandoc(schema["description"])
+        if name in _with_unknown_fields:
+            schema["additionalProperties"] = True
+    return schemas, components
+
+
+def _describe_error(code: int) -> OpenApiResponse:
+    meaning, fact = _ERRORS[code]
+    value = {"success": False, "error": fact}
     return OpenApiResponse(
-        response=schemas.ErrorAnswerSerializer,
-        description=_MEANINGS[code],
+        response=ErrorAnswer,
+        description=meaning,
         examples=[OpenApiExample("error", value=value, media_type=JSON)],
     )
+
+
+class AnswerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Puts the TypedDict of an answer into the schema, with those that it is made of."""
+
+    @classmethod
+    def _matches(cls, target: Any) -> bool:
+        return is_typeddict(target)
+
+    def get_name(self, auto_schema: Any, direction: Any) -> str:
+        name: str = self.target.__name__
+        return name
+
+    def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        _, components = _build_schemas(self.target)
+        own: dict[str, Any] = components.pop(self.target.__name__)
+        for name, schema in components.items():
+            component = ResolvedComponent(  # type: ignore[no-untyped-call]
+                name=name, type=ResolvedComponent.SCHEMA, object=name, schema=schema
+            )
+            auto_schema.registry.register_on_missing(component)
+        return own
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -179,7 +255,6 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Return the scheme as OpenAPI has it."""
         return {"type": "http", "scheme": "bearer", "description": self.__doc__}
 
 
@@ -190,7 +265,15 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Return the scheme as OpenAPI has it."""
-        return {
-            "type": "apiKey", "in": "cookie", "name": "sessionid", "description": self.__doc__,
-        }  # fmt: skip
+        description = self.__doc__
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid", "description": description}
+
+
+class SchemaView(SpectacularAPIView):
+    """`/api/schema`: OpenAPI as YAML, or as JSON to `Accept: application/json`."""
+
+
+class DocsView(SpectacularSwaggerSplitView):
+    """`/api/docs`: Swagger UI from files of this site; its script is a request of its own."""
+
+    url_name = "automations:schema"

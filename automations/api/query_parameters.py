@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from difflib import get_close_matches
+from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
-from rest_framework.fields import empty
 
-from automations.api.serializers import StrictSerializer
-from automations.api.zones import UTC_NAME, UnknownZone, parse_zone
+from automations.api.base import QuerySerializer
 from automations.outbox.jobs import StepState
 from tracking.queries.run_filters import STEPS
 from tracking.queries.time_grid import Unit, start_of_day
@@ -19,8 +20,6 @@ from tracking.rollups.outcomes import COMPLETED
 
 MOST_RUNS = 200
 DEFAULT_RUNS = 50
-# What DRF reads to choose between JSON and its pages.
-_FORMAT = "format"
 _STATES = tuple(state.value for state in StepState if state is not StepState.SENDING)
 OUTCOMES = (
     COMPLETED, *_STATES, *(f"{step}.{state}" for step in STEPS for state in _STATES),
@@ -28,6 +27,35 @@ OUTCOMES = (
 INCLUDES = ("people", "outcomes", "automations")
 _DEFAULT_LENGTHS = {Unit.HOUR: timedelta(hours=24), Unit.DAY: timedelta(days=7)}
 _LONGEST = 200
+UTC_NAME = "UTC"
+# Anything longer is no zone, and not worth comparing with six hundred names.
+_LONGEST_ZONE_NAME = 64
+
+
+class UnknownZone(ValueError):
+    """There is no such zone; the message says what to write instead."""
+
+
+@cache
+def list_zones() -> frozenset[str]:
+    """Return the names of all zones."""
+    return frozenset(available_timezones())
+
+
+def parse_zone(name: str) -> ZoneInfo:
+    """Return the zone of that name. Raises UnknownZone, with the nearest name if there is one."""
+    if name in list_zones():
+        return ZoneInfo(name)
+    by_lowered = {zone.lower(): zone for zone in list_zones()}
+    wanted = name[:_LONGEST_ZONE_NAME].strip().replace(" ", "_").lower()
+    near = get_close_matches(wanted, by_lowered, n=1)
+    if not near:  # people write the city alone
+        near = [one for one in sorted(by_lowered) if one.rpartition("/")[2] == wanted][:1]
+    hint = f" Did you mean {by_lowered[near[0]]}?" if near else ""
+    raise UnknownZone(
+        f"{name[:_LONGEST_ZONE_NAME]!r} is not an IANA time zone; write one like Asia/Kolkata "
+        f"or {UTC_NAME}.{hint}"
+    )
 
 
 class MomentField(serializers.CharField):
@@ -78,25 +106,6 @@ class IncludeField(serializers.CharField):
         return parts
 
 
-class QuerySerializer(StrictSerializer):
-    """A path without parameters of its own. A field `from_` is the parameter `from`."""
-
-    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the parameters by their names in a URL."""
-        return {name.rstrip("_"): field for name, field in super().get_fields().items()}
-
-    def run_validation(self, data: Any = empty) -> Any:
-        """Return the checked values. Raises ValidationError."""
-        if isinstance(data, Mapping):
-            data = {name: value for name, value in data.items() if name != _FORMAT}
-        return super().run_validation(data)
-
-    def _refuse(self, name: str) -> ErrorDetail:
-        known = ", ".join(self.fields)
-        what = f"The parameters are: {known}." if known else "This path has none."
-        return ErrorDetail(f"{name[:_LONGEST]!r} is not a parameter. {what}", code="unknown")
-
-
 class RangeQuery(QuerySerializer):
     """A range of time."""
 
@@ -130,17 +139,15 @@ class RangeQuery(QuerySerializer):
 class RunFilterQuery(RangeQuery):
     """Which runs."""
 
-    triggerType = serializers.ChoiceField(  # noqa: N815 - the name in a URL
+    triggerType = serializers.ChoiceField(
         choices=STEPS, required=False, help_text="The first thing that was to be sent."
     )
     outcome = serializers.ChoiceField(
         choices=OUTCOMES, required=False,
         help_text="What became of any step (`failed`), of one (`main_dm.sent`), or `completed`.",
     )  # fmt: skip
-    userId = serializers.CharField(  # noqa: N815
-        required=False, max_length=_LONGEST, help_text="The person."
-    )
-    postId = serializers.CharField(  # noqa: N815
+    userId = serializers.CharField(required=False, max_length=_LONGEST, help_text="The person.")
+    postId = serializers.CharField(
         required=False, max_length=_LONGEST, help_text="The post that was commented."
     )
 

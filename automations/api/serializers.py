@@ -7,19 +7,17 @@ text has 640 characters and 1 to 3 buttons; a title has 20 characters
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from bson import Int64, ObjectId
 from rest_framework import serializers
-from rest_framework.exceptions import ErrorDetail
-from rest_framework.utils import html
 
 from automations.accounts.accounts import AccountTaken
-from automations.api.bson_json import to_json
+from automations.api.base import StrictSerializer
 from automations.api.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
+from automations.api.renderers import to_json
 from automations.instagram.messages import (
     COMMENT_LENGTH,
     MESSAGE_BYTES,
@@ -41,36 +39,21 @@ _MOST_ITEMS = 500
 _MOST_TEXTS = 20
 
 _TYPES = tuple(STEPS_BY_TYPE)
-_SERVER_FIELDS = frozenset(
-    {"_id", "workspaceId", "totalRuns", "lastRunAt", "stats", "createdAt", "updatedAt", "deletedAt"}
-)
-_ECHO_LENGTH = 100
-# A form names nested fields `trigger.match` and `mainDm.links[0]title`.
-_NESTING = re.compile(r"[.\[]")
 
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses every field it does not know, by name."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        """Return the checked values. Raises ValidationError."""
-        if isinstance(data, Mapping):
-            names = [str(name) for name in data]
-            if html.is_html_input(data):
-                names = [_NESTING.split(name)[0] for name in names if name != "csrfmiddlewaretoken"]
-            unknown = [name for name in names if name not in self.fields]
-            if unknown:
-                raise serializers.ValidationError(
-                    {name[:_ECHO_LENGTH]: [self._refuse(name)] for name in unknown}
-                )
-        return super().to_internal_value(data)
-
-    def _refuse(self, name: str) -> ErrorDetail:
-        echo = name[:_ECHO_LENGTH]
-        if name in _SERVER_FIELDS:
-            return ErrorDetail(f"{echo!r} is set by the server.", code="read_only")
-        known = ", ".join(self.fields)
-        return ErrorDetail(f"{echo!r} is not a field. The fields are: {known}.", code="unknown")
+# What the API's documents show as the bodies of POST and PATCH.
+EXAMPLE = {
+    "name": "Price list",
+    "type": "comment_to_dm",
+    "accountId": "17841400000000001",
+    "trigger": {"match": "contains", "keywords": ["price"]},
+    "commentReply": {"texts": ["Sent!"]},
+    "openingDm": {"text": "Shall I send you our prices?", "button": "Yes, send them"},
+    "mainDm": {
+        "text": "Here they are:",
+        "links": [{"title": "See prices", "url": "https://shop.example.com/prices"}],
+    },
+}
+CHANGES = {"isActive": False, "askFollow": None}
 
 
 class TriggerSerializer(StrictSerializer):
@@ -86,7 +69,7 @@ class TriggerSerializer(StrictSerializer):
         child=TextField(max_length=_KEYWORD_LENGTH), required=False, max_length=_MOST_ITEMS,
         help_text="Without keywords only the match 'any' starts it.",
     )  # fmt: skip
-    postIds = LinesField(  # noqa: N815 - the name in the answer
+    postIds = LinesField(
         child=TextField(max_length=_ID_LENGTH), required=False, max_length=_MOST_ITEMS,
         help_text="Posts it is for; none means all posts.",
     )  # fmt: skip
@@ -147,15 +130,15 @@ class AutomationSerializer(StrictSerializer):
 
     name = TextField(max_length=_NAME_LENGTH)
     type = serializers.ChoiceField(choices=_TYPES, initial=_TYPES[0])
-    accountId = TextField(  # noqa: N815 - the name in the answer
+    accountId = TextField(
         max_length=_ID_LENGTH, help_text="The Instagram professional account it answers for."
     )
-    isActive = SwitchField(default=True, initial=True)  # noqa: N815
+    isActive = SwitchField(default=True, initial=True)
     trigger = TriggerSerializer(required=False)
-    commentReply = CommentReplySerializer(required=False, allow_null=True)  # noqa: N815
-    openingDm = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815
-    askFollow = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815
-    mainDm = LinksMessageSerializer(required=False, allow_null=True)  # noqa: N815
+    commentReply = CommentReplySerializer(required=False, allow_null=True)
+    openingDm = ButtonMessageSerializer(required=False, allow_null=True)
+    askFollow = ButtonMessageSerializer(required=False, allow_null=True)
+    mainDm = LinksMessageSerializer(required=False, allow_null=True)
 
     def validate_accountId(self, value: str) -> str:  # noqa: N802 - DRF's name for it
         """Return the account. Raises ValidationError for one that another workspace has."""

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from automations.accounts.accounts import Account, AccountState, list_accounts
-from automations.api.bson_json import Json, to_json
+from automations.api.renderers import Json, to_json
 from tracking.clock import format_time
 from tracking.exceptions import TrackingError
 

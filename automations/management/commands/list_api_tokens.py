@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from automations.api.bson_json import Json, to_json
+from automations.api.renderers import Json, to_json
 from automations.auth.tokens import ApiToken, list_tokens
 from tracking.clock import format_time, read_now
 from tracking.exceptions import TrackingError
