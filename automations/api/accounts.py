@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, TypedDict
 
-from msgspec import Meta
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automations.api.base import WorkspaceView
-from automations.api.openapi import AccountId, Count, Moment, Success, describe
+from automations.api.openapi import AccountId, Moment, Success, describe, eg
 from automations.outbox.account_status import AccountSummary, summarize_accounts
 
 
@@ -18,17 +17,13 @@ class AccountAnswer(TypedDict):
 
     accountId: AccountId
     state: Annotated[
-        str,
-        Meta(
-            description="active, token_dead, restricted, no_token or other_workspace.",
-            examples=["active"],
-        ),
+        str, eg("active", "active, token_dead, restricted, no_token or other_workspace.")
     ]
-    stateReason: Annotated[str | None, Meta(examples=[None])]
+    stateReason: Annotated[str | None, eg(None)]
     stateAt: Moment | None
-    sending: Annotated[str | None, Meta(description="on, shadow or off.", examples=["on"])]
+    sending: Annotated[str | None, eg("on", "on, shadow or off.")]
     lastWebhookAt: Moment | None
-    queued: Count | None
+    queued: int | None
     oldestAt: Moment | None
     finishesAt: Moment | None
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from django.urls import reverse
-from msgspec import Meta
 from rest_framework import status
 from rest_framework.exceptions import NotFound
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -17,20 +16,20 @@ from rest_framework.response import Response
 from automations.api.base import WorkspaceView
 from automations.api.openapi import (
     AccountId,
-    Count,
     Done,
     Id,
     Moment,
     StoredMoment,
     Success,
     WorkspaceId,
+    build_example,
     describe,
+    eg,
     keeps_unknown_fields,
 )
 from automations.api.renderers import OrjsonParser, represent
 from automations.api.serializers import (
-    CHANGES,
-    EXAMPLE,
+    PARTS,
     AutomationChangesSerializer,
     AutomationSerializer,
     build_changes,
@@ -45,57 +44,53 @@ from tracking.mongo.errors import bounded
 class Stats(TypedDict):
     """Runs, to the millisecond."""
 
-    totalRuns: Count
-    last24Hours: Annotated[int, Meta(examples=[12])]
-    last7Days: Annotated[int, Meta(examples=[51])]
+    totalRuns: int
+    last24Hours: int
+    last7Days: int
 
 
 @keeps_unknown_fields
 class TriggerPart(TypedDict, total=False):
     """What starts an automation: any of the keywords, under any of the posts."""
 
-    match: Annotated[str | None, Meta(examples=["contains"])]
-    keywords: Annotated[list[str], Meta(examples=[["price"]])]
-    postIds: Annotated[list[str], Meta(examples=[[]])]
+    match: Annotated[str | None, eg("contains")]
+    keywords: Annotated[list[str], eg(["price"])]
+    postIds: Annotated[list[str], eg([])]
 
 
 @keeps_unknown_fields
 class CommentReplyPart(TypedDict, total=False):
     """The public reply to a comment; one of the texts is chosen."""
 
-    texts: Annotated[list[str], Meta(examples=[["Sent!"]])]
+    texts: Annotated[list[str], eg(["Sent!"])]
 
 
 @keeps_unknown_fields
 class ButtonMessagePart(TypedDict, total=False):
     """A message with a button."""
 
-    text: Annotated[str | None, Meta(examples=["Shall I send you our prices?"])]
-    button: Annotated[str | None, Meta(examples=["Yes, send them"])]
+    text: Annotated[str | None, eg("Shall I send you our prices?")]
+    button: Annotated[str | None, eg("Yes, send them")]
 
 
 @keeps_unknown_fields
 class LinkPart(TypedDict, total=False):
     """A button that opens a page."""
 
-    title: Annotated[str | None, Meta(examples=["See prices"])]
-    url: Annotated[str | None, Meta(examples=["https://shop.example.com/prices"])]
+    title: Annotated[str | None, eg("See prices")]
+    url: Annotated[str | None, eg("https://shop.example.com/prices")]
 
 
 @keeps_unknown_fields
 class LinksMessagePart(TypedDict, total=False):
     """A message with links."""
 
-    text: Annotated[str | None, Meta(examples=["Here they are:"])]
+    text: Annotated[str | None, eg("Here they are:")]
     links: list[LinkPart]
 
 
 _Time = Annotated[
-    str | None,
-    Meta(
-        description="A time like all others, unless another product stored something else.",
-        examples=["2026-11-24T00:16:28.144Z"],
-    ),
+    str | None, eg("2026-11-24T00:16:28.144Z", "A time, or what another product stored as one.")
 ]
 
 
@@ -110,9 +105,9 @@ class AutomationAnswer(TypedDict, total=False):
     _id: Required[Id]
     workspaceId: WorkspaceId | None
     accountId: AccountId | None
-    name: Annotated[str | None, Meta(examples=["Price list"])]
-    type: Annotated[str | None, Meta(examples=["comment_to_dm"])]
-    isActive: Annotated[bool | None, Meta(examples=[True])]
+    name: Annotated[str | None, eg("Price list")]
+    type: Annotated[str | None, eg("comment_to_dm")]
+    isActive: Annotated[bool | None, eg(True)]
     trigger: TriggerPart | None
     commentReply: CommentReplyPart | None
     openingDm: ButtonMessagePart | None
@@ -120,7 +115,7 @@ class AutomationAnswer(TypedDict, total=False):
     mainDm: LinksMessagePart | None
     createdAt: _Time
     updatedAt: _Time
-    totalRuns: Required[Count]
+    totalRuns: Required[int]
     lastRunAt: Required[StoredMoment | None]
     stats: Stats
 
@@ -144,7 +139,7 @@ class AutomationStats(TypedDict):
 
     success: Success
     _id: Id
-    totalRuns: Count
+    totalRuns: int
     lastRunAt: StoredMoment | None
     stats: NotRequired[Stats]
     asOf: Moment
@@ -152,6 +147,9 @@ class AutomationStats(TypedDict):
 
 # What every client may rely on to be text, whatever a document holds.
 _TEXTS = ("name", "type", "accountId", "workspaceId", "createdAt", "updatedAt")
+_EXAMPLE = build_example(AutomationAnswer)
+_NEW = {name: _EXAMPLE[name] for name in ("name", "type", "accountId", "trigger", *PARTS)}
+_CHANGES = {"isActive": False, "askFollow": None}
 
 
 class AutomationListView(WorkspaceView):
@@ -165,7 +163,7 @@ class AutomationListView(WorkspaceView):
         automations = build_answers(store.list_automations(wsid), at=read_now())
         return Response(AutomationList(success=True, automations=automations))
 
-    @describe("createAutomation", OneAutomation, status=201, body=(AutomationSerializer, EXAMPLE))
+    @describe("createAutomation", OneAutomation, status=201, body=(AutomationSerializer, _NEW))
     def post(self, request: Request, wsid: str) -> Response:
         """Create an automation; it answers events from the next second on."""
         at = read_now()
@@ -195,7 +193,9 @@ class AutomationView(WorkspaceView):
         """Show an automation, with its runs."""
         return self._answer(store.find_automation(wsid, automation_id))
 
-    @describe("changeAutomation", OneAutomation, body=(AutomationChangesSerializer, CHANGES))
+    @describe(
+        "changeAutomation", OneAutomation, body=(AutomationChangesSerializer, {"isActive": False})
+    )
     def patch(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Change an automation, or switch it on or off.
 
@@ -233,7 +233,7 @@ class AutomationStatsView(WorkspaceView):
 
     @describe("getAutomationStats", AutomationStats)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
-        """Count an automation's runs now.
+        """int an automation's runs now.
 
         In all, of the last 24 hours and of the last 7 days, to the millisecond.
         """

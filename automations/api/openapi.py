@@ -29,21 +29,29 @@ Input = type[serializers.Serializer[Any]]
 JSON, CSV = "application/json", "text/csv"
 _REFERENCES = "#/components/schemas/{name}"
 
-# Types of fields that many answers have, each with its example.
+
+def eg(example: Any, description: str | None = None) -> Meta:
+    """Return what is said of a field."""
+    return Meta(examples=[example], description=description)
+
+
+# Types of fields that many answers have.
 Success = Annotated[bool, Meta(extra_json_schema={"const": True})]
-Id = Annotated[str, Meta(examples=["6650c0de0000000000000001"])]
-WorkspaceId = Annotated[str, Meta(examples=["w_84213"])]
-AccountId = Annotated[str, Meta(examples=["17841400000000001"])]
-EventId = Annotated[str, Meta(examples=["18186779461257189"])]
-Count = Annotated[int, Meta(examples=[51])]
+Id = Annotated[str, eg("6650c0de0000000000000001")]
+WorkspaceId = Annotated[str, eg("w_84213")]
+AccountId = Annotated[str, eg("17841400000000001")]
+EventId = Annotated[str, eg("18186779461257189")]
+Step = Annotated[str, eg("opening_dm", "comment_reply, opening_dm, ask_follow or main_dm.")]
+State = Annotated[str, eg("failed", "sent, shadow, skipped, failed, unknown or expired.")]
+Reason = Annotated[str | None, eg("window", "Why, in a word.")]
+MetaCode = Annotated[int | None, eg(10, "Meta's error code.")]
+MetaSubcode = Annotated[int | None, eg(2534022, "Meta's error subcode.")]
 Moment = Annotated[datetime, Meta(tz=True, examples=["2026-11-24T00:16:28.134Z"])]
 # The same as text, in documents that are JSON already.
 StoredMoment = Annotated[
     str, Meta(examples=["2026-11-24T00:16:28.134Z"], extra_json_schema={"format": "date-time"})
 ]
 Range = TypedDict("Range", {"from": Moment, "to": Moment})
-
-
 _with_unknown_fields: set[str] = set()
 
 
@@ -74,69 +82,19 @@ class ErrorAnswer(TypedDict):
     error: ErrorFact
 
 
-# By status: when it is answered, and an example.
-_ERRORS: dict[int, tuple[str, ErrorFact]] = {
-    400: (
-        "A parameter or a field is not what it should be; `field` names it.",
-        {"code": "invalid_choice", "message": '"week" is not a valid choice.', "field": "unit"},
-    ),
-    401: (
-        "No usable token.",
-        {
-            "code": "invalid_token",
-            "message": "The token is unknown, expired or revoked.",
-            "field": None,
-        },
-    ),
-    403: (
-        "By a browser's session: the CSRF token is missing.",
-        {
-            "code": "permission_denied",
-            "message": "CSRF Failed: CSRF token missing.",
-            "field": None,
-        },
-    ),
-    404: (
-        "It does not exist, or belongs to another workspace.",
-        {"code": "not_found", "message": "Not found.", "field": None},
-    ),
-    406: (
-        "The `Accept` header asks for something else than JSON.",
-        {
-            "code": "not_acceptable",
-            "message": "Could not satisfy the request Accept header.",
-            "field": None,
-        },
-    ),
-    413: (
-        "The body is larger than 4 MiB.",
-        {"code": "too_large", "message": "The body is too large.", "field": None},
-    ),
-    415: (
-        "The body has another type than JSON.",
-        {
-            "code": "unsupported_media_type",
-            "message": 'Unsupported media type "text/plain" in request.',
-            "field": None,
-        },
-    ),
-    429: (
-        "The token asked too often; `Retry-After` says when to ask again.",
-        {
-            "code": "throttled",
-            "message": "Request was throttled. Expected available in 1 second.",
-            "field": None,
-        },
-    ),
-    503: (
-        "The database did not answer in time. Nothing was changed; ask again.",
-        {
-            "code": "unavailable",
-            "message": "The database did not answer in time. Try again.",
-            "field": None,
-        },
-    ),
+# By status: when it is answered, and an example of its code and message.
+_ERRORS = {
+    400: ("A parameter or field is not what it should be.", "invalid", "Not a valid string."),
+    401: ("No usable token.", "invalid_token", "The token is unknown, expired or revoked."),
+    403: ("A browser's session without the CSRF token.", "permission_denied", "CSRF Failed."),
+    404: ("It does not exist, or belongs to another workspace.", "not_found", "Not found."),
+    406: ("Something else than JSON is accepted.", "not_acceptable", "Could not satisfy it."),
+    413: ("The body is larger than 4 MiB.", "too_large", "The body is too large."),
+    415: ("The body is no JSON.", "unsupported_media_type", 'Unsupported type "text/plain".'),
+    429: ("Too many requests of the token; see `Retry-After`.", "throttled", "Wait 1 second."),
+    503: ("Nothing was changed; ask again.", "unavailable", "The database did not answer in time."),
 }
+_EXAMPLES = {"boolean": True, "integer": 51}  # of fields that have none of their own
 _OF_READS = (400, 401, 404, 406, 429, 503)
 
 
@@ -155,32 +113,27 @@ def describe(
     name; the first line of the method's docstring is the summary.
     """
     is_csv = isinstance(answer, str)
+    media_type, shape = (CSV, {"type": "string"}) if is_csv else (JSON, answer)
     example = answer if is_csv else build_example(answer)
 
     def decorate(method: Method) -> Method:
         summary, _, description = (method.__doc__ or name).partition("\n")
-        responses: dict[Any, Any] = {
-            (status, CSV if is_csv else JSON): OpenApiResponse(
-                response={"type": "string"} if is_csv else answer,
-                description=summary,
-                examples=[
-                    OpenApiExample("answer", value=example, media_type=CSV if is_csv else JSON)
-                ],
-            )
-        }
-        for code in _OF_READS if method.__name__ == "get" else _ERRORS:
-            responses[code, JSON] = _describe_error(code)
+        found = OpenApiResponse(
+            response=shape,
+            description=summary,
+            examples=[OpenApiExample("answer", value=example, media_type=media_type)],
+        )
+        statuses = _OF_READS if method.__name__ == "get" else _ERRORS
         decorated: Callable[[Method], Method] = extend_schema(
             operation_id=name,
             tags=[tag] if tag else None,
             summary=summary.rstrip("."),
             description=description.strip(),
-            parameters=[] if query is None else [query],
-            request=None if body is None else {JSON: body[0]},
-            responses=responses,
-            examples=[]
-            if body is None
-            else [OpenApiExample("body", value=body[1], request_only=True)],
+            parameters=[query] if query else [],
+            request={JSON: body[0]} if body else None,
+            responses={(status, media_type): found}
+            | {(one, JSON): _describe_error(one) for one in statuses},
+            examples=[OpenApiExample("body", value=body[1], request_only=True)] if body else [],
         )
         return decorated(method)
 
@@ -194,16 +147,19 @@ def build_example(shape: Any) -> Any:
 
 
 def _build_example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
+    if "anyOf" in schema and "examples" not in schema:
+        schema = schema["anyOf"][0]
     if "$ref" in schema:
         schema = components[schema["$ref"].rpartition("/")[2]]
     if "examples" in schema:
         return schema["examples"][0]
-    if "anyOf" in schema:
-        return _build_example(schema["anyOf"][0], components)
+    if schema["type"] in _EXAMPLES:
+        return _EXAMPLES[schema["type"]]
     if schema["type"] == "array":
         return [_build_example(schema["items"], components)]
-    if schema["type"] == "boolean":
-        return schema.get("const", True)
+    if "additionalProperties" in schema and "properties" not in schema:
+        key = _build_example(schema.get("propertyNames", {"type": "string"}), components)
+        return {key: _build_example(schema["additionalProperties"], components)}
     return {name: _build_example(one, components) for name, one in schema["properties"].items()}
 
 
@@ -216,9 +172,10 @@ def _build_schemas(shape: Any) -> tuple[tuple[dict[str, Any], ...], dict[str, An
     return schemas, components
 
 
-def _describe_error(code: int) -> OpenApiResponse:
-    meaning, fact = _ERRORS[code]
-    value = {"success": False, "error": fact}
+def _describe_error(status: int) -> OpenApiResponse:
+    meaning, code, message = _ERRORS[status]
+    field = "name" if status == 400 else None
+    value = {"success": False, "error": {"code": code, "message": message, "field": field}}
     return OpenApiResponse(
         response=ErrorAnswer,
         description=meaning,

@@ -9,7 +9,6 @@ from itertools import chain, islice
 from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from django.http import StreamingHttpResponse
-from msgspec import Meta
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -19,12 +18,18 @@ from automations.api.base import WorkspaceView, find_automation_id
 from automations.api.openapi import (
     EventId,
     Id,
+    MetaCode,
+    MetaSubcode,
     Moment,
+    Reason,
+    State,
+    Step,
     StoredMoment,
     Success,
     WorkspaceId,
     build_example,
     describe,
+    eg,
     keeps_unknown_fields,
 )
 from automations.api.query_parameters import RunFilterQuery, RunPageQuery, build_filter
@@ -37,27 +42,24 @@ from tracking.queries.run_filters import STEPS, InvalidCursor, RunFilter
 
 @keeps_unknown_fields
 class StepAnswer(TypedDict, total=False):
-    """What became of a step; `code` and `subcode` are those of Meta's error."""
+    """What became of a step."""
 
-    state: Annotated[
-        str,
-        Meta(description="sent, shadow, skipped, failed, unknown or expired.", examples=["failed"]),
-    ]
+    state: State
     at: StoredMoment
-    reason: Annotated[str | None, Meta(examples=["window"])]
-    code: Annotated[int | None, Meta(examples=[10])]
-    subcode: Annotated[int | None, Meta(examples=[2534022])]
+    reason: Reason
+    code: MetaCode
+    subcode: MetaSubcode
 
 
 @keeps_unknown_fields
 class MetadataAnswer(TypedDict, total=False):
     """What was written, and where."""
 
-    messageText: Annotated[str | None, Meta(examples=["price please"])]
-    postId: Annotated[str | None, Meta(examples=["17900000008426573"])]
-    storyId: Annotated[str | None, Meta(examples=[None])]
-    conversationId: Annotated[str | None, Meta(examples=[None])]
-    keyword: Annotated[str | None, Meta(examples=["price"])]
+    messageText: Annotated[str | None, eg("price please")]
+    postId: Annotated[str | None, eg("17900000008426573")]
+    storyId: Annotated[str | None, eg(None)]
+    conversationId: Annotated[str | None, eg(None)]
+    keyword: Annotated[str | None, eg("price")]
 
 
 @keeps_unknown_fields
@@ -68,38 +70,17 @@ class RunAnswer(TypedDict, total=False):
     another type is passed on, but for texts, which are always text.
     """
 
-    _id: Required[Annotated[str, Meta(examples=["6b04d399e481bd40c528e310"])]]
+    _id: Required[Annotated[str, eg("6b04d399e481bd40c528e310")]]
     automationId: Id | None
     workspaceId: WorkspaceId | None
-    triggerType: Annotated[
-        str | None, Meta(description="The first step of the run.", examples=["comment_reply"])
-    ]
-    userId: Annotated[str | None, Meta(description="The person.", examples=["1186769685516671"])]
-    personUnknown: Annotated[
-        bool | None, Meta(description="Instagram did not name the person.", examples=[False])
-    ]
+    triggerType: Annotated[str | None, eg("comment_reply", "The first step of the run.")]
+    userId: Annotated[str | None, eg("1186769685516671", "The person.")]
+    personUnknown: Annotated[bool | None, eg(False, "Instagram did not name the person.")]
     metadata: MetadataAnswer | None
     createdAt: StoredMoment | None
     occurredAt: StoredMoment | None
     eventId: Required[EventId | None]
-    steps: Required[
-        Annotated[
-            dict[str, StepAnswer] | None,
-            Meta(
-                examples=[
-                    {
-                        "comment_reply": {"state": "sent", "at": "2026-11-24T00:00:26.101Z"},
-                        "opening_dm": {
-                            "state": "failed",
-                            "at": "2026-11-24T00:00:26.480Z",
-                            "code": 10,
-                            "subcode": 2534022,
-                        },
-                    }
-                ]
-            ),
-        ]
-    ]
+    steps: Required[dict[Step, StepAnswer] | None]
     completedAt: Required[StoredMoment | None]
 
 
@@ -111,22 +92,20 @@ class RunPage(_Window):
 
     success: Success
     runs: list[RunAnswer]
-    nextCursor: Annotated[str | None, Meta(examples=["HwAAAAl0AFreC6yaAQAAB2kAawTTmeSBvUDFKOMQAA"])]
+    nextCursor: Annotated[str | None, eg("HwAAAAl0AFreC6yaAQAAB2kAawTTmeSBvUDFKOMQAA")]
     asOf: Moment
 
 
 class EventAnswer(TypedDict):
     """An event behind a run; `state`, `progress` and `doneAt` are those of sending."""
 
-    kind: Annotated[str, Meta(description="comment, message or call.", examples=["comment"])]
+    kind: Annotated[str, eg("comment", "comment, message or call.")]
     eventId: EventId
-    outcome: Annotated[
-        str, Meta(description="counted, duplicate or continuation.", examples=["counted"])
-    ]
+    outcome: Annotated[str, eg("counted", "counted, duplicate or continuation.")]
     createdAt: StoredMoment
     occurredAt: NotRequired[StoredMoment]
-    state: NotRequired[Annotated[str, Meta(examples=["failed"])]]
-    progress: NotRequired[Annotated[dict[str, StepAnswer], Meta(examples=[{}])]]
+    state: NotRequired[State]
+    progress: NotRequired[dict[Step, StepAnswer]]
     doneAt: NotRequired[StoredMoment]
 
 

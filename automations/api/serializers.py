@@ -40,21 +40,6 @@ _MOST_TEXTS = 20
 
 _TYPES = tuple(STEPS_BY_TYPE)
 
-# What the API's documents show as the bodies of POST and PATCH.
-EXAMPLE = {
-    "name": "Price list",
-    "type": "comment_to_dm",
-    "accountId": "17841400000000001",
-    "trigger": {"match": "contains", "keywords": ["price"]},
-    "commentReply": {"texts": ["Sent!"]},
-    "openingDm": {"text": "Shall I send you our prices?", "button": "Yes, send them"},
-    "mainDm": {
-        "text": "Here they are:",
-        "links": [{"title": "See prices", "url": "https://shop.example.com/prices"}],
-    },
-}
-CHANGES = {"isActive": False, "askFollow": None}
-
 
 class TriggerSerializer(StrictSerializer):
     """What starts an automation."""

@@ -6,13 +6,24 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Annotated, NotRequired, TypedDict
 
-from msgspec import Meta
 from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automations.api.base import WorkspaceView, find_automation_id
-from automations.api.openapi import Count, Moment, Range, Success, describe
+from automations.api.openapi import (
+    Id,
+    MetaCode,
+    MetaSubcode,
+    Moment,
+    Range,
+    Reason,
+    State,
+    Step,
+    Success,
+    describe,
+    eg,
+)
 from automations.api.query_parameters import RangeQuery, SeriesQuery, find_window
 from automations.instagram.events import IGNORED_REASONS
 from automations.rules import store
@@ -23,13 +34,15 @@ from tracking.queries.run_filters import RunFilter
 from tracking.queries.series import Series
 from tracking.queries.time_grid import BadRange, Counts, Unit
 
+Outcome = Annotated[str, eg("main_dm.sent", "`<step>.<state>`, or `completed`.")]
+
 
 class CountsAnswer(TypedDict):
     """Runs, duplicates, and people who ran it for the first time; null where it was not kept."""
 
-    counted: Count
-    duplicates: Annotated[int | None, Meta(examples=[11])]
-    newPeople: Annotated[int | None, Meta(examples=[38])]
+    counted: int
+    duplicates: int | None
+    newPeople: int | None
 
 
 class Bucket(CountsAnswer):
@@ -37,22 +50,14 @@ class Bucket(CountsAnswer):
 
     start: Moment
     end: Moment
-    local: Annotated[str, Meta(examples=["2026-11-24"])]
-    outcomes: NotRequired[
-        Annotated[
-            dict[str, int],
-            Meta(
-                description="Runs by `<step>.<state>`, and `completed`.",
-                examples=[{"main_dm.sent": 40, "completed": 40}],
-            ),
-        ]
-    ]
+    local: Annotated[str, eg("2026-11-24")]
+    outcomes: NotRequired[dict[Outcome, int]]
 
 
 class People(Range):
     """Distinct people of the range; at least so many, if it is not exact."""
 
-    count: Annotated[int, Meta(examples=[204])]
+    count: int
     isExact: bool
 
 
@@ -63,50 +68,42 @@ class SeriesAnswer(Range):
     """
 
     success: Success
-    unit: Annotated[str, Meta(examples=["day"])]
-    zone: Annotated[str, Meta(examples=["Asia/Kolkata"])]
+    unit: Annotated[str, eg("day")]
+    zone: Annotated[str, eg("Asia/Kolkata")]
     asOf: Moment
     isExact: bool
     exactSince: Moment
-    knownSince: Annotated[Moment | None, Meta(examples=[None])]
+    knownSince: Annotated[Moment | None, eg(None)]
     totals: CountsAnswer
     buckets: list[Bucket]
     people: NotRequired[People]
-    automations: NotRequired[
-        Annotated[
-            dict[str, list[int]],
-            Meta(
-                description="Runs of each bucket, by automation.",
-                examples=[{"6650c0de0000000000000001": [51]}],
-            ),
-        ]
-    ]
+    automations: NotRequired[dict[Id, list[int]]]
 
 
 class FunnelAnswer(TypedDict):
     """How far runs came: the opening message, the request to follow, everything."""
 
-    triggered: Annotated[int, Meta(examples=[140])]
-    opened: Annotated[int, Meta(examples=[133])]
-    asked: Annotated[int, Meta(examples=[0])]
-    completed: Annotated[int, Meta(examples=[97])]
+    triggered: int
+    opened: int
+    asked: int
+    completed: int
 
 
 class ReasonAnswer(TypedDict):
-    """Runs whose step came to this state for this reason; `code`, `subcode` are Meta's."""
+    """Runs whose step came to this state for this reason."""
 
-    step: Annotated[str, Meta(examples=["opening_dm"])]
-    state: Annotated[str, Meta(examples=["failed"])]
-    reason: Annotated[str | None, Meta(examples=["window"])]
-    code: Annotated[int | None, Meta(examples=[10])]
-    subcode: Annotated[int | None, Meta(examples=[2534022])]
-    runs: Annotated[int, Meta(examples=[7])]
+    step: Step
+    state: State
+    reason: Reason
+    code: MetaCode
+    subcode: MetaSubcode
+    runs: int
 
 
 class ReasonsAnswer(TypedDict):
     """Over the newest `runs` runs; all of the range, if it is exact."""
 
-    runs: Annotated[int, Meta(examples=[140])]
+    runs: int
     isExact: bool
     list: Sequence[ReasonAnswer]
 
@@ -114,17 +111,17 @@ class ReasonsAnswer(TypedDict):
 class IgnoredAnswer(TypedDict):
     """Events of the account that are never a run."""
 
-    reason: Annotated[str, Meta(examples=["own_comment"])]
-    meaning: Annotated[str, Meta(examples=["the account commented itself"])]
-    events: Annotated[int, Meta(examples=[3])]
+    reason: Annotated[str, eg("own_comment")]
+    meaning: Annotated[str, eg("the account commented itself")]
+    events: int
 
 
 class UncountedAnswer(TypedDict):
     """What came and is no run. `redelivered` and `ignored` are of the whole account."""
 
-    duplicates: Annotated[int, Meta(examples=[41])]
-    untracked: Annotated[int, Meta(description="Waiting to be counted.", examples=[0])]
-    redelivered: Annotated[int, Meta(examples=[16])]
+    duplicates: int
+    untracked: Annotated[int, eg(0, "Waiting to be counted.")]
+    redelivered: int
     ignored: list[IgnoredAnswer]
 
 
@@ -135,13 +132,7 @@ class OutcomesAnswer(Range):
     asOf: Moment
     isExact: bool
     funnel: FunnelAnswer
-    steps: Annotated[
-        dict[str, dict[str, int]],
-        Meta(
-            description="Runs by step and state.",
-            examples=[{"opening_dm": {"failed": 7, "sent": 133}, "main_dm": {"sent": 97}}],
-        ),
-    ]
+    steps: dict[Step, dict[State, int]]
     reasons: ReasonsAnswer
     uncounted: UncountedAnswer
 
@@ -159,7 +150,7 @@ class SeriesView(WorkspaceView):
 
     @describe("getSeries", SeriesAnswer, query=SeriesQuery)
     def get(self, request: Request, wsid: str) -> Response:
-        """Count the workspace's runs by hour or day.
+        """int the workspace's runs by hour or day.
 
         Those of all its automations, deleted ones too.
         """
@@ -208,7 +199,7 @@ class AutomationSeriesView(SeriesView):
 
     @describe("getAutomationSeries", SeriesAnswer, query=SeriesQuery)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:  # type: ignore[override]
-        """Count an automation's runs by hour or day.
+        """int an automation's runs by hour or day.
 
         Also when it is deleted.
         """
