@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from automations.dashboard.spans import SPANS, Span, find_span, name_buckets
-from tracking.queries.time_grid import build_grid
+from tracking.queries.time_grid import Unit, build_grid
 
 # Clocks that are moved, by whole hours and by half ones, and clocks that are not.
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu",
@@ -24,9 +24,12 @@ def list_names(span: Span, at: datetime, zone: ZoneInfo) -> list[tuple[str, str]
 
 
 @given(MOMENTS, st.sampled_from(ZONES), st.sampled_from(sorted(SPANS)))
+@example(datetime(2024, 10, 1, tzinfo=UTC), "Pacific/Chatham", "7d")
 def test_a_span_has_its_buckets_and_each_its_name(at: datetime, zone: str, key: str) -> None:
     names = list_names(SPANS[key], at, ZoneInfo(zone))
-    assert len(names) == SPANS[key].buckets
+    # Clocks of Chatham move at 02:45 and 03:45: an hour in two parts, each with its bar.
+    is_cut = zone == "Pacific/Chatham" and SPANS[key].unit is Unit.HOUR
+    assert len(names) - SPANS[key].buckets in ((0, 1) if is_cut else (0,))
     assert len({name for name, _ in names}) == len(names)
     assert 2 <= len([mark for _, mark in names if mark]) <= 9
 

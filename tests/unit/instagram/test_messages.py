@@ -145,6 +145,15 @@ def test_meta_takes_every_message_that_is_built(
     read_message(message)
 
 
+def test_a_blank_title_is_no_title() -> None:
+    message = build_message({"text": "Tap", "button": " \x1f"}, payload="p")
+    [button] = message["attachment"]["payload"]["buttons"]
+    assert button["title"] == DEFAULT_BUTTON_TITLE
+    message = build_message({"text": "Look", "links": [{"title": " ", "url": "https://a.example"}]})
+    [link] = message["attachment"]["payload"]["buttons"]
+    assert link["title"] == "a.example"
+
+
 class TestCutText:
     @pytest.mark.parametrize(
         ("text", "expected"),
