@@ -38,9 +38,15 @@ def list_accounts(
     if account_ids:
         query = {"$or": [query, {"_id": {"$in": list(account_ids)}}]}
     shown = {
-        "workspaceId": 1, "host": 1, "state": 1, "stateReason": 1, "stateAt": 1,
-        "lastWebhookAt": 1, "createdAt": 1, "token": {"$gt": ["$token", None]},
-    }  # fmt: skip
+        "workspaceId": 1,
+        "host": 1,
+        "state": 1,
+        "stateReason": 1,
+        "stateAt": 1,
+        "lastWebhookAt": 1,
+        "createdAt": 1,
+        "token": {"$gt": ["$token", None]},
+    }
     with bounded():
         return list(_accounts().find(query, shown).sort("_id", 1))
 

@@ -51,9 +51,11 @@ def handle_error(error: Exception, context: dict[str, Any]) -> Response:
         request = context.get("request")
         logger.error(
             "❌ [API] %s %s: %s",
-            getattr(request, "method", "?"), getattr(request, "path", "?"), type(error).__name__,
+            getattr(request, "method", "?"),
+            getattr(request, "path", "?"),
+            type(error).__name__,
             exc_info=error,
-        )  # fmt: skip
+        )
     response = exception_handler(translated, context)
     assert response is not None  # noqa: S101 - it answers every APIException
     body = {"success": False, "error": build_error(translated)}

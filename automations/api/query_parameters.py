@@ -22,8 +22,10 @@ MOST_RUNS = 200
 DEFAULT_RUNS = 50
 _STATES = tuple(state.value for state in StepState if state is not StepState.SENDING)
 OUTCOMES = (
-    COMPLETED, *_STATES, *(f"{step}.{state}" for step in STEPS for state in _STATES),
-)  # fmt: skip
+    COMPLETED,
+    *_STATES,
+    *(f"{step}.{state}" for step in STEPS for state in _STATES),
+)
 INCLUDES = ("people", "outcomes", "automations")
 _DEFAULT_LENGTHS = {Unit.HOUR: timedelta(hours=24), Unit.DAY: timedelta(days=7)}
 _LONGEST = 200
@@ -116,7 +118,7 @@ class RangeQuery(QuerySerializer):
     zone = ZoneField(
         default=UTC_NAME,
         help_text="IANA name of the zone whose days are meant, like `Asia/Kolkata`.",
-    )  # fmt: skip
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Return the values, with every date as the instant at which it begins in the zone."""
@@ -143,9 +145,10 @@ class RunFilterQuery(RangeQuery):
         choices=STEPS, required=False, help_text="The first thing that was to be sent."
     )
     outcome = serializers.ChoiceField(
-        choices=OUTCOMES, required=False,
+        choices=OUTCOMES,
+        required=False,
         help_text="What became of any step (`failed`), of one (`main_dm.sent`), or `completed`.",
-    )  # fmt: skip
+    )
     userId = serializers.CharField(required=False, max_length=_LONGEST, help_text="The person.")
     postId = serializers.CharField(
         required=False, max_length=_LONGEST, help_text="The post that was commented."
@@ -159,23 +162,25 @@ class RunPageQuery(RunFilterQuery):
         default=DEFAULT_RUNS, min_value=1, max_value=MOST_RUNS, help_text="Runs a page."
     )
     cursor = serializers.CharField(
-        required=False, max_length=2000,
+        required=False,
+        max_length=2000,
         help_text="`nextCursor` of the page before; without it, the newest runs.",
-    )  # fmt: skip
+    )
 
 
 class SeriesQuery(RangeQuery):
     """Which hours or days."""
 
     unit = serializers.ChoiceField(
-        choices=[unit.value for unit in Unit], default=Unit.DAY.value,
+        choices=[unit.value for unit in Unit],
+        default=Unit.DAY.value,
         help_text="How long a bucket is: an hour or a day of the zone's clocks.",
-    )  # fmt: skip
+    )
     include = IncludeField(
         required=False,
         help_text="Comma list of what else to answer: `people` (distinct, of the range), "
         "`outcomes` (of steps, by bucket), `automations` (counts of each).",
-    )  # fmt: skip
+    )
 
 
 def find_window(

@@ -51,13 +51,17 @@ class TriggerSerializer(StrictSerializer):
         help_text="How keywords are compared with the text.",
     )
     keywords = LinesField(
-        child=TextField(max_length=_KEYWORD_LENGTH), required=False, max_length=_MOST_ITEMS,
+        child=TextField(max_length=_KEYWORD_LENGTH),
+        required=False,
+        max_length=_MOST_ITEMS,
         help_text="Without keywords only the match 'any' starts it.",
-    )  # fmt: skip
+    )
     postIds = LinesField(
-        child=TextField(max_length=_ID_LENGTH), required=False, max_length=_MOST_ITEMS,
+        child=TextField(max_length=_ID_LENGTH),
+        required=False,
+        max_length=_MOST_ITEMS,
         help_text="Posts it is for; none means all posts.",
-    )  # fmt: skip
+    )
 
 
 class CommentReplySerializer(StrictSerializer):
@@ -72,9 +76,11 @@ class ButtonMessageSerializer(StrictSerializer):
     """A message with a button."""
 
     text = TextField(
-        max_bytes=MESSAGE_BYTES, required=False, allow_blank=True,
+        max_bytes=MESSAGE_BYTES,
+        required=False,
+        allow_blank=True,
         style={"base_template": "textarea.html", "rows": 3},
-    )  # fmt: skip
+    )
     button = TextField(max_length=TITLE_LENGTH, required=False, allow_blank=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -93,13 +99,17 @@ class LinksMessageSerializer(StrictSerializer):
     """A message with links."""
 
     text = TextField(
-        max_bytes=MESSAGE_BYTES, required=False, allow_blank=True,
+        max_bytes=MESSAGE_BYTES,
+        required=False,
+        allow_blank=True,
         style={"base_template": "textarea.html", "rows": 3},
-    )  # fmt: skip
+    )
     links = LinksField(
-        child=LinkSerializer(), required=False, max_length=MOST_BUTTONS,
+        child=LinkSerializer(),
+        required=False,
+        max_length=MOST_BUTTONS,
         help_text="In this form, one link a line: title | url",
-    )  # fmt: skip
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Return what is not blank. Raises ValidationError for links under no text."""
@@ -191,8 +201,10 @@ def _check_template(attrs: dict[str, Any], buttons: str) -> dict[str, Any]:
             raise serializers.ValidationError({"text": f"{buttons!r} needs a text."}, "required")
         if len(text) > TEMPLATE_TEXT_LENGTH:
             raise serializers.ValidationError(
-                {"text": f"A text with {buttons!r} has no more than {TEMPLATE_TEXT_LENGTH} "
-                         f"characters (this one has {len(text)})."},
+                {
+                    "text": f"A text with {buttons!r} has no more than {TEMPLATE_TEXT_LENGTH} "
+                    f"characters (this one has {len(text)})."
+                },
                 "max_length",
-            )  # fmt: skip
+            )
     return kept

@@ -1,4 +1,4 @@
-"""How far runs came, stage by stage, and what became of their steps."""
+"""The funnel of an automation: stages, outcomes of steps, and uncounted events."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from tracking.reports import Funnel, Uncounted
 
 _ORDER = {step: number for number, step in enumerate(STEPS)}
 
-
 _DUPLICATES = (
-    "the same person had a run of this automation in the hour before: answered, not counted"
+    "the same person had a run of this automation within the hour, so they were answered only"
 )
 _UNTRACKED = "counting was off or failed: they are stored, and manage.py tracking on counts them"
-_REDELIVERED = "Instagram sent the same event again: neither answered nor counted again"
+_REDELIVERED = "Instagram sent the same event again, which is neither answered nor counted"
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -52,8 +51,8 @@ def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
     """Return the stages that an automation with these steps has, or that its runs came to."""
     found = [("Started", funnel.triggered, True)]
     found.append(("Got the opening message", funnel.opened, OPENING_DM in steps))
-    found.append(("Were asked to follow", funnel.asked, ASK_FOLLOW in steps))
-    found.append(("Got everything", funnel.completed, True))
+    found.append(("Asked to follow", funnel.asked, ASK_FOLLOW in steps))
+    found.append(("Completed", funnel.completed, True))
     most = max(funnel.triggered, 1)
     return [
         Stage(name, runs, round(min(100.0, 100 * runs / most), 1))

@@ -1,4 +1,4 @@
-"""The first page: every automation of a workspace with its counts, alive while it is open."""
+"""The first page: every automation of a workspace with its counts, updated live."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tracking.mongo.errors import bounded
 from tracking.queries.stats import RunSummary
 from tracking.rollups.hours import hour_of
 
-# A page on which nothing happens is made anew this often: its windows and its words move on.
+# A page is rendered again this often without a change, because its windows move on.
 _REFRESH_SECONDS = 30
 
 
@@ -57,7 +57,7 @@ def show_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
 @workspace_page
 @require_safe
 def poll_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
-    """Answer 204 while nothing changed since the version `v`, else the list anew."""
+    """Answer 204 while nothing changed since version `v`, else the new list."""
     if request.GET.get("v") == _read_version(reader):
         return HttpResponse(status=204)
     return render(request, "automations/dashboard/overview_list.html", _build_context(reader))
@@ -113,7 +113,7 @@ def build_rows(
 
 
 def _build_context(reader: Reader) -> dict[str, Any]:
-    # First the version, then the figures: a change in between shows at the next poll.
+    # The version first, so that a change in between shows at the next poll.
     version = _read_version(reader)
     documents = store.list_automations(reader.workspace_id)
     with bounded():
@@ -129,7 +129,7 @@ def _build_context(reader: Reader) -> dict[str, Any]:
     return {
         "reader": reader,
         "version": version,
-        # A template looks a dictionary's keys up at once, and an attribute only after an error.
+        # A template finds the keys of a dictionary first, and attributes only after an error.
         "rows": [msgspec.structs.asdict(row) for row in rows],
         "has_stats": has_stats,
         "active": sum(row.is_active for row in rows),

@@ -1,4 +1,4 @@
-"""The runs of an automation as a list that can be narrowed and paged through."""
+"""The runs of an automation as a list, with filters and pages."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _LONGEST = 200
 _TEXT_LENGTH = 120
 NAMES = ("type", "outcome", "person", "post", "from", "to")
 OUTCOMES = {
-    COMPLETED: "got everything",
-    StepState.FAILED.value: "something not delivered",
-    StepState.UNKNOWN.value: "perhaps delivered",
-    StepState.EXPIRED.value: "too late",
+    COMPLETED: "completed",
+    StepState.FAILED.value: "not delivered",
+    StepState.UNKNOWN.value: "may have been delivered",
+    StepState.EXPIRED.value: "expired",
     StepState.SHADOW.value: "shadow",
 }
 
@@ -98,7 +98,7 @@ def build_line(run: dict[str, Any], reader: Reader) -> RunLine:
 def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
     """Return (tone, words) of how far a run came: the worst of its steps, else the last of them."""
     if run.get("completedAt"):
-        return "ok", "got everything"
+        return "ok", "completed"
     steps = run.get("steps")
     known = {
         name: result.get("state")

@@ -74,7 +74,7 @@ def test_the_root_leads_to_the_own_workspace(db: Db) -> None:
 def test_a_path_that_is_none_has_a_page(db: Db) -> None:
     response = Client().get("/nowhere")
     assert response.status_code == 404
-    assert "There is no such page" in response.text
+    assert "Page not found" in response.text
 
 
 def test_a_form_of_another_site_switches_nothing(db: Db) -> None:

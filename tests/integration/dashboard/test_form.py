@@ -120,7 +120,7 @@ def test_what_is_refused_comes_back_with_what_is_wrong(db: Db, visitor: Client) 
     assert response.status_code == 400
     assert db["automations"].count_documents({}) == 0
     page = html.unescape(response.text)
-    assert "4 fields need a look" in page
+    assert "Correct 4 fields" in page
     assert "Line 2: Enter an http or https URL." in page
     assert "This field may not be blank." in page
     assert "'button' needs a text." in page

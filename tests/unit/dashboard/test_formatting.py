@@ -15,7 +15,7 @@ from automations.dashboard.formatting import (
     describe_wait,
     format_moment,
 )
-from automations.dashboard.zones import list_zones, read_zone
+from automations.dashboard.access import list_zones, read_zone
 
 AT = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
 
