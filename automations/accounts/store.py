@@ -22,7 +22,6 @@ _NOTE_SECONDS = 1.0  # a delivery waits for it
 
 
 def find_account(account_id: str) -> Document | None:
-    """Return the account's document, or None."""
     with bounded():
         return _accounts().find_one({"_id": account_id})
 
@@ -30,7 +29,7 @@ def find_account(account_id: str) -> Document | None:
 def list_accounts(
     workspace_id: str | None = None, *, account_ids: Collection[str] = ()
 ) -> list[Document]:
-    """Return the accounts of a workspace, or all, by id; the token is only true or false.
+    """Return the accounts of a workspace, or all, by id.
 
     Those of `account_ids` too, whoever has them.
     """
@@ -69,7 +68,7 @@ def list_other_workspaces(account_id: str, workspace_id: str) -> list[str]:
 def upsert_account(
     account_id: str, *, workspace_id: str, changes: Document, created_at: datetime
 ) -> bool:
-    """Set `changes` on the account, made if it is not there; False: another workspace has it."""
+    """Set `changes` on the account; return False if another workspace has it."""
     try:
         with bounded():
             _accounts().update_one(
@@ -109,14 +108,14 @@ def update_last_webhook(
 
 
 def list_tokens() -> list[tuple[str, str]]:
-    """Return (account id, encrypted token) of every account that has one, by id."""
+    """Return (account id, encrypted token) of every account with a token."""
     with bounded():
         found = _accounts().find({"token": {"$type": "string"}}, {"token": 1}).sort("_id", 1)
         return [(document["_id"], document["token"]) for document in found]
 
 
 def replace_token(account_id: str, *, old: str, new: str) -> bool:
-    """Store the same token in another form, if it is still the one that was read."""
+    """Store the same token encrypted again, unless it changed meanwhile."""
     with bounded():
         result = _accounts().update_one({"_id": account_id, "token": old}, {"$set": {"token": new}})
     return result.modified_count == 1

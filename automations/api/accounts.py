@@ -13,7 +13,7 @@ from automations.outbox.account_status import AccountSummary, summarize_accounts
 
 
 class AccountAnswer(TypedDict):
-    """An account: whether it works, and what waits to be sent. Never a token."""
+    """An account, whether it works, and what waits. Never a token."""
 
     accountId: AccountId
     state: Annotated[
@@ -36,7 +36,7 @@ class AccountList(TypedDict):
 
 
 class AccountListView(WorkspaceView):
-    """The accounts that the workspace's automations are for, and those that it has added."""
+    """The accounts of the workspace, and those that its automations name."""
 
     @describe("listAccounts", AccountList)
     def get(self, request: Request, wsid: str) -> Response:
@@ -46,7 +46,6 @@ class AccountListView(WorkspaceView):
 
 
 def build_account(summary: AccountSummary) -> AccountAnswer:
-    """Return an account as the API shows it."""
     queue = summary.queue
     return {
         "accountId": summary.account_id,

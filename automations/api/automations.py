@@ -1,4 +1,4 @@
-"""The HTTP API of automations: the shape of one, and one class per path."""
+"""The HTTP API of automations, and the shape of one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Stats(TypedDict):
 
 @keeps_unknown_fields
 class TriggerPart(TypedDict, total=False):
-    """What starts an automation: any of the keywords, under any of the posts."""
+    """What starts an automation: a keyword, under one of the posts."""
 
     match: Annotated[str | None, eg("contains")]
     keywords: Annotated[list[str], eg(["price"])]
@@ -96,10 +96,10 @@ _Time = Annotated[
 
 @keeps_unknown_fields
 class AutomationAnswer(TypedDict, total=False):
-    """An automation: every stored field, and its runs. Without `stats` when they are off.
+    """An automation: every stored field, and its runs.
 
-    Fields that only another product knows are there too. What it stored in one of these fields with
-    another type is passed on, but for texts, which are always text.
+    There are no `stats` while statistics are off. Fields of another product are passed on, and so is
+    what it stored in these fields with another type. Only texts are text in any case.
     """
 
     _id: Required[Id]
@@ -153,8 +153,6 @@ _CHANGES = {"isActive": False, "askFollow": None}
 
 
 class AutomationListView(WorkspaceView):
-    """The automations of the workspace, newest first, with their runs."""
-
     parser_classes = (OrjsonParser, FormParser, MultiPartParser)
 
     @describe("listAutomations", AutomationList)
@@ -179,13 +177,11 @@ class AutomationListView(WorkspaceView):
         )
 
     def get_serializer(self, **options: Any) -> AutomationSerializer:
-        """Return the input of POST, also for the forms of the browsable API."""
+        """Return the input of POST, also for the browsable API."""
         return AutomationSerializer(**options, context=self.read_context())
 
 
 class AutomationView(WorkspaceView):
-    """One automation of the workspace."""
-
     shown: Mapping[str, Any] | None = None
 
     @describe("getAutomation", OneAutomation)
@@ -215,7 +211,7 @@ class AutomationView(WorkspaceView):
         return Response(Done(success=True))
 
     def get_serializer(self, **options: Any) -> AutomationChangesSerializer:
-        """Return the input of PATCH; without data, the form of what is shown."""
+        """Return the input of PATCH, or the form of what is shown."""
         if options.get("instance") is None and "data" not in options:
             options["instance"] = self.shown
         return AutomationChangesSerializer(**options, context=self.read_context())
@@ -229,11 +225,9 @@ class AutomationView(WorkspaceView):
 
 
 class AutomationStatsView(WorkspaceView):
-    """The runs of one automation, counted to the millisecond at `asOf`."""
-
     @describe("getAutomationStats", AutomationStats)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
-        """int an automation's runs now.
+        """Count an automation's runs now.
 
         In all, of the last 24 hours and of the last 7 days, to the millisecond.
         """
@@ -257,7 +251,7 @@ class AutomationStatsView(WorkspaceView):
 def build_answers(
     documents: Sequence[Mapping[str, Any]], *, at: datetime
 ) -> list[AutomationAnswer]:
-    """Return automations as the API shows them, with their runs at the instant `at`.
+    """Return automations as the API shows them, at the instant `at`.
 
     Without `stats` when they are off. Raises TrackingUnavailable.
     """

@@ -1,4 +1,4 @@
-"""What the views of a workspace share: who may ask, how bodies look, and strict input."""
+"""What the views of a workspace share: access, bodies and strict input."""
 
 from __future__ import annotations
 
@@ -52,7 +52,6 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
     def refuse(self, name: str) -> ErrorDetail:
-        """Return why a field of that name is refused."""
         echo = name[:_ECHO_LENGTH]
         if name in _SERVER_FIELDS:
             return ErrorDetail(f"{echo!r} is set by the server.", code="read_only")
@@ -61,7 +60,7 @@ class StrictSerializer(serializers.Serializer[Any]):
 
 
 class QuerySerializer(StrictSerializer):
-    """The parameters of a path, none here. A field `from_` is the parameter `from`."""
+    """The parameters of a path. A field `from_` is the parameter `from`."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         return {name.rstrip("_"): field for name, field in super().get_fields().items()}
@@ -78,8 +77,6 @@ class QuerySerializer(StrictSerializer):
 
 
 class WorkspaceView(APIView):
-    """A path of a workspace."""
-
     authentication_classes = (BearerTokenAuthentication, SessionTokenAuthentication)
     permission_classes = (IsAuthenticated, IsOwnWorkspace)
     renderer_classes = (OrjsonRenderer, BrowsableRenderer)
@@ -91,7 +88,7 @@ class WorkspaceView(APIView):
     refused_form: StrictSerializer | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check who asks and how often, and then the parameters. Raises APIException."""
+        """Check access and rate, then the parameters. Raises APIException."""
         super().initial(request, *args, **kwargs)
         if request.method not in self.allowed_methods:
             return  # DRF answers 405 instead
@@ -111,7 +108,10 @@ class WorkspaceView(APIView):
         return {"verify_account": partial(verify_free, workspace_id=self.kwargs.get("wsid", ""))}
 
     def check_input(self, serializer: StrictSerializer) -> dict[str, Any]:
-        """Return the checked values. Raises ValidationError, and keeps the form for the page."""
+        """Return the checked values, or keep the form for the page.
+
+        Raises ValidationError.
+        """
         if not serializer.is_valid():
             self.refused_form = serializer
             serializer.is_valid(raise_exception=True)
@@ -132,7 +132,10 @@ class UnknownPathView(APIView):
 
 
 def find_automation_id(workspace_id: str, automation_id: str) -> str:
-    """Return the id that runs know an automation by, deleted or not. Raises NotFound."""
+    """Return the id by which runs know an automation, deleted or not.
+
+    Raises NotFound.
+    """
     document = store.find_automation(workspace_id, automation_id, is_deleted_too=True)
     if document is None:
         raise NotFound

@@ -1,4 +1,4 @@
-"""How the API documents itself: operations, the shapes of answers, and examples made of these.
+"""How the API documents itself: operations, shapes of answers, and examples.
 
 The shape of an answer is a TypedDict beside the function that builds it. Examples of its fields
 stand in the annotations, and those of whole answers are put together from them.
@@ -31,7 +31,7 @@ _REFERENCES = "#/components/schemas/{name}"
 
 
 def eg(example: Any, description: str | None = None) -> Meta:
-    """Return what is said of a field."""
+    """Return an example of a field, and what it means."""
     return Meta(examples=[example], description=description)
 
 
@@ -56,7 +56,7 @@ _with_unknown_fields: set[str] = set()
 
 
 def keeps_unknown_fields(shape: Shape) -> Shape:
-    """Mark the shape of a stored document, which may have fields of another product."""
+    """Mark a stored document, which may have fields of another product."""
     _with_unknown_fields.add(shape.__name__)
     return shape
 
@@ -68,7 +68,7 @@ class Done(TypedDict):
 
 
 class ErrorFact(TypedDict):
-    """One fact: a `code` for programs, a `message` for people, the `field` that it is about."""
+    """A `code` for programs, a `message` for people, and the `field`."""
 
     code: str
     message: str
@@ -76,8 +76,6 @@ class ErrorFact(TypedDict):
 
 
 class ErrorAnswer(TypedDict):
-    """What every error looks like."""
-
     success: Annotated[bool, Meta(extra_json_schema={"const": False})]
     error: ErrorFact
 
@@ -107,7 +105,7 @@ def describe(
     body: tuple[Input, Mapping[str, Any]] | None = None,
     tag: str | None = None,
 ) -> Callable[[Method], Method]:
-    """Return the decorator that documents a view's method as the operation of that name.
+    """Return the decorator that documents a view's method.
 
     `answer` is the TypedDict of its answer, or the text of a CSV file. Generated clients have the
     name; the first line of the method's docstring is the summary.
@@ -141,7 +139,6 @@ def describe(
 
 
 def build_example(shape: Any) -> Any:
-    """Return an example of an answer, from those of its fields."""
     [schema], components = _build_schemas(shape)
     return _build_example(schema, components)
 
@@ -184,7 +181,7 @@ def _describe_error(status: int) -> OpenApiResponse:
 
 
 class AnswerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """Puts the TypedDict of an answer into the schema, with those that it is made of."""
+    """Puts the TypedDict of an answer into the schema."""
 
     @classmethod
     def _matches(cls, target: Any) -> bool:
@@ -216,7 +213,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """The session that the login page opens, for browsers; unsafe methods need the CSRF token."""
+    """The session of the login page; unsafe methods need the CSRF token."""
 
     target_class = "automations.auth.authentication.SessionTokenAuthentication"
     name = "session"
@@ -231,6 +228,6 @@ class SchemaView(SpectacularAPIView):
 
 
 class DocsView(SpectacularSwaggerSplitView):
-    """`/api/docs`: Swagger UI from files of this site; its script is a request of its own."""
+    """`/api/docs`: Swagger UI from files of this site."""
 
     url_name = "automations:schema"

@@ -1,4 +1,4 @@
-"""What may stand behind the `?` of the API's paths: each checked, others refused by name."""
+"""The parameters of the API's paths; unknown ones are refused by name."""
 
 from __future__ import annotations
 
@@ -35,17 +35,19 @@ _LONGEST_ZONE_NAME = 64
 
 
 class UnknownZone(ValueError):
-    """There is no such zone; the message says what to write instead."""
+    """There is no such zone. The message says what to write instead."""
 
 
 @cache
 def list_zones() -> frozenset[str]:
-    """Return the names of all zones."""
     return frozenset(available_timezones())
 
 
 def parse_zone(name: str) -> ZoneInfo:
-    """Return the zone of that name. Raises UnknownZone, with the nearest name if there is one."""
+    """Return the zone of that name.
+
+    Raises UnknownZone with the nearest name if there is one.
+    """
     if name in list_zones():
         return ZoneInfo(name)
     by_lowered = {zone.lower(): zone for zone in list_zones()}
@@ -61,7 +63,7 @@ def parse_zone(name: str) -> ZoneInfo:
 
 
 class MomentField(serializers.CharField):
-    """An instant, as `2026-11-23T10:30:00Z`, or a date, which is its first instant in `zone`."""
+    """An instant like `2026-11-23T10:30:00Z`, or a date in `zone`."""
 
     default_error_messages = {
         "invalid": "Write a date like 2026-11-23, or a time with its offset like "
@@ -69,7 +71,7 @@ class MomentField(serializers.CharField):
     }
 
     def to_internal_value(self, data: Any) -> datetime | date:  # type: ignore[override]
-        """Return an aware datetime in UTC, or a date. Raises ValidationError."""
+        """Return an aware datetime in UTC, or a date."""
         try:
             if len(data) <= len("2026-11-23"):
                 return date.fromisoformat(data)
@@ -87,7 +89,6 @@ class ZoneField(serializers.CharField):
     """A time zone by its IANA name."""
 
     def to_internal_value(self, data: Any) -> tzinfo:  # type: ignore[override]
-        """Return the zone. Raises ValidationError with the name that was meant."""
         try:
             return parse_zone(super().to_internal_value(data))
         except UnknownZone as error:
@@ -98,7 +99,6 @@ class IncludeField(serializers.CharField):
     """A comma list of what else to answer."""
 
     def to_internal_value(self, data: Any) -> frozenset[str]:  # type: ignore[override]
-        """Return the parts. Raises ValidationError."""
         parts = frozenset(filter(None, super().to_internal_value(data).split(",")))
         unknown = sorted(parts - set(INCLUDES))
         if unknown:
@@ -121,7 +121,7 @@ class RangeQuery(QuerySerializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Return the values, with every date as the instant at which it begins in the zone."""
+        """Return the values, each date as its first instant in the zone."""
         if isinstance(attrs["zone"], str):  # the default
             attrs["zone"] = parse_zone(attrs["zone"])
         for name in ("from", "to"):
@@ -186,7 +186,7 @@ class SeriesQuery(RangeQuery):
 def find_window(
     values: Mapping[str, Any], *, unit: Unit, at: datetime
 ) -> tuple[datetime, datetime]:
-    """Return (from, to) with what is not named filled in: up to now, 24 hours or 7 days long."""
+    """Return (from, to), by default the last 24 hours or 7 days."""
     to: datetime = values.get("to") or at
     return values.get("from") or min(to, at) - _DEFAULT_LENGTHS[unit], to
 

@@ -1,4 +1,4 @@
-"""How the API's bodies are read and written: JSON by orjson, any BSON in it, and HTML pages.
+"""How bodies are read and written: JSON with any BSON, and pages.
 
 Documents of an older product may hold anything anywhere, so nothing here raises for what it finds
 in one.
@@ -57,7 +57,7 @@ def to_json(value: Any) -> Any:
 
 
 def represent(document: Mapping[str, Any], *, texts: Sequence[str]) -> Any:
-    """Return a stored document as JSON, with `_id` and the fields `texts` as text."""
+    """Return a stored document as JSON; `_id` and `texts` are text."""
     answer = to_json(document)
     key = document["_id"]
     if type(key) is not ObjectId:  # which is text by now
@@ -97,7 +97,7 @@ class OrjsonRenderer(BaseRenderer):
 
 
 class OrjsonParser(BaseParser):
-    """JSON as RFC 8259 has it: no NaN, no lone surrogates, no nesting past orjson's bound."""
+    """Strict JSON (RFC 8259): no NaN, no lone surrogates, bounded nesting."""
 
     media_type = "application/json"
     renderer_class = OrjsonRenderer
@@ -108,7 +108,7 @@ class OrjsonParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the body's value. Raises ParseError, and RequestTooLarge."""
+        """Return the body's value. Raises ParseError and RequestTooLarge."""
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         body = stream.read(limit + 1)
         if len(body) > limit:
@@ -120,20 +120,20 @@ class OrjsonParser(BaseParser):
 
 
 class BrowsableRenderer(BrowsableAPIRenderer):
-    """DRF's browsable API with our login page: DRF's own links need Django's users."""
+    """DRF's browsable API with our login page, without Django's users."""
 
     template = "automations/browsable_api.html"
 
     def get_context(
         self, data: Any, accepted_media_type: str | None, renderer_context: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the template's context, without the inline style of code that we do not show."""
+        """Return the context, without the inline style of code."""
         context: dict[str, Any] = super().get_context(data, accepted_media_type, renderer_context)
         return {**context, "code_style": None}
 
 
 class _SecretNames(dict[str, bool]):
-    """Whether a field name is a credential's, worked out once for each name."""
+    """Whether a field name is a credential's, cached by name."""
 
     def __missing__(self, name: str) -> bool:
         is_secret = name.replace("_", "").replace("-", "").lower().endswith(_SECRET_ENDINGS)

@@ -1,4 +1,4 @@
-"""The HTTP API of runs: the shape of one, pages of them, and all of them as CSV."""
+"""The HTTP API of runs: pages, one run, and CSV."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class MetadataAnswer(TypedDict, total=False):
 class RunAnswer(TypedDict, total=False):
     """A run: every stored field, `steps` by the name of the step.
 
-    Fields that only another product knows are there too. What it stored in one of these fields with
-    another type is passed on, but for texts, which are always text.
+    Fields of another product are passed on, and so is what it stored in these fields with another
+    type. Only texts are text in any case.
     """
 
     _id: Required[Annotated[str, eg("6b04d399e481bd40c528e310")]]
@@ -88,7 +88,7 @@ _Window = TypedDict("_Window", {"from": Moment | None, "to": Moment | None})
 
 
 class RunPage(_Window):
-    """A page of runs, newest first; `nextCursor` is null on the last one."""
+    """A page of runs, newest first; on the last, `nextCursor` is null."""
 
     success: Success
     runs: list[RunAnswer]
@@ -97,7 +97,7 @@ class RunPage(_Window):
 
 
 class EventAnswer(TypedDict):
-    """An event behind a run; `state`, `progress` and `doneAt` are those of sending."""
+    """An event behind a run. `state`, `progress` and `doneAt` concern sending."""
 
     kind: Annotated[str, eg("comment", "comment, message or call.")]
     eventId: EventId
@@ -110,7 +110,7 @@ class EventAnswer(TypedDict):
 
 
 class OneRun(TypedDict):
-    """A run, and the events behind it as long as they are kept."""
+    """A run, and the events behind it while they are kept."""
 
     success: Success
     run: RunAnswer
@@ -133,7 +133,6 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def build_run(run: Mapping[str, Any]) -> RunAnswer:
-    """Return a stored run as the API shows it."""
     answer: RunAnswer = represent(run, texts=_TEXTS)
     # Runs of older products lack them.
     answer.setdefault("eventId", None)
@@ -143,7 +142,6 @@ def build_run(run: Mapping[str, Any]) -> RunAnswer:
 
 
 def build_event(trigger: Mapping[str, Any]) -> Json:
-    """Return an event behind a run, an EventAnswer, from its trigger."""
     _, kind, event_id = parse_trigger_id(trigger["_id"])
     shown = {name: to_json(trigger[name]) for name in _TRIGGER_FIELDS if name in trigger}
     return {"kind": kind, "eventId": event_id, **shown}
@@ -188,8 +186,6 @@ _CSV_EXAMPLE = b"".join(write_csv([build_example(RunAnswer)])).decode()
 
 
 class RunListView(WorkspaceView):
-    """The runs of the workspace, newest first."""
-
     query_class = RunPageQuery
 
     @describe("listRuns", RunPage, query=RunPageQuery)
@@ -222,8 +218,6 @@ class RunListView(WorkspaceView):
 
 
 class AutomationRunListView(RunListView):
-    """The runs of one automation, newest first."""
-
     @describe("listAutomationRuns", RunPage, query=RunPageQuery)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:  # type: ignore[override]
         """List the runs of an automation.
@@ -237,8 +231,6 @@ class AutomationRunListView(RunListView):
 
 
 class RunView(WorkspaceView):
-    """One run of the workspace."""
-
     @describe("getRun", OneRun)
     def get(self, request: Request, wsid: str, run_id: str) -> Response:
         """Show a run.
@@ -253,15 +245,13 @@ class RunView(WorkspaceView):
 
 
 class RunCsvView(WorkspaceView):
-    """The runs of the workspace as CSV, newest first, however many there are."""
-
     query_class = RunFilterQuery
     file_name = "runs.csv"
 
     def perform_content_negotiation(
         self, request: Request, force: bool = False
     ) -> tuple[BaseRenderer, str]:
-        """Answer CSV to whatever is accepted; errors are JSON as everywhere."""
+        """Answer CSV whatever is accepted; errors are JSON as everywhere."""
         return OrjsonRenderer(), OrjsonRenderer.media_type
 
     @describe("exportRuns", _CSV_EXAMPLE, query=RunFilterQuery, tag="runs")
@@ -281,8 +271,6 @@ class RunCsvView(WorkspaceView):
 
 
 class AutomationRunCsvView(RunCsvView):
-    """The runs of one automation as CSV."""
-
     @describe("exportAutomationRuns", _CSV_EXAMPLE, query=RunFilterQuery)
     def get(  # type: ignore[override]
         self, request: Request, wsid: str, automation_id: str

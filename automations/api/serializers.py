@@ -1,4 +1,4 @@
-"""What the API accepts: the fields of an automation, each checked, nothing else let through.
+"""What the API accepts: the fields of an automation, and no others.
 
 Lengths are Meta's: a message has 1000 bytes of UTF-8; one with buttons is a button template, whose
 text has 640 characters and 1 to 3 buttons; a title has 20 characters
@@ -84,7 +84,6 @@ class ButtonMessageSerializer(StrictSerializer):
     button = TextField(max_length=TITLE_LENGTH, required=False, allow_blank=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Return what is not blank. Raises ValidationError for buttons under no text."""
         return _check_template(attrs, "button")
 
 
@@ -112,12 +111,11 @@ class LinksMessageSerializer(StrictSerializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Return what is not blank. Raises ValidationError for links under no text."""
         return _check_template(attrs, "links")
 
 
 class AutomationSerializer(StrictSerializer):
-    """A new automation. A part that is absent, null or empty is a step it does not have.
+    """A new automation. An absent, null or empty part is no step.
 
     The context's `verify_account` is called with the account that is named, and raises
     AccountTaken if it is another workspace's.
@@ -136,7 +134,6 @@ class AutomationSerializer(StrictSerializer):
     mainDm = LinksMessageSerializer(required=False, allow_null=True)
 
     def validate_accountId(self, value: str) -> str:  # noqa: N802 - DRF's name for it
-        """Return the account. Raises ValidationError for one that another workspace has."""
         try:
             self.context["verify_account"](value)
         except AccountTaken as error:
@@ -144,16 +141,16 @@ class AutomationSerializer(StrictSerializer):
         return value
 
     def to_representation(self, instance: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a stored document that may be changed, for a form."""
+        """Return the fields of a stored document for a form."""
         names = [str(name) for name in self.fields]
         return {name: to_json(instance[name]) for name in names if name in instance}
 
 
 class AutomationChangesSerializer(AutomationSerializer):
-    """Changes of an automation: what is not named stays; a part of null or nothing is removed."""
+    """Changes of an automation. A null or empty part is removed."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the same fields, none of them required and none with a default.
+        """Return the same fields, all optional and without defaults.
 
         DRF's own `partial` would also make the fields inside of parts and links optional.
         """
@@ -165,7 +162,7 @@ class AutomationChangesSerializer(AutomationSerializer):
 
 
 def build_document(values: Mapping[str, Any], *, workspace_id: str, at: datetime) -> dict[str, Any]:
-    """Return the document of a new automation from checked values."""
+    """Return the document of a new automation."""
     named = {name: values[name] for name in ("name", "type", "accountId", "isActive")}
     return {
         "_id": ObjectId(),
@@ -183,7 +180,7 @@ def build_document(values: Mapping[str, Any], *, workspace_id: str, at: datetime
 def build_changes(
     values: Mapping[str, Any], *, at: datetime
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return (fields to set, fields to remove) from checked values."""
+    """Return (fields to set, fields to remove)."""
     removed = tuple(part for part in PARTS if part in values and not _has_content(values[part]))
     kept = {name: value for name, value in values.items() if name not in removed}
     return {**kept, "updatedAt": at}, removed

@@ -1,4 +1,4 @@
-"""The HTTP API of counts over time, of people, and of what became of runs."""
+"""The HTTP API of counts over time, people, and outcomes of runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Outcome = Annotated[str, eg("main_dm.sent", "`<step>.<state>`, or `completed`.")
 
 
 class CountsAnswer(TypedDict):
-    """Runs, duplicates, and people who ran it for the first time; null where it was not kept."""
+    """Runs, duplicates and new people; null where it was not kept."""
 
     counted: int
     duplicates: int | None
@@ -55,14 +55,14 @@ class Bucket(CountsAnswer):
 
 
 class People(Range):
-    """Distinct people of the range; at least so many, if it is not exact."""
+    """Distinct people of the range; at least so many, unless exact."""
 
     count: int
     isExact: bool
 
 
 class SeriesAnswer(Range):
-    """Counts by hour or day over whole buckets, `from` to `to`, all at one instant, `asOf`.
+    """Counts by hour or day over whole buckets, all at `asOf`.
 
     Exact from `exactSince` on; duplicates and new people are known from `knownSince` on.
     """
@@ -81,7 +81,7 @@ class SeriesAnswer(Range):
 
 
 class FunnelAnswer(TypedDict):
-    """How far runs came: the opening message, the request to follow, everything."""
+    """How many runs reached each stage."""
 
     triggered: int
     opened: int
@@ -101,7 +101,7 @@ class ReasonAnswer(TypedDict):
 
 
 class ReasonsAnswer(TypedDict):
-    """Over the newest `runs` runs; all of the range, if it is exact."""
+    """Over the newest `runs` runs; the whole range, if it is exact."""
 
     runs: int
     isExact: bool
@@ -109,7 +109,7 @@ class ReasonsAnswer(TypedDict):
 
 
 class IgnoredAnswer(TypedDict):
-    """Events of the account that are never a run."""
+    """Events of the account that never start a run."""
 
     reason: Annotated[str, eg("own_comment")]
     meaning: Annotated[str, eg("the account commented itself")]
@@ -117,7 +117,7 @@ class IgnoredAnswer(TypedDict):
 
 
 class UncountedAnswer(TypedDict):
-    """What came and is no run. `redelivered` and `ignored` are of the whole account."""
+    """Events without a run. `redelivered` and `ignored` concern the whole account."""
 
     duplicates: int
     untracked: Annotated[int, eg(0, "Waiting to be counted.")]
@@ -126,7 +126,7 @@ class UncountedAnswer(TypedDict):
 
 
 class OutcomesAnswer(Range):
-    """What became of the runs of whole hours, `from` to `to`."""
+    """The outcomes of the runs of whole hours, `from` to `to`."""
 
     success: Success
     asOf: Moment
@@ -144,13 +144,11 @@ _MEANINGS: dict[str, str] = {
 
 
 class SeriesView(WorkspaceView):
-    """The runs of the workspace by hour or day of any time zone."""
-
     query_class = SeriesQuery
 
     @describe("getSeries", SeriesAnswer, query=SeriesQuery)
     def get(self, request: Request, wsid: str) -> Response:
-        """int the workspace's runs by hour or day.
+        """Count the workspace's runs by hour or day.
 
         Those of all its automations, deleted ones too.
         """
@@ -195,11 +193,9 @@ class SeriesView(WorkspaceView):
 
 
 class AutomationSeriesView(SeriesView):
-    """The runs of one automation by hour or day of any time zone."""
-
     @describe("getAutomationSeries", SeriesAnswer, query=SeriesQuery)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:  # type: ignore[override]
-        """int an automation's runs by hour or day.
+        """Count an automation's runs by hour or day.
 
         Also when it is deleted.
         """
@@ -208,8 +204,6 @@ class AutomationSeriesView(SeriesView):
 
 
 class AutomationOutcomesView(WorkspaceView):
-    """What became of an automation's runs, and why not everything that came is a run."""
-
     query_class = RangeQuery
 
     @describe("getAutomationOutcomes", OutcomesAnswer, query=RangeQuery)
@@ -239,7 +233,7 @@ class AutomationOutcomesView(WorkspaceView):
 
 
 def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
-    """Return a series; a figure that was not kept yet in a bucket is null in it."""
+    """Return a series; figures that a bucket did not keep are null."""
     grid = series.grid
     ends = [*grid.starts[1:], grid.end]
     known = [series.known_since is None or start >= series.known_since for start in grid.starts]
@@ -286,7 +280,6 @@ def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
 def build_outcomes(
     funnel: reports.Funnel, reasons: Reasons, uncounted: reports.Uncounted
 ) -> OutcomesAnswer:
-    """Return what became of runs, and of what was no run."""
     steps: dict[str, dict[str, int]] = {}
     for name, count in funnel.steps.items():
         step, _, state = name.partition(".")

@@ -1,4 +1,4 @@
-"""Who is asking: an API token, in the Authorization header or behind a browser's session."""
+"""Who is asking, what it opens, and what a session holds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TokenHolder:
 
 
 class Anonymous:
-    """A request without a token. Django's own AnonymousUser needs a database of users."""
+    """A request without a token. Django's AnonymousUser needs a user table."""
 
     is_authenticated: Literal[False] = False
     is_anonymous: Literal[True] = True
@@ -67,7 +67,7 @@ class BearerTokenAuthentication(BaseAuthentication):
 
 
 class SessionTokenAuthentication(SessionAuthentication):
-    """The session that the login page opened; unsafe methods must carry the CSRF token."""
+    """The session of the login page; unsafe methods need the CSRF token."""
 
     def authenticate(self, request: Request) -> tuple[TokenHolder, ApiToken] | None:
         session: SessionBase = request._request.session  # noqa: SLF001 - as DRF's own class does
@@ -79,7 +79,7 @@ class SessionTokenAuthentication(SessionAuthentication):
 
 
 class IsOwnWorkspace(BasePermission):
-    """The token's workspace is the one in the path; any other is 404, as if it did not exist."""
+    """The token's workspace is the one in the path; others are 404."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         token = request.auth

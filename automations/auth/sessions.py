@@ -1,4 +1,4 @@
-"""Django's session backend on MongoDB: the cookie holds a random key, everything else is here.
+"""Django's session backend on MongoDB.
 
 The data is JSON without a signature, because only the server writes it, and because sessions then
 survive a restart with another secret key. The key is stored as its SHA-256, so that a reader of
@@ -27,7 +27,7 @@ class SessionStore(SessionBase):
     """A session in `web_sessions`. Every method may raise TrackingUnavailable."""
 
     def load(self) -> dict[str, Any]:
-        """Return the stored data; a session that is gone or expired is empty and loses its key."""
+        """Return the stored data; without any, forget the key."""
         document = None
         if self.session_key is not None:
             # The TTL monitor runs once a minute only.

@@ -1,4 +1,4 @@
-"""API tokens: 32 random bytes, shown once, stored as their SHA-256, each for one workspace.
+"""API tokens: random, shown once, stored as SHA-256, for one workspace.
 
 Every function here raises TrackingUnavailable while the database is unavailable.
 """
@@ -43,7 +43,7 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
 def create_token(
     *, workspace_id: str, at: datetime, name: str = "", expires_at: datetime | None = None
 ) -> tuple[str, ApiToken]:
-    """Store a new token; return its secret, which is stored nowhere, and the token.
+    """Store a new token; return its secret, stored nowhere, and the token.
 
     Raises ValueError for a workspace id that no path can hold.
     """
@@ -65,7 +65,7 @@ def create_token(
 
 
 def find_token(secret: str, *, at: datetime) -> ApiToken | None:
-    """Return the token of this secret if it is usable at `at`, and record its use."""
+    """Return the usable token of this secret, and record its use."""
     document = _find({"hash": hash_secret(secret)})
     token = None if document is None else _parse_token(document)
     if token is None or not token.is_usable(at):
@@ -96,7 +96,7 @@ def list_tokens(workspace_id: str | None = None) -> list[ApiToken]:
 
 
 def revoke_token(id_or_secret: str, *, at: datetime) -> ApiToken | None:
-    """Revoke the token with this id or secret from `at` on; return it, None if there is none.
+    """Revoke the token with this id or secret; return it or None.
 
     A token that was revoked before keeps its time.
     """
@@ -114,7 +114,7 @@ def revoke_token(id_or_secret: str, *, at: datetime) -> ApiToken | None:
 
 
 def hash_secret(secret: str) -> str:
-    """Return what is stored of a secret. 256 random bits need no salt and no slow hash."""
+    """Return the stored form. 256 random bits need no slow hash."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Who sees a page, and in which time zone: the session's token opens its own workspace."""
+"""Who sees a page, and in which time zone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NO_PLACES = frozenset(
 
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
-    """Who looks at a page, of which workspace, in which zone, and when."""
+    """Who reads a page of which workspace, in which zone, and when."""
 
     workspace_id: str
     token: ApiToken
@@ -95,7 +95,7 @@ def go_home(request: HttpRequest) -> HttpResponseBase:
 @workspace_page
 @require_POST
 def choose_zone(request: HttpRequest, reader: Reader) -> HttpResponse:
-    """Keep the zone in the session, if it is one, and return to the page."""
+    """Keep the zone in the session, and return to the page."""
     zone = read_zone(request.POST.get("zone"))
     if zone is not None:
         request.session[SESSION_ZONE] = str(zone)
@@ -130,7 +130,7 @@ def _find_zone(request: HttpRequest) -> tuple[ZoneInfo, bool]:
 
 
 def is_fragment(request: HttpRequest) -> bool:
-    """Return whether htmx asks for a part of a page that is there already."""
+    """Return whether htmx asks for a part of a page."""
     return request.headers.get("HX-Request") == "true"
 
 

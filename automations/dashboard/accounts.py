@@ -1,4 +1,4 @@
-"""The accounts of a workspace: their state, their queue and when it will be empty."""
+"""The accounts of a workspace: their state and their queue."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SENDING = {
 
 
 class AccountLine(msgspec.Struct, frozen=True, kw_only=True):
-    """An account in words; `tone` is ok, quiet or bad. What is unknown is empty."""
+    """An account in words; `tone` is ok, quiet or bad."""
 
     id: str
     tone: str
@@ -54,7 +54,7 @@ class AccountLine(msgspec.Struct, frozen=True, kw_only=True):
 @workspace_page
 @require_safe
 def poll_accounts(request: HttpRequest, reader: Reader) -> HttpResponse:
-    """Answer 204 while the accounts are those of version `v`, else the new list."""
+    """Answer 204 if version `v` is current, else the new list."""
     context = build_accounts_context(reader)
     if request.GET.get("v") == context["accounts_version"]:
         return HttpResponse(status=204)
@@ -62,7 +62,7 @@ def poll_accounts(request: HttpRequest, reader: Reader) -> HttpResponse:
 
 
 def build_accounts_context(reader: Reader) -> dict[str, Any]:
-    """Return the accounts in words and a digest of them. Raises TrackingUnavailable."""
+    """Return the accounts in words and a digest of them."""
     lines = [_describe(summary, reader) for summary in summarize_accounts(reader.workspace_id)]
     digest = hashlib.blake2b(msgspec.json.encode(lines), digest_size=8).hexdigest()
     return {"reader": reader, "accounts": lines, "accounts_version": digest}

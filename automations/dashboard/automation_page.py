@@ -24,7 +24,7 @@ from tracking.queries.run_filters import RunFilter
 @workspace_page
 @require_safe
 def show_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponse:
-    """Show the page of one automation; `span` chooses the chart's, the rest narrows its runs."""
+    """Show one automation; `span` chooses the chart's, the rest filters runs."""
     document = store.find_automation(reader.workspace_id, automation_id)
     if document is None:
         raise Http404

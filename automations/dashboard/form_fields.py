@@ -1,4 +1,4 @@
-"""The fields of the form of an automation: their labels, values and errors. Pure.
+"""The form of an automation: labels, values and errors. Pure.
 
 Their names are those that DRF's serializers read from a form: `trigger.match`, lists one item per
 line.
@@ -23,7 +23,7 @@ _MATCH_WORDS = {
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One field: `kind` is text, lines, area, select or switch; `only` names the type it is for."""
+    """A field: text, lines, area, select or switch; `only` for one type."""
 
     name: str
     label: str
@@ -35,7 +35,6 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Return the id of its input."""
         return f"f-{self.name.replace('.', '-')}"
 
 
@@ -112,13 +111,12 @@ def read_document(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def list_fields() -> Iterator[Field]:
-    """Yield every field in the order of the form."""
     for group in GROUPS:
         yield from group.fields
 
 
 def flatten_errors(errors: Mapping[str, Any]) -> dict[str, str]:
-    """Return one sentence for each field that a serializer refused, by the name of the field."""
+    """Return one sentence for each refused field, by its name."""
     names = {field.name for field in list_fields()}
     found: dict[str, str] = {}
     for path, message in _walk(errors, ""):

@@ -28,7 +28,7 @@ _REDELIVERED = "Instagram sent the same event again, which is neither answered n
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """A stage of the funnel: its name, how many runs came to it, and what share of all that is."""
+    """A stage of the funnel, with its runs and their share."""
 
     name: str
     runs: int
@@ -36,7 +36,7 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 class OutcomeLine(msgspec.Struct, frozen=True):
-    """So many runs have a step that came to this; `is_same`: as that of the line above."""
+    """Runs with the same outcome; `is_same` as the step above."""
 
     step_key: str
     step: str
@@ -48,7 +48,7 @@ class OutcomeLine(msgspec.Struct, frozen=True):
 
 
 def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
-    """Return the stages that an automation with these steps has, or that its runs came to."""
+    """Return the stages that the automation has, or that runs reached."""
     found = [("Started", funnel.triggered, True)]
     found.append(("Got the opening message", funnel.opened, OPENING_DM in steps))
     found.append(("Asked to follow", funnel.asked, ASK_FOLLOW in steps))
@@ -62,7 +62,7 @@ def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
 
 
 def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
-    """Return what became of the steps, in the order of sending, the most frequent first."""
+    """Return the outcomes of steps, in the order of sending."""
     lines: list[OutcomeLine] = []
     for one in sorted(reasons.reasons, key=lambda one: _ORDER.get(one.step, len(_ORDER))):
         tone, state = describe_state(one.state)
@@ -75,7 +75,7 @@ def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
 
 
 class Line(msgspec.Struct, frozen=True):
-    """So many events, what they were, and why they are no runs."""
+    """A number of events, their name, and why they are no runs."""
 
     events: int
     name: str
@@ -83,7 +83,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def build_uncounted(found: Uncounted) -> dict[str, Any]:
-    """Return the automation's own events, and what else came to its account."""
+    """Return the automation's events without a run, and the account's."""
     own = [
         Line(found.duplicates, "duplicates", _DUPLICATES),
         Line(found.untracked, "not counted yet", _UNTRACKED),

@@ -41,7 +41,7 @@ _REASONS = {
 
 
 def describe_step(step: object) -> str:
-    """Return the name of a step; one that we do not know as it is stored."""
+    """Return the name of a step, or an unknown step itself."""
     return STEPS.get(step, step) if isinstance(step, str) else "Something"
 
 
@@ -51,7 +51,7 @@ def describe_state(state: object) -> tuple[str, str]:
 
 
 def describe_reason(reason: object, *, code: object = None, subcode: object = None) -> str:
-    """Return why, with Meta's own numbers where there are some; "" if nothing is known."""
+    """Return the reason in words, with Meta's own numbers."""
     words = _REASONS.get(reason, reason) if isinstance(reason, str) else ""
     if code is None:
         return words
@@ -60,6 +60,5 @@ def describe_reason(reason: object, *, code: object = None, subcode: object = No
 
 
 def describe_ignored(reason: str) -> str:
-    """Return why an event started nothing."""
     words = {str(name): text for name, text in IGNORED_REASONS.items()}
     return words.get(reason, reason)

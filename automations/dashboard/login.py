@@ -1,4 +1,4 @@
-"""The login page: an API token, pasted once, becomes a server-side session."""
+"""The login page: an API token becomes a server-side session."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNAVAILABLE = "The database did not answer in time. Try again."
 @csrf_protect
 @require_http_methods(["GET", "HEAD", "POST"])
 def login(request: HttpRequest) -> HttpResponse:
-    """Show the form; on POST open a session and redirect to `next`, a path of this site.
+    """Show the form; on POST open a session and redirect to `next`.
 
     401 for an unusable token, 503 with Retry-After while MongoDB is unavailable.
     """
@@ -61,7 +61,7 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 
 def find_own_path(target: str) -> str | None:
-    """Return `target` if it is a path of this site, None for anything a browser could leave by."""
+    """Return `target` if it is a path of this site, else None."""
     # Browsers take "//host" and "/\host" for other hosts; Django's function knows those forms.
     if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
         return target

@@ -1,4 +1,4 @@
-"""The first page: every automation of a workspace with its counts, updated live."""
+"""The first page: every automation with its counts, updated live."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REFRESH_SECONDS = 30
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One automation as the page shows it; the windows are None while statistics are off."""
+    """An automation in the list; windows are None without statistics."""
 
     id: str
     path: str
@@ -49,7 +49,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 @workspace_page
 @require_safe
 def show_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
-    """Show the whole page."""
     context = {**_build_context(reader), **build_accounts_context(reader)}
     return render(request, "automations/dashboard/overview.html", context)
 
@@ -84,7 +83,6 @@ def build_rows(
     reader: Reader,
     has_stats: bool,
 ) -> list[Row]:
-    """Return the rows of the page, in the order of the documents."""
     hour = hour_of(reader.at)
     # Resolved once: for every row it would be a good part of the page.
     base = reverse("automations:automation-page", args=(reader.workspace_id, "-")).rstrip("-/")

@@ -35,8 +35,6 @@ OUTCOMES = {
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in a list."""
-
     id: str
     created_at: datetime | None
     when: str
@@ -50,7 +48,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
 def build_runs_context(
     request: HttpRequest, reader: Reader, *, automation_id: str
 ) -> dict[str, Any]:
-    """Return a page of the runs that the query asks for; what cannot be read narrows nothing."""
+    """Return a page of runs; unreadable filters are ignored."""
     asked = {name: request.GET.get(name, "").strip()[:_LONGEST] for name in NAMES}
     wanted = RunFilter(
         workspace_id=reader.workspace_id,
@@ -96,7 +94,7 @@ def build_line(run: dict[str, Any], reader: Reader) -> RunLine:
 
 
 def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
-    """Return (tone, words) of how far a run came: the worst of its steps, else the last of them."""
+    """Return (tone, words): the worst of the steps, else the last."""
     if run.get("completedAt"):
         return "ok", "completed"
     steps = run.get("steps")
@@ -125,7 +123,7 @@ def _list_page(wanted: RunFilter, cursor: str | None) -> RunPage:
 
 
 def _read_day(text: str, reader: Reader, *, is_last: bool = False) -> datetime | None:
-    """Return where a day of the reader's zone begins, or where it ends."""
+    """Return the first or last instant of the reader's day."""
     try:
         day = date.fromisoformat(text)
         return start_of_day(day + timedelta(days=1) if is_last else day, reader.zone)

@@ -1,4 +1,4 @@
-"""The spans that a chart shows, and the names of their bars. Pure."""
+"""The spans of a chart, and the names of its bars. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracking.queries.time_grid import Unit, start_of_day
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A choice above the chart: so many buckets of a unit, the current one last."""
+    """A choice above the chart: so many buckets, the current one last."""
 
     key: str
     name: str
@@ -19,7 +19,7 @@ class Span(msgspec.Struct, frozen=True):
     buckets: int
 
     def find_start(self, at: datetime, *, zone: tzinfo) -> datetime:
-        """Return an instant in the first bucket of the span that ends at `at`."""
+        """Return an instant in the first bucket of the span."""
         if self.unit is Unit.HOUR:
             return at - timedelta(hours=self.buckets - 1)
         # By dates: 89 times 24 hours are not always 89 days.

@@ -16,7 +16,7 @@ _KINDS = {"comment": "commented", "message": "wrote", "call": "started it by a c
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened; `at` is None for what has yet to. `quote` is a person's words."""
+    """One event of a run; `at` is None before it happens."""
 
     at: datetime | None
     title: str
@@ -27,7 +27,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_entries(run: Mapping[str, Any], triggers: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Return the entries of a run and of the triggers that name it, oldest first."""
+    """Return the entries of a run and its triggers, oldest first."""
     created_at = _read_time(run.get("createdAt"))
     entries = [*_list_triggers(run, triggers), *_list_steps(run)]
     known = sorted(

@@ -1,4 +1,4 @@
-"""The active automations of an account, kept in memory so that no event costs a query."""
+"""The active automations of accounts, so that events cost no query."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NEVER = float("-inf")
 
 
 class Load(Protocol):
-    """Reads the rules of accounts; what has not changed may be answered from `known`."""
+    """Reads the rules of accounts; unchanged ones may come from `known`."""
 
     def __call__(
         self, account_ids: list[str], known: Mapping[str, LoadedRules], *, seconds: float
@@ -44,7 +44,7 @@ class _Entry(msgspec.Struct):
 
 
 class RulesCache:
-    """Rules by account. A change made by any program is seen within a second.
+    """Rules by account. Changes of any program are seen within a second.
 
     One query reads all stale accounts in use. Meanwhile other threads go on with rules that are not
     a second old. Change streams were left out, because each would have to unwind every transaction
@@ -132,7 +132,7 @@ _held = _Held()
 
 
 def get_rules_cache() -> RulesCache:
-    """Return the cache of active automations; a new client, as after a fork, has a new cache."""
+    """Return the cache of the client, a new one after a fork."""
     client = mongo.get_client()
     if _held.rules is None or _held.client is not client:
         _held.client = client

@@ -54,7 +54,7 @@ def list_account_ids(workspace_id: str) -> list[str]:
 
 
 def read_version(workspace_id: str) -> str:
-    """Return a digest that is another one after any run or change of a shown field.
+    """Return a digest that changes with every run and shown field.
 
     Every commit of runs is copied into `automations` before it is acknowledged, so that a few
     fields of these documents are enough. Raises TrackingUnavailable.
@@ -70,7 +70,7 @@ def read_version(workspace_id: str) -> str:
 
 
 def list_automation_ids(workspace_id: str) -> list[str]:
-    """Return the ids of all its automations, deleted ones too, as runs know them.
+    """Return the ids of all automations, deleted ones too.
 
     Raises TrackingUnavailable.
     """
@@ -104,7 +104,7 @@ def update_automation(
     changes: Mapping[str, Any],
     removed: Collection[str] = (),
 ) -> Document | None:
-    """Set `changes`, drop the fields `removed`; return the new document, None if there is none.
+    """Set `changes`, drop `removed`; return the new document or None.
 
     The field names are the caller's own, never a request's. Raises TrackingUnavailable.
     """
@@ -118,7 +118,7 @@ def update_automation(
 
 
 def delete_automation(workspace_id: str, automation_id: str, *, at: datetime) -> bool:
-    """Mark an automation as deleted and stop it; its document, runs and counts stay.
+    """Mark an automation as deleted; its document and runs stay.
 
     Returns whether there was one. Raises TrackingUnavailable.
     """
@@ -154,7 +154,7 @@ def load_rules(
     *,
     seconds: float,
 ) -> dict[str, LoadedRules]:
-    """Return the rules of every account asked for; an account without automations has none.
+    """Return the rules of every account asked for, none included.
 
     Where a workspace has the account (`add_account`), automations of others that name it are left
     out: they would get its people's messages, and send with its token. Documents that are to the
@@ -191,7 +191,7 @@ def _parse(source: tuple[bytes, ...]) -> LoadedRules:
 
 
 def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict[str, Document]:
-    """Return the automations, active or not, by the string form of their id."""
+    """Return the automations by the text of their id."""
     if not automation_ids:
         return {}
     query = {"_id": {"$in": [key for text in automation_ids for key in list_stored_forms(text)]}}
@@ -201,5 +201,5 @@ def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict
 
 
 def parse_key(text: str | None) -> Any:
-    """Return an id as it is stored: an ObjectId where its text is one."""
+    """Return an id as it is stored, an ObjectId if possible."""
     return ObjectId(text) if text is not None and ObjectId.is_valid(text) else text
