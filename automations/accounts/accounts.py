@@ -82,7 +82,7 @@ def list_accounts(
 ) -> list[Account]:
     """Return the accounts of a workspace, or all, without their tokens.
 
-    Those of `account_ids` too, whoever has them. Raises TrackingUnavailable.
+    Also those of `account_ids`, of any workspace. Raises TrackingUnavailable.
     """
     found = store.list_accounts(workspace_id, account_ids=account_ids)
     return [_parse_account(document) for document in found]
@@ -117,7 +117,7 @@ def add_account(
 def verify_free(account_id: str, *, workspace_id: str) -> None:
     """Check that an automation of the workspace may use the account.
 
-    It may for one that nobody has added. Raises AccountTaken and TrackingUnavailable.
+    It may use one that no workspace has added. Raises AccountTaken and TrackingUnavailable.
     """
     document = store.find_account(account_id)
     if document is not None and str(document["workspaceId"]) != workspace_id:
@@ -175,8 +175,7 @@ class Rotation(msgspec.Struct, frozen=True):
 def rotate_tokens() -> Rotation:
     """Encrypt every stored token with the first key.
 
-    A token that is replaced meanwhile stays as it was stored: with the first key too, if that
-    process has it already. Raises EncryptionKeyMissing and TrackingUnavailable.
+    A token that another process replaces stays as that process stored it. Raises EncryptionKeyMissing and TrackingUnavailable.
     """
     rotated, unreadable = 0, []
     for account_id, encrypted in store.list_tokens():

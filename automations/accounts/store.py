@@ -31,7 +31,7 @@ def list_accounts(
 ) -> list[Document]:
     """Return the accounts of a workspace, or all, by id.
 
-    Those of `account_ids` too, whoever has them.
+    Also those of `account_ids`, of any workspace.
     """
     query: Document = {} if workspace_id is None else {"workspaceId": workspace_id}
     if account_ids:
@@ -115,7 +115,7 @@ def list_tokens() -> list[tuple[str, str]]:
 
 
 def replace_token(account_id: str, *, old: str, new: str) -> bool:
-    """Store the same token encrypted again, unless it changed meanwhile."""
+    """Store the same token encrypted again, unless it was replaced."""
     with bounded():
         result = _accounts().update_one({"_id": account_id, "token": old}, {"$set": {"token": new}})
     return result.modified_count == 1

@@ -98,8 +98,8 @@ _Time = Annotated[
 class AutomationAnswer(TypedDict, total=False):
     """An automation: every stored field, and its runs.
 
-    There are no `stats` while statistics are off. Fields of another product are passed on, and so is
-    what it stored in these fields with another type. Only texts are text in any case.
+    There are no `stats` while statistics are off. Fields of another product are passed on, and so
+    is what it stored in these fields with another type. Only texts are text in any case.
     """
 
     _id: Required[Id]

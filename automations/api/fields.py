@@ -80,7 +80,7 @@ class LinesField(serializers.ListField):
 
 
 class LinksField(LinesField):
-    """A list of links; an HTML form has `title | url` per line."""
+    """Links; an HTML form has `title | url` per line."""
 
     def parse_line(self, line: str) -> Any:
         title, _, url = line.rpartition(LINK_SEPARATOR)

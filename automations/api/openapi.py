@@ -76,6 +76,8 @@ class ErrorFact(TypedDict):
 
 
 class ErrorAnswer(TypedDict):
+    """What every error looks like."""
+
     success: Annotated[bool, Meta(extra_json_schema={"const": False})]
     error: ErrorFact
 
@@ -163,7 +165,7 @@ def _build_example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> 
 def _build_schemas(shape: Any) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     schemas, components = msgspec.json.schema_components([shape], ref_template=_REFERENCES)
     for name, schema in components.items():
-        schema["description"] = inspect.cleandoc(schema["description"])
+        schema["description"] = inspect.cleandoc(schema.get("description", ""))
         if name in _with_unknown_fields:
             schema["additionalProperties"] = True
     return schemas, components
