@@ -175,7 +175,8 @@ class Rotation(msgspec.Struct, frozen=True):
 def rotate_tokens() -> Rotation:
     """Encrypt every stored token with the first key.
 
-    A token that another process replaces stays as that process stored it. Raises EncryptionKeyMissing and TrackingUnavailable.
+    A token that another process replaces stays as that process stored it. Raises
+    EncryptionKeyMissing and TrackingUnavailable.
     """
     rotated, unreadable = 0, []
     for account_id, encrypted in store.list_tokens():
