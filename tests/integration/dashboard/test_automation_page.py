@@ -11,8 +11,7 @@ import pytest
 from django.test import Client
 from pymongo.database import Database
 
-from tests.integration.dashboard.test_access import log_in
-from tests.support.api_client import build_automation
+from tests.support.api_client import build_automation, log_in
 from tracking import service
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger

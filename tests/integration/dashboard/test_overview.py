@@ -10,8 +10,7 @@ from django.test import Client
 from pymongo.database import Database
 
 from automations.dashboard import overview
-from tests.integration.dashboard.test_access import log_in
-from tests.support.api_client import build_automation, build_run
+from tests.support.api_client import build_automation, build_run, log_in
 from tracking import service
 
 Db = Database[dict[str, Any]]

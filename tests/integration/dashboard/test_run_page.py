@@ -10,9 +10,8 @@ from bson import ObjectId
 from django.test import Client
 from pymongo.database import Database
 
-from tests.integration.dashboard.test_access import log_in
 from tests.integration.dashboard.test_automation_page import record, tell
-from tests.support.api_client import build_automation
+from tests.support.api_client import build_automation, log_in
 
 Db = Database[dict[str, Any]]
 AT = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
