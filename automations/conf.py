@@ -51,11 +51,6 @@ class Conf:
         return Path(value) if value else None
 
     @property
-    def requests_per_minute(self) -> int:
-        """API_REQUESTS_PER_MINUTE: what a token may ask of each process; 0 is no limit."""
-        value: int = getattr(settings, "API_REQUESTS_PER_MINUTE", 600)
-        return value
-
     @property
     def is_secret_key_ephemeral(self) -> bool:
         """Whether SECRET_KEY was made by this process because none was set."""

@@ -9,7 +9,7 @@ from django.views.generic import RedirectView
 
 from automations.api.accounts import AccountListView
 from automations.api.automations import AutomationListView, AutomationStatsView, AutomationView
-from automations.api.docs import DocsView, SchemaView
+from automations.api.openapi import DocsView, SchemaView
 from automations.api.runs import (
     AutomationRunCsvView,
     AutomationRunListView,
@@ -18,14 +18,13 @@ from automations.api.runs import (
     RunView,
 )
 from automations.api.series import AutomationOutcomesView, AutomationSeriesView, SeriesView
-from automations.dashboard.access import go_home
+from automations.dashboard.access import choose_zone, go_home
 from automations.dashboard.accounts import poll_accounts
 from automations.dashboard.automation_page import show_automation
-from automations.dashboard.form import change_automation, make_automation
+from automations.dashboard.form import change_automation, create_automation
 from automations.dashboard.login import login, logout
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.dashboard.run_page import show_run
-from automations.dashboard.zone_picker import choose_zone
 from automations.privacy.views import data_deletion, data_deletion_status
 from automations.webhook.views import InstagramWebhookView
 
@@ -72,7 +71,7 @@ urlpatterns = [
         switch_automation,
         name="automation-switch",
     ),
-    path(f"{_PAGES}/new-automation/", make_automation, name="automation-new"),
+    path(f"{_PAGES}/new-automation/", create_automation, name="automation-new"),
     path(f"{_PAGES}/automations/<str:automation_id>/", show_automation, name="automation-page"),
     path(
         f"{_PAGES}/automations/<str:automation_id>/change/",

@@ -76,6 +76,14 @@ USE_I18N = False
 DATABASES: dict[str, dict[str, Any]] = {}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# Holds what the throttle counts, one entry for each token.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+}
+
 INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
@@ -157,6 +165,10 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    # By token, in the memory of each process; None is no limit.
+    "DEFAULT_THROTTLE_RATES": {
+        "user": f"{API_REQUESTS_PER_MINUTE}/minute" if API_REQUESTS_PER_MINUTE else None
+    },
     "EXCEPTION_HANDLER": "automations.api.errors.handle_error",
     "UNAUTHENTICATED_USER": "automations.auth.authentication.Anonymous",
     "UNAUTHENTICATED_TOKEN": None,
@@ -168,6 +180,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Instagram automations of a workspace, and how often each of them ran. Every "
     "path is of one workspace and needs a token of it; errors have one shape; times are UTC.",
     "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/workspaces/{wsid}",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
-from automations.api.docs import UnknownPathView
+from automations.api.base import UnknownPathView
 from project.operations import healthz, metrics, readyz
 
 urlpatterns = [

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+_LENGTH = len("2026-11-23T10:30:00.123")
+
 
 def format_time(moment: datetime) -> str:
     """Return a time as `2026-11-23T10:30:00.123Z`; one without a zone is taken as UTC."""
-    if moment.tzinfo is not None and moment.utcoffset():
-        moment = moment.astimezone(UTC)
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    text = moment.isoformat(timespec="milliseconds")
+    if text[_LENGTH:] not in ("", "+00:00"):
+        text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return f"{text[:_LENGTH]}Z"
 
 
 def truncate_to_milliseconds(moment: datetime) -> datetime:

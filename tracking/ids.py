@@ -1,6 +1,11 @@
-"""The `_id`s of triggers, contacts and erased pairs. Pure."""
+"""The `_id`s of triggers, contacts and erased pairs, and how ids of others are stored."""
 
 import hmac
+from typing import Any
+
+from bson import ObjectId
+
+_MOST_DIGITS = 18  # any number of this many fits into 64 bits
 
 
 def _escape(part: str) -> str:
@@ -37,3 +42,14 @@ def build_contact_id(automation_id: str, user_id: str) -> str:
 def build_erased_id(contact_id: str, *, key: bytes) -> str:
     """Return the name of an erased pair, which only who has the key and the pair can make."""
     return hmac.digest(key, contact_id.encode("utf-8", "surrogatepass"), "sha256").hex()
+
+
+def list_stored_forms(text: str) -> list[Any]:
+    """Return what an id with this text may be stored as: the text, an ObjectId or a number."""
+    forms: list[Any] = [text]
+    if ObjectId.is_valid(text):
+        forms.append(ObjectId(text))
+    digits = text.removeprefix("-")
+    if digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS:
+        forms.append(int(text))
+    return forms

@@ -1,4 +1,4 @@
-"""Accounts that can send: their access tokens, encrypted at rest, and whether they work."""
+"""Accounts that can send, their encrypted access tokens, and their state."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class AccountState(StrEnum):
 
 
 class AccountTaken(Exception):
-    """The account belongs to another workspace; the message does not say to which."""
+    """The account belongs to another workspace, which the message does not name."""
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """An account. `token` shows itself in no repr; it is None where it is not asked for.
+    """An account. `token` is None where it is not asked for.
 
     `last_webhook_at` is to the minute. Times are aware UTC.
     """
@@ -80,9 +80,9 @@ def get_account(account_id: str) -> Account | None:
 def list_accounts(
     workspace_id: str | None = None, *, account_ids: Collection[str] = ()
 ) -> list[Account]:
-    """Return the accounts of a workspace, or of all, by id and without their tokens.
+    """Return the accounts of a workspace, or all, without their tokens.
 
-    Those of `account_ids` too, whoever has them. Raises TrackingUnavailable.
+    Also those of `account_ids`, of any workspace. Raises TrackingUnavailable.
     """
     found = store.list_accounts(workspace_id, account_ids=account_ids)
     return [_parse_account(document) for document in found]
@@ -91,7 +91,7 @@ def list_accounts(
 def add_account(
     account_id: str, *, workspace_id: str, token: str, at: datetime, host: Host = Host.INSTAGRAM
 ) -> None:
-    """Store an account with its token, or a new token for it; its state is active again.
+    """Store an account or a new token for it, and activate it.
 
     Raises ValueError for what can be no id or no token, EncryptionKeyMissing, AccountTaken, and
     TrackingUnavailable.
@@ -115,9 +115,9 @@ def add_account(
 
 
 def verify_free(account_id: str, *, workspace_id: str) -> None:
-    """Check that an automation of the workspace may be for the account.
+    """Check that an automation of the workspace may use the account.
 
-    It may for one that nobody has added. Raises AccountTaken and TrackingUnavailable.
+    It may use one that no workspace has added. Raises AccountTaken and TrackingUnavailable.
     """
     document = store.find_account(account_id)
     if document is not None and str(document["workspaceId"]) != workspace_id:
@@ -125,7 +125,7 @@ def verify_free(account_id: str, *, workspace_id: str) -> None:
 
 
 def set_state(account_id: str, state: AccountState, reason: str | None, *, at: datetime) -> bool:
-    """Set an account's state and why; return whether it was another one, and log it then.
+    """Set an account's state; log a new one and return True.
 
     `reason` is a sentence or a code, never a token. Raises TrackingUnavailable.
     """
@@ -136,9 +136,9 @@ def set_state(account_id: str, state: AccountState, reason: str | None, *, at: d
 
 
 def note_webhooks(account_ids: Collection[str], *, at: datetime) -> None:
-    """Note that Meta has sent something for these accounts. Cheap, and never in the way.
+    """Record that Meta sent something for these accounts.
 
-    An account is written once a minute and process; a database that is away is let be.
+    An account is written once a minute by each process. Errors of MongoDB are ignored here.
     """
     oldest = at - _LAST_WEBHOOK_RESOLUTION
     due = [one for one in account_ids if _noted_at.get(one, oldest) <= oldest]
@@ -166,7 +166,7 @@ def _parse_account(document: Mapping[str, Any]) -> Account:
 
 
 class Rotation(msgspec.Struct, frozen=True):
-    """How many tokens were encrypted again, and the accounts whose token no key reads."""
+    """How many tokens were encrypted again, and the accounts of unreadable ones."""
 
     rotated: int
     unreadable: tuple[str, ...]
@@ -175,8 +175,8 @@ class Rotation(msgspec.Struct, frozen=True):
 def rotate_tokens() -> Rotation:
     """Encrypt every stored token with the first key.
 
-    A token that is replaced meanwhile stays as it was stored: with the first key too, if that
-    process has it already. Raises EncryptionKeyMissing and TrackingUnavailable.
+    A token that another process replaces stays as that process stored it. Raises
+    EncryptionKeyMissing and TrackingUnavailable.
     """
     rotated, unreadable = 0, []
     for account_id, encrypted in store.list_tokens():

@@ -18,11 +18,11 @@ _MAKE_KEY = (
 
 
 class EncryptionKeyMissing(Exception):
-    """FIELD_ENCRYPTION_KEYS has no usable key; the message is one sentence that mends it."""
+    """FIELD_ENCRYPTION_KEYS has no usable key; the message says how to fix it."""
 
 
 class Undecryptable(Exception):
-    """No key in FIELD_ENCRYPTION_KEYS has encrypted this. The message holds nothing of it."""
+    """No key in FIELD_ENCRYPTION_KEYS decrypts it. The message holds nothing of it."""
 
 
 def encrypt(text: str) -> str:
@@ -39,7 +39,6 @@ def decrypt(encrypted: str) -> str:
 
 
 def make_key() -> str:
-    """Return a new key for FIELD_ENCRYPTION_KEYS."""
     return Fernet.generate_key().decode("ascii")
 
 

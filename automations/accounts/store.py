@@ -14,48 +14,53 @@ from pymongo.errors import DuplicateKeyError
 
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
-from tracking.mongo.errors import reach_mongo
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 
-_NOTE_SECONDS = 0.5  # nobody waits for it
+_NOTE_SECONDS = 1.0  # a delivery waits for it
 
 
 def find_account(account_id: str) -> Document | None:
-    """Return the account's document, or None."""
-    with reach_mongo():
+    with bounded():
         return _accounts().find_one({"_id": account_id})
 
 
 def list_accounts(
     workspace_id: str | None = None, *, account_ids: Collection[str] = ()
 ) -> list[Document]:
-    """Return the accounts of a workspace, or all, by id; the token is only true or false.
+    """Return the accounts of a workspace, or all, by id.
 
-    Those of `account_ids` too, whoever has them.
+    Also those of `account_ids`, of any workspace.
     """
     query: Document = {} if workspace_id is None else {"workspaceId": workspace_id}
     if account_ids:
         query = {"$or": [query, {"_id": {"$in": list(account_ids)}}]}
     shown = {
-        "workspaceId": 1, "host": 1, "state": 1, "stateReason": 1, "stateAt": 1,
-        "lastWebhookAt": 1, "createdAt": 1, "token": {"$gt": ["$token", None]},
-    }  # fmt: skip
-    with reach_mongo():
+        "workspaceId": 1,
+        "host": 1,
+        "state": 1,
+        "stateReason": 1,
+        "stateAt": 1,
+        "lastWebhookAt": 1,
+        "createdAt": 1,
+        "token": {"$gt": ["$token", None]},
+    }
+    with bounded():
         return list(_accounts().find(query, shown).sort("_id", 1))
 
 
 def list_answering(account_ids: Collection[str]) -> list[str]:
     """Return those accounts that have an active automation."""
     query = {"accountId": {"$in": list(account_ids)}, "isActive": True}
-    with reach_mongo():
+    with bounded():
         return mongo.get_database()["automations"].distinct("accountId", query)
 
 
 def list_other_workspaces(account_id: str, workspace_id: str) -> list[str]:
     """Return the other workspaces that have an active automation for the account."""
     query = {"accountId": account_id, "isActive": True}
-    with reach_mongo():
+    with bounded():
         found = mongo.get_database()["automations"].distinct("workspaceId", query)
     return sorted({str(one) for one in found} - {workspace_id})
 
@@ -63,9 +68,9 @@ def list_other_workspaces(account_id: str, workspace_id: str) -> list[str]:
 def upsert_account(
     account_id: str, *, workspace_id: str, changes: Document, created_at: datetime
 ) -> bool:
-    """Set `changes` on the account, made if it is not there; False: another workspace has it."""
+    """Set `changes` on the account; return False if another workspace has it."""
     try:
-        with reach_mongo():
+        with bounded():
             _accounts().update_one(
                 {"_id": account_id, "workspaceId": workspace_id},
                 {"$set": changes, "$setOnInsert": {"createdAt": created_at}},
@@ -80,7 +85,7 @@ def upsert_account(
 
 def update_state(account_id: str, *, state: str, reason: str | None, at: datetime) -> bool:
     """Set the state; return whether it was another one."""
-    with reach_mongo():
+    with bounded():
         result = _accounts().update_one(
             {"_id": account_id, "state": {"$ne": state}},
             {"$set": {"state": state, "stateReason": reason, "stateAt": at}},
@@ -92,7 +97,7 @@ def update_last_webhook(
     account_ids: Collection[str], *, at: datetime, resolution: timedelta
 ) -> None:
     """Set `lastWebhookAt` of those whose own is older than `resolution`."""
-    with reach_mongo(seconds=_NOTE_SECONDS):
+    with bounded(_NOTE_SECONDS):
         _accounts().update_many(
             {
                 "_id": {"$in": list(account_ids)},
@@ -103,22 +108,22 @@ def update_last_webhook(
 
 
 def list_tokens() -> list[tuple[str, str]]:
-    """Return (account id, encrypted token) of every account that has one, by id."""
-    with reach_mongo():
+    """Return (account id, encrypted token) of every account with a token."""
+    with bounded():
         found = _accounts().find({"token": {"$type": "string"}}, {"token": 1}).sort("_id", 1)
         return [(document["_id"], document["token"]) for document in found]
 
 
 def replace_token(account_id: str, *, old: str, new: str) -> bool:
-    """Store the same token in another form, if it is still the one that was read."""
-    with reach_mongo():
+    """Store the same token encrypted again, unless it was replaced."""
+    with bounded():
         result = _accounts().update_one({"_id": account_id, "token": old}, {"$set": {"token": new}})
     return result.modified_count == 1
 
 
 def delete_account(account_id: str) -> None:
     """Remove an account and its token, if it is there."""
-    with reach_mongo():
+    with bounded():
         _accounts().delete_one({"_id": account_id})
 
 

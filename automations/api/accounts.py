@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Annotated, TypedDict
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automations.api.base import WorkspaceView
-from automations.api.bson_json import Json
-from automations.api.openapi import describe
+from automations.api.openapi import AccountId, Moment, Success, describe, eg
 from automations.outbox.account_status import AccountSummary, summarize_accounts
-from tracking.clock import format_time
+
+
+class AccountAnswer(TypedDict):
+    """An account, whether it works, and what waits. Never a token."""
+
+    accountId: AccountId
+    state: Annotated[
+        str, eg("active", "active, token_dead, restricted, no_token or other_workspace.")
+    ]
+    stateReason: Annotated[str | None, eg(None)]
+    stateAt: Moment | None
+    sending: Annotated[str | None, eg("on", "on, shadow or off.")]
+    lastWebhookAt: Moment | None
+    queued: int | None
+    oldestAt: Moment | None
+    finishesAt: Moment | None
+
+
+class AccountList(TypedDict):
+    """The accounts of the workspace, by id."""
+
+    success: Success
+    accounts: list[AccountAnswer]
 
 
 class AccountListView(WorkspaceView):
-    """The accounts that the workspace's automations are for, and those that it has added."""
+    """The accounts of the workspace, and those that its automations name."""
 
-    @describe("listAccounts")
+    @describe("listAccounts", AccountList)
     def get(self, request: Request, wsid: str) -> Response:
-        """List them by id: whether they work, and what waits to be sent. Never a token."""
+        """List the accounts, whether they work, and what waits to be sent."""
         accounts = [build_account(one) for one in summarize_accounts(wsid)]
-        return Response({"success": True, "accounts": accounts})
+        return Response(AccountList(success=True, accounts=accounts))
 
 
-def build_account(summary: AccountSummary) -> Json:
-    """Return an account as the API shows it."""
+def build_account(summary: AccountSummary) -> AccountAnswer:
     queue = summary.queue
     return {
         "accountId": summary.account_id,
         "state": summary.state,
         "stateReason": summary.state_reason,
-        "stateAt": _format(summary.state_at),
+        "stateAt": summary.state_at,
         "sending": summary.sending,
-        "lastWebhookAt": _format(summary.last_webhook_at),
+        "lastWebhookAt": summary.last_webhook_at,
         "queued": None if queue is None else queue.queued,
-        "oldestAt": None if queue is None else _format(queue.oldest_at),
-        "finishesAt": None if queue is None else _format(queue.finishes_at),
+        "oldestAt": None if queue is None else queue.oldest_at,
+        "finishesAt": None if queue is None else queue.finishes_at,
     }
-
-
-def _format(moment: datetime | None) -> str | None:
-    return None if moment is None else format_time(moment)

@@ -1,10 +1,10 @@
-"""The HTTP API of automations: one class per path, one domain call per method."""
+"""The HTTP API of automations, and the shape of one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from django.urls import reverse
 from rest_framework import status
@@ -14,10 +14,22 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automations.api.base import WorkspaceView
-from automations.api.bson_json import Json, to_json
-from automations.api.openapi import describe
-from automations.api.renderers import OrjsonParser
+from automations.api.openapi import (
+    AccountId,
+    Done,
+    Id,
+    Moment,
+    StoredMoment,
+    Success,
+    WorkspaceId,
+    build_example,
+    describe,
+    eg,
+    keeps_unknown_fields,
+)
+from automations.api.renderers import OrjsonParser, represent
 from automations.api.serializers import (
+    PARTS,
     AutomationChangesSerializer,
     AutomationSerializer,
     build_changes,
@@ -26,23 +38,132 @@ from automations.api.serializers import (
 from automations.rules import store
 from tracking import service
 from tracking.clock import format_time, read_now
-from tracking.mongo import errors as mongo_errors
+from tracking.mongo.errors import bounded
+
+
+class Stats(TypedDict):
+    """Runs, to the millisecond."""
+
+    totalRuns: int
+    last24Hours: int
+    last7Days: int
+
+
+@keeps_unknown_fields
+class TriggerPart(TypedDict, total=False):
+    """What starts an automation: a keyword, under one of the posts."""
+
+    match: Annotated[str | None, eg("contains")]
+    keywords: Annotated[list[str], eg(["price"])]
+    postIds: Annotated[list[str], eg([])]
+
+
+@keeps_unknown_fields
+class CommentReplyPart(TypedDict, total=False):
+    """The public reply to a comment; one of the texts is chosen."""
+
+    texts: Annotated[list[str], eg(["Sent!"])]
+
+
+@keeps_unknown_fields
+class ButtonMessagePart(TypedDict, total=False):
+    """A message with a button."""
+
+    text: Annotated[str | None, eg("Shall I send you our prices?")]
+    button: Annotated[str | None, eg("Yes, send them")]
+
+
+@keeps_unknown_fields
+class LinkPart(TypedDict, total=False):
+    """A button that opens a page."""
+
+    title: Annotated[str | None, eg("See prices")]
+    url: Annotated[str | None, eg("https://shop.example.com/prices")]
+
+
+@keeps_unknown_fields
+class LinksMessagePart(TypedDict, total=False):
+    """A message with links."""
+
+    text: Annotated[str | None, eg("Here they are:")]
+    links: list[LinkPart]
+
+
+_Time = Annotated[
+    str | None, eg("2026-11-24T00:16:28.144Z", "A time, or what another product stored as one.")
+]
+
+
+@keeps_unknown_fields
+class AutomationAnswer(TypedDict, total=False):
+    """An automation: every stored field, and its runs.
+
+    There are no `stats` while statistics are off. Fields of another product are passed on, and so
+    is what it stored in these fields with another type. Only texts are text in any case.
+    """
+
+    _id: Required[Id]
+    workspaceId: WorkspaceId | None
+    accountId: AccountId | None
+    name: Annotated[str | None, eg("Price list")]
+    type: Annotated[str | None, eg("comment_to_dm")]
+    isActive: Annotated[bool | None, eg(True)]
+    trigger: TriggerPart | None
+    commentReply: CommentReplyPart | None
+    openingDm: ButtonMessagePart | None
+    askFollow: ButtonMessagePart | None
+    mainDm: LinksMessagePart | None
+    createdAt: _Time
+    updatedAt: _Time
+    totalRuns: Required[int]
+    lastRunAt: Required[StoredMoment | None]
+    stats: Stats
+
+
+class AutomationList(TypedDict):
+    """All automations of the workspace, newest first."""
+
+    success: Success
+    automations: list[AutomationAnswer]
+
+
+class OneAutomation(TypedDict):
+    """One automation."""
+
+    success: Success
+    automation: AutomationAnswer
+
+
+class AutomationStats(TypedDict):
+    """The runs of one automation, at `asOf`."""
+
+    success: Success
+    _id: Id
+    totalRuns: int
+    lastRunAt: StoredMoment | None
+    stats: NotRequired[Stats]
+    asOf: Moment
+
+
+# What every client may rely on to be text, whatever a document holds.
+_TEXTS = ("name", "type", "accountId", "workspaceId", "createdAt", "updatedAt")
+_EXAMPLE = build_example(AutomationAnswer)
+_NEW = {name: _EXAMPLE[name] for name in ("name", "type", "accountId", "trigger", *PARTS)}
+_CHANGES = {"isActive": False, "askFollow": None}
 
 
 class AutomationListView(WorkspaceView):
-    """The automations of the workspace, newest first, with their runs."""
-
     parser_classes = (OrjsonParser, FormParser, MultiPartParser)
 
-    @describe("listAutomations")
+    @describe("listAutomations", AutomationList)
     def get(self, request: Request, wsid: str) -> Response:
-        """List them all, in one page."""
-        documents = store.list_automations(wsid)
-        return Response({"success": True, "automations": build_answers(documents, at=read_now())})
+        """List the automations, newest first, in one page."""
+        automations = build_answers(store.list_automations(wsid), at=read_now())
+        return Response(AutomationList(success=True, automations=automations))
 
-    @describe("createAutomation")
+    @describe("createAutomation", OneAutomation, status=201, body=(AutomationSerializer, _NEW))
     def post(self, request: Request, wsid: str) -> Response:
-        """Create one; it answers events from the next second on."""
+        """Create an automation; it answers events from the next second on."""
         at = read_now()
         values = self.check_input(self.get_serializer(data=request.data))
         document = build_document(values, workspace_id=wsid, at=at)
@@ -50,44 +171,47 @@ class AutomationListView(WorkspaceView):
         [answer] = build_answers([document], at=at)
         location = reverse("automations:automation", args=(wsid, answer["_id"]))
         return Response(
-            {"success": True, "automation": answer},
+            OneAutomation(success=True, automation=answer),
             status=status.HTTP_201_CREATED,
             headers={"Location": location},
         )
 
     def get_serializer(self, **options: Any) -> AutomationSerializer:
-        """Return the input of POST, also for the forms of the browsable API."""
+        """Return the input of POST, also for the browsable API."""
         return AutomationSerializer(**options, context=self.read_context())
 
 
 class AutomationView(WorkspaceView):
-    """One automation of the workspace."""
-
     shown: Mapping[str, Any] | None = None
 
-    @describe("getAutomation")
+    @describe("getAutomation", OneAutomation)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
-        """Show it, with its runs."""
+        """Show an automation, with its runs."""
         return self._answer(store.find_automation(wsid, automation_id))
 
-    @describe("changeAutomation")
+    @describe(
+        "changeAutomation", OneAutomation, body=(AutomationChangesSerializer, {"isActive": False})
+    )
     def patch(self, request: Request, wsid: str, automation_id: str) -> Response:
-        """Change the fields that are named; a part of null or nothing is removed."""
+        """Change an automation, or switch it on or off.
+
+        What is not named stays; a part that is null or empty is removed.
+        """
         values = self.check_input(self.get_serializer(data=request.data))
         changes, removed = build_changes(values, at=read_now())
         return self._answer(
             store.update_automation(wsid, automation_id, changes=changes, removed=removed)
         )
 
-    @describe("deleteAutomation")
+    @describe("deleteAutomation", Done)
     def delete(self, request: Request, wsid: str, automation_id: str) -> Response:
-        """Stop it and take it off the list; its runs and counts are kept."""
+        """Delete an automation; its runs and counts are kept."""
         if not store.delete_automation(wsid, automation_id, at=read_now()):
             raise NotFound
-        return Response({"success": True})
+        return Response(Done(success=True))
 
     def get_serializer(self, **options: Any) -> AutomationChangesSerializer:
-        """Return the input of PATCH; without data, the form of what is shown."""
+        """Return the input of PATCH, or the form of what is shown."""
         if options.get("instance") is None and "data" not in options:
             options["instance"] = self.shown
         return AutomationChangesSerializer(**options, context=self.read_context())
@@ -97,34 +221,41 @@ class AutomationView(WorkspaceView):
             raise NotFound
         self.shown = document
         [answer] = build_answers([document], at=read_now())
-        return Response({"success": True, "automation": answer})
+        return Response(OneAutomation(success=True, automation=answer))
 
 
 class AutomationStatsView(WorkspaceView):
-    """The runs of one automation, counted to the millisecond at `asOf`."""
-
-    @describe("getAutomationStats")
+    @describe("getAutomationStats", AutomationStats)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
-        """Show the total, the newest run, and the runs of the last 24 hours and 7 days."""
+        """Count an automation's runs now.
+
+        In all, of the last 24 hours and of the last 7 days, to the millisecond.
+        """
         document = store.find_automation(wsid, automation_id)
         if document is None:
             raise NotFound
         at = read_now()
-        [answer] = build_answers([document], at=at)
-        shown = {
-            name: answer[name]
-            for name in ("_id", "totalRuns", "lastRunAt", "stats")
-            if name in answer
-        }
-        return Response({"success": True, **shown, "asOf": format_time(at)})
+        [found] = build_answers([document], at=at)
+        answer = AutomationStats(
+            success=True,
+            _id=found["_id"],
+            totalRuns=found["totalRuns"],
+            lastRunAt=found["lastRunAt"],
+            asOf=at,
+        )
+        if "stats" in found:
+            answer["stats"] = found["stats"]
+        return Response(answer)
 
 
-def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> list[Json]:
-    """Return automations as the API shows them, with their runs at the instant `at`.
+def build_answers(
+    documents: Sequence[Mapping[str, Any]], *, at: datetime
+) -> list[AutomationAnswer]:
+    """Return automations as the API shows them, at the instant `at`.
 
     Without `stats` when they are off. Raises TrackingUnavailable.
     """
-    with mongo_errors.reach_mongo():
+    with bounded():
         if not service.is_stats_enabled():
             totals = service.get_totals(documents)
             return [
@@ -136,7 +267,7 @@ def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> li
     answers = []
     for document in documents:
         summary = summaries[str(document["_id"])]
-        stats = {
+        stats: Stats = {
             "totalRuns": summary.total_runs,
             "last24Hours": summary.last_24_hours,
             "last7Days": summary.last_7_days,
@@ -157,14 +288,13 @@ def build_automation(
     *,
     total_runs: int,
     last_run_at: datetime | None,
-    stats: Mapping[str, int] | None,
-) -> Json:
-    """Return an automation as the API shows it: every stored field, `_id` as a string, the totals.
+    stats: Stats | None,
+) -> AutomationAnswer:
+    """Return an automation as the API shows it.
 
     Without `stats` there is no such key, also where an older product stored one.
     """
-    answer: Json = to_json(document)
-    answer["_id"] = str(document["_id"])
+    answer: AutomationAnswer = represent(document, texts=_TEXTS)
     answer["totalRuns"] = total_runs
     answer["lastRunAt"] = None if last_run_at is None else format_time(last_run_at)
     answer.pop("stats", None)

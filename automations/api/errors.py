@@ -1,4 +1,4 @@
-"""Every error of the API in one shape: {"success": false, "error": {code, message, field}}."""
+"""Every error of the API has one shape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETRY_AFTER_SECONDS = 1
 
 
 class ServiceUnavailable(exceptions.APIException):
-    """MongoDB is away: nothing was changed, asking again is safe."""
+    """MongoDB is unavailable. Nothing was changed, and asking again is safe."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = "The database did not answer in time. Try again."
@@ -30,8 +30,6 @@ class ServiceUnavailable(exceptions.APIException):
 
 
 class RequestTooLarge(exceptions.APIException):
-    """The body is larger than anything that this API takes."""
-
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = "The body is too large."
     default_code = "too_large"
@@ -45,15 +43,17 @@ class ServerError(exceptions.APIException):
 
 
 def handle_error(error: Exception, context: dict[str, Any]) -> Response:
-    """Return the answer to an exception that a view raised (DRF's EXCEPTION_HANDLER)."""
+    """Return the answer to an exception of a view (DRF's EXCEPTION_HANDLER)."""
     translated = _translate(error)
     if isinstance(translated, ServerError):
         request = context.get("request")
         logger.error(
             "❌ [API] %s %s: %s",
-            getattr(request, "method", "?"), getattr(request, "path", "?"), type(error).__name__,
+            getattr(request, "method", "?"),
+            getattr(request, "path", "?"),
+            type(error).__name__,
             exc_info=error,
-        )  # fmt: skip
+        )
     response = exception_handler(translated, context)
     assert response is not None  # noqa: S101 - it answers every APIException
     body = {"success": False, "error": build_error(translated)}
@@ -64,7 +64,7 @@ def handle_error(error: Exception, context: dict[str, Any]) -> Response:
 
 
 def build_error(error: exceptions.APIException) -> dict[str, str | None]:
-    """Return the first fact that an exception states; `field` is a dotted path, or None."""
+    """Return the first fact of an exception; `field` is a dotted path."""
     detail: Any = error.detail
     path: list[str] = []
     while isinstance(detail, dict | list):

@@ -1,4 +1,4 @@
-"""Input fields of the API that DRF does not have: strict text, and lists as lines of a form."""
+"""Input fields that DRF lacks: strict text, and lists as lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINK_SEPARATOR = "|"
 
 
 class TextField(serializers.CharField):
-    """Text only: DRF's own field turns numbers into text, and ids would lose digits."""
+    """Text only, because DRF's own field turns numbers into text."""
 
     def __init__(self, *, max_bytes: int | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -22,20 +22,18 @@ class TextField(serializers.CharField):
             self.validators.append(MaxBytes(max_bytes))
 
     def run_validation(self, data: Any = empty) -> Any:
-        """Return the text, trimmed. Raises ValidationError."""
         if data is not empty and data is not None and not isinstance(data, str):
             self.fail("invalid")
         return super().run_validation(data)
 
 
 class MaxBytes:
-    """At most so many bytes of UTF-8, which is how Meta counts a message."""
+    """At most so many bytes of UTF-8, as Meta counts a message."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
 
     def __call__(self, text: str) -> None:
-        """Raise ValidationError for a longer text."""
         size = len(text.encode("utf-8", "replace"))
         if size > self.limit:
             raise serializers.ValidationError(
@@ -45,8 +43,6 @@ class MaxBytes:
 
 
 class WebLinkField(TextField):
-    """An http or https URL."""
-
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.validators.append(
@@ -55,7 +51,7 @@ class WebLinkField(TextField):
 
 
 class SwitchField(serializers.BooleanField):
-    """On unless it is said otherwise; an HTML form says so by leaving out a box without a tick."""
+    """True by default, but false where an HTML form leaves it out."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -64,7 +60,7 @@ class SwitchField(serializers.BooleanField):
 
 
 class LinesField(serializers.ListField):
-    """A list; an HTML form has one item a line."""
+    """A list; an HTML form has one item per line."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("style", {"template": "automations/form_lines.html", "rows": 3})
@@ -79,14 +75,13 @@ class LinesField(serializers.ListField):
         return [self.parse_line(line) for line in lines if line]
 
     def parse_line(self, line: str) -> Any:
-        """Return the item that a line of the form stands for."""
+        """Return the item that a line stands for."""
         return line
 
 
 class LinksField(LinesField):
-    """A list of {title, url}; an HTML form has `title | url` on each line."""
+    """Links; an HTML form has `title | url` per line."""
 
     def parse_line(self, line: str) -> Any:
-        """Return the link that a line of the form stands for."""
         title, _, url = line.rpartition(LINK_SEPARATOR)
         return {"title": title.strip(), "url": url.strip()}

@@ -1,175 +1,207 @@
-"""How the API documents itself: every operation with its parameters, answers and an example."""
+"""How the API documents itself: operations, shapes of answers, and examples.
+
+The shape of an answer is a TypedDict beside the function that builds it. Examples of its fields
+stand in the annotations, and those of whole answers are put together from them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import inspect
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, TypedDict, TypeVar, is_typeddict
 
 import msgspec
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+)
+from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from msgspec import Meta
 from rest_framework import serializers
 
-from automations.api import examples, schemas
-from automations.api.query_parameters import RangeQuery, RunFilterQuery, RunPageQuery, SeriesQuery
-from automations.api.serializers import AutomationChangesSerializer, AutomationSerializer
-
 Method = TypeVar("Method", bound=Callable[..., Any])
-Shape = type[serializers.Serializer[Any]]
+Shape = TypeVar("Shape", bound=type[Any])
+Input = type[serializers.Serializer[Any]]
 
-JSON = "application/json"
+JSON, CSV = "application/json", "text/csv"
+_REFERENCES = "#/components/schemas/{name}"
 
-_MEANINGS = {
-    400: "A parameter or a field is not what it should be; `field` names it.",
-    401: "No usable token.",
-    403: "By a browser's session: the CSRF token is missing.",
-    404: "There is no such thing, or it is another workspace's.",
-    406: "An `Accept` that asks for something else than JSON.",
-    413: "The body is larger than 4 MiB.",
-    415: "A body of another type than JSON.",
-    429: "The token asked too often; `Retry-After` says when to come again.",
-    503: "The database did not answer in time. Nothing was changed; ask again.",
+
+def eg(example: Any, description: str | None = None) -> Meta:
+    """Return an example of a field, and what it means."""
+    return Meta(examples=[example], description=description)
+
+
+# Types of fields that many answers have.
+Success = Annotated[bool, Meta(extra_json_schema={"const": True})]
+Id = Annotated[str, eg("6650c0de0000000000000001")]
+WorkspaceId = Annotated[str, eg("w_84213")]
+AccountId = Annotated[str, eg("17841400000000001")]
+EventId = Annotated[str, eg("18186779461257189")]
+Step = Annotated[str, eg("opening_dm", "comment_reply, opening_dm, ask_follow or main_dm.")]
+State = Annotated[str, eg("failed", "sent, shadow, skipped, failed, unknown or expired.")]
+Reason = Annotated[str | None, eg("window", "Why, in a word.")]
+MetaCode = Annotated[int | None, eg(10, "Meta's error code.")]
+MetaSubcode = Annotated[int | None, eg(2534022, "Meta's error subcode.")]
+Moment = Annotated[datetime, Meta(tz=True, examples=["2026-11-24T00:16:28.134Z"])]
+# The same as text, in documents that are JSON already.
+StoredMoment = Annotated[
+    str, Meta(examples=["2026-11-24T00:16:28.134Z"], extra_json_schema={"format": "date-time"})
+]
+Range = TypedDict("Range", {"from": Moment, "to": Moment})
+_with_unknown_fields: set[str] = set()
+
+
+def keeps_unknown_fields(shape: Shape) -> Shape:
+    """Mark a stored document, which may have fields of another product."""
+    _with_unknown_fields.add(shape.__name__)
+    return shape
+
+
+class Done(TypedDict):
+    """The request was carried out."""
+
+    success: Success
+
+
+class ErrorFact(TypedDict):
+    """A `code` for programs, a `message` for people, and the `field`."""
+
+    code: str
+    message: str
+    field: Annotated[str | None, Meta(description="A dotted path, or null.")]
+
+
+class ErrorAnswer(TypedDict):
+    """What every error looks like."""
+
+    success: Annotated[bool, Meta(extra_json_schema={"const": False})]
+    error: ErrorFact
+
+
+# By status: when it is answered, and an example of its code and message.
+_ERRORS = {
+    400: ("A parameter or field is not what it should be.", "invalid", "Not a valid string."),
+    401: ("No usable token.", "invalid_token", "The token is unknown, expired or revoked."),
+    403: ("A browser's session without the CSRF token.", "permission_denied", "CSRF Failed."),
+    404: ("It does not exist, or belongs to another workspace.", "not_found", "Not found."),
+    406: ("Something else than JSON is accepted.", "not_acceptable", "Could not satisfy it."),
+    413: ("The body is larger than 4 MiB.", "too_large", "The body is too large."),
+    415: ("The body is no JSON.", "unsupported_media_type", 'Unsupported type "text/plain".'),
+    429: ("Too many requests of the token; see `Retry-After`.", "throttled", "Wait 1 second."),
+    503: ("Nothing was changed; ask again.", "unavailable", "The database did not answer in time."),
 }
-_READ = (400, 401, 404, 406, 429, 503)
-_WRITE = (400, 401, 403, 404, 406, 413, 415, 429, 503)
+_EXAMPLES = {"boolean": True, "integer": 51}  # of fields that have none of their own
+_OF_READS = (400, 401, 404, 406, 429, 503)
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said of one operation; without an `answer` it answers CSV."""
+def describe(
+    name: str,
+    answer: Any,
+    *,
+    status: int = 200,
+    query: Input | None = None,
+    body: tuple[Input, Mapping[str, Any]] | None = None,
+    tag: str | None = None,
+) -> Callable[[Method], Method]:
+    """Return the decorator that documents a view's method.
 
-    summary: str
-    answer: Shape | None
-    example: Any
-    status: int = 200
-    query: Shape | None = None
-    body: tuple[Shape, Any] | None = None
-    errors: tuple[int, ...] = _READ
-    tag: str | None = None
+    `answer` is the TypedDict of its answer, or the text of a CSV file. Generated clients have the
+    name; the first line of the method's docstring is the summary.
+    """
+    is_csv = isinstance(answer, str)
+    media_type, shape = (CSV, {"type": "string"}) if is_csv else (JSON, answer)
+    example = answer if is_csv else build_example(answer)
 
+    def decorate(method: Method) -> Method:
+        summary, _, description = (method.__doc__ or name).partition("\n")
+        found = OpenApiResponse(
+            response=shape,
+            description=summary,
+            examples=[OpenApiExample("answer", value=example, media_type=media_type)],
+        )
+        statuses = _OF_READS if method.__name__ == "get" else _ERRORS
+        decorated: Callable[[Method], Method] = extend_schema(
+            operation_id=name,
+            tags=[tag] if tag else None,
+            summary=summary.rstrip("."),
+            description=description.strip(),
+            parameters=[query] if query else [],
+            request={JSON: body[0]} if body else None,
+            responses={(status, media_type): found}
+            | {(one, JSON): _describe_error(one) for one in statuses},
+            examples=[OpenApiExample("body", value=body[1], request_only=True)] if body else [],
+        )
+        return decorated(method)
 
-# By the name that a generated client gives the operation.
-OPERATIONS = {
-    "listAutomations": Operation(
-        summary="List the automations",
-        answer=schemas.AutomationListAnswerSerializer,
-        example=examples.AUTOMATIONS,
-    ),
-    "createAutomation": Operation(
-        summary="Create an automation",
-        answer=schemas.OneAutomationAnswerSerializer,
-        example=examples.AUTOMATION,
-        status=201,
-        body=(AutomationSerializer, examples.NEW_AUTOMATION),
-        errors=_WRITE,
-    ),
-    "getAutomation": Operation(
-        summary="Show an automation",
-        answer=schemas.OneAutomationAnswerSerializer,
-        example=examples.AUTOMATION,
-    ),
-    "changeAutomation": Operation(
-        summary="Change an automation, or switch it on or off",
-        answer=schemas.OneAutomationAnswerSerializer,
-        example=examples.AUTOMATION,
-        body=(AutomationChangesSerializer, examples.CHANGES),
-        errors=_WRITE,
-    ),
-    "deleteAutomation": Operation(
-        summary="Delete an automation; its runs and counts are kept",
-        answer=schemas.DoneAnswerSerializer,
-        example=examples.DONE,
-        errors=_WRITE,
-    ),
-    "getAutomationStats": Operation(
-        summary="Count an automation's runs now",
-        answer=schemas.StatsAnswerSerializer,
-        example=examples.STATS,
-    ),
-    "listAccounts": Operation(
-        summary="List the accounts",
-        answer=schemas.AccountListAnswerSerializer,
-        example=examples.ACCOUNTS,
-    ),
-    "listRuns": Operation(
-        summary="List the runs of the workspace",
-        answer=schemas.RunPageAnswerSerializer,
-        example=examples.RUNS,
-        query=RunPageQuery,
-    ),
-    "listAutomationRuns": Operation(
-        summary="List the runs of an automation",
-        answer=schemas.RunPageAnswerSerializer,
-        example=examples.RUNS,
-        query=RunPageQuery,
-    ),
-    "getRun": Operation(
-        summary="Show a run", answer=schemas.RunAnswerSerializer, example=examples.RUN
-    ),
-    "exportRuns": Operation(
-        summary="Export the runs of the workspace",
-        tag="runs",
-        answer=None,
-        example=examples.CSV,
-        query=RunFilterQuery,
-    ),
-    "exportAutomationRuns": Operation(
-        summary="Export the runs of an automation",
-        answer=None,
-        example=examples.CSV,
-        query=RunFilterQuery,
-    ),
-    "getSeries": Operation(
-        summary="Count the workspace's runs by hour or day",
-        answer=schemas.SeriesAnswerSerializer,
-        example=examples.SERIES,
-        query=SeriesQuery,
-    ),
-    "getAutomationSeries": Operation(
-        summary="Count an automation's runs by hour or day",
-        answer=schemas.SeriesAnswerSerializer,
-        example=examples.SERIES,
-        query=SeriesQuery,
-    ),
-    "getAutomationOutcomes": Operation(
-        summary="Tell what became of an automation's runs",
-        answer=schemas.OutcomesAnswerSerializer,
-        example=examples.OUTCOMES,
-        query=RangeQuery,
-    ),
-}
-
-
-def describe(name: str) -> Callable[[Method], Method]:
-    """Return the decorator that documents a view's method as the operation of that name."""
-    operation = OPERATIONS[name]
-    media_type = JSON if operation.answer else "text/csv"
-    answer = OpenApiResponse(
-        response=operation.answer or {"type": "string"},
-        description=operation.summary,
-        examples=[OpenApiExample("answer", value=operation.example, media_type=media_type)],
-    )
-    responses: dict[Any, Any] = {(operation.status, media_type): answer}
-    responses |= {(code, JSON): _build_error(code) for code in operation.errors}
-    body = operation.body
-    decorate: Callable[[Method], Method] = extend_schema(
-        operation_id=name,
-        tags=[operation.tag] if operation.tag else None,
-        summary=operation.summary,
-        parameters=[] if operation.query is None else [operation.query],
-        request=None if body is None else {JSON: body[0]},
-        responses=responses,
-        examples=[] if body is None else [OpenApiExample("body", value=body[1], request_only=True)],
-    )
     return decorate
 
 
-def _build_error(code: int) -> OpenApiResponse:
-    value = examples.ERRORS[code]
+def build_example(shape: Any) -> Any:
+    [schema], components = _build_schemas(shape)
+    return _build_example(schema, components)
+
+
+def _build_example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
+    if "anyOf" in schema and "examples" not in schema:
+        schema = schema["anyOf"][0]
+    if "$ref" in schema:
+        schema = components[schema["$ref"].rpartition("/")[2]]
+    if "examples" in schema:
+        return schema["examples"][0]
+    if schema["type"] in _EXAMPLES:
+        return _EXAMPLES[schema["type"]]
+    if schema["type"] == "array":
+        return [_build_example(schema["items"], components)]
+    if "additionalProperties" in schema and "properties" not in schema:
+        key = _build_example(schema.get("propertyNames", {"type": "string"}), components)
+        return {key: _build_example(schema["additionalProperties"], components)}
+    return {name: _build_example(one, components) for name, one in schema["properties"].items()}
+
+
+def _build_schemas(shape: Any) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    schemas, components = msgspec.json.schema_components([shape], ref_template=_REFERENCES)
+    for name, schema in components.items():
+        schema["description"] = inspect.cleandoc(schema.get("description", ""))
+        if name in _with_unknown_fields:
+            schema["additionalProperties"] = True
+    return schemas, components
+
+
+def _describe_error(status: int) -> OpenApiResponse:
+    meaning, code, message = _ERRORS[status]
+    field = "name" if status == 400 else None
+    value = {"success": False, "error": {"code": code, "message": message, "field": field}}
     return OpenApiResponse(
-        response=schemas.ErrorAnswerSerializer,
-        description=_MEANINGS[code],
+        response=ErrorAnswer,
+        description=meaning,
         examples=[OpenApiExample("error", value=value, media_type=JSON)],
     )
+
+
+class AnswerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Puts the TypedDict of an answer into the schema."""
+
+    @classmethod
+    def _matches(cls, target: Any) -> bool:
+        return is_typeddict(target)
+
+    def get_name(self, auto_schema: Any, direction: Any) -> str:
+        name: str = self.target.__name__
+        return name
+
+    def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        _, components = _build_schemas(self.target)
+        own: dict[str, Any] = components.pop(self.target.__name__)
+        for name, schema in components.items():
+            component = ResolvedComponent(  # type: ignore[no-untyped-call]
+                name=name, type=ResolvedComponent.SCHEMA, object=name, schema=schema
+            )
+            auto_schema.registry.register_on_missing(component)
+        return own
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -179,18 +211,25 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Return the scheme as OpenAPI has it."""
         return {"type": "http", "scheme": "bearer", "description": self.__doc__}
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """The session that the login page opens, for browsers; unsafe methods need the CSRF token."""
+    """The session of the login page; unsafe methods need the CSRF token."""
 
     target_class = "automations.auth.authentication.SessionTokenAuthentication"
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Return the scheme as OpenAPI has it."""
-        return {
-            "type": "apiKey", "in": "cookie", "name": "sessionid", "description": self.__doc__,
-        }  # fmt: skip
+        description = self.__doc__
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid", "description": description}
+
+
+class SchemaView(SpectacularAPIView):
+    """`/api/schema`: OpenAPI as YAML, or as JSON to `Accept: application/json`."""
+
+
+class DocsView(SpectacularSwaggerSplitView):
+    """`/api/docs`: Swagger UI from files of this site."""
+
+    url_name = "automations:schema"

@@ -1,17 +1,18 @@
-"""What may stand behind the `?` of the API's paths: each checked, others refused by name."""
+"""The parameters of the API's paths; unknown ones are refused by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from difflib import get_close_matches
+from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
-from rest_framework.fields import empty
 
-from automations.api.serializers import StrictSerializer
-from automations.api.zones import UTC_NAME, UnknownZone, parse_zone
+from automations.api.base import QuerySerializer
 from automations.outbox.jobs import StepState
 from tracking.queries.run_filters import STEPS
 from tracking.queries.time_grid import Unit, start_of_day
@@ -19,19 +20,50 @@ from tracking.rollups.outcomes import COMPLETED
 
 MOST_RUNS = 200
 DEFAULT_RUNS = 50
-# What DRF reads to choose between JSON and its pages.
-_FORMAT = "format"
 _STATES = tuple(state.value for state in StepState if state is not StepState.SENDING)
 OUTCOMES = (
-    COMPLETED, *_STATES, *(f"{step}.{state}" for step in STEPS for state in _STATES),
-)  # fmt: skip
+    COMPLETED,
+    *_STATES,
+    *(f"{step}.{state}" for step in STEPS for state in _STATES),
+)
 INCLUDES = ("people", "outcomes", "automations")
 _DEFAULT_LENGTHS = {Unit.HOUR: timedelta(hours=24), Unit.DAY: timedelta(days=7)}
 _LONGEST = 200
+UTC_NAME = "UTC"
+# Anything longer is no zone, and not worth comparing with six hundred names.
+_LONGEST_ZONE_NAME = 64
+
+
+class UnknownZone(ValueError):
+    """There is no such zone. The message says what to write instead."""
+
+
+@cache
+def list_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def parse_zone(name: str) -> ZoneInfo:
+    """Return the zone of that name.
+
+    Raises UnknownZone with the nearest name if there is one.
+    """
+    if name in list_zones():
+        return ZoneInfo(name)
+    by_lowered = {zone.lower(): zone for zone in list_zones()}
+    wanted = name[:_LONGEST_ZONE_NAME].strip().replace(" ", "_").lower()
+    near = get_close_matches(wanted, by_lowered, n=1)
+    if not near:  # people write the city alone
+        near = [one for one in sorted(by_lowered) if one.rpartition("/")[2] == wanted][:1]
+    hint = f" Did you mean {by_lowered[near[0]]}?" if near else ""
+    raise UnknownZone(
+        f"{name[:_LONGEST_ZONE_NAME]!r} is not an IANA time zone; write one like Asia/Kolkata "
+        f"or {UTC_NAME}.{hint}"
+    )
 
 
 class MomentField(serializers.CharField):
-    """An instant, as `2026-11-23T10:30:00Z`, or a date, which is its first instant in `zone`."""
+    """An instant like `2026-11-23T10:30:00Z`, or a date in `zone`."""
 
     default_error_messages = {
         "invalid": "Write a date like 2026-11-23, or a time with its offset like "
@@ -39,7 +71,7 @@ class MomentField(serializers.CharField):
     }
 
     def to_internal_value(self, data: Any) -> datetime | date:  # type: ignore[override]
-        """Return an aware datetime in UTC, or a date. Raises ValidationError."""
+        """Return an aware datetime in UTC, or a date."""
         try:
             if len(data) <= len("2026-11-23"):
                 return date.fromisoformat(data)
@@ -57,7 +89,6 @@ class ZoneField(serializers.CharField):
     """A time zone by its IANA name."""
 
     def to_internal_value(self, data: Any) -> tzinfo:  # type: ignore[override]
-        """Return the zone. Raises ValidationError with the name that was meant."""
         try:
             return parse_zone(super().to_internal_value(data))
         except UnknownZone as error:
@@ -68,7 +99,6 @@ class IncludeField(serializers.CharField):
     """A comma list of what else to answer."""
 
     def to_internal_value(self, data: Any) -> frozenset[str]:  # type: ignore[override]
-        """Return the parts. Raises ValidationError."""
         parts = frozenset(filter(None, super().to_internal_value(data).split(",")))
         unknown = sorted(parts - set(INCLUDES))
         if unknown:
@@ -76,25 +106,6 @@ class IncludeField(serializers.CharField):
                 f"{unknown[0]!r} cannot be included. What can: {', '.join(INCLUDES)}.", "unknown"
             )
         return parts
-
-
-class QuerySerializer(StrictSerializer):
-    """A path without parameters of its own. A field `from_` is the parameter `from`."""
-
-    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the parameters by their names in a URL."""
-        return {name.rstrip("_"): field for name, field in super().get_fields().items()}
-
-    def run_validation(self, data: Any = empty) -> Any:
-        """Return the checked values. Raises ValidationError."""
-        if isinstance(data, Mapping):
-            data = {name: value for name, value in data.items() if name != _FORMAT}
-        return super().run_validation(data)
-
-    def _refuse(self, name: str) -> ErrorDetail:
-        known = ", ".join(self.fields)
-        what = f"The parameters are: {known}." if known else "This path has none."
-        return ErrorDetail(f"{name[:_LONGEST]!r} is not a parameter. {what}", code="unknown")
 
 
 class RangeQuery(QuerySerializer):
@@ -107,10 +118,10 @@ class RangeQuery(QuerySerializer):
     zone = ZoneField(
         default=UTC_NAME,
         help_text="IANA name of the zone whose days are meant, like `Asia/Kolkata`.",
-    )  # fmt: skip
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Return the values, with every date as the instant at which it begins in the zone."""
+        """Return the values, each date as its first instant in the zone."""
         if isinstance(attrs["zone"], str):  # the default
             attrs["zone"] = parse_zone(attrs["zone"])
         for name in ("from", "to"):
@@ -130,17 +141,16 @@ class RangeQuery(QuerySerializer):
 class RunFilterQuery(RangeQuery):
     """Which runs."""
 
-    triggerType = serializers.ChoiceField(  # noqa: N815 - the name in a URL
+    triggerType = serializers.ChoiceField(
         choices=STEPS, required=False, help_text="The first thing that was to be sent."
     )
     outcome = serializers.ChoiceField(
-        choices=OUTCOMES, required=False,
+        choices=OUTCOMES,
+        required=False,
         help_text="What became of any step (`failed`), of one (`main_dm.sent`), or `completed`.",
-    )  # fmt: skip
-    userId = serializers.CharField(  # noqa: N815
-        required=False, max_length=_LONGEST, help_text="The person."
     )
-    postId = serializers.CharField(  # noqa: N815
+    userId = serializers.CharField(required=False, max_length=_LONGEST, help_text="The person.")
+    postId = serializers.CharField(
         required=False, max_length=_LONGEST, help_text="The post that was commented."
     )
 
@@ -152,29 +162,31 @@ class RunPageQuery(RunFilterQuery):
         default=DEFAULT_RUNS, min_value=1, max_value=MOST_RUNS, help_text="Runs a page."
     )
     cursor = serializers.CharField(
-        required=False, max_length=2000,
+        required=False,
+        max_length=2000,
         help_text="`nextCursor` of the page before; without it, the newest runs.",
-    )  # fmt: skip
+    )
 
 
 class SeriesQuery(RangeQuery):
     """Which hours or days."""
 
     unit = serializers.ChoiceField(
-        choices=[unit.value for unit in Unit], default=Unit.DAY.value,
+        choices=[unit.value for unit in Unit],
+        default=Unit.DAY.value,
         help_text="How long a bucket is: an hour or a day of the zone's clocks.",
-    )  # fmt: skip
+    )
     include = IncludeField(
         required=False,
         help_text="Comma list of what else to answer: `people` (distinct, of the range), "
         "`outcomes` (of steps, by bucket), `automations` (counts of each).",
-    )  # fmt: skip
+    )
 
 
 def find_window(
     values: Mapping[str, Any], *, unit: Unit, at: datetime
 ) -> tuple[datetime, datetime]:
-    """Return (from, to) with what is not named filled in: up to now, 24 hours or 7 days long."""
+    """Return (from, to), by default the last 24 hours or 7 days."""
     to: datetime = values.get("to") or at
     return values.get("from") or min(to, at) - _DEFAULT_LENGTHS[unit], to
 

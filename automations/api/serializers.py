@@ -1,23 +1,21 @@
-"""What the API accepts: the fields of an automation, each checked, nothing else let through.
+"""What the API accepts: the fields of an automation, and no others.
 
 Lengths are Meta's; a message with buttons is a button template, whose text is shorter.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from bson import Int64, ObjectId
 from rest_framework import serializers
-from rest_framework.exceptions import ErrorDetail
-from rest_framework.utils import html
 
 from automations.accounts.accounts import AccountTaken
-from automations.api.bson_json import to_json
+from automations.api.base import StrictSerializer
 from automations.api.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
+from automations.api.renderers import to_json
 from automations.instagram.limits import (
     COMMENT_LENGTH,
     MESSAGE_BYTES,
@@ -39,36 +37,6 @@ _MOST_ITEMS = 500
 _MOST_TEXTS = 20
 
 _TYPES = tuple(STEPS_BY_TYPE)
-_SERVER_FIELDS = frozenset(
-    {"_id", "workspaceId", "totalRuns", "lastRunAt", "stats", "createdAt", "updatedAt", "deletedAt"}
-)
-_ECHO_LENGTH = 100
-# A form names nested fields `trigger.match` and `mainDm.links[0]title`.
-_NESTING = re.compile(r"[.\[]")
-
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses every field it does not know, by name."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        """Return the checked values. Raises ValidationError."""
-        if isinstance(data, Mapping):
-            names = [str(name) for name in data]
-            if html.is_html_input(data):
-                names = [_NESTING.split(name)[0] for name in names if name != "csrfmiddlewaretoken"]
-            unknown = [name for name in names if name not in self.fields]
-            if unknown:
-                raise serializers.ValidationError(
-                    {name[:_ECHO_LENGTH]: [self._refuse(name)] for name in unknown}
-                )
-        return super().to_internal_value(data)
-
-    def _refuse(self, name: str) -> ErrorDetail:
-        echo = name[:_ECHO_LENGTH]
-        if name in _SERVER_FIELDS:
-            return ErrorDetail(f"{echo!r} is set by the server.", code="read_only")
-        known = ", ".join(self.fields)
-        return ErrorDetail(f"{echo!r} is not a field. The fields are: {known}.", code="unknown")
 
 
 class TriggerSerializer(StrictSerializer):
@@ -81,13 +49,17 @@ class TriggerSerializer(StrictSerializer):
         help_text="How keywords are compared with the text.",
     )
     keywords = LinesField(
-        child=TextField(max_length=_KEYWORD_LENGTH), required=False, max_length=_MOST_ITEMS,
+        child=TextField(max_length=_KEYWORD_LENGTH),
+        required=False,
+        max_length=_MOST_ITEMS,
         help_text="Without keywords only the match 'any' starts it.",
-    )  # fmt: skip
-    postIds = LinesField(  # noqa: N815 - the name in the answer
-        child=TextField(max_length=_ID_LENGTH), required=False, max_length=_MOST_ITEMS,
+    )
+    postIds = LinesField(
+        child=TextField(max_length=_ID_LENGTH),
+        required=False,
+        max_length=_MOST_ITEMS,
         help_text="Posts it is for; none means all posts.",
-    )  # fmt: skip
+    )
 
 
 class CommentReplySerializer(StrictSerializer):
@@ -102,13 +74,14 @@ class ButtonMessageSerializer(StrictSerializer):
     """A message with a button."""
 
     text = TextField(
-        max_bytes=MESSAGE_BYTES, required=False, allow_blank=True,
+        max_bytes=MESSAGE_BYTES,
+        required=False,
+        allow_blank=True,
         style={"base_template": "textarea.html", "rows": 3},
-    )  # fmt: skip
+    )
     button = TextField(max_length=TITLE_LENGTH, required=False, allow_blank=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Return what is not blank. Raises ValidationError for buttons under no text."""
         return _check_template(attrs, "button")
 
 
@@ -123,21 +96,24 @@ class LinksMessageSerializer(StrictSerializer):
     """A message with links."""
 
     text = TextField(
-        max_bytes=MESSAGE_BYTES, required=False, allow_blank=True,
+        max_bytes=MESSAGE_BYTES,
+        required=False,
+        allow_blank=True,
         style={"base_template": "textarea.html", "rows": 3},
-    )  # fmt: skip
+    )
     links = LinksField(
-        child=LinkSerializer(), required=False, max_length=MOST_BUTTONS,
+        child=LinkSerializer(),
+        required=False,
+        max_length=MOST_BUTTONS,
         help_text="In this form, one link a line: title | url",
-    )  # fmt: skip
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Return what is not blank. Raises ValidationError for links under no text."""
         return _check_template(attrs, "links")
 
 
 class AutomationSerializer(StrictSerializer):
-    """A new automation. A part that is absent, null or empty is a step it does not have.
+    """A new automation. An absent, null or empty part is no step.
 
     The context's `verify_account` is called with the account that is named, and raises
     AccountTaken if it is another workspace's.
@@ -145,18 +121,17 @@ class AutomationSerializer(StrictSerializer):
 
     name = TextField(max_length=_NAME_LENGTH)
     type = serializers.ChoiceField(choices=_TYPES, initial=_TYPES[0])
-    accountId = TextField(  # noqa: N815 - the name in the answer
+    accountId = TextField(
         max_length=_ID_LENGTH, help_text="The Instagram professional account it answers for."
     )
-    isActive = SwitchField(default=True, initial=True)  # noqa: N815
+    isActive = SwitchField(default=True, initial=True)
     trigger = TriggerSerializer(required=False)
-    commentReply = CommentReplySerializer(required=False, allow_null=True)  # noqa: N815
-    openingDm = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815
-    askFollow = ButtonMessageSerializer(required=False, allow_null=True)  # noqa: N815
-    mainDm = LinksMessageSerializer(required=False, allow_null=True)  # noqa: N815
+    commentReply = CommentReplySerializer(required=False, allow_null=True)
+    openingDm = ButtonMessageSerializer(required=False, allow_null=True)
+    askFollow = ButtonMessageSerializer(required=False, allow_null=True)
+    mainDm = LinksMessageSerializer(required=False, allow_null=True)
 
     def validate_accountId(self, value: str) -> str:  # noqa: N802 - DRF's name for it
-        """Return the account. Raises ValidationError for one that another workspace has."""
         try:
             self.context["verify_account"](value)
         except AccountTaken as error:
@@ -164,16 +139,16 @@ class AutomationSerializer(StrictSerializer):
         return value
 
     def to_representation(self, instance: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a stored document that may be changed, for a form."""
+        """Return the fields of a stored document for a form."""
         names = [str(name) for name in self.fields]
         return {name: to_json(instance[name]) for name in names if name in instance}
 
 
 class AutomationChangesSerializer(AutomationSerializer):
-    """Changes of an automation: what is not named stays; a part of null or nothing is removed."""
+    """Changes of an automation. A null or empty part is removed."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Return the same fields, none of them required and none with a default.
+        """Return the same fields, all optional and without defaults.
 
         DRF's own `partial` would also make the fields inside of parts and links optional.
         """
@@ -185,7 +160,7 @@ class AutomationChangesSerializer(AutomationSerializer):
 
 
 def build_document(values: Mapping[str, Any], *, workspace_id: str, at: datetime) -> dict[str, Any]:
-    """Return the document of a new automation from checked values."""
+    """Return the document of a new automation."""
     named = {name: values[name] for name in ("name", "type", "accountId", "isActive")}
     return {
         "_id": ObjectId(),
@@ -203,7 +178,7 @@ def build_document(values: Mapping[str, Any], *, workspace_id: str, at: datetime
 def build_changes(
     values: Mapping[str, Any], *, at: datetime
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return (fields to set, fields to remove) from checked values."""
+    """Return (fields to set, fields to remove)."""
     removed = tuple(part for part in PARTS if part in values and not _has_content(values[part]))
     kept = {name: value for name, value in values.items() if name not in removed}
     return {**kept, "updatedAt": at}, removed
@@ -221,8 +196,10 @@ def _check_template(attrs: dict[str, Any], buttons: str) -> dict[str, Any]:
             raise serializers.ValidationError({"text": f"{buttons!r} needs a text."}, "required")
         if len(text) > TEMPLATE_TEXT_LENGTH:
             raise serializers.ValidationError(
-                {"text": f"A text with {buttons!r} has no more than {TEMPLATE_TEXT_LENGTH} "
-                         f"characters (this one has {len(text)})."},
+                {
+                    "text": f"A text with {buttons!r} has no more than {TEMPLATE_TEXT_LENGTH} "
+                    f"characters (this one has {len(text)})."
+                },
                 "max_length",
-            )  # fmt: skip
+            )
     return kept

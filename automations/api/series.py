@@ -1,37 +1,157 @@
-"""The HTTP API of counts over time, of people, and of what became of runs."""
+"""The HTTP API of counts over time, people, and outcomes of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from typing import Annotated, NotRequired, TypedDict
 
 from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automations.api.base import WorkspaceView, find_automation_id
-from automations.api.openapi import describe
+from automations.api.openapi import (
+    Id,
+    MetaCode,
+    MetaSubcode,
+    Moment,
+    Range,
+    Reason,
+    State,
+    Step,
+    Success,
+    describe,
+    eg,
+)
 from automations.api.query_parameters import RangeQuery, SeriesQuery, find_window
-from automations.api.series_representations import build_outcomes, build_people, build_series
 from automations.instagram.events import IGNORED_REASONS
 from automations.rules import store
 from tracking import reports
 from tracking.clock import read_now
+from tracking.queries.reasons import Reasons
 from tracking.queries.run_filters import RunFilter
-from tracking.queries.time_grid import BadRange, Unit
+from tracking.queries.series import Series
+from tracking.queries.time_grid import BadRange, Counts, Unit
 
-_WORDS: dict[str, str] = {str(reason): words for reason, words in IGNORED_REASONS.items()} | {
-    "no_automation": "no automation answers it"
+Outcome = Annotated[str, eg("main_dm.sent", "`<step>.<state>`, or `completed`.")]
+
+
+class CountsAnswer(TypedDict):
+    """Runs, duplicates and new people; null where it was not kept."""
+
+    counted: int
+    duplicates: int | None
+    newPeople: int | None
+
+
+class Bucket(CountsAnswer):
+    """An hour or a day; `local` is what the zone calls it."""
+
+    start: Moment
+    end: Moment
+    local: Annotated[str, eg("2026-11-24")]
+    outcomes: NotRequired[dict[Outcome, int]]
+
+
+class People(Range):
+    """Distinct people of the range; at least so many, unless exact."""
+
+    count: int
+    isExact: bool
+
+
+class SeriesAnswer(Range):
+    """Counts by hour or day over whole buckets, all at `asOf`.
+
+    Exact from `exactSince` on; duplicates and new people are known from `knownSince` on.
+    """
+
+    success: Success
+    unit: Annotated[str, eg("day")]
+    zone: Annotated[str, eg("Asia/Kolkata")]
+    asOf: Moment
+    isExact: bool
+    exactSince: Moment
+    knownSince: Annotated[Moment | None, eg(None)]
+    totals: CountsAnswer
+    buckets: list[Bucket]
+    people: NotRequired[People]
+    automations: NotRequired[dict[Id, list[int]]]
+
+
+class FunnelAnswer(TypedDict):
+    """How many runs reached each stage."""
+
+    triggered: int
+    opened: int
+    asked: int
+    completed: int
+
+
+class ReasonAnswer(TypedDict):
+    """Runs whose step came to this state for this reason."""
+
+    step: Step
+    state: State
+    reason: Reason
+    code: MetaCode
+    subcode: MetaSubcode
+    runs: int
+
+
+class ReasonsAnswer(TypedDict):
+    """Over the newest `runs` runs; the whole range, if it is exact."""
+
+    runs: int
+    isExact: bool
+    list: Sequence[ReasonAnswer]
+
+
+class IgnoredAnswer(TypedDict):
+    """Events of the account that never start a run."""
+
+    reason: Annotated[str, eg("own_comment")]
+    meaning: Annotated[str, eg("the account commented itself")]
+    events: int
+
+
+class UncountedAnswer(TypedDict):
+    """Events without a run. `redelivered` and `ignored` concern the whole account."""
+
+    duplicates: int
+    untracked: Annotated[int, eg(0, "Waiting to be counted.")]
+    redelivered: int
+    ignored: list[IgnoredAnswer]
+
+
+class OutcomesAnswer(Range):
+    """The outcomes of the runs of whole hours, `from` to `to`."""
+
+    success: Success
+    asOf: Moment
+    isExact: bool
+    funnel: FunnelAnswer
+    steps: dict[Step, dict[State, int]]
+    reasons: ReasonsAnswer
+    uncounted: UncountedAnswer
+
+
+_MEANINGS: dict[str, str] = {
+    **{str(reason): meaning for reason, meaning in IGNORED_REASONS.items()},
+    "no_automation": "no automation answers it",
 }
 
 
 class SeriesView(WorkspaceView):
-    """The runs of the workspace by hour or day of any time zone."""
-
     query_class = SeriesQuery
 
-    @describe("getSeries")
+    @describe("getSeries", SeriesAnswer, query=SeriesQuery)
     def get(self, request: Request, wsid: str) -> Response:
-        """Count those of all its automations, deleted ones too."""
+        """Count the workspace's runs by hour or day.
+
+        Those of all its automations, deleted ones too.
+        """
         return self._answer(store.list_automation_ids(wsid), RunFilter(workspace_id=wsid))
 
     def _answer(self, automation_ids: Sequence[str], wanted: RunFilter) -> Response:
@@ -41,9 +161,15 @@ class SeriesView(WorkspaceView):
         from_, to = find_window(self.query, unit=unit, at=at)
         try:
             series = reports.read_series(
-                automation_ids, unit=unit, zone=zone, from_=from_, to=to, at=at,
-                is_split="automations" in includes, has_outcomes="outcomes" in includes,
-            )  # fmt: skip
+                automation_ids,
+                unit=unit,
+                zone=zone,
+                from_=from_,
+                to=to,
+                at=at,
+                is_split="automations" in includes,
+                has_outcomes="outcomes" in includes,
+            )
         except BadRange as error:
             raise _refuse(error) from error
         answer = build_series(series, unit=unit, zone=zone)
@@ -51,32 +177,41 @@ class SeriesView(WorkspaceView):
             start, end = series.grid.start, series.grid.end
             people = reports.count_people(
                 RunFilter(
-                    workspace_id=wanted.workspace_id, automation_id=wanted.automation_id,
-                    from_=start, to=end,
+                    workspace_id=wanted.workspace_id,
+                    automation_id=wanted.automation_id,
+                    from_=start,
+                    to=end,
                 )
-            )  # fmt: skip
-            answer["people"] = build_people(people, start, end)
-        return Response({"success": True, **answer})
+            )
+            answer["people"] = {
+                "count": people.people,
+                "isExact": people.is_exact,
+                "from": start,
+                "to": end,
+            }
+        return Response(answer)
 
 
 class AutomationSeriesView(SeriesView):
-    """The runs of one automation by hour or day of any time zone."""
-
-    @describe("getAutomationSeries")
+    @describe("getAutomationSeries", SeriesAnswer, query=SeriesQuery)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:  # type: ignore[override]
-        """Count them, also when the automation is deleted."""
+        """Count an automation's runs by hour or day.
+
+        Also when it is deleted.
+        """
         known_as = find_automation_id(wsid, automation_id)
         return self._answer([known_as], RunFilter(workspace_id=wsid, automation_id=known_as))
 
 
 class AutomationOutcomesView(WorkspaceView):
-    """What became of an automation's runs, and why not everything that came is a run."""
-
     query_class = RangeQuery
 
-    @describe("getAutomationOutcomes")
+    @describe("getAutomationOutcomes", OutcomesAnswer, query=RangeQuery)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
-        """Count them over the whole hours of the range; the last 7 days unless it is named."""
+        """Tell what became of an automation's runs.
+
+        Over the whole hours of the range; the last 7 days unless it is named.
+        """
         document = store.find_automation(wsid, automation_id, is_deleted_too=True)
         if document is None:
             raise NotFound
@@ -94,9 +229,106 @@ class AutomationOutcomesView(WorkspaceView):
         uncounted = reports.summarize_uncounted(
             known_as, None if account_id is None else str(account_id), from_=from_, to=to, at=at
         )
-        return Response(
-            {"success": True, **build_outcomes(funnel, reasons, uncounted, words=_WORDS)}
-        )
+        return Response(build_outcomes(funnel, reasons, uncounted))
+
+
+def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
+    """Return a series; figures that a bucket did not keep are null."""
+    grid = series.grid
+    ends = [*grid.starts[1:], grid.end]
+    known = [series.known_since is None or start >= series.known_since for start in grid.starts]
+    buckets: list[Bucket] = []
+    total = Counts()
+    for counts, is_known, start, end in zip(series.total, known, grid.starts, ends, strict=True):
+        bucket: Bucket = {
+            "start": start,
+            "end": end,
+            "local": _format_local(start, unit, zone),
+            "counted": counts.counted,
+            "duplicates": counts.duplicates if is_known else None,
+            "newPeople": counts.new_people if is_known else None,
+        }
+        total.add(counts)
+        if series.outcomes is not None:
+            bucket["outcomes"] = series.outcomes[len(buckets)]
+        buckets.append(bucket)
+    answer: SeriesAnswer = {
+        "success": True,
+        "unit": unit.value,
+        "zone": str(zone),
+        "from": grid.start,
+        "to": grid.end,
+        "asOf": series.as_of,
+        "isExact": series.is_exact,
+        "exactSince": series.exact_since,
+        "knownSince": series.known_since,
+        "totals": {
+            "counted": total.counted,
+            "duplicates": total.duplicates if all(known) else None,
+            "newPeople": total.new_people if all(known) else None,
+        },
+        "buckets": buckets,
+    }
+    if series.by_automation:
+        answer["automations"] = {
+            automation_id: [one.counted for one in counts]
+            for automation_id, counts in series.by_automation.items()
+        }
+    return answer
+
+
+def build_outcomes(
+    funnel: reports.Funnel, reasons: Reasons, uncounted: reports.Uncounted
+) -> OutcomesAnswer:
+    steps: dict[str, dict[str, int]] = {}
+    for name, count in funnel.steps.items():
+        step, _, state = name.partition(".")
+        steps.setdefault(step, {})[state] = count
+    return {
+        "success": True,
+        "from": funnel.from_,
+        "to": funnel.to,
+        "asOf": funnel.as_of,
+        "isExact": funnel.is_exact,
+        "funnel": {
+            "triggered": funnel.triggered,
+            "opened": funnel.opened,
+            "asked": funnel.asked,
+            "completed": funnel.completed,
+        },
+        "steps": steps,
+        "reasons": {
+            "runs": reasons.runs,
+            "isExact": reasons.is_exact,
+            "list": [
+                {
+                    "step": one.step,
+                    "state": one.state,
+                    "reason": one.reason,
+                    "code": one.code,
+                    "subcode": one.subcode,
+                    "runs": one.runs,
+                }
+                for one in reasons.reasons
+            ],
+        },
+        "uncounted": {
+            "duplicates": uncounted.duplicates,
+            "untracked": uncounted.untracked,
+            "redelivered": uncounted.redelivered,
+            "ignored": [
+                {"reason": reason, "meaning": _MEANINGS.get(reason, reason), "events": count}
+                for reason, count in sorted(uncounted.ignored.items(), key=lambda one: -one[1])
+            ],
+        },
+    }
+
+
+def _format_local(start: datetime, unit: Unit, zone: tzinfo) -> str:
+    local = start.astimezone(zone)
+    if unit is Unit.HOUR:
+        return local.isoformat(timespec="minutes")
+    return local.date().isoformat()
 
 
 def _refuse(error: BadRange) -> ValidationError:

@@ -1,4 +1,7 @@
-"""API tokens: 32 random bytes, shown once, stored as their SHA-256, each for one workspace."""
+"""API tokens: random, shown once, stored as SHA-256, for one workspace.
+
+Every function here raises TrackingUnavailable while the database is unavailable.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,12 @@ from typing import Any
 
 import msgspec
 from bson import ObjectId
+from pymongo.collection import Collection
 
-from automations.auth import token_store
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
+
+Document = dict[str, Any]
 
 PREFIX = "art_"  # lets secret scanners and people recognise one
 _SECRET_BYTES = 32
@@ -30,21 +37,20 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: datetime | None
 
     def is_usable(self, at: datetime) -> bool:
-        """Return whether the token opens anything at the instant `at`."""
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
 
 
 def create_token(
     *, workspace_id: str, at: datetime, name: str = "", expires_at: datetime | None = None
 ) -> tuple[str, ApiToken]:
-    """Make a token and return its secret, which is nowhere else, and what is stored of it.
+    """Store a new token; return its secret, stored nowhere, and the token.
 
-    Raises ValueError for a workspace id that no path can hold, and TrackingUnavailable.
+    Raises ValueError for a workspace id that no path can hold.
     """
     if not workspace_id or "/" in workspace_id:
         raise ValueError("A workspace id is not empty and holds no slash.")
     secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
-    document: dict[str, Any] = {
+    document: Document = {
         "_id": ObjectId(),
         "hash": hash_secret(secret),
         "workspaceId": workspace_id,
@@ -53,60 +59,72 @@ def create_token(
         "expiresAt": expires_at,
         "revokedAt": None,
     }
-    token_store.insert_token(document)
+    with bounded():
+        _tokens().insert_one(document)
     return secret, _parse_token(document)
 
 
 def find_token(secret: str, *, at: datetime) -> ApiToken | None:
-    """Return the token of this secret if it is usable at `at`, and note that it was used.
-
-    Raises TrackingUnavailable.
-    """
-    token = _find_usable(token_store.find_by_hash(hash_secret(secret)), at)
-    if token is not None and _is_older(token.last_used_at, at - _LAST_USED_RESOLUTION):
-        token_store.update_last_used(ObjectId(token.id), at=at, resolution=_LAST_USED_RESOLUTION)
+    """Return the usable token of this secret, and record its use."""
+    document = _find({"hash": hash_secret(secret)})
+    token = None if document is None else _parse_token(document)
+    if token is None or not token.is_usable(at):
+        return None
+    oldest = at - _LAST_USED_RESOLUTION
+    if token.last_used_at is None or token.last_used_at <= oldest:
+        with bounded():
+            _tokens().update_one(
+                # Another process may have written it since it was read.
+                {"_id": ObjectId(token.id), "lastUsedAt": {"$not": {"$gt": oldest}}},
+                {"$set": {"lastUsedAt": at}},
+            )
     return token
 
 
 def find_token_by_id(token_id: str, *, at: datetime) -> ApiToken | None:
-    """Return the token with this id if it is usable at `at`. Raises TrackingUnavailable."""
-    return _find_usable(token_store.find_by_id(token_id), at)
+    """Return the token with this id if it is usable at `at`."""
+    document = _find_by_id(token_id)
+    token = None if document is None else _parse_token(document)
+    return token if token is not None and token.is_usable(at) else None
 
 
 def list_tokens(workspace_id: str | None = None) -> list[ApiToken]:
-    """Return the tokens of a workspace, or of all, oldest first. Raises TrackingUnavailable."""
-    return [_parse_token(document) for document in token_store.list_tokens(workspace_id)]
+    """Return the tokens of a workspace, or of all, oldest first."""
+    query = {} if workspace_id is None else {"workspaceId": workspace_id}
+    with bounded():
+        return [_parse_token(document) for document in _tokens().find(query).sort("_id", 1)]
 
 
 def revoke_token(id_or_secret: str, *, at: datetime) -> ApiToken | None:
-    """Revoke the token with this id or secret from `at` on; return it, None if there is none.
+    """Revoke the token with this id or secret; return it or None.
 
-    A token that was revoked before keeps its time. Raises TrackingUnavailable.
+    A token that was revoked before keeps its time.
     """
     if id_or_secret.startswith(PREFIX):
-        document = token_store.find_by_hash(hash_secret(id_or_secret))
+        document = _find({"hash": hash_secret(id_or_secret)})
     else:
-        document = token_store.find_by_id(id_or_secret)
+        document = _find_by_id(id_or_secret)
     if document is None:
         return None
-    token_store.update_revoked(document["_id"], at=at)
+    with bounded():
+        _tokens().update_one(
+            {"_id": document["_id"], "revokedAt": None}, {"$set": {"revokedAt": at}}
+        )
     return _parse_token({**document, "revokedAt": document.get("revokedAt") or at})
 
 
 def hash_secret(secret: str) -> str:
-    """Return what is stored of a secret. 256 random bits need no salt and no slow hash."""
+    """Return the stored form. 256 random bits need no slow hash."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
-def _find_usable(document: Mapping[str, Any] | None, at: datetime) -> ApiToken | None:
-    if document is None:
-        return None
-    token = _parse_token(document)
-    return token if token.is_usable(at) else None
+def _find(query: Mapping[str, Any]) -> Document | None:
+    with bounded():
+        return _tokens().find_one(query)
 
 
-def _is_older(moment: datetime | None, limit: datetime) -> bool:
-    return moment is None or moment <= limit
+def _find_by_id(token_id: str) -> Document | None:
+    return _find({"_id": ObjectId(token_id)}) if ObjectId.is_valid(token_id) else None
 
 
 def _parse_token(document: Mapping[str, Any]) -> ApiToken:
@@ -119,3 +137,8 @@ def _parse_token(document: Mapping[str, Any]) -> ApiToken:
         revoked_at=document.get("revokedAt"),
         last_used_at=document.get("lastUsedAt"),
     )
+
+
+def _tokens() -> Collection[Document]:
+    # The unique index on `hash` is the lookup of every request.
+    return mongo.get_database()["api_tokens"]

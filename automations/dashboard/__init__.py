@@ -1,1 +1,1 @@
-"""The pages that people look at: server-rendered, alive by htmx, without a build step."""
+"""The pages: rendered on the server, live by htmx, no build step."""

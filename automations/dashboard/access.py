@@ -1,13 +1,13 @@
-"""Who may see a page: the session's token opens its own workspace, and nothing else exists."""
+"""Who sees a page, and in which time zone."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from functools import wraps
+from functools import cache, wraps
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -16,20 +16,30 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
 from automations.api.errors import RETRY_AFTER_SECONDS
 from automations.auth.authentication import find_session_token
 from automations.auth.tokens import ApiToken
-from automations.dashboard.zones import find_zone
+from automations.dashboard.login import find_own_path
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 
 logger = logging.getLogger("automations.dashboard")
 
+SESSION_ZONE = "zone"
+# Our script sets it to the browser's own zone.
+ZONE_COOKIE = "zone"
+UTC_NAME = "UTC"
+# Old names of zones that have others, and what is no place.
+_NO_PLACES = frozenset(
+    {"Etc", "SystemV", "US", "Canada", "Brazil", "Chile", "Mexico", "posix", "right"}
+)
+
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
-    """Who looks at a page, of which workspace, in which zone, and when (aware UTC)."""
+    """Who reads a page of which workspace, in which zone, and when."""
 
     workspace_id: str
     token: ApiToken
@@ -41,7 +51,8 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
 def workspace_page(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Give `view(request, reader, ...)` to the workspace's own sessions alone.
 
-    Without a session: to the login page and back. Another workspace: 404. MongoDB away: 503.
+    Without a session it redirects to the login page. Another workspace is 404. While MongoDB is
+    unavailable, it is 503.
     """
 
     @never_cache
@@ -54,7 +65,7 @@ def workspace_page(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
                 return _ask_to_log_in(request)
             if token.workspace_id != wsid:
                 raise Http404
-            zone, is_chosen = find_zone(request)
+            zone, is_chosen = _find_zone(request)
             reader = Reader(
                 workspace_id=wsid,
                 token=token,
@@ -71,7 +82,7 @@ def workspace_page(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
 
 
 def go_home(request: HttpRequest) -> HttpResponseBase:
-    """Lead from `/` to the session's workspace, or to the login page."""
+    """Redirect from `/` to the session's workspace, or to the login page."""
     try:
         token = find_session_token(request.session)
     except TrackingError:
@@ -81,8 +92,45 @@ def go_home(request: HttpRequest) -> HttpResponseBase:
     return HttpResponseRedirect(reverse("automations:overview", args=(token.workspace_id,)))
 
 
+@workspace_page
+@require_POST
+def choose_zone(request: HttpRequest, reader: Reader) -> HttpResponse:
+    """Keep the zone in the session, and return to the page."""
+    zone = read_zone(request.POST.get("zone"))
+    if zone is not None:
+        request.session[SESSION_ZONE] = str(zone)
+    home = reverse("automations:overview", args=(reader.workspace_id,))
+    return HttpResponseRedirect(find_own_path(request.POST.get("next", "")) or home)
+
+
+@cache
+def list_zones() -> tuple[str, ...]:
+    """Return the names to choose from, UTC before all places."""
+    places = (name for name in _list_all_zones() if "/" in name)
+    return (UTC_NAME, *sorted(name for name in places if name.split("/")[0] not in _NO_PLACES))
+
+
+def read_zone(name: object) -> ZoneInfo | None:
+    """Return the zone of that IANA name, None if there is none."""
+    # Membership first, because ZoneInfo opens a file by the name.
+    return ZoneInfo(name) if isinstance(name, str) and name in _list_all_zones() else None
+
+
+@cache
+def _list_all_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _find_zone(request: HttpRequest) -> tuple[ZoneInfo, bool]:
+    """Return the reader's zone, and whether it was chosen."""
+    chosen = read_zone(request.session.get(SESSION_ZONE))
+    if chosen is not None:
+        return chosen, True
+    return read_zone(request.COOKIES.get(ZONE_COOKIE)) or ZoneInfo(UTC_NAME), False
+
+
 def is_fragment(request: HttpRequest) -> bool:
-    """Return whether htmx asks for a part of a page that is there already."""
+    """Return whether htmx asks for a part of a page."""
     return request.headers.get("HX-Request") == "true"
 
 

@@ -1,4 +1,4 @@
-"""The accounts of a workspace: whether they work, what waits, and when it will be done."""
+"""The accounts of a workspace: their state and their queue."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _RESTRICTED = (
 _STATES = {
     AccountState.TOKEN_DEAD.value: ("bad", _PAUSED),
     AccountState.RESTRICTED.value: ("bad", _RESTRICTED),
-    OTHER_WORKSPACE: ("bad", "Another workspace has this account: nothing is sent for it here."),
-    NO_TOKEN: ("quiet", "No access token: answers are prepared and counted, nothing is sent."),
+    OTHER_WORKSPACE: ("bad", "Another workspace has this account, so nothing is sent for it here."),
+    NO_TOKEN: ("quiet", "No access token. Answers are prepared and counted, but not sent."),
 }
 _SENDING = {
     "on": ("ok", "Sends."),
-    "shadow": ("quiet", "Shadow: everything is done but the call to Instagram."),
-    "off": ("bad", "Sending is switched off: what waits is kept until its window ends."),
+    "shadow": ("quiet", "Shadow mode. Answers are prepared and counted, but not sent."),
+    "off": ("bad", "Sending is off. Messages wait until their window ends."),
 }
 
 
 class AccountLine(msgspec.Struct, frozen=True, kw_only=True):
-    """An account in words; `tone` is ok, quiet or bad. What is not known or told is empty."""
+    """An account in words; `tone` is ok, quiet or bad."""
 
     id: str
     tone: str
@@ -54,7 +54,7 @@ class AccountLine(msgspec.Struct, frozen=True, kw_only=True):
 @workspace_page
 @require_safe
 def poll_accounts(request: HttpRequest, reader: Reader) -> HttpResponse:
-    """Answer 204 while the accounts are as in the version `v`, else their list anew."""
+    """Answer 204 if version `v` is current, else the new list."""
     context = build_accounts_context(reader)
     if request.GET.get("v") == context["accounts_version"]:
         return HttpResponse(status=204)
@@ -62,7 +62,7 @@ def poll_accounts(request: HttpRequest, reader: Reader) -> HttpResponse:
 
 
 def build_accounts_context(reader: Reader) -> dict[str, Any]:
-    """Return the accounts in words and a digest of them. Raises TrackingUnavailable."""
+    """Return the accounts in words and a digest of them."""
     lines = [_describe(summary, reader) for summary in summarize_accounts(reader.workspace_id)]
     digest = hashlib.blake2b(msgspec.json.encode(lines), digest_size=8).hexdigest()
     return {"reader": reader, "accounts": lines, "accounts_version": digest}
@@ -88,7 +88,7 @@ def _describe_queue(summary: AccountSummary, reader: Reader) -> str:
     if queue is None:
         return ""
     if not queue.queued:
-        return "Nothing waits."
+        return "The queue is empty."
     waiting = f"{queue.queued:,} waiting"
     if queue.finishes_at is None or summary.sending == "off":
         return f"{waiting}."

@@ -1,4 +1,4 @@
-"""An automation's page: its chart, how far its runs came, what was not counted, and its runs."""
+"""An automation's page: its chart, funnel, uncounted events and runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from automations.dashboard.access import Reader, workspace_page
+from automations.dashboard.access import Reader, list_zones, workspace_page
 from automations.dashboard.charts import build_bars
 from automations.dashboard.formatting import describe_type
 from automations.dashboard.funnel import build_outcomes, build_stages, build_uncounted
 from automations.dashboard.run_list import build_runs_context
 from automations.dashboard.spans import SPANS, Span, find_span, name_buckets
-from automations.dashboard.zones import list_zones
 from automations.rules import store
 from automations.rules.automation import parse_automation
 from automations.rules.steps import build_steps
@@ -25,7 +24,7 @@ from tracking.queries.run_filters import RunFilter
 @workspace_page
 @require_safe
 def show_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponse:
-    """Show the page of one automation; `span` chooses the chart's, the rest narrows its runs."""
+    """Show one automation; `span` chooses the chart's, the rest filters runs."""
     document = store.find_automation(reader.workspace_id, automation_id)
     if document is None:
         raise Http404

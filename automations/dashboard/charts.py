@@ -1,4 +1,4 @@
-"""Where the marks of a chart go. Pure: counts in, numbers and SVG paths out."""
+"""The geometry of charts. Pure: counts in, numbers and paths out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SPARK_PAD = 2.0
 
 
 class Spark(msgspec.Struct, frozen=True):
-    """A small line: the path of the line and of the area below it, and what it says in words."""
+    """A small line: paths of the line and its area, and words."""
 
     line: str
     area: str
@@ -22,7 +22,7 @@ class Spark(msgspec.Struct, frozen=True):
 
 
 def build_spark(hours: Mapping[int, int], *, hour: int) -> Spark | None:
-    """Return seven days that end with `hour` (a number since 1970), None without any run."""
+    """Return the seven days that end with `hour`, None without runs."""
     first = hour + 1 - _SPARK_BUCKETS * _SPARK_BUCKET_HOURS
     counts = [0] * _SPARK_BUCKETS
     for number, runs in hours.items():
@@ -46,8 +46,6 @@ def build_spark(hours: Mapping[int, int], *, hour: int) -> Spark | None:
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """A bar and what it counts."""
-
     x: float
     y: float
     width: float
@@ -64,7 +62,7 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class BarChart(msgspec.Struct, frozen=True):
-    """A whole chart, in the units of its viewBox."""
+    """A chart in the units of its viewBox."""
 
     width: int
     height: int
@@ -84,7 +82,7 @@ def build_bars(
     top: int = 12,
     foot: int = 26,
 ) -> BarChart:
-    """Return the bars of (label, text on the axis or "", count), oldest first."""
+    """Return the bars of (label, axis text or "", count), oldest first."""
     bottom = float(height - foot)
     levels = find_levels(max((count for _, _, count in points), default=0))
     scale = (bottom - top) / levels[-1]
@@ -118,7 +116,7 @@ def build_bars(
 
 
 def find_levels(most: int) -> list[int]:
-    """Return round levels from zero to at least `most`, whole numbers, three to six of them."""
+    """Return three to six round levels from zero to at least `most`."""
     step = 1
     while True:
         for factor in (1, 2, 5):

@@ -1,4 +1,4 @@
-"""Making and changing automations: the API's own serializers behind a form for people."""
+"""The form that creates and changes automations, over the API's own serializers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _NEW: dict[str, Any] = {"isActive": True, "trigger": {"match": DEFAULT_MATCH}}
 
 @workspace_page
 @require_http_methods(["GET", "HEAD", "POST"])
-def make_automation(request: HttpRequest, reader: Reader) -> HttpResponseBase:
-    """Show an empty form; on POST make the automation and go to its page."""
+def create_automation(request: HttpRequest, reader: Reader) -> HttpResponseBase:
+    """Show an empty form; on POST create the automation."""
     accounts = store.list_account_ids(reader.workspace_id)
     context = {"verify_account": partial(verify_free, workspace_id=reader.workspace_id)}
     if request.method != "POST":
@@ -49,7 +49,7 @@ def make_automation(request: HttpRequest, reader: Reader) -> HttpResponseBase:
 @workspace_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def change_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponseBase:
-    """Show the form of an automation; on POST change it. What is left empty is removed."""
+    """Show the form; on POST change the automation, removing empty parts."""
     document = store.find_automation(reader.workspace_id, automation_id)
     if document is None:
         raise Http404
@@ -77,7 +77,7 @@ def change_automation(request: HttpRequest, reader: Reader, automation_id: str) 
 def _refuse(
     request: HttpRequest, reader: Reader, errors: Mapping[str, Any], **more: Any
 ) -> HttpResponse:
-    """Show the form again as it was filled in, with what is wrong beside each field."""
+    """Show the submitted form again, with an error beside each refused field."""
     typed = {field.name: request.POST.get(field.name, "") for field in list_fields()}
     return _show(request, reader, values=typed, errors=flatten_errors(errors), status=400, **more)
 

@@ -1,6 +1,6 @@
-"""The fields of the form of an automation: their labels, values and errors. Pure.
+"""The form of an automation: labels, values and errors. Pure.
 
-Their names are those that DRF's serializers read from a form: `trigger.match`, lists one item a
+Their names are those that DRF's serializers read from a form: `trigger.match`, lists one item per
 line.
 """
 
@@ -16,14 +16,14 @@ from automations.rules.automation import MATCHES
 
 _MATCH_WORDS = {
     "exact": "is exactly a keyword",
-    "word": "has a keyword as a word of its own",
-    "contains": "contains a keyword anywhere",
-    "any": "is anything: no keyword needed",
+    "word": "contains a keyword as a whole word",
+    "contains": "contains a keyword",
+    "any": "can be anything",
 }
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One field: `kind` is text, lines, area, select or switch; `only` names the type it is for."""
+    """A field: text, lines, area, select or switch; `only` for one type."""
 
     name: str
     label: str
@@ -35,7 +35,6 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Return the id of its input."""
         return f"f-{self.name.replace('.', '-')}"
 
 
@@ -51,36 +50,36 @@ class Group(msgspec.Struct, frozen=True):
 _COMMENTS = "comment_to_dm"
 GROUPS = (
     Group(
-        "What it is",
+        "Automation",
         "",
         (
             Field(name="name", label="Name", is_required=True),
-            Field(name="type", label="It answers", kind="select", choices=tuple(TYPES.items())),
+            Field(name="type", label="Answers", kind="select", choices=tuple(TYPES.items())),
             Field(name="accountId", label="Instagram account", is_required=True,
-                  hint="The id of the professional account it answers for."),
-            Field(name="isActive", label="Switched on", kind="switch"),
+                  hint="The id of its professional account."),
+            Field(name="isActive", label="Active", kind="switch"),
         ),
     ),
     Group(
-        "What starts it",
+        "Trigger",
         "",
         (
-            Field(name="trigger.match", label="A text that", kind="select",
+            Field(name="trigger.match", label="The text", kind="select",
                   choices=tuple((name, _MATCH_WORDS[name]) for name in MATCHES)),
-            Field(name="trigger.keywords", label="Keywords", kind="lines", hint="One a line."),
+            Field(name="trigger.keywords", label="Keywords", kind="lines", hint="One per line."),
             Field(name="trigger.postIds", label="Posts", kind="lines", only=_COMMENTS,
-                  hint="Ids, one a line; none means all posts."),
+                  hint="One id per line. Leave it empty for all posts."),
         ),
     ),
     Group(
         "Public reply",
-        "Below the comment; one of the texts is chosen each time.",
-        (Field(name="commentReply.texts", label="Texts", kind="lines", hint="One a line."),),
+        "Posted below the comment. One of the texts is chosen at random.",
+        (Field(name="commentReply.texts", label="Texts", kind="lines", hint="One per line."),),
         _COMMENTS,
     ),
     Group(
         "Opening message",
-        "Sent first; the rest follows when its button is tapped.",
+        "Sent first. Tapping its button sends the rest.",
         (
             Field(name="openingDm.text", label="Text", kind="area"),
             Field(name="openingDm.button", label="Button"),
@@ -88,7 +87,7 @@ GROUPS = (
     ),
     Group(
         "Request to follow",
-        "For people who do not follow the account yet.",
+        "Sent to people who do not follow the account.",
         (
             Field(name="askFollow.text", label="Text", kind="area"),
             Field(name="askFollow.button", label="Button"),
@@ -96,11 +95,11 @@ GROUPS = (
     ),
     Group(
         "Main message",
-        "What people came for.",
+        "Sent last, with the links.",
         (
             Field(name="mainDm.text", label="Text", kind="area"),
             Field(name="mainDm.links", label="Links", kind="lines",
-                  hint="One a line, three at most: title | https://address"),
+                  hint="One per line, at most three: title | https://address"),
         ),
     ),
 )  # fmt: skip
@@ -112,13 +111,12 @@ def read_document(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def list_fields() -> Iterator[Field]:
-    """Yield every field in the order of the form."""
     for group in GROUPS:
         yield from group.fields
 
 
 def flatten_errors(errors: Mapping[str, Any]) -> dict[str, str]:
-    """Return one sentence for each field that a serializer refused, by the name of the field."""
+    """Return one sentence for each refused field, by its name."""
     names = {field.name for field in list_fields()}
     found: dict[str, str] = {}
     for path, message in _walk(errors, ""):

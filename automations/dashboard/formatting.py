@@ -1,4 +1,4 @@
-"""Figures and times in plain words. Pure: the clock and the zone are given."""
+"""Figures and times in plain words. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES = {
 
 
 def describe_age(moment: datetime | None, *, at: datetime, zone: tzinfo) -> str:
-    """Return how long ago that was, as a person would say it; "never" for None."""
+    """Return how long ago that was in words; "never" for None."""
     if moment is None:
         return "never"
     age = at - moment
@@ -40,7 +40,7 @@ def _describe_minutes(age: timedelta) -> str:
 
 
 def describe_wait(seconds: float) -> str:
-    """Return a length of time that is not known to the second: "about 25 minutes"."""
+    """Return an estimated duration like "about 25 minutes"."""
     if seconds < 60:
         return "less than a minute"
     if seconds < 90 * 60:
@@ -52,7 +52,7 @@ def describe_wait(seconds: float) -> str:
 
 
 def describe_span(span: timedelta) -> str:
-    """Return a length of time that is known: "4 seconds", "12 minutes", "3 hours"."""
+    """Return a duration like "4 seconds" or "3 hours"."""
     for unit, length in (("day", _DAY), ("hour", _HOUR), ("minute", _MINUTE)):
         if span >= length:
             return _plural(span // length, unit)
@@ -60,13 +60,13 @@ def describe_span(span: timedelta) -> str:
 
 
 def format_moment(moment: datetime, *, zone: tzinfo) -> str:
-    """Return a time to the second with its zone: "25 Nov 2026, 14:02:31 CET"."""
+    """Return a time like "25 Nov 2026, 14:02:31 CET"."""
     local = moment.astimezone(zone)
     return f"{local.day} {local:%b %Y, %H:%M:%S %Z}"
 
 
 def format_clock(moment: datetime, *, at: datetime, zone: tzinfo) -> str:
-    """Return a time near `at` to the minute, with the day where it is another one."""
+    """Return a time to the minute, with the day unless today."""
     local, today = moment.astimezone(zone), at.astimezone(zone).date()
     clock = f"{local:%H:%M}"
     return (
@@ -75,12 +75,12 @@ def format_clock(moment: datetime, *, at: datetime, zone: tzinfo) -> str:
 
 
 def format_day(local: datetime, *, today_year: int) -> str:
-    """Return a local day, with the year where it is another one."""
+    """Return a local day, with the year unless it is this one."""
     return f"{local.day} {local:%b}" if local.year == today_year else f"{local.day} {local:%b %Y}"
 
 
 def describe_type(type_: object) -> str:
-    """Return the type of an automation in words; one that we do not know as it is stored."""
+    """Return the type in words, an unknown one as it is stored."""
     return TYPES.get(type_, type_) if isinstance(type_, str) else "Unknown type"
 
 

@@ -1,4 +1,4 @@
-"""How far runs came, stage by stage, and what became of their steps."""
+"""The funnel of an automation: stages, outcomes of steps, and uncounted events."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from tracking.reports import Funnel, Uncounted
 
 _ORDER = {step: number for number, step in enumerate(STEPS)}
 
-
 _DUPLICATES = (
-    "the same person had a run of this automation in the hour before: answered, not counted"
+    "the same person had a run of this automation within the hour, so they were answered only"
 )
 _UNTRACKED = "counting was off or failed: they are stored, and manage.py tracking on counts them"
-_REDELIVERED = "Instagram sent the same event again: neither answered nor counted again"
+_REDELIVERED = "Instagram sent the same event again, which is neither answered nor counted"
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """A stage of the funnel: its name, how many runs came to it, and what share of all that is."""
+    """A stage of the funnel, with its runs and their share."""
 
     name: str
     runs: int
@@ -37,7 +36,7 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 class OutcomeLine(msgspec.Struct, frozen=True):
-    """So many runs have a step that came to this; `is_same`: as that of the line above."""
+    """Runs with the same outcome; `is_same` as the step above."""
 
     step_key: str
     step: str
@@ -49,11 +48,11 @@ class OutcomeLine(msgspec.Struct, frozen=True):
 
 
 def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
-    """Return the stages that an automation with these steps has, or that its runs came to."""
+    """Return the stages that the automation has, or that runs reached."""
     found = [("Started", funnel.triggered, True)]
     found.append(("Got the opening message", funnel.opened, OPENING_DM in steps))
-    found.append(("Were asked to follow", funnel.asked, ASK_FOLLOW in steps))
-    found.append(("Got everything", funnel.completed, True))
+    found.append(("Asked to follow", funnel.asked, ASK_FOLLOW in steps))
+    found.append(("Completed", funnel.completed, True))
     most = max(funnel.triggered, 1)
     return [
         Stage(name, runs, round(min(100.0, 100 * runs / most), 1))
@@ -63,7 +62,7 @@ def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
 
 
 def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
-    """Return what became of the steps, in the order of sending, the most frequent first."""
+    """Return the outcomes of steps, in the order of sending."""
     lines: list[OutcomeLine] = []
     for one in sorted(reasons.reasons, key=lambda one: _ORDER.get(one.step, len(_ORDER))):
         tone, state = describe_state(one.state)
@@ -76,7 +75,7 @@ def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
 
 
 class Line(msgspec.Struct, frozen=True):
-    """So many events, what they were, and why they are no runs."""
+    """A number of events, their name, and why they are no runs."""
 
     events: int
     name: str
@@ -84,7 +83,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def build_uncounted(found: Uncounted) -> dict[str, Any]:
-    """Return the automation's own events, and what else came to its account."""
+    """Return the automation's events without a run, and the account's."""
     own = [
         Line(found.duplicates, "duplicates", _DUPLICATES),
         Line(found.untracked, "not counted yet", _UNTRACKED),

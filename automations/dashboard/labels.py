@@ -1,4 +1,4 @@
-"""What became of a step, and why, in plain words. Pure."""
+"""Words for steps, their states and their reasons. Pure."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ STEPS = {
     ASK_FOLLOW: "Request to follow",
     MAIN_DM: "Main message",
 }
-# By state: what colours it (ok, bad or quiet), and its words.
+# By state: its tone (ok, bad or quiet) and its words.
 STATES = {
     StepState.SENT.value: ("ok", "sent"),
     StepState.SHADOW.value: ("quiet", "prepared, not sent (shadow)"),
     StepState.SKIPPED.value: ("quiet", "skipped"),
     StepState.FAILED.value: ("bad", "not delivered"),
-    StepState.UNKNOWN.value: ("bad", "perhaps delivered: its call never came back"),
-    StepState.EXPIRED.value: ("bad", "too late: Instagram’s time to answer had ended"),
-    StepState.SENDING.value: ("quiet", "on its way"),
+    StepState.UNKNOWN.value: ("bad", "may have been delivered, Instagram did not answer"),
+    StepState.EXPIRED.value: ("bad", "expired, Instagram’s time to answer had ended"),
+    StepState.SENDING.value: ("quiet", "being sent"),
 }
 JOBS = {
-    JobState.QUEUED.value: "waits to be sent",
+    JobState.QUEUED.value: "is queued",
     JobState.LEASED.value: "is about to be sent",
     JobState.SENDING.value: "is being sent",
     JobState.WAITING.value: "waits for a tap",
 }
 _REASONS = {
-    "follows": "the person follows already",
+    "follows": "the person already follows",
     "unknown": "whether the person follows could not be found out",
-    "content": "the automation’s text or links cannot be sent as they are",
-    "cut_off": "the process that sent it was stopped meanwhile",
-    RETRIED: "it is tried once more",
+    "content": "Instagram does not accept the automation’s text or links",
+    "cut_off": "the process that sent it stopped",
+    RETRIED: "it is retried once",
     **{one.name.lower(): one.value for one in ErrorClass if one is not ErrorClass.UNKNOWN},
 }
 
 
 def describe_step(step: object) -> str:
-    """Return the name of a step; one that we do not know as it is stored."""
+    """Return the name of a step, or an unknown step itself."""
     return STEPS.get(step, step) if isinstance(step, str) else "Something"
 
 
@@ -51,7 +51,7 @@ def describe_state(state: object) -> tuple[str, str]:
 
 
 def describe_reason(reason: object, *, code: object = None, subcode: object = None) -> str:
-    """Return why, with Meta's own numbers where there are some; "" if nothing is known."""
+    """Return the reason in words, with Meta's own numbers."""
     words = _REASONS.get(reason, reason) if isinstance(reason, str) else ""
     if code is None:
         return words
@@ -60,6 +60,5 @@ def describe_reason(reason: object, *, code: object = None, subcode: object = No
 
 
 def describe_ignored(reason: str) -> str:
-    """Return why an event started nothing."""
     words = {str(name): text for name, text in IGNORED_REASONS.items()}
     return words.get(reason, reason)

@@ -1,8 +1,8 @@
-"""The login page: an API token, pasted once, becomes a server-side session."""
+"""The login page: an API token becomes a server-side session."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.middleware.csrf import rotate_token
@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from automations.api.errors import RETRY_AFTER_SECONDS
 from automations.auth.authentication import SESSION_TOKEN_ID, TokenHolder, find_session_token
 from automations.auth.tokens import ApiToken, find_token
+from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 
 SESSION_LIFETIME = timedelta(days=14)
@@ -30,9 +31,9 @@ _UNAVAILABLE = "The database did not answer in time. Try again."
 @csrf_protect
 @require_http_methods(["GET", "HEAD", "POST"])
 def login(request: HttpRequest) -> HttpResponse:
-    """Show the form; on POST open a session and go to `next`, a path of this site.
+    """Show the form; on POST open a session and redirect to `next`.
 
-    401 for a token that opens nothing, 503 with Retry-After when MongoDB is away.
+    401 for an unusable token, 503 with Retry-After while MongoDB is unavailable.
     """
     try:
         if request.method == "POST":
@@ -49,7 +50,7 @@ def login(request: HttpRequest) -> HttpResponse:
 @csrf_protect
 @require_POST
 def logout(request: HttpRequest) -> HttpResponse:
-    """End the session on the server and go to the login page."""
+    """End the session on the server and redirect to the login page."""
     try:
         request.session.flush()
     except TrackingError:
@@ -60,21 +61,21 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 
 def find_own_path(target: str) -> str | None:
-    """Return `target` if it is a path of this site, None for anything a browser could leave by."""
-    # "//host" and "/\host" are other hosts to a browser; Django's function knows those forms.
+    """Return `target` if it is a path of this site, else None."""
+    # Browsers take "//host" and "/\host" for other hosts; Django's function knows those forms.
     if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
         return target
     return None
 
 
 def _open_session(request: HttpRequest) -> HttpResponse:
-    at = datetime.now(UTC)
+    at = read_now()
     token = find_token(request.POST.get("token", "").strip(), at=at)
     if token is None:
         answer = _show(request, error=_REFUSED, status=401)
         answer["WWW-Authenticate"] = "Bearer"
         return answer
-    # A new key and a new CSRF token: what was known before the login opens nothing after it.
+    # A new key and CSRF token, so that what was known before the login is worth nothing.
     request.session.flush()
     request.session[SESSION_TOKEN_ID] = token.id
     ends_at = at + SESSION_LIFETIME

@@ -1,4 +1,4 @@
-"""The first page: every automation of a workspace with its counts, alive while it is open."""
+"""The first page: every automation with its counts, updated live."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from automations.dashboard.formatting import describe_age, describe_type
 from automations.rules import store
 from automations.rules.automation import parse_automation
 from tracking import service
-from tracking.mongo import errors as mongo_errors
+from tracking.mongo.errors import bounded
 from tracking.queries.stats import RunSummary
 from tracking.rollups.hours import hour_of
 
-# A page on which nothing happens is made anew this often: its windows and its words move on.
+# A page is rendered again this often without a change, because its windows move on.
 _REFRESH_SECONDS = 30
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One automation as the page shows it; the windows are None while statistics are off."""
+    """An automation in the list; windows are None without statistics."""
 
     id: str
     path: str
@@ -49,7 +49,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 @workspace_page
 @require_safe
 def show_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
-    """Show the whole page."""
     context = {**_build_context(reader), **build_accounts_context(reader)}
     return render(request, "automations/dashboard/overview.html", context)
 
@@ -57,7 +56,7 @@ def show_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
 @workspace_page
 @require_safe
 def poll_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
-    """Answer 204 while nothing changed since the version `v`, else the list anew."""
+    """Answer 204 while nothing changed since version `v`, else the new list."""
     if request.GET.get("v") == _read_version(reader):
         return HttpResponse(status=204)
     return render(request, "automations/dashboard/overview_list.html", _build_context(reader))
@@ -84,7 +83,6 @@ def build_rows(
     reader: Reader,
     has_stats: bool,
 ) -> list[Row]:
-    """Return the rows of the page, in the order of the documents."""
     hour = hour_of(reader.at)
     # Resolved once: for every row it would be a good part of the page.
     base = reverse("automations:automation-page", args=(reader.workspace_id, "-")).rstrip("-/")
@@ -113,10 +111,10 @@ def build_rows(
 
 
 def _build_context(reader: Reader) -> dict[str, Any]:
-    # First the version, then the figures: a change in between shows at the next poll.
+    # The version first, so that a change in between shows at the next poll.
     version = _read_version(reader)
     documents = store.list_automations(reader.workspace_id)
-    with mongo_errors.reach_mongo():
+    with bounded():
         has_stats = service.is_stats_enabled()
         if has_stats:
             summaries = service.summarize_runs(documents, at=reader.at)
@@ -129,7 +127,7 @@ def _build_context(reader: Reader) -> dict[str, Any]:
     return {
         "reader": reader,
         "version": version,
-        # A template looks a dictionary's keys up at once, and an attribute only after an error.
+        # A template finds the keys of a dictionary first, and attributes only after an error.
         "rows": [msgspec.structs.asdict(row) for row in rows],
         "has_stats": has_stats,
         "active": sum(row.is_active for row in rows),

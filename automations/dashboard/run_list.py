@@ -1,4 +1,4 @@
-"""The runs of an automation as a list that can be narrowed and paged through."""
+"""The runs of an automation as a list, with filters and pages."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ _LONGEST = 200
 _TEXT_LENGTH = 120
 NAMES = ("type", "outcome", "person", "post", "from", "to")
 OUTCOMES = {
-    COMPLETED: "got everything",
-    StepState.FAILED.value: "something not delivered",
-    StepState.UNKNOWN.value: "perhaps delivered",
-    StepState.EXPIRED.value: "too late",
+    COMPLETED: "completed",
+    StepState.FAILED.value: "not delivered",
+    StepState.UNKNOWN.value: "may have been delivered",
+    StepState.EXPIRED.value: "expired",
     StepState.SHADOW.value: "shadow",
 }
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in a list."""
-
     id: str
     created_at: datetime | None
     when: str
@@ -50,7 +48,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
 def build_runs_context(
     request: HttpRequest, reader: Reader, *, automation_id: str
 ) -> dict[str, Any]:
-    """Return a page of the runs that the query asks for; what cannot be read narrows nothing."""
+    """Return a page of runs; unreadable filters are ignored."""
     asked = {name: request.GET.get(name, "").strip()[:_LONGEST] for name in NAMES}
     wanted = RunFilter(
         workspace_id=reader.workspace_id,
@@ -96,9 +94,9 @@ def build_line(run: dict[str, Any], reader: Reader) -> RunLine:
 
 
 def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
-    """Return (tone, words) of how far a run came: the worst of its steps, else the last of them."""
+    """Return (tone, words): the worst of the steps, else the last."""
     if run.get("completedAt"):
-        return "ok", "got everything"
+        return "ok", "completed"
     steps = run.get("steps")
     known = {
         name: result.get("state")
@@ -125,7 +123,7 @@ def _list_page(wanted: RunFilter, cursor: str | None) -> RunPage:
 
 
 def _read_day(text: str, reader: Reader, *, is_last: bool = False) -> datetime | None:
-    """Return where a day of the reader's zone begins, or where it ends."""
+    """Return the first or last instant of the reader's day."""
     try:
         day = date.fromisoformat(text)
         return start_of_day(day + timedelta(days=1) if is_last else day, reader.zone)

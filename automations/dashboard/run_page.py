@@ -1,4 +1,4 @@
-"""The page of one run: its steps on a line of time, and the facts about it."""
+"""The page of one run: its timeline and its facts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _METADATA = (
 @workspace_page
 @require_safe
 def show_run(request: HttpRequest, reader: Reader, run_id: str) -> HttpResponse:
-    """Show a run of the workspace, also one of an automation that was deleted."""
+    """Show a run, also one of a deleted automation."""
     found = reports.find_run(reader.workspace_id, run_id)
     if found is None:
         raise Http404

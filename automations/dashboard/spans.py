@@ -1,4 +1,4 @@
-"""The spans that a chart shows, and the names of their bars. Pure: the clock is given."""
+"""The spans of a chart, and the names of its bars. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracking.queries.time_grid import Unit, start_of_day
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A choice above the chart: so many buckets of a unit, that of now the last."""
+    """A choice above the chart: so many buckets, the current one last."""
 
     key: str
     name: str
@@ -19,7 +19,7 @@ class Span(msgspec.Struct, frozen=True):
     buckets: int
 
     def find_start(self, at: datetime, *, zone: tzinfo) -> datetime:
-        """Return an instant in the first bucket of the span that ends at `at`."""
+        """Return an instant in the first bucket of the span."""
         if self.unit is Unit.HOUR:
             return at - timedelta(hours=self.buckets - 1)
         # By dates: 89 times 24 hours are not always 89 days.
@@ -47,7 +47,7 @@ def find_span(key: str | None) -> Span:
 def name_buckets(starts: Sequence[datetime], span: Span, *, zone: tzinfo) -> list[tuple[str, str]]:
     """Return (full name, text on the axis or "") of each bucket.
 
-    Where the clock is moved meanwhile, hours also say which clock they are of.
+    Where daylight saving starts or ends in the span, hours also name their offset.
     """
     local = [start.astimezone(zone) for start in starts]
     if span.unit is Unit.DAY:

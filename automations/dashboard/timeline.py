@@ -1,4 +1,4 @@
-"""What happened in a run, in the order in which it did. Pure: documents in, entries out."""
+"""What happened in a run, in order. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {"comment": "commented", "message": "wrote", "call": "started it by a c
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened; `at` is None for what has yet to. `quote` is a person's words."""
+    """One event of a run; `at` is None before it happens."""
 
     at: datetime | None
     title: str
@@ -27,7 +27,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_entries(run: Mapping[str, Any], triggers: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Return the entries of a run and of the triggers that name it, oldest first."""
+    """Return the entries of a run and its triggers, oldest first."""
     created_at = _read_time(run.get("createdAt"))
     entries = [*_list_triggers(run, triggers), *_list_steps(run)]
     known = sorted(
@@ -69,12 +69,12 @@ def _build_trigger(trigger: Mapping[str, Any], run: Mapping[str, Any]) -> Entry:
     did = _KINDS.get(kind[0] if kind else "", "wrote")
     outcome = trigger.get("outcome")
     if outcome == Outcome.CONTINUATION.value:
-        return Entry(at=at, title="The person tapped a button", detail="which carries the run on")
+        return Entry(at=at, title="The person tapped a button", detail="and continued the run")
     if outcome == Outcome.DUPLICATE.value:
         return Entry(
             at=at,
             title=f"The same person {did} again",
-            detail="within the hour: answered, not counted",
+            detail="within the hour, so it was answered but not counted",
         )
     # The words of a counted event are kept with its run.
     return Entry(
@@ -103,7 +103,7 @@ def _list_steps(run: Mapping[str, Any]) -> Iterator[Entry]:
         )
     completed_at = _read_time(run.get("completedAt"))
     if completed_at is not None:
-        yield Entry(at=completed_at, title="The person got everything", tone="ok")
+        yield Entry(at=completed_at, title="The run was completed", tone="ok")
 
 
 def _name_next(trigger: Mapping[str, Any]) -> str:

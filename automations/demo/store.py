@@ -8,7 +8,7 @@ from typing import Any
 from automations.demo.seed import WORKSPACE_ID
 from tracking import service
 from tracking.mongo import client as mongo
-from tracking.mongo.errors import reach_mongo
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 
@@ -20,7 +20,7 @@ _UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
 
 def list_other_workspaces() -> list[str]:
     """Return some of the other workspaces that have automations here."""
-    with reach_mongo(seconds=_SECONDS):
+    with bounded(_SECONDS):
         found = mongo.get_database()["automations"].find(
             {"workspaceId": {"$ne": WORKSPACE_ID}}, {"workspaceId": 1}, limit=5
         )
@@ -28,7 +28,7 @@ def list_other_workspaces() -> list[str]:
 
 
 def list_demo_automations() -> list[Document]:
-    with reach_mongo(seconds=_SECONDS):
+    with bounded(_SECONDS):
         return list(mongo.get_database()["automations"].find({"workspaceId": WORKSPACE_ID}))
 
 
@@ -37,7 +37,7 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
 
     Runs of an interrupted start are deleted first.
     """
-    with reach_mongo(seconds=_SECONDS):
+    with bounded(_SECONDS):
         database = mongo.get_database()
         database["automation_runs"].delete_many({"workspaceId": WORKSPACE_ID})
         database["automation_runs"].insert_many(runs, ordered=False)
@@ -45,13 +45,13 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
 
 
 def list_active_automations() -> list[dict[str, Any]]:
-    with reach_mongo():
+    with bounded():
         return list(mongo.get_database()["automations"].find({"isActive": True}, _UNUSED))
 
 
 def read_totals() -> dict[str, tuple[str, int]]:
     """Return (name, total runs) of the active automations by id."""
-    with reach_mongo():
+    with bounded():
         found = list(mongo.get_database()["automations"].find({"isActive": True}))
         totals = service.get_totals(found)
     return {

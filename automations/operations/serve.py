@@ -24,7 +24,7 @@ from tracking.embedded.server import ensure_running
 from tracking.exceptions import TrackingError
 from tracking.mongo import client as mongo
 from tracking.mongo import deployment
-from tracking.mongo.errors import reach_mongo
+from tracking.mongo.errors import bounded
 from tracking.mongo.indexes import ensure_collections, find_missing_indexes
 
 # The processes of a `serve` that was killed need a moment to notice and let go of the port.
@@ -110,7 +110,7 @@ def prepare_database() -> list[str]:
         facts = deployment.read_server_facts(client)
         if refusal := deployment.find_refusal(facts):
             raise ServeRefused(refusal)
-        with reach_mongo(seconds=_LOOK_SECONDS):
+        with bounded(_LOOK_SECONDS):
             database = mongo.get_database()
             ensure_collections(database)
             # Without the TTL, which `add_run_indexes --keep-forever` leaves out on purpose.

@@ -19,7 +19,7 @@ from automations.privacy.erasure import erase_person
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 from tracking.mongo import client as mongo
-from tracking.mongo.errors import reach_mongo
+from tracking.mongo.errors import bounded
 
 logger = logging.getLogger("automations.deletions")
 
@@ -85,19 +85,19 @@ def insert_request(code: str, *, person_id: str, at: datetime) -> None:
         "_id": code, "userId": person_id, "state": "waiting", "requestedAt": at,
         "expireAt": at + KEPT,
     }  # fmt: skip
-    with reach_mongo():
+    with bounded():
         _requests().insert_one(document)
 
 
 def find_request(code: str) -> Document | None:
     """Return the request with this code."""
-    with reach_mongo():
+    with bounded():
         return _requests().find_one({"_id": code})
 
 
 def list_waiting(*, limit: int = 100) -> list[Document]:
     """Return the requests that wait, the oldest first."""
-    with reach_mongo():
+    with bounded():
         found = _requests().find({"state": "waiting"}, limit=limit)
         return list(found.sort("requestedAt", 1))
 
@@ -105,7 +105,7 @@ def list_waiting(*, limit: int = 100) -> list[Document]:
 def finish_request(code: str, *, at: datetime) -> None:
     """Note that it is done, and forget whom it was about."""
     change = {"$set": {"state": "done", "doneAt": at}, "$unset": {"userId": ""}}
-    with reach_mongo():
+    with bounded():
         _requests().update_one({"_id": code}, change)
 
 

@@ -1,1 +1,1 @@
-"""The stored automations: what one is, which answers an event, reading and caching them."""
+"""The stored automations: reading, matching, writing and caching them."""

@@ -1,4 +1,4 @@
-"""An automation document becomes a rule: read once, with everything that matching needs."""
+"""An automation document becomes a rule, with everything that matching needs."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ class Automation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_automation(document: Mapping[str, Any]) -> Automation | None:
-    """Read an automation document, as we or an older product wrote it. Never raises.
+    """Read an automation document of ours or of an older product.
 
     None means that it can never match: not active (`isActive` is not true), of an unknown type or
     match, without an account, or without keywords where its match needs some. What is odd but
@@ -75,7 +75,7 @@ def parse_automation(document: Mapping[str, Any]) -> Automation | None:
 def _read_trigger(
     trigger: Any, *, has_posts: bool
 ) -> tuple[str, tuple[str, ...], frozenset[str]] | None:
-    """Return (match, keywords, post ids), or None for a trigger that matches nothing.
+    """Return (match, keywords, post ids), None if it matches nothing.
 
     Only comments stand under a post: for the other types `postIds` mean nothing.
     """
@@ -92,7 +92,7 @@ def _read_trigger(
 
 
 def _read_scalar(value: Any) -> str:
-    """Return a string or a whole number as a string, "" for anything else.
+    """Return text or a whole number as text, "" for anything else.
 
     A float is no id: past 2**53 its last digits are made up.
     """
@@ -114,7 +114,7 @@ def _read_keywords(value: Any) -> tuple[str, ...]:
 
 
 def _read_post_ids(value: Any) -> frozenset[str] | None:
-    """Return the named posts, empty for all; None if posts are named but cannot be read."""
+    """Return the named posts, empty for all, None if unreadable."""
     if value is None or value in ([], ()):
         return frozenset()
     return frozenset(_read_list(value)) or None
@@ -126,7 +126,7 @@ def _read_workspace_id(value: Any) -> str:
 
 
 def _read_created_at(value: Any) -> datetime | None:
-    """Return an aware UTC time; one without a zone is UTC, as MongoDB stores times."""
+    """Return an aware UTC time; one without a zone is UTC."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         if not isinstance(moment, datetime):

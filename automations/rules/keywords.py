@@ -17,10 +17,10 @@ def normalise_text(text: str) -> str:
 
 
 def has_word(text: str, word: str) -> bool:
-    """Return whether `word` stands in `text` with no word character on either side.
+    r"""Return whether `word` stands in `text` as a word of its own.
 
-    Both are normalised. `word` may hold several words, or emoji. As in `(?<!\\w)word(?!\\w)`, but
-    vowel signs and other combining marks belong to the word they are written on, which `\\w` does
+    Both are normalised. `word` may hold several words, or emoji. As in `(?<!\w)word(?!\w)`, but
+    vowel signs and other combining marks belong to the word they are written on, which `\w` does
     not know: "क" is no word of its own in "कि".
     """
     start = text.find(word)

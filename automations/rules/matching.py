@@ -1,4 +1,4 @@
-"""Which automation answers an event: at most one, the most specific, then the oldest."""
+"""Which automation answers an event: the most specific, then the oldest."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -65,7 +65,7 @@ class AccountRules:
 
 
 class _Rules:
-    """Rules that differ only in their match; added in the order of rank, which also is by match."""
+    """Rules that differ only in their match, added in order of rank."""
 
     def __init__(self) -> None:
         self._exact: dict[str, int] = {}
@@ -74,7 +74,7 @@ class _Rules:
         self._any = _NONE
 
     def add(self, automation: Automation, rank: int) -> None:
-        """Add a rule whose rank is higher than that of all others here."""
+        """Add a rule that ranks after all others here."""
         if automation.match == "any":
             self._any = min(self._any, rank)
             return
@@ -84,7 +84,7 @@ class _Rules:
             by_match[automation.match].setdefault(keyword, rank)
 
     def find_rank(self, text: str) -> int:
-        """Return the lowest rank that matches a normalised text ("" is none), or _NONE."""
+        """Return the lowest rank that matches a normalised text, or _NONE."""
         if text:
             rank = self._exact.get(text)
             if rank is not None:

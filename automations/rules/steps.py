@@ -20,14 +20,14 @@ STEPS_BY_TYPE: dict[str, tuple[str, ...]] = {
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One thing to send. `content` is a plain dict ready for BSON, `name` included."""
+    """One thing to send; `content` is ready for BSON and includes `name`."""
 
     name: str
     content: dict[str, Any]
 
 
 def build_steps(document: Mapping[str, Any], type_: str) -> tuple[Step, ...]:
-    """Return the steps that an automation document of this type has, in order.
+    """Return the steps of an automation document, in order.
 
     A part that is absent or has nothing to send is a step it does not have, as is one that its
     type cannot use. Never raises: what an older product wrote in another form is left out.
@@ -69,7 +69,7 @@ def _build_main_dm(part: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _read_text(value: Any) -> str:
-    """Return a text as it is stored, or "" if there is nothing in it to send."""
+    """Return a text as stored, or "" if it is blank."""
     return value if isinstance(value, str) and value.strip() else ""
 
 

@@ -16,12 +16,12 @@ from pymongo.database import Database
 
 from automations.rules.automation import parse_automation
 from automations.rules.matching import AccountRules, LoadedRules
+from tracking.ids import list_stored_forms
 from tracking.mongo import client as mongo
-from tracking.mongo.errors import bounded, reach_mongo
+from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 _BATCH = 1000
-_INT64_DIGITS = 18  # any number this long fits
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 # Documents of an older product hold what its drivers let in: text that is not UTF-8, dates past
 # the year 9999. Both would stop the whole list.
@@ -40,7 +40,7 @@ _AWARE: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
 
 def list_automations(workspace_id: str) -> list[Document]:
     """Return the workspace's automations, newest first. Raises TrackingUnavailable."""
-    with reach_mongo():
+    with bounded():
         found = list(_automations().find(_in_workspace(workspace_id), batch_size=_BATCH))
     found.sort(key=_read_age, reverse=True)
     return found
@@ -48,13 +48,13 @@ def list_automations(workspace_id: str) -> list[Document]:
 
 def list_account_ids(workspace_id: str) -> list[str]:
     """Return the accounts that the workspace's automations are for. Raises TrackingUnavailable."""
-    with reach_mongo():
+    with bounded():
         found = _automations().distinct("accountId", _in_workspace(workspace_id))
     return sorted({str(one) for one in found if isinstance(one, str | int)})
 
 
 def read_version(workspace_id: str) -> str:
-    """Return a digest that is another one after any run or change of a shown field.
+    """Return a digest that changes with every run and shown field.
 
     Every commit of runs is copied into `automations` before it is acknowledged, so that a few
     fields of these documents are enough. Raises TrackingUnavailable.
@@ -63,19 +63,19 @@ def read_version(workspace_id: str) -> str:
     automations: MongoCollection[Any] = mongo.get_database().get_collection(
         "automations", codec_options=_RAW
     )
-    with reach_mongo():
+    with bounded():
         found = automations.find(_in_workspace(workspace_id), fields, batch_size=_BATCH)
         parts = sorted(bytes(document.raw) for document in found)
     return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
 
 
 def list_automation_ids(workspace_id: str) -> list[str]:
-    """Return the ids of all its automations, deleted ones too, as runs know them.
+    """Return the ids of all automations, deleted ones too.
 
     Raises TrackingUnavailable.
     """
-    query = {"workspaceId": {"$in": _build_candidates(workspace_id)}}
-    with reach_mongo():
+    query = {"workspaceId": {"$in": list_stored_forms(workspace_id)}}
+    with bounded():
         found = _automations().find(query, {"_id": 1}, batch_size=_BATCH)
         return [str(document["_id"]) for document in found]
 
@@ -87,13 +87,13 @@ def find_automation(
     query = _one_of(workspace_id, automation_id)
     if is_deleted_too:
         del query["deletedAt"]
-    with reach_mongo():
+    with bounded():
         return _automations().find_one(query)
 
 
 def insert_automation(document: Document) -> None:
     """Store a new automation. Raises TrackingUnavailable."""
-    with reach_mongo():
+    with bounded():
         _automations().insert_one(document)
 
 
@@ -104,21 +104,21 @@ def update_automation(
     changes: Mapping[str, Any],
     removed: Collection[str] = (),
 ) -> Document | None:
-    """Set `changes`, drop the fields `removed`; return the new document, None if there is none.
+    """Set `changes`, drop `removed`; return the new document or None.
 
     The field names are the caller's own, never a request's. Raises TrackingUnavailable.
     """
     update: Document = {"$set": dict(changes)}
     if removed:
         update["$unset"] = dict.fromkeys(removed, "")
-    with reach_mongo():
+    with bounded():
         return _automations().find_one_and_update(
             _one_of(workspace_id, automation_id), update, return_document=ReturnDocument.AFTER
         )
 
 
 def delete_automation(workspace_id: str, automation_id: str, *, at: datetime) -> bool:
-    """Mark an automation as deleted and stop it; its document, runs and counts stay.
+    """Mark an automation as deleted; its document and runs stay.
 
     Returns whether there was one. Raises TrackingUnavailable.
     """
@@ -132,21 +132,11 @@ def _automations() -> MongoCollection[Document]:
 
 def _in_workspace(workspace_id: str) -> Document:
     # null matches a missing field too.
-    return {"workspaceId": {"$in": _build_candidates(workspace_id)}, "deletedAt": None}
+    return {"workspaceId": {"$in": list_stored_forms(workspace_id)}, "deletedAt": None}
 
 
 def _one_of(workspace_id: str, automation_id: str) -> Document:
-    return {"_id": {"$in": _build_candidates(automation_id)}, **_in_workspace(workspace_id)}
-
-
-def _build_candidates(text: str) -> list[Any]:
-    """Return what an id in a path may be stored as: the text itself, an ObjectId or a number."""
-    candidates: list[Any] = [text]
-    if ObjectId.is_valid(text):
-        candidates.append(ObjectId(text))
-    if text.isascii() and text.isdecimal() and len(text) <= _INT64_DIGITS:
-        candidates.append(int(text))
-    return candidates
+    return {"_id": {"$in": list_stored_forms(automation_id)}, **_in_workspace(workspace_id)}
 
 
 def _read_age(document: Mapping[str, Any]) -> tuple[datetime, str]:
@@ -164,7 +154,7 @@ def load_rules(
     *,
     seconds: float,
 ) -> dict[str, LoadedRules]:
-    """Return the rules of every account asked for; an account without automations has none.
+    """Return the rules of every account asked for, none included.
 
     Where a workspace has the account (`add_account`), automations of others that name it are left
     out: they would get its people's messages, and send with its token. Documents that are to the
@@ -201,24 +191,15 @@ def _parse(source: tuple[bytes, ...]) -> LoadedRules:
 
 
 def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict[str, Document]:
-    """Return the automations, active or not, by the string form of their id."""
+    """Return the automations by the text of their id."""
     if not automation_ids:
         return {}
-    query = {"_id": {"$in": [key for text in automation_ids for key in _build_keys(text)]}}
+    query = {"_id": {"$in": [key for text in automation_ids for key in list_stored_forms(text)]}}
     with bounded(seconds):
         found = mongo.get_database()["automations"].find(query)
         return {str(document["_id"]): document for document in found}
 
 
 def parse_key(text: str | None) -> Any:
-    """Return an id as it is stored: an ObjectId where its text is one."""
+    """Return an id as it is stored, an ObjectId if possible."""
     return ObjectId(text) if text is not None and ObjectId.is_valid(text) else text
-
-
-def _build_keys(text: str) -> list[Any]:
-    keys: list[Any] = [text]
-    if ObjectId.is_valid(text):
-        keys.append(ObjectId(text))
-    if text.isdecimal() and len(text) <= 18:
-        keys.append(int(text))
-    return keys

@@ -89,12 +89,12 @@ def make_an_automation(visit: Visit, workspace: Db) -> None:
     page.get_by_role("link", name="New automation").click()
     page.get_by_label("Name").fill("Prices")
     expect(page.get_by_role("group", name="Public reply")).to_be_visible()
-    page.get_by_label("It answers").select_option("dm_auto_responder")
+    page.get_by_label("Answers").select_option("dm_auto_responder")
     expect(page.get_by_role("group", name="Public reply")).to_be_hidden()
     page.get_by_label("Keywords").fill("price\nhow much")
     page.get_by_label("Links").fill("See prices | https://shop.example.com/prices")
     page.get_by_role("group", name="Main message").get_by_label("Text").fill("Here they are")
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Prices")
     stored = workspace["automations"].find_one({"name": "Prices"})
     assert stored is not None
@@ -164,7 +164,7 @@ def follow_a_run(visit: Visit, person: str) -> None:
     entries = page.get_by_role("listitem")
     expect(entries.first).to_contain_text("A person commented and the run was counted")
     expect(entries.first).to_contain_text("the link please")
-    expect(entries.last).to_contain_text("waits to be sent")
+    expect(entries.last).to_contain_text("is queued")
     expect(page.locator(".facts")).to_contain_text(person)
 
 

@@ -17,6 +17,14 @@ def make_client(workspace_id: str = "ws1", *, accept: str = "*/*") -> Client:
     return Client(headers={"authorization": f"Bearer {secret}", "accept": accept})
 
 
+def log_in(workspace_id: str = "ws1", **options: Any) -> Client:
+    """A browser that went through the login page."""
+    secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC))
+    client = Client(**options)
+    assert client.post("/login", {"token": secret}).status_code == 302
+    return client
+
+
 def build_path(*parts: object, workspace_id: str = "ws1") -> str:
     """The path of the workspace's automations, or of what is below them."""
     return "/".join(["", "api", "workspaces", workspace_id, "automations", *map(str, parts)])

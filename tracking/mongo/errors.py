@@ -10,9 +10,11 @@ import pymongo
 from bson.errors import BSONError
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     DuplicateKeyError,
+    OperationFailure,
     PyMongoError,
     WTimeoutError,
 )
@@ -51,6 +53,8 @@ _AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 116
 # Refused because of what a document holds: 2 BadValue, 9 FailedToParse, 52 DollarPrefixedFieldName,
 # 57 DottedFieldName, 121 DocumentValidationFailure, 10334 and 17280 to 17420 too large.
 _DOCUMENT_CODES = frozenset({2, 9, 52, 57, 121, 10334, 17280, 17419, 17420})
+# The server does not let us in: 13 Unauthorized, 18 AuthenticationFailed, 8000 Atlas.
+_REFUSED_CODES = frozenset({13, 18, 8000})
 _BY_CODE = (
     (_CONFLICT_CODES, Failure.CONFLICT),
     (_STALE_CODES, Failure.STALE_SESSION),
@@ -89,30 +93,26 @@ def _classify_codes(error: PyMongoError) -> Failure:
 
 
 @contextmanager
-def bounded(seconds: float) -> Iterator[None]:
-    """Limit the database calls inside to `seconds` in all.
+def bounded(seconds: float | None = None) -> Iterator[None]:
+    """Limit the database calls inside to `seconds` in all, DEADLINE_SECONDS by default.
 
-    Raises TrackingUnavailable when the server is away or slow, before they are over; errors of
-    another kind pass, they are ours to mend.
+    Raises TrackingUnavailable in time when the server is unavailable, slow, or refuses to let us
+    in. Other errors pass, because they are bugs of ours.
     """
-    left = seconds - _LATE_SECONDS
+    left = (DEADLINE_SECONDS if seconds is None else seconds) - _LATE_SECONDS
     if left <= 0:
-        raise TrackingUnavailable("the database did not answer in time")
+        raise TrackingUnavailable("MongoDB did not answer in time")
     try:
         with pymongo.timeout(left):
             yield
     except PyMongoError as error:
-        if classify(error) is Failure.OTHER:
+        if classify(error) is Failure.OTHER and not _is_refused(error):
             raise
-        raise TrackingUnavailable(f"the database did not answer: {type(error).__name__}") from error
+        # The error's text may hold host names and parts of a query, so only its kind is named.
+        raise TrackingUnavailable(f"MongoDB did not answer: {type(error).__name__}") from error
 
 
-@contextmanager
-def reach_mongo(*, seconds: float | None = None) -> Iterator[None]:
-    """Bound what runs inside to `seconds` (3); pymongo's errors come out as TrackingUnavailable."""
-    try:
-        with pymongo.timeout(DEADLINE_SECONDS if seconds is None else seconds):
-            yield
-    except PyMongoError as error:
-        # The error's text may hold host names and parts of a query: its kind is enough.
-        raise TrackingUnavailable(f"MongoDB: {type(error).__name__}") from error
+def _is_refused(error: PyMongoError) -> bool:
+    return isinstance(error, ConfigurationError) or (
+        isinstance(error, OperationFailure) and error.code in _REFUSED_CODES
+    )

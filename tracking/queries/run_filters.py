@@ -9,6 +9,7 @@ import bson
 import msgspec
 from bson.errors import BSONError
 
+from tracking.ids import list_stored_forms
 from tracking.rollups.outcomes import COMPLETED
 
 Document = dict[str, Any]
@@ -52,7 +53,7 @@ class Cursor(msgspec.Struct, frozen=True):
 def build_run_query(wanted: RunFilter) -> Document:
     """Return the filter of `automation_runs`; `createdAt` is always in it."""
     query: Document = {
-        "workspaceId": {"$in": build_candidates(wanted.workspace_id)},
+        "workspaceId": {"$in": list_stored_forms(wanted.workspace_id)},
         "createdAt": {"$gte": wanted.from_ or _OLDEST, "$lt": wanted.to or _NEWEST},
     }
     exact = {
@@ -68,11 +69,6 @@ def build_run_query(wanted: RunFilter) -> Document:
         steps = STEPS if wanted.step is None else (wanted.step,)
         query["$or"] = [{f"steps.{step}.state": wanted.state} for step in steps]
     return query
-
-
-def build_candidates(text: str) -> list[Any]:
-    """Return what an id may be stored as by an older product: the text, or the ObjectId it is."""
-    return [text, bson.ObjectId(text)] if bson.ObjectId.is_valid(text) else [text]
 
 
 def build_cursor(run: Mapping[str, Any]) -> str:

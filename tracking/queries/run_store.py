@@ -15,12 +15,11 @@ from bson.codec_options import DatetimeConversion
 from pymongo import DESCENDING
 from pymongo.database import Database
 
-from tracking.ids import build_trigger_id
+from tracking.ids import build_trigger_id, list_stored_forms
 from tracking.mongo.errors import bounded
 from tracking.queries.run_filters import (
     Cursor,
     RunFilter,
-    build_candidates,
     build_cursor,
     build_run_query,
     parse_cursor,
@@ -133,8 +132,8 @@ class RunStore:
     def find(self, workspace_id: str, run_id: str) -> FoundRun | None:
         """Return one run of the workspace with its triggers, or None."""
         query = {
-            "_id": {"$in": build_candidates(run_id)},
-            "workspaceId": {"$in": build_candidates(workspace_id)},
+            "_id": {"$in": list_stored_forms(run_id)},
+            "workspaceId": {"$in": list_stored_forms(workspace_id)},
         }
         with bounded(self._seconds):
             run = self._runs.find_one(query)
@@ -165,7 +164,7 @@ class RunStore:
         if not isinstance(event_id, str):
             return set()
         automation = self._automations.find_one(
-            {"_id": {"$in": build_candidates(str(run["automationId"]))}}, {"accountId": 1}
+            {"_id": {"$in": list_stored_forms(str(run["automationId"]))}}, {"accountId": 1}
         )
         accounts = {str((automation or {}).get("accountId")), str(run["workspaceId"])}
         return {build_trigger_id(one, kind, event_id) for one in accounts for kind in _KINDS}

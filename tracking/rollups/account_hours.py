@@ -14,7 +14,7 @@ from pymongo import UpdateOne, WriteConcern
 from pymongo.database import Database
 
 from tracking.exceptions import TrackingError
-from tracking.mongo.errors import reach_mongo
+from tracking.mongo.errors import bounded
 from tracking.rollups.hours import hour_of, start_of_hour
 
 logger = logging.getLogger("tracking")
@@ -152,7 +152,7 @@ class AccountHourStore:
             )
         if not writes:
             return
-        with reach_mongo(seconds=seconds):
+        with bounded(seconds):
             self._hours.with_options(write_concern=_QUICK).bulk_write(writes, ordered=False)
 
     def summarize_account(
@@ -165,7 +165,7 @@ class AccountHourStore:
             "$lte": build_account_hour_id(account_id, last),
         }
         total = AccountHour({})
-        with reach_mongo(seconds=seconds):
+        with bounded(seconds):
             for document in self._hours.find({"_id": ids}, batch_size=1000):
                 total.redelivered += document.get("redelivered", 0)
                 for reason, count in document.get("ignored", {}).items():

@@ -12,7 +12,7 @@ from rest_framework.exceptions import ValidationError
 from automations.api.errors import build_error
 from automations.api.query_parameters import OUTCOMES, RunFilterQuery, build_filter
 from automations.api.renderers import OrjsonRenderer
-from automations.api.run_representations import build_run, write_csv
+from automations.api.runs import build_run, write_csv
 from tracking import reports
 from tracking.clock import read_now
 from tracking.management.database_command import DatabaseCommand

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from automations.accounts.accounts import AccountState, list_accounts
-from automations.api.bson_json import to_json
+from automations.api.renderers import to_json
 from automations.management.listing import ListCommand
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from automations.api.bson_json import to_json
+from automations.api.renderers import to_json
 from automations.auth.tokens import ApiToken, list_tokens
 from automations.management.listing import ListCommand
 from tracking.clock import read_now

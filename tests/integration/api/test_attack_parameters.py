@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from django.http import HttpResponse
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
 from pymongo.database import Database
 
-from automations.auth.tokens import create_token
 from tests.support.api_client import build_automation, build_run, make_client
+from tests.support.routes import OWNED, fill_in
 
 Db = Database[dict[str, Any]]
 
 # A word in every document of the other workspace.
 NEEDLE = "needle-of-another-workspace"
-METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 REFUSED = {302, 400, 401, 403, 404, 405, 406, 415}
 HOSTILE = ('{"$gt": ""}', "[$ne]", "$where", ".*", "a\0b", "../ws2", "ws1\n", "WS1", "\ud83d\ude00",
            "%00", "9" * 400)  # fmt: skip
@@ -35,33 +31,6 @@ QUERIES = tuple(
         ("{}", '{"$gt": ""}'), ("{}[$ne]", "1"), ("{}", "a\0b"), ("{}", "9" * 40),
     )
 )  # fmt: skip
-
-
-def list_routes() -> Iterator[str]:
-    """Every path of the site that is of one workspace, as its pattern."""
-
-    def walk(resolver: URLResolver, prefix: str) -> Iterator[str]:
-        for entry in resolver.url_patterns:
-            route = prefix + str(entry.pattern)
-            if isinstance(entry, URLPattern):
-                yield route
-            else:
-                yield from walk(entry, route)
-
-    return (route for route in walk(get_resolver(), "") if "wsid" in route)
-
-
-ROUTES = sorted(set(list_routes()))
-
-
-def build_url(route: str, *, wsid: str, automation_id: str = "theirs", other: str = "x") -> str:
-    """The path of a route, its parameters filled in."""
-    values = {"wsid": wsid, "automation_id": automation_id}
-    return "/" + re.sub(
-        r"<(?:\w+:)?(\w+)>",
-        lambda found: quote(values.get(found[1], other), safe="", errors="surrogatepass"),
-        route,
-    )
 
 
 def read_body(response: HttpResponse) -> bytes:
@@ -81,57 +50,26 @@ def theirs(db: Db) -> dict[str, Any]:
     return automation
 
 
-def make_browser() -> Client:
-    """A browser that is logged in to ws1."""
-    secret, _ = create_token(workspace_id="ws1", at=datetime.now(UTC))
-    client = Client()
-    assert client.post("/login", {"token": secret}).status_code == 302
-    return client
-
-
-def test_there_are_routes_to_attack() -> None:
-    assert {"api/workspaces/<str:wsid>/automations"} <= set(ROUTES)
-    assert len(ROUTES) >= 4
-
-
-@pytest.mark.parametrize("make", [make_client, make_browser])
-@pytest.mark.parametrize("wsid", ["ws1", "ws2"])
-def test_another_workspaces_automation_is_not_to_be_had(
-    db: Db, theirs: dict[str, Any], make: Any, wsid: str
-) -> None:
-    client = make()
-    for route in ROUTES:
-        is_own_list = wsid == "ws1" and "automation_id" not in route
-        for method in METHODS:
-            if is_own_list and method not in ("get", "head", "options"):
-                continue
-            response = getattr(client, method)(build_url(route, wsid=wsid))
-            assert NEEDLE.encode() not in read_body(response), (method, route)
-            if not is_own_list and not (wsid == "ws1" and method == "options"):
-                assert response.status_code in REFUSED, (method, route)
-    assert db["automations"].find_one({"_id": "theirs"}) == theirs
-
-
 def test_a_hostile_path_finds_nothing(db: Db, theirs: dict[str, Any]) -> None:
     client = make_client()
-    for route in ROUTES:
-        has_automation = "automation_id" in route
+    for route in OWNED:
         for value in HOSTILE:
-            urls = [build_url(route, wsid=value)]
-            if has_automation:
-                urls.append(build_url(route, wsid="ws1", automation_id=value))
-            if route.count("<") > 1 + has_automation:
-                urls.append(build_url(route, wsid="ws1", automation_id="ours", other=value))
-            for url in urls:
+            urls = {
+                fill_in(route, value),
+                fill_in(route, "ws1", automation_id=value),
+                fill_in(route, "ws1", automation_id="ours", run_id=value),
+            }
+            # A path without such a parameter is the own one.
+            for url in urls - {fill_in(route, "ws1", automation_id="ours")}:
                 response = client.get(url)
                 assert response.status_code in REFUSED, (url, response.status_code)
                 assert NEEDLE.encode() not in read_body(response), url
 
 
 def test_no_query_widens_an_answer(db: Db, theirs: dict[str, Any]) -> None:
-    for route in ROUTES:
+    for route in OWNED:
         client = make_client()  # a share of requests each
-        url = build_url(route, wsid="ws1", automation_id="ours")
+        url = fill_in(route, "ws1", automation_id="ours")
         for query in QUERIES:
             response = client.get(f"{url}?{query}")
             assert response.status_code in {200, *REFUSED}, (url, query)

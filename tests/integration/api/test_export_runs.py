@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from automations.api.run_representations import CSV_COLUMNS
+from automations.api.runs import CSV_COLUMNS
 from tests.support.api_client import build_run
 from tracking.clock import format_time
 from tracking.queries import run_store
@@ -90,7 +90,7 @@ def test_a_file_is_whole_or_not_there(
     def fail(_: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("automations.api.run_representations.build_row", fail)
+    monkeypatch.setattr("automations.api.runs.build_row", fail)
     path.unlink()
     with pytest.raises(CommandError, match="No space left"):
         run("--output", str(path))

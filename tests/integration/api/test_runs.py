@@ -12,7 +12,7 @@ from bson import ObjectId
 from django.test import Client
 from pymongo.database import Database
 
-from automations.api.run_representations import CSV_COLUMNS, guard_cell
+from automations.api.runs import CSV_COLUMNS, guard_cell
 from automations.rules import store
 from tests.integration.conftest import flush
 from tests.support.api_client import build_automation, build_path, make_client

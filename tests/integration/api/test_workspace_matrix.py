@@ -5,18 +5,16 @@ Made from the URLs themselves: a new one is in it, or has to be named as open to
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
 from pymongo.database import Database
+from rest_framework.throttling import UserRateThrottle
 
-from automations.auth.throttling import Limiter, TokenThrottle
-from tests.support.api_client import build_automation, build_run, make_client
+from tests.support.api_client import build_automation, build_run, log_in, make_client
+from tests.support.routes import OWNED, ROUTES, fill_in
 
 Db = Database[dict[str, Any]]
 
@@ -36,44 +34,16 @@ OPEN = {
     "login": "the way in",
     "logout": "ends the own session",
 }
-# What the paths are filled in with: each is there, in the other workspace.
-THERE = {"automation_id": "a1", "run_id": "r1"}
 METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
-
-
-def list_routes(patterns: Any, prefix: str = "") -> Iterator[str]:
-    for pattern in patterns:
-        route = prefix + str(pattern.pattern)
-        if isinstance(pattern, URLResolver):
-            yield from list_routes(pattern.url_patterns, route)
-        elif isinstance(pattern, URLPattern):
-            yield route
-
-
-ROUTES = sorted(set(list_routes(get_resolver().url_patterns)))
-OWNED = [route for route in ROUTES if "<str:wsid>" in route]
-
-
-def fill_in(route: str, workspace_id: str) -> str:
-    values = {"wsid": workspace_id, **THERE}
-    return "/" + re.sub(r"<str:(\w+)>", lambda found: values[found[1]], route)
 
 
 @pytest.fixture
 def _two_workspaces(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TokenThrottle, "limiter", Limiter())
+    monkeypatch.setattr(UserRateThrottle, "THROTTLE_RATES", {"user": None})
     db["automations"].insert_one(build_automation(_id="a1", workspaceId="theirs"))
     db["automation_runs"].insert_one(
         {**build_run("a1", age=timedelta(hours=1)), "_id": "r1", "workspaceId": "theirs"}
     )
-
-
-def log_in(workspace_id: str) -> Client:
-    """A browser's session in the place of a token in each request."""
-    secret = make_client(workspace_id).defaults["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
-    client = Client()
-    assert client.post("/login", {"token": secret}).status_code == 302
-    return client
 
 
 def test_every_url_is_of_a_workspace_or_named_as_open() -> None:
@@ -102,6 +72,21 @@ def test_another_workspace_is_not_there(db: Db, route: str) -> None:
             statuses.add(theirs[0])
         assert 404 in statuses
     assert {name: list(db[name].find()) for name in stored} == stored
+
+
+@pytest.mark.usefixtures("_two_workspaces")
+@pytest.mark.parametrize("route", [one for one in OWNED if one.count("<") > 1])
+def test_ids_of_another_workspace_are_not_in_the_own_one(db: Db, route: str) -> None:
+    stored = list(db["automations"].find())
+    for client in (log_in("ours"), make_client("ours")):
+        for method in METHODS:
+            theirs = getattr(client, method)(fill_in(route, "ours"))
+            unknown = getattr(client, method)(
+                fill_in(route, "ours", automation_id="a9", run_id="r9")
+            )
+            assert theirs.status_code == unknown.status_code
+            assert b"Link" not in getattr(theirs, "content", b"")  # the automation's name
+    assert list(db["automations"].find()) == stored
 
 
 @pytest.mark.usefixtures("_two_workspaces")

@@ -10,8 +10,7 @@ from pymongo.database import Database
 
 from automations.api.serializers import AutomationSerializer
 from automations.dashboard.form_fields import flatten_errors, list_fields
-from tests.integration.dashboard.test_access import log_in
-from tests.support.api_client import build_automation
+from tests.support.api_client import build_automation, log_in
 
 Db = Database[dict[str, Any]]
 NEW = "/workspaces/ws1/new-automation/"
@@ -120,7 +119,7 @@ def test_what_is_refused_comes_back_with_what_is_wrong(db: Db, visitor: Client) 
     assert response.status_code == 400
     assert db["automations"].count_documents({}) == 0
     page = html.unescape(response.text)
-    assert "4 fields need a look" in page
+    assert "Correct 4 fields" in page
     assert "Line 2: Enter an http or https URL." in page
     assert "This field may not be blank." in page
     assert "'button' needs a text." in page

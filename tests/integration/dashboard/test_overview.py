@@ -10,8 +10,7 @@ from django.test import Client
 from pymongo.database import Database
 
 from automations.dashboard import overview
-from tests.integration.dashboard.test_access import log_in
-from tests.support.api_client import build_automation, build_run
+from tests.support.api_client import build_automation, build_run, log_in
 from tracking import service
 
 Db = Database[dict[str, Any]]
@@ -176,7 +175,7 @@ class TestAccounts:
         )  # fmt: skip
         page = visitor.get(HOME).text
         assert words in page
-        assert "Nothing waits." in page
+        assert "The queue is empty." in page
         assert "178499" not in page
 
     def test_of_another_workspaces_account_nothing_is_told(self, db: Db, visitor: Client) -> None:
@@ -187,7 +186,7 @@ class TestAccounts:
         page = visitor.get(HOME).text
         assert "Another workspace has this account" in page
         assert "Code 190" not in page
-        assert "Nothing waits" not in page
+        assert "The queue is empty" not in page
 
     def test_what_waits_is_told_with_its_end(self, db: Db, visitor: Client) -> None:
         db["automations"].insert_one(build_automation(accountId="178414"))

@@ -10,9 +10,8 @@ from bson import ObjectId
 from django.test import Client
 from pymongo.database import Database
 
-from tests.integration.dashboard.test_access import log_in
 from tests.integration.dashboard.test_automation_page import record, tell
-from tests.support.api_client import build_automation
+from tests.support.api_client import build_automation, log_in
 
 Db = Database[dict[str, Any]]
 AT = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
@@ -56,10 +55,10 @@ def test_a_run_from_its_event_to_its_end(db: Db, visitor: Client) -> None:
     assert [entry.split(f" {AT.day} ")[0] for entry in entries] == [
         "A person commented and the run was counted from u1",
         "Opening message sent",
-        "Request to follow skipped the person follows already",
-        "The person tapped a button which carries the run on",
-        "The same person commented again within the hour: answered, not counted",
-        "Main message waits to be sent",
+        "Request to follow skipped the person already follows",
+        "The person tapped a button and continued the run",
+        "The same person commented again within the hour, so it was answered but not counted",
+        "Main message is queued",
     ]
     assert "· 2 seconds later" in entries[1]
     assert "· 5 minutes later" in entries[4]
@@ -79,7 +78,7 @@ def test_an_old_run_without_its_event(db: Db, visitor: Client) -> None:
     entries = list_entries(page)
     assert entries[0].startswith("The run was counted <i>hi</i>")
     assert "3 hours later" in entries[1]
-    assert "The person got everything" in entries[2]
+    assert "The run was completed" in entries[2]
     assert "2 days later" in entries[2]
     assert "is gone" in page
     assert "an automation that was deleted" in page

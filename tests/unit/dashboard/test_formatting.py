@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automations.dashboard.access import list_zones, read_zone
 from automations.dashboard.charts import SPARK_HEIGHT, build_bars, build_spark, find_levels
 from automations.dashboard.formatting import (
     describe_age,
@@ -15,7 +16,6 @@ from automations.dashboard.formatting import (
     describe_wait,
     format_moment,
 )
-from automations.dashboard.zones import list_zones, read_zone
 
 AT = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
 

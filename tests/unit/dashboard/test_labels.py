@@ -56,7 +56,7 @@ def test_metas_numbers_are_told() -> None:
         ({}, ("quiet", "nothing sent yet")),
         ({"steps": "x"}, ("quiet", "nothing sent yet")),
         ({"completedAt": T0, "steps": {"comment_reply": {"state": "failed"}}},
-         ("ok", "got everything")),
+         ("ok", "completed")),
         ({"steps": {"comment_reply": {"state": "sent"}, "opening_dm": {"state": "sent"}}},
          ("quiet", "opening message sent, no tap yet")),
         ({"steps": {"opening_dm": {"state": "sent"}, "main_dm": {"state": "failed"}}},
@@ -78,7 +78,7 @@ def make_funnel(**counts: int) -> Funnel:
 def test_stages_are_those_of_the_automation_or_those_that_were_reached() -> None:
     stages = build_stages(make_funnel(triggered=8, opened=4), {"main_dm"})
     assert [(one.name, one.runs, one.percent) for one in stages] == [
-        ("Started", 8, 100.0), ("Got the opening message", 4, 50.0), ("Got everything", 0, 0.0),
+        ("Started", 8, 100.0), ("Got the opening message", 4, 50.0), ("Completed", 0, 0.0),
     ]  # fmt: skip
     assert [one.runs for one in build_stages(make_funnel(), {"ask_follow"})] == [0, 0, 0]
 

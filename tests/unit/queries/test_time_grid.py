@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from automations.api.zones import UnknownZone, list_zones, parse_zone
+from automations.api.query_parameters import UnknownZone, list_zones, parse_zone
 from tracking.queries.time_grid import (
     MOST_BUCKETS,
     QUARTER,

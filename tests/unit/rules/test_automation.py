@@ -10,6 +10,7 @@ from automations.rules.automation import Automation, parse_automation
 
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NAIVE = CREATED_AT.replace(tzinfo=None)
+EAST = timezone(timedelta(hours=2))
 DOCUMENT: dict[str, Any] = {
     "_id": "a1",
     "workspaceId": "w1",
@@ -31,30 +32,22 @@ def parse(**changes: Any) -> Automation | None:
     return parse_automation({**DOCUMENT, **changes})
 
 
-def parse_trigger(**changes: Any) -> Automation | None:
-    return parse(trigger={**DOCUMENT["trigger"], **changes})
+def read(**changes: Any) -> Automation:
+    automation = parse(**changes)
+    assert automation is not None
+    return automation
 
 
 def test_a_document_is_read_whole() -> None:
-    automation = parse()
-    assert automation is not None
+    automation = read()
     assert automation.key == automation.id == "a1"
-    assert automation.workspace_id == "w1"
-    assert automation.account_id == "17841400000000001"
-    assert automation.type == "comment_to_dm"
-    assert automation.match == "word"
-    assert automation.keywords == ("price",)
-    assert automation.post_ids == {"18050000000000001"}
+    assert (automation.workspace_id, automation.account_id) == ("w1", "17841400000000001")
+    assert (automation.type, automation.match) == ("comment_to_dm", "word")
+    assert (automation.keywords, automation.post_ids) == (("price",), {"18050000000000001"})
     assert automation.created_at == CREATED_AT
     assert [step.name for step in automation.steps] == ["comment_reply", "opening_dm", "main_dm"]
     assert automation.trigger_type == "comment_reply"
-
-
-def test_what_has_to_be_sent_is_ready_for_bson() -> None:
-    automation = parse()
-    assert automation is not None
-    assert automation.send is not None
-    assert BSON.encode(automation.send).decode() == {
+    assert BSON.encode(automation.send or {}).decode() == {
         "steps": [
             {"name": "comment_reply", "texts": ["Sent!"]},
             {"name": "opening_dm", "text": "Hi!", "button": "Send"},
@@ -74,21 +67,17 @@ def test_what_has_to_be_sent_is_ready_for_bson() -> None:
     ],
 )
 def test_the_first_step_names_the_trigger(changes: dict[str, Any], expected: str) -> None:
-    automation = parse(**changes)
-    assert automation is not None
-    assert automation.trigger_type == expected
+    assert read(**changes).trigger_type == expected
 
 
 def test_an_automation_with_nothing_to_send_still_matches() -> None:
-    automation = parse(commentReply=None, openingDm=None, mainDm=None)
-    assert automation is not None
+    automation = read(commentReply=None, openingDm=None, mainDm=None)
     assert (automation.steps, automation.send) == ((), None)
 
 
 def test_an_object_id_keeps_its_type_as_the_key() -> None:
     key = ObjectId()
-    automation = parse(_id=key)
-    assert automation is not None
+    automation = read(_id=key)
     assert automation.key is key
     assert automation.id == str(key)
 
@@ -129,14 +118,11 @@ def test_what_can_never_match_is_no_rule(changes: dict[str, Any]) -> None:
     assert parse(**changes) is None
 
 
-@pytest.mark.parametrize("missing", ["_id", "type", "accountId", "isActive", "trigger"])
-def test_a_document_needs_these(missing: str) -> None:
-    assert parse_automation({k: v for k, v in DOCUMENT.items() if k != missing}) is None
-
-
-@pytest.mark.parametrize("missing", ["workspaceId", "name", "createdAt", "mainDm", "totalRuns"])
-def test_a_document_may_lack_these(missing: str) -> None:
-    assert parse_automation({k: v for k, v in DOCUMENT.items() if k != missing}) is not None
+@pytest.mark.parametrize("missing", DOCUMENT)
+def test_what_a_document_needs(missing: str) -> None:
+    found = parse_automation({k: v for k, v in DOCUMENT.items() if k != missing})
+    needed = {"_id", "type", "accountId", "isActive", "trigger"}
+    assert (found is None) == (missing in needed)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +140,7 @@ def test_a_document_may_lack_these(missing: str) -> None:
 def test_triggers_in_every_form(
     trigger: dict[str, Any], match: str, keywords: tuple[str, ...]
 ) -> None:
-    automation = parse(trigger=trigger)
-    assert automation is not None
+    automation = read(trigger=trigger)
     assert (automation.match, automation.keywords) == (match, keywords)
 
 
@@ -171,64 +156,44 @@ def test_triggers_in_every_form(
     ],
 )
 def test_posts_in_every_form(post_ids: Any, expected: set[str]) -> None:
-    automation = parse_trigger(postIds=post_ids)
-    assert automation is not None
-    assert automation.post_ids == expected
+    assert read(trigger={"match": "any", "postIds": post_ids}).post_ids == expected
 
 
 @pytest.mark.parametrize("type_", ["story_reply", "dm_auto_responder"])
 @pytest.mark.parametrize("post_ids", [["1"], [None], {}, None])
 def test_posts_mean_nothing_where_there_are_none(type_: str, post_ids: Any) -> None:
-    automation = parse(type=type_, trigger={"match": "any", "postIds": post_ids})
-    assert automation is not None
-    assert automation.post_ids == frozenset()
-
-
-@pytest.mark.parametrize("account_id", [17841400000000001, Int64(17841400000000001)])
-def test_an_account_may_be_stored_as_a_number(account_id: int) -> None:
-    automation = parse(accountId=account_id)
-    assert automation is not None
-    assert automation.account_id == "17841400000000001"
+    assert read(type=type_, trigger={"match": "any", "postIds": post_ids}).post_ids == frozenset()
 
 
 @pytest.mark.parametrize(
-    ("workspace_id", "expected"),
+    ("stored", "attribute", "expected"),
     [
-        (None, ""),
-        ({}, ""),
-        ("w1", "w1"),
-        (5, "5"),
-        (ObjectId("65a000000000000000000001"), "65a000000000000000000001"),
+        ({"accountId": 17841400000000001}, "account_id", "17841400000000001"),
+        ({"accountId": Int64(17841400000000001)}, "account_id", "17841400000000001"),
+        ({"workspaceId": None}, "workspace_id", ""),
+        ({"workspaceId": {}}, "workspace_id", ""),
+        ({"workspaceId": 5}, "workspace_id", "5"),
+        ({"workspaceId": ObjectId("65a000000000000000000001")}, "workspace_id",
+         "65a000000000000000000001"),
+        ({"createdAt": None}, "created_at", None),
+        ({"createdAt": NAIVE}, "created_at", CREATED_AT),
+        ({"createdAt": CREATED_AT.astimezone(EAST)}, "created_at", CREATED_AT),
+        ({"createdAt": "2026-01-02T03:04:05Z"}, "created_at", CREATED_AT),
+        ({"createdAt": "2026-01-02T03:04:05.000+00:00"}, "created_at", CREATED_AT),
+        ({"createdAt": "2026-01-02T03:04:05"}, "created_at", CREATED_AT),
+        ({"createdAt": "yesterday"}, "created_at", None),
+        ({"createdAt": "0001-01-01T00:00:00+14:00"}, "created_at", None),
+        ({"createdAt": 1767323045}, "created_at", None),
+        ({"createdAt": {}}, "created_at", None),
     ],
-)
-def test_workspace_in_every_form(workspace_id: Any, expected: str) -> None:
-    automation = parse(workspaceId=workspace_id)
-    assert automation is not None
-    assert automation.workspace_id == expected
+)  # fmt: skip
+def test_fields_in_every_form(stored: dict[str, Any], attribute: str, expected: Any) -> None:
+    found = getattr(read(**stored), attribute)
+    assert found == expected
+    assert not isinstance(found, datetime) or found.tzinfo is UTC
 
 
-@pytest.mark.parametrize(
-    ("created_at", "expected"),
-    [
-        (None, None),
-        (NAIVE, CREATED_AT),
-        (CREATED_AT.astimezone(timezone(timedelta(hours=2))), CREATED_AT),
-        ("2026-01-02T03:04:05Z", CREATED_AT),
-        ("2026-01-02T03:04:05.000+00:00", CREATED_AT),
-        ("2026-01-02T03:04:05", CREATED_AT),
-        ("yesterday", None),
-        ("0001-01-01T00:00:00+14:00", None),
-        (1767323045, None),
-        ({}, None),
-    ],
-)
-def test_created_at_in_every_form(created_at: Any, expected: datetime | None) -> None:
-    automation = parse(createdAt=created_at)
-    assert automation is not None
-    assert automation.created_at == expected
-    assert automation.created_at is None or automation.created_at.tzinfo is UTC
-
-
+FIELDS = ("keywords", "match", "postIds", "text", "texts", "links", "url")
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -239,13 +204,7 @@ VALUES = st.recursive(
     | st.datetimes()
     | st.builds(ObjectId, st.binary(min_size=12, max_size=12))
     | st.sampled_from(["any", "word", "comment_to_dm", "story_reply"]),
-    lambda inner: (
-        st.lists(inner)
-        | st.dictionaries(
-            st.sampled_from(["keywords", "match", "postIds", "text", "texts", "links", "url"]),
-            inner,
-        )
-    ),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(FIELDS), inner),
     max_leaves=10,
 )
 

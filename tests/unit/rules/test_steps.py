@@ -4,21 +4,18 @@ import pytest
 
 from automations.rules.steps import STEPS_BY_TYPE, build_steps
 
+LINK = {"title": "Shop", "url": "https://shop.example"}
 DOCUMENT: dict[str, Any] = {
     "commentReply": {"texts": ["Sent!", "Look into your messages"]},
     "openingDm": {"text": "Hi!", "button": "Send me the link"},
     "askFollow": {"text": "Follow us first", "button": "I follow"},
-    "mainDm": {"text": "Here", "links": [{"title": "Shop", "url": "https://shop.example"}]},
+    "mainDm": {"text": "Here", "links": [LINK]},
 }
 COMMENT_REPLY = {"name": "comment_reply", "texts": ["Sent!", "Look into your messages"]}
 MESSAGES = [
     {"name": "opening_dm", "text": "Hi!", "button": "Send me the link"},
     {"name": "ask_follow", "text": "Follow us first", "button": "I follow"},
-    {
-        "name": "main_dm",
-        "text": "Here",
-        "links": [{"title": "Shop", "url": "https://shop.example"}],
-    },
+    {"name": "main_dm", "text": "Here", "links": [LINK]},
 ]
 
 
@@ -28,17 +25,17 @@ def build(type_: str = "comment_to_dm", **parts: Any) -> list[dict[str, Any]]:
     return [step.content for step in steps]
 
 
-def test_a_comment_is_replied_to_before_the_messages() -> None:
-    assert build(**DOCUMENT) == [COMMENT_REPLY, *MESSAGES]
-
-
-@pytest.mark.parametrize("type_", ["story_reply", "dm_auto_responder"])
-def test_a_message_has_no_comment_reply(type_: str) -> None:
-    assert build(type_, **DOCUMENT) == MESSAGES
-
-
-def test_an_unknown_type_has_no_steps() -> None:
-    assert build("welcome_flow", **DOCUMENT) == []
+@pytest.mark.parametrize(
+    ("type_", "steps"),
+    [
+        ("comment_to_dm", [COMMENT_REPLY, *MESSAGES]),
+        ("story_reply", MESSAGES),
+        ("dm_auto_responder", MESSAGES),
+        ("welcome_flow", []),
+    ],
+)
+def test_each_type_has_its_steps_in_order(type_: str, steps: list[dict[str, Any]]) -> None:
+    assert build(type_, **DOCUMENT) == steps
 
 
 @pytest.mark.parametrize("field", DOCUMENT)
@@ -82,20 +79,9 @@ def test_a_button_alone_is_no_message() -> None:
     [
         ({"text": "Here"}, {"text": "Here", "links": []}),
         ({"text": "Here", "links": None}, {"text": "Here", "links": []}),
+        ({"links": [LINK]}, {"text": "", "links": [LINK]}),
         (
-            {"links": [{"title": "Shop", "url": "https://shop.example"}]},
-            {"text": "", "links": [{"title": "Shop", "url": "https://shop.example"}]},
-        ),
-        (
-            {
-                "links": [
-                    {"url": "https://a.example"},
-                    {"title": "No address"},
-                    None,
-                    "x",
-                    {"url": 5},
-                ]
-            },
+            {"links": [{"url": "https://a.example"}, {"title": "No"}, None, "x", {"url": 5}]},
             {"text": "", "links": [{"title": "", "url": "https://a.example"}]},
         ),
     ],

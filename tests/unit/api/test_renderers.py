@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automations.api.automations import build_automation
-from automations.api.bson_json import to_json
-from automations.api.renderers import OrjsonRenderer
+from automations.api.renderers import OrjsonRenderer, to_json
 from tracking.clock import format_time
 
 NOON = datetime(2026, 11, 23, 10, 30, 0, 123000, tzinfo=UTC)
