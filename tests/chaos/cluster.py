@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.mongod_process import find_mongod
 from tests.support.web_server import WebServer
-from tracking.embedded import mongod, replica_set
+from tracking.embedded import mongod
 from tracking.embedded import server as embedded
 
 WINDOW_MINUTES = 1
@@ -21,7 +22,7 @@ _LOOK_SECONDS = 0.04
 
 
 class Cluster:
-    """Everything that is killed. The embedded server's keeper starts mongod again by itself."""
+    """Everything that is killed; `wait_until_whole` starts again what ended."""
 
     def __init__(self, directory: Path, *, web_servers: int = 2, **settings: str) -> None:
         self.uri = embedded.ensure_running(directory / "data", test_commands=True)
@@ -82,7 +83,7 @@ class Cluster:
         threading.Thread(target=self._watch, args=(time.monotonic(),), daemon=True).start()
 
     def _kill_mongod(self) -> None:
-        for pid in mongod._list_pids_on(mongod.get_database_dir(self._data_dir)):
+        if (pid := find_mongod(self._data_dir)) is not None:
             os.kill(pid, signal.SIGKILL)
             self.mongod_kills += 1
 
@@ -99,7 +100,7 @@ class Cluster:
         self.outages.append((began, time.monotonic()))
 
     def _has_primary(self) -> bool:
-        return replica_set.is_primary(port=self._port, replica_set=self._set)
+        return mongod.is_primary(self._port, self._set)
 
 
 class Stall(NamedTuple):
