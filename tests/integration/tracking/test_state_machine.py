@@ -49,7 +49,7 @@ def lab(
 ) -> Iterator[Laboratory]:
     laboratory = Laboratory(db, settings.MONGODB_URI)
     for module in ("bases", "flush"):
-        monkeypatch.setattr(f"tracking.{module}.datetime", Clock(laboratory))
+        monkeypatch.setattr(f"tracking.counting.{module}.datetime", Clock(laboratory))
     # The time that examples take must not decide who is dead.
     monkeypatch.setattr(stripes, "LEASE_SECONDS", 86_400)
     # Nor need a history wait for who died while everybody was held.
