@@ -22,15 +22,15 @@ _LOOK_SECONDS = 0.04
 
 
 class Cluster:
-    """Everything that is killed; `wait_until_whole` starts again what ended."""
+    """Everything that is killed, and what starts it again."""
 
     def __init__(self, directory: Path, *, web_servers: int = 2, **settings: str) -> None:
-        self.uri = embedded.ensure_running(directory / "data", test_commands=True)
+        self._data_dir = directory / "data"
+        self.uri = embedded.ensure_running(self._data_dir, test_commands=True)
         self.mongod_kills = self.process_kills = 0
         # When mongod had no primary, and when no web server was up: (from, to), monotonic.
         self.outages: list[tuple[float, float]] = []
         self.blows: list[tuple[float, str]] = []
-        self._data_dir = (directory / "data").resolve()
         parts = urlsplit(self.uri)
         self._port, self._set = parts.port or 0, parse_qs(parts.query)["replicaSet"][0]
         # The shortest window there is, so that a run of minutes sees people count again.
@@ -53,7 +53,7 @@ class Cluster:
         """End everything."""
         for server in self.servers:
             server.stop()
-        embedded.stop(self._data_dir.parent / "data")
+        embedded.stop(self._data_dir)
 
     def strike(self, target: str, server: int) -> None:
         """Kill what the target names, and start again what nobody else would."""
@@ -86,6 +86,12 @@ class Cluster:
         if (pid := find_mongod(self._data_dir)) is not None:
             os.kill(pid, signal.SIGKILL)
             self.mongod_kills += 1
+        threading.Thread(target=self._start_mongod, args=(pid,), daemon=True).start()
+
+    def _start_mongod(self, killed: int | None) -> None:
+        while find_mongod(self._data_dir) == killed or not self._has_primary():
+            embedded.ensure_running(self._data_dir)
+            time.sleep(_LOOK_SECONDS)
 
     def _kill_servers(self, servers: Sequence[WebServer]) -> None:
         for server in servers:

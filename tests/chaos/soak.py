@@ -16,9 +16,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from automations.demo.simulation import generate_deliveries
-from tests.chaos.counting import build_plan, prepare, wait_for
-from tests.chaos.load import Load
+from tests.chaos.load import Load, prepare_database
 from tests.chaos.readings import (
     Readings,
     is_bounded,
@@ -30,7 +28,7 @@ from tests.chaos.readings import (
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong
 from tests.chaos.side_load import SideLoad
-from tests.support.web_server import ROOT, SECRET, build_environment
+from tests.support.web_server import ROOT, build_environment
 from tracking.embedded.mongod import choose_port
 
 SECRET_KEY = "soak-secret-key-of-no-worth-elsewhere"
@@ -63,23 +61,18 @@ def run(directory: Path, options: Namespace) -> bool:
         MongoClient[Document](replica_set.uri, tz_aware=True, appname="soak") as client,
     ):
         database = client.get_default_database()
-        automations = prepare(database)
+        prepare_database(database)
         with serving(directory, replica_set.uri) as (process, url):
             token = create_token(replica_set.uri)
-            load = Load(
-                generate_deliveries(build_plan(options.seed)), [url], SECRET,
-                connections=CONNECTIONS, rate=options.rate,
-            )  # fmt: skip
-            side = SideLoad(
-                url, app_secret=SECRET, secret_key=SECRET_KEY, token=token, load=load,
-                automations=automations, seed=options.seed,
-            )  # fmt: skip
+            load = Load([url], seed=options.seed, connections=CONNECTIONS, rate=options.rate)
+            load.insert_automations(database)
+            side = SideLoad(url, secret_key=SECRET_KEY, token=token, load=load, seed=options.seed)
             readings = Readings(
                 lambda: read_all(process.pid, replica_set.members[0].pid, client),
                 every_seconds=seconds / _READINGS,
             )
             load.start()
-            wait_for(load, 1)
+            load.wait_for(1)
             side.start()
             readings.start()
             try:

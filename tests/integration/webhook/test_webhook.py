@@ -22,7 +22,7 @@ from automations.rules.matching import AccountRules
 from automations.webhook import dead_letters
 from automations.webhook import triggers as webhook_triggers
 from automations.webhook.views import MAX_BODY_BYTES
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.webhook_cases import (
     ACCOUNTS,
     PATH,

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.__main__ import main, read_arguments
+from tests.chaos.__main__ import SCENARIOS, main, read_arguments
 from tests.chaos.scenario import Scenario
-from tests.chaos.scenarios import SCENARIOS
 
 
 def test_without_a_name_all_run_with_the_options_that_each_has() -> None:
