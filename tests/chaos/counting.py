@@ -25,12 +25,13 @@ RATE = 300.0
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare how much of it."""
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--freeze-seconds", type=float, default=30.0, help="of a counter")
     parser.add_argument("--events", type=int, default=100_000, help="to acknowledge, at least")
 
 
 def run(directory: Path, options: Namespace) -> bool:
     """Do one run in the directory and return whether every event is accounted for."""
-    cluster = Cluster(directory)
+    cluster = Cluster(directory, counters=2)
     try:
         with MongoClient[dict[str, Any]](cluster.uri, tz_aware=True, appname="chaos") as client:
             database = client.get_default_database()
@@ -44,10 +45,11 @@ def run(directory: Path, options: Namespace) -> bool:
             started = time.monotonic()
             load.start()
             try:
-                strike_all(cluster, load, faults, schedule, options.events)
+                strike_all(cluster, load, faults, schedule, options)
             finally:
                 load.stop()
             load.resend()
+            cluster.wait_until_thawed()
             broken = load.recount(database, window=timedelta(minutes=WINDOW_MINUTES))
             report(
                 cluster, load, broken, faults_met=faults.hits, seconds=time.monotonic() - started
@@ -58,12 +60,12 @@ def run(directory: Path, options: Namespace) -> bool:
 
 
 def strike_all(
-    cluster: Cluster, load: Load, faults: Faults, steps: list[Step], events: int
+    cluster: Cluster, load: Load, faults: Faults, steps: list[Step], options: Namespace
 ) -> None:
     """Let the blows fall, spread over the events, each on a system that is whole again."""
     done, kills = 0, sum(step.kills for step in steps)
     for step in steps:
-        load.wait_for(events * done // kills)
+        load.wait_for(options.events * done // kills)
         cluster.wait_until_whole()
         load.wait_for_more(1)  # two blows are two stalls, not a long one
         began = time.monotonic()
@@ -71,7 +73,7 @@ def strike_all(
         if step.fault == "step down":
             cluster.note_outage()
         time.sleep(step.delay)
-        cluster.strike(step.target, step.server)
+        cluster.strike(step.target, step.number, freeze_seconds=options.freeze_seconds)
         if step.target in ("mongod", "power"):
             cluster.note_outage()
         else:
@@ -82,7 +84,7 @@ def strike_all(
         blow = f"{done}/{kills} {step.target} during {step.fault}"
         cluster.blows.append((began, blow))
         say(f"{blow}, {len(load.acknowledged)} events")
-    load.wait_for(events)
+    load.wait_for(options.events)
     cluster.wait_until_whole()
 
 
@@ -98,8 +100,9 @@ def report(
     after = max((blow for blow in cluster.blows if blow[0] <= own.began), default=(0.0, "-"))[1]
     outages = [ended - began for began, ended in cluster.outages] or [0.0]
     rows = {
-        "kills": f"{cluster.mongod_kills + cluster.process_kills} (mongod {cluster.mongod_kills}, "
-        f"web {cluster.process_kills}) in {seconds:.0f} s",
+        "kills": f"{cluster.mongod_kills + cluster.process_kills + cluster.counter_kills} "
+        f"(mongod {cluster.mongod_kills}, web {cluster.process_kills}, counters "
+        f"{cluster.counter_kills}) and {cluster.freezes} frozen counters in {seconds:.0f} s",
         "faults": f"{faults_met} commands met one, those of a mongod that was killed not counted",
         "answers": answers,
         "sent again": f"{len(load.put_aside)} deliveries, twice",

@@ -28,12 +28,13 @@ from tests.chaos.readings import (
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong
 from tests.chaos.side_load import SideLoad
+from tests.support.oracle import wait_until_counted
 from tests.support.web_server import ROOT, build_environment
 from tracking.embedded.mongod import choose_port
 
 SECRET_KEY = "soak-secret-key-of-no-worth-elsewhere"
 CONNECTIONS = 16
-MEMORY_SLACK = {"web": 16.0, "worker": 16.0, "serve": 8.0}
+MEMORY_SLACK = {"web": 16.0, "worker": 16.0, "counter": 16.0, "serve": 8.0}
 # Its cache of 256 MiB fills for as long as the data grows, so mongod is held to a size: that of the
 # cache, and as much again twice for connections, snapshots and what its allocator keeps.
 MOST_MONGOD_MEMORY = 768.0
@@ -42,7 +43,12 @@ SLACK = 12.0
 # Before that caches and pools fill.
 MINUTES_TO_SETTLE = 5.0
 _READINGS = 120
-_ROLES = (("run_worker", "worker"), ("automations.operations.webserver", "web"), ("serve", "serve"))
+_ROLES = {
+    "run_worker": "worker",
+    "run_counter": "counter",
+    "automations.operations.webserver": "web",
+    "serve": "serve",
+}
 
 Document = dict[str, Any]
 
@@ -80,6 +86,7 @@ def run(directory: Path, options: Namespace) -> bool:
             finally:
                 for one in (readings, side, load):
                     one.stop()
+            wait_until_counted(database)
         wrong = check_counts(database, load, side)
         if options.minutes >= MINUTES_TO_SETTLE:
             wrong += find_growth(readings)
@@ -151,7 +158,7 @@ def read_all(serve: int, mongod: int, client: MongoClient[Document]) -> dict[str
     roles: dict[str, list[int]] = {"mongod": [mongod]}
     for pid in (serve, *list_children(serve)):
         command = read_command(pid)
-        role = next((role for word, role in _ROLES if word in command), None)
+        role = next((role for word, role in _ROLES.items() if word in command), None)
         if role is not None:
             roles.setdefault(role, []).append(pid)
     status = client.admin.command("serverStatus")
