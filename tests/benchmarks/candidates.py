@@ -38,11 +38,6 @@ class Candidate(NamedTuple):
     is_ours: bool = False
     root: Path = ROOT  # where its code is
 
-    @property
-    def is_current(self) -> bool:
-        """Whether it is this very code, not an older commit's."""
-        return self.root == ROOT
-
 
 class Running:
     """A candidate that listens."""

@@ -47,9 +47,10 @@ class Contestant:
         self.running: Running = bench.start(candidate, set_up)
         self.result = Result(plan.name or candidate.name)
         self.acknowledged = 0
+        self.refused: list[Delivery] = []
         self.put_off = 0
         self.fastest = 0.0  # deliveries a second
-        self.is_counting = True  # False where something keeps it from counting
+        self.is_counting = True  # False where something keeps it from that: refused ones wait
 
     def load(self, deliveries: Sequence[Delivery], *, seconds: float, is_counted: bool) -> None:
         """Send for so long, then again whatever was not acknowledged, as Meta does."""
@@ -63,14 +64,16 @@ class Contestant:
         events = sum(len(deliveries[index].people) for index in done)
         self.acknowledged += count_people(deliveries, [one.number for one in lane.answers])
         self.fastest = max(self.fastest, len(done) / lane.seconds)
-        self.send_again(deliveries, lane.list_refused())
-        if is_counted and events:
+        self.refused += [deliveries[index] for index in lane.list_refused()]
+        if self.is_counting:
+            self.send_refused_again()
+        if is_counted:
             self.result.values.append(events / (lane.seconds + lag))
             self.result.acknowledged.append(events / lane.seconds)
             self.result.lags.append(lag)
             self.result.waits += [answer.seconds for answer in lane.answers]
-            self.result.web_cpu.append((after[0] - before[0]) / events * 1e6)
-            self.result.mongod_cpu.append((after[1] - before[1]) / events * 1e6)
+            self.result.web_cpu.append((after[0] - before[0]) / max(events, 1) * 1e6)
+            self.result.mongod_cpu.append((after[1] - before[1]) / max(events, 1) * 1e6)
             wait = max(answer.seconds for answer in lane.answers)
             say(
                 f"    {self.result.name}: {self.result.values[-1]:,.0f} events/s counted, "
@@ -81,17 +84,17 @@ class Contestant:
         requests = [delivery.request for delivery in deliveries]
         return Lane(self.running.port, requests, connections=self.plan.connections)
 
-    def send_again(self, deliveries: Sequence[Delivery], refused: list[int]) -> None:
+    def send_refused_again(self) -> None:
         """Send what was refused until it is acknowledged, as Meta does."""
-        self.put_off += len(refused)
+        self.put_off += len(self.refused)
         for _ in range(20):
-            if not refused:
+            if not self.refused:
                 return
-            part = [deliveries[index] for index in refused]
+            part = self.refused
             lane = self._build_lane(part)
             run_lanes([lane], seconds=60)
-            refused = [refused[index] for index in lane.list_refused()]
-        raise RuntimeError(f"{self.result.name} refuses {len(refused)} deliveries for good")
+            self.refused = [part[index] for index in lane.list_refused()]
+        raise RuntimeError(f"{self.result.name} refuses {len(self.refused)} deliveries for good")
 
     def conclude(self) -> Result:
         """Fill the exactness column, once all is counted, and return the figures."""

@@ -16,7 +16,7 @@ from tests.benchmarks.client import Lane, run_lanes
 from tests.benchmarks.figures import Table
 from tests.benchmarks.loads import AUTOMATIONS, Contestant, Plan
 from tests.benchmarks.rows.latency import draw_arrivals
-from tests.benchmarks.workload import Workload, build_automations
+from tests.benchmarks.workload import Delivery, Workload, build_automations
 
 RATE = 500  # single deliveries a second
 BURST_EVENTS, BURST_QUICK_EVENTS = 200_000, 20_000
@@ -48,7 +48,8 @@ def run_steady(bench: Bench) -> list[Table]:
                 )  # fmt: skip
                 run_lanes([lane], seconds=bench.options.seconds + 30)
                 one.acknowledged += len(lane.answers)
-                one.send_again(deliveries, lane.list_refused())
+                one.refused += [deliveries[index] for index in lane.list_refused()]
+                one.send_refused_again()
                 bench.measure_lag(one.running)
                 waits = sorted(_list_lags(database, since, len(deliveries)))
                 one.result.values.append(waits[int(0.99 * len(waits))] * 1000)
@@ -127,16 +128,19 @@ def _burst(bench: Bench, one: Contestant, load: Workload, count: int) -> None:
     burst.start()
     waits: list[float] = []
     acknowledged = 0
+    refused: list[Delivery] = []
     while burst.is_alive():
         some = beside.build(_BESIDE_PER_SECOND)
         due = [number / _BESIDE_PER_SECOND for number in range(len(some))]
         lane = Lane(one.running.port, [each.request for each in some], connections=4, due=due)
         run_lanes([lane], seconds=30)
         acknowledged += len(lane.answers)
-        one.send_again(some, lane.list_refused())
+        refused += [some[index] for index in lane.list_refused()]
         waits += [answer.seconds for answer in lane.answers]
     burst.join()
     one.acknowledged += acknowledged
+    one.refused += refused
+    one.send_refused_again()
     one.result.waits = waits
 
 

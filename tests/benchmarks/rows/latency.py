@@ -43,7 +43,8 @@ def run(bench: Bench) -> list[Table]:
                 )
                 run_lanes([lane], seconds=bench.options.seconds + 30)
                 _note(contestant, lane)
-                contestant.send_again(deliveries, lane.list_refused())
+                contestant.refused += [deliveries[index] for index in lane.list_refused()]
+                contestant.send_refused_again()
         results = [contestant.conclude() for contestant in contestants]
     finally:
         bench.end(running)

@@ -81,11 +81,14 @@ def _end(one: Contestant) -> None:
     trouble = _find(one)
     if trouble.index is not None:
         _get_database(one)["automation_runs"].drop_index(_INDEX)
-        # An older commit has no retry: there, `on` counts what waits.
-        _switch(one, "retry" if one.running.candidate.is_current else "on")
+        try:
+            _switch(one, "retry")
+        except RuntimeError:  # an older commit, which has nothing to try again
+            _switch(one, "on")
     if trouble.is_off:
         _switch(one, "on")
     one.is_counting = True
+    one.send_refused_again()
 
 
 def _switch(one: Contestant, action: str) -> None:
