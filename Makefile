@@ -7,12 +7,13 @@ INSTALLED := .venv/installed
 PACKAGES := manage.py project automations tracking tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pictures lint bench chaos audit format clean
+.PHONY: help demo test test-fast pictures lint bench chaos audit format clean
 
 help:
 	@echo "make demo    serve a made-up workspace with simulated traffic, on an embedded MongoDB"
 	@echo "make test    run the tests, on an embedded MongoDB"
-	@echo "make pictures open the pages in a browser and write docs/pictures anew"
+	@echo "make test-fast  run those that need no MongoDB: under a minute"
+	@echo "make pictures open the pages in a browser and write docs/pictures again"
 	@echo "make lint    ruff, mypy, import-linter, Django's checks, the API's schema"
 	@echo "make bench   measure speed and exactness beside the system we replace (20 minutes;"
 	@echo "             BENCH_QUICK=1: 3, BENCH_FULL=1: with 5 million runs, BENCH_ROWS=100,list,"
@@ -28,6 +29,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 tests/unit $(PYTEST_ARGS)
 
 pictures: $(INSTALLED)
 	WRITE_PICTURES=1 $(BIN)/python -m pytest -n 0 tests/browser/test_pictures.py

@@ -8,25 +8,21 @@ are still counted, except what it had waiting.
 from __future__ import annotations
 
 import os
-import re
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import REGISTRY, Collector
 
 from automations.conf import conf
 from automations.operations.health import Health, reader
 
-_LIVE_FILE = re.compile(r"gauge_live\w*?_(\d+)\.db")
-
 # prometheus_client reads it when it is imported, so that the children's environment has to have it.
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_FILE = re.compile(r"\w+_(\d+)\.db")
 
 
 class HealthCollector(Collector):
@@ -37,23 +33,6 @@ class HealthCollector(Collector):
         return list_health_metrics(reader.read())
 
 
-class ProcessesCollector(Collector):
-    """What every process wrote into the directory, added up.
-
-    A file that is empty is of a process that has just made it, or was killed there: read, it would
-    be the end of this scrape and of all that follow.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the sums."""
-        files = [str(path) for path in self._directory.glob("*.db") if read_size(path)]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        return merged
-
-
 def render_metrics() -> bytes:
     """Return everything in Prometheus's text format."""
     directory = conf.metrics_dir
@@ -61,8 +40,11 @@ def render_metrics() -> bytes:
     registry.register(HealthCollector())
     if directory is None:
         return generate_latest(REGISTRY) + generate_latest(registry)
-    forget_dead_gauges(directory)
-    registry.register(ProcessesCollector(directory))
+    for pid in {read_pid(path) for path in directory.glob("gauge_live*.db")}:
+        if not is_alive(pid):
+            with suppress(FileNotFoundError):  # another scrape was first
+                mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 
@@ -90,20 +72,9 @@ def list_health_metrics(health: Health) -> Iterator[Metric]:
             yield GaugeMetricFamily(name, text, value=value)
 
 
-def forget_dead_gauges(directory: Path) -> None:
-    """Remove what processes that are gone had waiting."""
-    for path in directory.glob("gauge_live*.db"):
-        match = _LIVE_FILE.fullmatch(path.name)
-        if match and not is_alive(int(match[1])):
-            path.unlink(missing_ok=True)
-
-
-def read_size(path: Path) -> int:
-    """Return the size of a file, 0 if another scrape has just removed it."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def read_pid(path: Path) -> int:
+    """Return the process that a file of the directory belongs to."""
+    return int(path.stem.rpartition("_")[2])
 
 
 def is_alive(pid: int) -> bool:
@@ -113,7 +84,7 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
@@ -131,7 +102,6 @@ def metrics_directory() -> Iterator[Path]:
         return
     named.mkdir(parents=True, exist_ok=True)
     for path in named.glob("*.db"):
-        match = _FILE.fullmatch(path.name)
-        if match and not is_alive(int(match[1])):
+        if not is_alive(read_pid(path)):
             path.unlink(missing_ok=True)
     yield named

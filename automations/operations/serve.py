@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import secrets
 import sys
@@ -26,6 +27,8 @@ from tracking.mongo import client as mongo
 from tracking.mongo import deployment
 from tracking.mongo.errors import bounded
 from tracking.mongo.indexes import ensure_collections, find_missing_indexes
+
+logger = logging.getLogger("automations.serve")
 
 # The processes of a `serve` that was killed need a moment to notice and let go of the port.
 _PORT_PATIENCE_SECONDS = 1.5
@@ -196,9 +199,14 @@ def _supervise(
     supervisor = Supervisor([web, worker])
 
     def follow_mongodb() -> None:
-        # It moves to another port when something took its own while it was down.
-        if _find_uri() != uri:
-            supervisor.restart()
+        # This starts an embedded one that died again, on another port if its own was taken.
+        try:
+            has_moved = _find_uri() != uri
+        except TrackingError as error:
+            logger.error("%s", error)
+        else:
+            if has_moved:
+                supervisor.restart()
 
     return supervisor.run(
         is_ready=lambda: _is_answering(address), on_ready=on_ready, on_tick=follow_mongodb

@@ -6,21 +6,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
-from automations.demo.simulation import generate_deliveries
-from tests.chaos.counting import build_plan, prepare, resend, wait_for
-from tests.chaos.load import Load
-from tests.chaos.model import compare
+from tests.chaos.load import Load, prepare_database
 from tests.chaos.replica_set import ReplicaSet
-from tests.support.recount import recount
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.web_server import SECRET, WebServer
+from tests.support.web_server import WebServer
 
 WINDOW = timedelta(minutes=1)
 # What Meta waits; ours are 3.2 s, on a machine that runs nothing else.
@@ -37,12 +33,10 @@ class Bench:
         self.proxy = TcpProxy(replica_set.members[0].port)
         uri = f"mongodb://127.0.0.1:{self.proxy.port}/runs?directConnection=true"
         self.server = WebServer(directory, uri=uri, threads=16, TRACKING_DEDUP_WINDOW_MINUTES="1")
-        self.load = Load(
-            generate_deliveries(build_plan(1)), [self.server.url], SECRET, connections=8, rate=RATE
-        )
+        self.load = Load([self.server.url], seed=1, connections=8, rate=RATE)
 
     def wait_for_more(self, events: int = 60) -> None:
-        wait_for(self.load, len(self.load.acknowledged) + events)
+        self.load.wait_for_more(events)
 
     def restart_mongod(self) -> None:
         [member] = self.replica_set.members
@@ -58,9 +52,10 @@ def counted_exactly(directory: Path) -> Iterator[Bench]:
         MongoClient[dict[str, Any]](replica_set.uri, tz_aware=True) as client,
     ):
         database = client.get_default_database()
-        automations = prepare(database)
+        prepare_database(database)
         bench = Bench(directory, replica_set)
         load = bench.load
+        load.insert_automations(database)
         with bench.proxy, bench.server:
             load.start()
             try:
@@ -69,10 +64,8 @@ def counted_exactly(directory: Path) -> Iterator[Bench]:
                 bench.wait_for_more()
             finally:
                 load.stop()
-            resend(load, [bench.server.url], 1)
-        verdict = compare(load.acknowledged.values(), automations, database, window=WINDOW)
-        assert (verdict.lost, verdict.double) == ([], [])
-        assert recount(database, window=WINDOW, at=datetime.now(UTC)) == []
+            load.resend()
+            assert load.recount(database, window=WINDOW) == []
         assert load.answers.keys() <= {"200", "503"}
         assert load.slowest < MOST_SECONDS
 

@@ -24,7 +24,9 @@ def run_chaos(scenario: str, *arguments: str) -> dict[str, str]:
 
 
 def test_ten_kills_lose_nothing_and_count_nothing_twice() -> None:
-    figures = run_chaos("counting", "--kills", str(KILLS), "--events", str(EVENTS))
+    figures = run_chaos(
+        "counting", "--kills", str(KILLS), "--events", str(EVENTS), "--freeze-seconds", "6"
+    )
     assert (figures["lost"], figures["double"]) == ("0", "0")
     assert int(figures["acknowledged"]) >= EVENTS
 

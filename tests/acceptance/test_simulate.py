@@ -20,7 +20,7 @@ from tests.acceptance.processes import (
     find_free_port,
     running,
 )
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.waiting import wait_until
 from tracking.ids import parse_trigger_id
 

@@ -20,7 +20,7 @@ from pymongo.database import Database
 
 from automations.demo.simulation import Plan, SimulatedEvent, generate_deliveries
 from automations.demo.simulation.plan import KINDS, build_targets
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.web_server import WebServer, start_command
 from tests.support.webhook_cases import ACCOUNTS, TYPES, build_automation
 from tracking.conf import conf

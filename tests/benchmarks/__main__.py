@@ -18,9 +18,11 @@ from tests.benchmarks.rows import (
     dashboard,
     deliveries,
     duplicates,
+    lag,
     latency,
     list_reads,
     one_automation,
+    trouble,
 )
 from tests.benchmarks.rows import web_servers as web_servers_row
 
@@ -28,10 +30,15 @@ ROWS: dict[str, Callable[[Bench], list[Table]]] = {
     "1": partial(deliveries.run, events=1),
     "100": partial(deliveries.run, events=100),
     "1000": partial(deliveries.run, events=1000),
+    "sustained": deliveries.run_sustained,
+    "alone": deliveries.run_alone,
     "one": one_automation.run,
     "duplicates": duplicates.run_duplicates,
     "replay": duplicates.run_replay,
     "latency": latency.run,
+    "lag": lag.run_steady,
+    "burst": lag.run_burst,
+    "trouble": trouble.run,
     "list": list_reads.run,
     "dashboard": dashboard.run,
     "webserver": web_servers_row.run,

@@ -16,6 +16,7 @@ from tests.benchmarks.server import Server
 from tests.benchmarks.workload import Automations
 
 Item = TypeVar("Item")
+_MOST_LAG_SECONDS = 300.0
 
 
 class Bench:
@@ -51,6 +52,23 @@ class Bench:
         pids = [self.server.pid, *(one.process.pid for one in running)]
         if not wait_until_idle(pids):
             say("    (not idle after 30 s; going on)")
+
+    def measure_lag(self, running: Running) -> float:
+        """Wait until everything is counted; return the seconds that it took.
+
+        0 for a candidate that counts before it answers, as the peers and older commits do.
+        """
+        database = self.server.get_database(running.database)
+        began = time.perf_counter()
+        indexes = database["automation_triggers"].index_information().values()
+        if not any(index["key"][0][0] == "partition" for index in indexes):
+            return 0.0
+        query = {"partition": {"$gte": 0}}
+        while database["automation_triggers"].find_one(query, {"_id": 1}) is not None:
+            if time.perf_counter() - began > _MOST_LAG_SECONDS:
+                raise TimeoutError(f"{running.candidate.name} does not count what it stored.")
+            time.sleep(0.005)
+        return time.perf_counter() - began
 
     def read_cpu(self, running: Running | None) -> tuple[float, float]:
         """Return the CPU seconds so far of the candidate and of mongod."""

@@ -14,6 +14,8 @@ class Result(msgspec.Struct):
 
     name: str
     values: list[float] = msgspec.field(default_factory=list)
+    acknowledged: list[float] = msgspec.field(default_factory=list)  # events a second
+    lags: list[float] = msgspec.field(default_factory=list)  # seconds until all is counted
     waits: list[float] = msgspec.field(default_factory=list)  # of all requests, seconds
     web_cpu: list[float] = msgspec.field(default_factory=list)  # microseconds per event
     mongod_cpu: list[float] = msgspec.field(default_factory=list)
@@ -82,6 +84,8 @@ COLUMNS = {
     "p50": Column("p50 ms", _milliseconds(0.5)),
     "p99": Column("p99 ms", _milliseconds(0.99)),
     "longest": Column("longest wait ms", _milliseconds(1.0)),
+    "acknowledged": Column("acknowledged/s", lambda _, one: _median_of(one.acknowledged)),
+    "lag": Column("lag ms", lambda _, one: _median_of([lag * 1000 for lag in one.lags])),
     "web": Column("web CPU us/event", lambda _, one: _median_of(one.web_cpu)),
     "mongod": Column("mongod CPU us/event", lambda _, one: _median_of(one.mongod_cpu)),
 }

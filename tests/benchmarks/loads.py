@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tests.benchmarks.bench import Bench, order_round, say
@@ -24,6 +24,7 @@ AUTOMATIONS = 200
 _WARM_UP_SECONDS = 2.0
 _RESERVE = 1.5  # more deliveries are built than the fastest candidate took before
 _LEAST_DELIVERIES = 48
+_MOST_ROUNDS = 6  # that a sustained one is as long as: 30 s, quickly 12
 
 
 class Plan(NamedTuple):
@@ -42,11 +43,14 @@ class Contestant:
     def __init__(self, bench: Bench, candidate: Candidate, plan: Plan, set_up: Automations) -> None:
         self.bench = bench
         self.plan = plan
+        self.set_up = set_up
         self.running: Running = bench.start(candidate, set_up)
         self.result = Result(plan.name or candidate.name)
         self.acknowledged = 0
+        self.refused: list[Delivery] = []
         self.put_off = 0
         self.fastest = 0.0  # deliveries a second
+        self.is_counting = True  # False where something keeps it from that: refused ones wait
 
     def load(self, deliveries: Sequence[Delivery], *, seconds: float, is_counted: bool) -> None:
         """Send for so long, then again whatever was not acknowledged, as Meta does."""
@@ -54,39 +58,47 @@ class Contestant:
         before = self.bench.read_cpu(self.running)
         with profile(self.bench, self.running, seconds=seconds, is_on=is_counted):
             run_lanes([lane], seconds=seconds)
+            lag = self.bench.measure_lag(self.running) if self.is_counting else 0.0
         after = self.bench.read_cpu(self.running)
         done = lane.list_acknowledged()
         events = sum(len(deliveries[index].people) for index in done)
         self.acknowledged += count_people(deliveries, [one.number for one in lane.answers])
         self.fastest = max(self.fastest, len(done) / lane.seconds)
-        self.send_again(deliveries, lane.list_refused())
-        if is_counted and events:
-            self.result.values.append(events / lane.seconds)
+        self.refused += [deliveries[index] for index in lane.list_refused()]
+        if self.is_counting:
+            self.send_refused_again()
+        if is_counted:
+            self.result.values.append(events / (lane.seconds + lag))
+            self.result.acknowledged.append(events / lane.seconds)
+            self.result.lags.append(lag)
             self.result.waits += [answer.seconds for answer in lane.answers]
-            self.result.web_cpu.append((after[0] - before[0]) / events * 1e6)
-            self.result.mongod_cpu.append((after[1] - before[1]) / events * 1e6)
+            self.result.web_cpu.append((after[0] - before[0]) / max(events, 1) * 1e6)
+            self.result.mongod_cpu.append((after[1] - before[1]) / max(events, 1) * 1e6)
             wait = max(answer.seconds for answer in lane.answers)
-            say(f"    {self.result.name}: {events / lane.seconds:,.0f} events/s, "
-                f"longest wait {wait * 1000:,.0f} ms")  # fmt: skip
+            say(
+                f"    {self.result.name}: {self.result.values[-1]:,.0f} events/s counted, "
+                f"{events / lane.seconds:,.0f} acknowledged, longest wait {wait * 1000:,.0f} ms"
+            )
 
     def _build_lane(self, deliveries: Sequence[Delivery]) -> Lane:
         requests = [delivery.request for delivery in deliveries]
         return Lane(self.running.port, requests, connections=self.plan.connections)
 
-    def send_again(self, deliveries: Sequence[Delivery], refused: list[int]) -> None:
+    def send_refused_again(self) -> None:
         """Send what was refused until it is acknowledged, as Meta does."""
-        self.put_off += len(refused)
+        self.put_off += len(self.refused)
         for _ in range(20):
-            if not refused:
+            if not self.refused:
                 return
-            part = [deliveries[index] for index in refused]
+            part = self.refused
             lane = self._build_lane(part)
             run_lanes([lane], seconds=60)
-            refused = [refused[index] for index in lane.list_refused()]
-        raise RuntimeError(f"{self.result.name} refuses {len(refused)} deliveries for good")
+            self.refused = [part[index] for index in lane.list_refused()]
+        raise RuntimeError(f"{self.result.name} refuses {len(self.refused)} deliveries for good")
 
     def conclude(self) -> Result:
-        """Fill the exactness column and return the figures."""
+        """Fill the exactness column, once all is counted, and return the figures."""
+        self.bench.measure_lag(self.running)
         counts = read_counts(
             self.bench.server.get_database(self.running.database), acknowledged=self.acknowledged
         )
@@ -131,18 +143,31 @@ class FloorContestant:
         return self.result
 
 
+Step = Callable[[Contestant], None]
+
+
+def _do_nothing(_: Contestant) -> None: ...
+
+
 def run_load(
     bench: Bench,
     entries: Sequence[tuple[Candidate, Plan]],
     *,
     has_floor: bool = False,
     weighs: bool = False,
+    once_for: float = 0.0,
+    prepare: Step = _do_nothing,
+    repair: Step = _do_nothing,
 ) -> list[Result]:
     """Run the rounds of one row and return every candidate's figures, in the order given.
 
     All entries have the same number of events in a delivery. The deliveries of a round are the
-    same for all candidates with the same kind of load.
+    same for all candidates with the same kind of load. `once_for` is one round of so many seconds;
+    `prepare` comes before the first round, `repair` after the last.
     """
+    rounds, seconds = bench.options.rounds, bench.options.seconds
+    if once_for:
+        rounds, seconds = 1, min(once_for, seconds * _MOST_ROUNDS)
     entries = [entry for entry in entries if bench.options.is_wanted(entry[0].name)]
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     contestants = [Contestant(bench, candidate, plan, set_up) for candidate, plan in entries]
@@ -151,10 +176,14 @@ def run_load(
         plan.is_one: Workload(set_up, events=plan.events, is_one=plan.is_one) for _, plan in entries
     }
     try:
-        _run_round(bench, contestants, None, loads, number=0)
-        for number in range(1, bench.options.rounds + 1):
-            say(f"  round {number} of {bench.options.rounds}")
-            _run_round(bench, contestants, floor, loads, number=number)
+        for one in contestants:
+            prepare(one)
+        _run_round(bench, contestants, None, loads, number=0, seconds=_WARM_UP_SECONDS)
+        for number in range(1, rounds + 1):
+            say(f"  round {number} of {rounds}")
+            _run_round(bench, contestants, floor, loads, number=number, seconds=seconds)
+        for one in contestants:
+            repair(one)
         results = [contestant.conclude() for contestant in contestants]
         if floor is not None:
             results.append(floor.conclude())
@@ -176,9 +205,9 @@ def _run_round(
     loads: dict[bool, Workload],
     *,
     number: int,
+    seconds: float,
 ) -> None:
     is_warm_up = number == 0
-    seconds = _WARM_UP_SECONDS if is_warm_up else bench.options.seconds
     built: dict[bool, list[Delivery]] = {}
     for is_one, load in loads.items():
         wanted = max((one.fastest for one in contestants if one.plan.is_one == is_one), default=0.0)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-ROW_NAMES = ("1", "100", "1000", "one", "duplicates", "replay", "latency", "list", "dashboard")
+ROW_NAMES = (
+    *("1", "100", "1000", "sustained", "alone", "one", "duplicates", "replay"),
+    *("latency", "lag", "burst", "trouble", "list", "dashboard"),
+)
 # Only when they are asked for by name.
 EXTRA_ROW_NAMES = ("webserver",)
 

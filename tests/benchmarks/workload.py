@@ -87,12 +87,18 @@ def build_automations(count: int, *, workspaces: int) -> Automations:
 class Workload:
     """Makes deliveries whose people and comments are never used twice by one workload."""
 
-    def __init__(self, automations: Automations, *, events: int, is_one: bool = False) -> None:
+    def __init__(
+        self,
+        automations: Automations,
+        *,
+        events: int,
+        is_one: bool = False,
+        first_person: int = 0,
+    ) -> None:
         self.events = events
         self._automations = automations
         self._is_one = is_one  # every event on one automation
-        self._person = 0
-        self._comment = 0
+        self._person = self._comment = first_person
         self._account = 0
         self._rng = random.Random(20261123)
 

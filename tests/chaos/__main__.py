@@ -15,8 +15,17 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from tests.chaos.scenario import say
-from tests.chaos.scenarios import SCENARIOS
+from tests.chaos import attacks, counting, failover, sending, soak
+from tests.chaos.scenario import Scenario, say
+
+# In the order in which they run.
+SCENARIOS: dict[str, Scenario] = {
+    "counting": counting.SCENARIO,
+    "sending": sending.SCENARIO,
+    "failover": failover.SCENARIO,
+    "attacks": attacks.SCENARIO,
+    "soak": soak.SCENARIO,
+}
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""One mongod and two web servers, the blows that fall on them, and when nobody could answer."""
+"""One mongod, web servers and counters, what strikes them, and when nothing could answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from tests.chaos.counters import HAS_COMMAND, Counter
+from tests.support.mongod_process import find_mongod
 from tests.support.web_server import WebServer
-from tracking.embedded import mongod, replica_set
+from tracking.embedded import mongod
 from tracking.embedded import server as embedded
 
 WINDOW_MINUTES = 1
@@ -21,15 +23,17 @@ _LOOK_SECONDS = 0.04
 
 
 class Cluster:
-    """Everything that is killed. The embedded server's keeper starts mongod again by itself."""
+    """Everything that is killed, and what starts it again."""
 
-    def __init__(self, directory: Path, *, web_servers: int = 2, **settings: str) -> None:
-        self.uri = embedded.ensure_running(directory / "data", test_commands=True)
-        self.mongod_kills = self.process_kills = 0
+    def __init__(
+        self, directory: Path, *, web_servers: int = 2, counters: int = 0, **settings: str
+    ) -> None:
+        self._data_dir = directory / "data"
+        self.uri = embedded.ensure_running(self._data_dir, test_commands=True)
+        self.mongod_kills = self.process_kills = self.counter_kills = self.freezes = 0
         # When mongod had no primary, and when no web server was up: (from, to), monotonic.
         self.outages: list[tuple[float, float]] = []
         self.blows: list[tuple[float, str]] = []
-        self._data_dir = (directory / "data").resolve()
         parts = urlsplit(self.uri)
         self._port, self._set = parts.port or 0, parse_qs(parts.query)["replicaSet"][0]
         # The shortest window there is, so that a run of minutes sees people count again.
@@ -40,31 +44,47 @@ class Cluster:
             )
             for number in range(1, web_servers + 1)
         ]
+        self.counters = [
+            Counter(directory, uri=self.uri, name=f"counter-{number}", **window, **settings)
+            for number in range(1, counters * HAS_COMMAND + 1)
+        ]
 
     def start(self) -> None:
-        """Start both web servers."""
-        for server in self.servers:
-            server.start()
+        """Start the web servers and the counters."""
+        for one in (*self.servers, *self.counters):
+            one.start()
         for server in self.servers:
             server.wait_until_ready()
 
     def stop(self) -> None:
         """End everything."""
-        for server in self.servers:
-            server.stop()
-        embedded.stop(self._data_dir.parent / "data")
+        for one in (*self.servers, *self.counters):
+            one.stop()
+        embedded.stop(self._data_dir)
 
-    def strike(self, target: str, server: int) -> None:
+    def strike(self, target: str, number: int, *, freeze_seconds: float = 0.0) -> None:
         """Kill what the target names, and start again what nobody else would."""
         if target == "process":
-            self.process_kills += self.servers[server].kill_worker()
+            self.process_kills += self.servers[number].kill_worker()
         elif target == "server":
-            self._kill_servers([self.servers[server]])
+            self._kill_servers([self.servers[number]])
+        elif target == "counter":
+            self._kill_counters(self.counters[number : number + 1])
+        elif target == "frozen":
+            for counter in self.counters[number : number + 1]:
+                counter.freeze(freeze_seconds)
+                self.freezes += 1
         elif target == "mongod":
             self._kill_mongod()
         else:
             self._kill_mongod()
+            self._kill_counters(self.counters)
             self._kill_servers(self.servers)
+
+    def wait_until_thawed(self) -> None:
+        """Return once every frozen counter goes on."""
+        for counter in self.counters:
+            counter.wait_until_thawed()
 
     def wait_until_whole(self, *, seconds: float = 60.0) -> None:
         """Return once mongod has a primary and both servers answer."""
@@ -73,6 +93,8 @@ class Cluster:
             for server in self.servers:
                 # granian gives up on a process that is killed twice within seconds.
                 server.start_if_ended()
+            for counter in self.counters:
+                counter.start()
             if time.monotonic() > deadline:
                 raise TimeoutError("Something that was killed does not come back.")
             time.sleep(_LOOK_SECONDS)
@@ -82,9 +104,15 @@ class Cluster:
         threading.Thread(target=self._watch, args=(time.monotonic(),), daemon=True).start()
 
     def _kill_mongod(self) -> None:
-        for pid in mongod._list_pids_on(mongod.get_database_dir(self._data_dir)):
+        if (pid := find_mongod(self._data_dir)) is not None:
             os.kill(pid, signal.SIGKILL)
             self.mongod_kills += 1
+        threading.Thread(target=self._start_mongod, args=(pid,), daemon=True).start()
+
+    def _start_mongod(self, killed: int | None) -> None:
+        while find_mongod(self._data_dir) == killed or not self._has_primary():
+            embedded.ensure_running(self._data_dir)
+            time.sleep(_LOOK_SECONDS)
 
     def _kill_servers(self, servers: Sequence[WebServer]) -> None:
         for server in servers:
@@ -93,13 +121,19 @@ class Cluster:
         for server in servers:
             server.start()
 
+    def _kill_counters(self, counters: Sequence[Counter]) -> None:
+        for counter in counters:
+            counter.kill()
+            self.counter_kills += 1
+            counter.start()
+
     def _watch(self, began: float) -> None:
         while not (self._has_primary() and any(server.is_ready() for server in self.servers)):
             time.sleep(_LOOK_SECONDS)
         self.outages.append((began, time.monotonic()))
 
     def _has_primary(self) -> bool:
-        return replica_set.is_primary(port=self._port, replica_set=self._set)
+        return mongod.is_primary(self._port, self._set)
 
 
 class Stall(NamedTuple):

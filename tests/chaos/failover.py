@@ -5,22 +5,18 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from pymongo import MongoClient
 
-from automations.demo.simulation import generate_deliveries
 from tests.chaos.cluster import WINDOW_MINUTES, find_longest_stall
-from tests.chaos.counting import ACCOUNTS, build_plan, prepare, resend, wait_for
-from tests.chaos.load import Load
-from tests.chaos.model import compare
+from tests.chaos.load import ACCOUNTS, Load, prepare_database
 from tests.chaos.replica_set import ReplicaSet
-from tests.chaos.scenario import Scenario, print_figures, print_wrong, say
-from tests.support.recount import recount
-from tests.support.web_server import SECRET, WebServer
+from tests.chaos.scenario import Scenario, print_figures, print_wrong, say, summarize_broken
+from tests.support.web_server import WebServer
 
 CONNECTIONS = 24
 RATE = 200.0
@@ -71,40 +67,35 @@ def run(directory: Path, options: Namespace) -> bool:
         MongoClient[Document](replica_set.uri, tz_aware=True, w="majority") as client,
     ):
         database = client.get_default_database()
-        automations = prepare(database)
+        prepare_database(database)
         servers = [
             WebServer(directory, uri=replica_set.uri, name=f"web-{number}", threads=32, **window)
             for number in (1, 2)
         ]
+        urls = [server.url for server in servers]
+        load = Load(urls, seed=options.seed, connections=CONNECTIONS, rate=RATE)
+        load.insert_automations(database)
         with servers[0], servers[1]:
-            load = Load(
-                generate_deliveries(build_plan(options.seed)), [one.url for one in servers],
-                SECRET, connections=CONNECTIONS, rate=RATE,
-            )  # fmt: skip
             load.start()
             try:
                 struck = strike_all(replica_set, load, options)
             finally:
                 load.stop()
-            resend(load, [one.url for one in servers], options.seed)
-        length = timedelta(minutes=WINDOW_MINUTES)
-        verdict = compare(load.acknowledged.values(), automations, database, window=length)
-        broken = recount(database, window=length, at=datetime.now(UTC))
+            load.resend()
+            broken = load.recount(database, window=timedelta(minutes=WINDOW_MINUTES))
     rude = [*load.rude_answers, *(["no answer"] if load.answers["none"] else [])]
     late = [f"an answer took {load.slowest:.2f} s"] * (load.slowest > options.most_seconds)
-    print_wrong([*verdict.lost, *verdict.double, *broken, *rude, *late])
+    print_wrong([*broken, *rude, *late])
     stall = find_longest_stall(load.acknowledged_at, load.started_at, load.ended_at)
     print_figures({
         "elections": ", ".join(f"{name} {struck.count(name)}" for name in BLOWS),
         "answers": ", ".join(f"{status} {n}" for status, n in sorted(load.answers.items())),
         "acknowledged": f"{len(load.acknowledged)} events of {len(ACCOUNTS)} accounts",
-        "lost": len(verdict.lost),
-        "double": len(verdict.double),
-        "broken": f"{len(broken)} promises when counted again",
+        **summarize_broken(broken),
         "slowest": f"{load.slowest:.2f} s to an answer",
         "longest stall": f"{stall.seconds:.2f} s",
     })  # fmt: skip
-    return not (verdict.lost or verdict.double or broken or rude or late)
+    return not (broken or rude or late)
 
 
 def strike_all(replica_set: ReplicaSet, load: Load, options: Namespace) -> list[str]:
@@ -113,13 +104,13 @@ def strike_all(replica_set: ReplicaSet, load: Load, options: Namespace) -> list[
     struck: list[str] = []
     while len(struck) < options.elections:
         for name in random.sample(list(BLOWS), len(BLOWS))[: options.elections - len(struck)]:
-            wait_for(load, len(load.acknowledged) + int(RATE))
+            load.wait_for_more(int(RATE))
             time.sleep(random.uniform(0.0, 0.5))
             BLOWS[name](replica_set)
             replica_set.wait_until_whole()
             struck.append(name)
             say(f"{len(struck)}/{options.elections} {name}, {len(load.acknowledged)} events")
-    wait_for(load, len(load.acknowledged) + int(RATE))
+    load.wait_for_more(int(RATE))
     return struck
 
 

@@ -1,38 +1,66 @@
-"""The traffic of a chaos run: never paused, and what was not acknowledged is kept for later."""
+"""The traffic of a chaos run, never paused, and what must have become of it."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
 
-from automations.demo.simulation import SimulatedDelivery, SimulatedEvent
+from pymongo.database import Database
+
+from automations.demo.simulation import (
+    Plan,
+    SimulatedDelivery,
+    SimulatedEvent,
+    Target,
+    generate_deliveries,
+    send_deliveries,
+)
 from automations.demo.simulation.bodies import sign_body
 from automations.demo.simulation.connection import Connection
+from automations.demo.simulation.plan import AUTOMATION_TYPES
 from automations.demo.simulation.sending import build_webhook_url
+from tests.support.oracle import recount, wait_until_counted
+from tests.support.web_server import SECRET
+from tracking.ids import build_trigger_id
+from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
+ACCOUNTS = ("17841400000000001", "17841400000000002", "17841400000000003")
 _TIMEOUT_SECONDS = 15.0
 # After a delivery that nobody took: the load goes on, but does not burn through the events.
 _PAUSE_SECONDS = 0.1
+_PATIENCE_SECONDS = 60.0
 _LAST = 100
+
+Document = dict[str, Any]
+
+
+def prepare_database(database: Database[Document]) -> None:
+    """Create collections and indexes."""
+    ensure_collections(database)
+    for finding in compare_indexes(database, list_indexes(timedelta(days=90))):
+        apply_finding(database, finding)
 
 
 class Load:
     """Threads that post deliveries, `rate` events a second, until they are told to stop.
 
     Each delivery goes to one server and, when that fails, at once to the other, as Meta's first
-    retry does. After that it is put aside.
+    retry does. After that it is put aside. Every account has an automation for each kind of event.
     """
 
     def __init__(
         self,
-        deliveries: Iterable[SimulatedDelivery],
         urls: Sequence[str],
-        secret: str,
         *,
+        seed: int,
         connections: int,
         rate: float,
+        accounts: Sequence[str] = ACCOUNTS,
     ) -> None:
         self.acknowledged: dict[tuple[str, str, str], SimulatedEvent] = {}
         self.acknowledged_at: list[float] = []
@@ -40,9 +68,16 @@ class Load:
         self.last: deque[SimulatedDelivery] = deque(maxlen=_LAST)
         self.answers: Counter[str] = Counter()
         self.slowest = 0.0
-        self._deliveries: Iterator[SimulatedDelivery] = iter(deliveries)
-        self._urls = [build_webhook_url(url) for url in urls]
-        self._secret = secret
+        self._targets = tuple(
+            Target(kind=kind, account_id=account_id, keywords=("link",))
+            for account_id in accounts
+            for kind in AUTOMATION_TYPES
+        )
+        plan = Plan(targets=self._targets, events=None, seed=seed)  # duplicates, redeliveries
+        self._deliveries: Iterator[SimulatedDelivery] = iter(generate_deliveries(plan))
+        self._urls = urls
+        self._seed = seed
+        self._connections = connections
         self._rate = rate
         self._events_taken = 0
         self._lock = threading.Lock()
@@ -57,6 +92,20 @@ class Load:
         """Answers that are neither yes, nor "later", nor the silence of a killed process."""
         return sorted(self.answers.keys() - {"200", "503", "none"})
 
+    def insert_automations(self, database: Database[Document]) -> None:
+        """Store the automations that the events are for."""
+        at = datetime.now(UTC)
+        database["automations"].insert_many([
+            {
+                "_id": f"{one.account_id}-{one.kind}", "workspaceId": "ws",
+                "accountId": one.account_id, "name": one.kind, "type": AUTOMATION_TYPES[one.kind],
+                "isActive": True, "trigger": {"keywords": list(one.keywords)},
+                "mainDm": {"text": "Here"}, "totalRuns": 0, "lastRunAt": None,
+                "createdAt": at, "updatedAt": at,
+            }
+            for one in self._targets
+        ])  # fmt: skip
+
     def start(self) -> None:
         """Begin; the clock of the stalls starts here."""
         self.started_at = time.monotonic()
@@ -70,8 +119,54 @@ class Load:
             thread.join()
         self.ended_at = time.monotonic()
 
+    def wait_for(self, events: int) -> None:
+        """Return once so many events are acknowledged.
+
+        Raises TimeoutError when nothing moves, ValueError for an answer that is never right.
+        """
+        seen, seen_at = -1, time.monotonic()
+        while (count := len(self.acknowledged)) < events:
+            if count > seen:
+                seen, seen_at = count, time.monotonic()
+            if self.rude_answers:
+                raise ValueError(f"Answered {', '.join(self.rude_answers)}; the logs say why.")
+            if time.monotonic() - seen_at > _PATIENCE_SECONDS:
+                raise TimeoutError(f"Nothing was acknowledged for {_PATIENCE_SECONDS:.0f} s.")
+            time.sleep(0.02)
+
+    def wait_for_more(self, events: int) -> None:
+        """Return once so many events more are acknowledged."""
+        self.wait_for(len(self.acknowledged) + events)
+
+    def resend(self) -> None:
+        """Send what was put aside twice more, and the last that were acknowledged, shuffled."""
+        again = [*self.put_aside, *self.put_aside, *self.last]
+        Random(f"resend:{self._seed}").shuffle(again)
+        report = send_deliveries(
+            again, self._urls, SECRET, connections=self._connections, is_retrying=True
+        )
+        for event in report.acknowledged:
+            self.acknowledged[event.account_id, event.kind, event.event_id] = event
+        if report.unacknowledged:
+            raise TimeoutError(f"{len(report.unacknowledged)} deliveries are never acknowledged.")
+
+    def recount(self, database: Database[Document], *, window: timedelta) -> list[str]:
+        """Return every promise that does not hold, once everything is counted."""
+        wait_until_counted(database)
+        acknowledged = {
+            build_trigger_id(event.account_id, event.kind, event.event_id): (
+                f"{event.account_id}-{event.sim_kind}",
+                event.user_id,
+            )
+            for event in self.acknowledged.values()
+            if event.is_match
+        }
+        return recount(database, window=window, acknowledged=acknowledged)
+
     def _work(self, number: int) -> None:
-        connections = [Connection(url, timeout=_TIMEOUT_SECONDS) for url in self._urls]
+        connections = [
+            Connection(build_webhook_url(url), timeout=_TIMEOUT_SECONDS) for url in self._urls
+        ]
         turn = number
         while not self._stop.is_set():
             delivery = self._take()
@@ -93,7 +188,7 @@ class Load:
         return delivery
 
     def _post(self, delivery: SimulatedDelivery, connections: list[Connection], turn: int) -> bool:
-        signature = sign_body(delivery.body, self._secret)
+        signature = sign_body(delivery.body, SECRET)
         for offset in range(len(connections)):
             connection = connections[(turn + offset) % len(connections)]
             began = time.monotonic()

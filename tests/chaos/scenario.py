@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 _MOST_SHOWN = 10
+# What the breach of a promise means; everything else is "broken".
+_KINDS = {"I1": "double", "I3": "double", "I5": "lost"}
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -35,6 +38,12 @@ def print_wrong(lines: Iterable[str]) -> None:
     """Print what went wrong, some of it, where it does not mix with the result."""
     for line in list(lines)[:_MOST_SHOWN]:
         say(f"WRONG: {line}")
+
+
+def summarize_broken(lines: Iterable[str]) -> dict[str, object]:
+    """Return figures for the oracle's lines: what is lost, what is double, and the rest."""
+    found = Counter(_KINDS.get(line[:2], "broken") for line in lines)
+    return {kind: found[kind] for kind in ("lost", "double", "broken")}
 
 
 def say(text: str) -> None:

@@ -8,9 +8,9 @@ from random import Random
 import msgspec
 
 # Ten kills. A "process" is one that answers, a "server" all processes of an address, "power" is
-# mongod and both servers at the same instant, three kills.
-_DECK = ("process", "process", "process", "server", "server", "mongod", "mongod", "power")
-KILLS = {"process": 1, "server": 1, "mongod": 1, "power": 3}
+# everything at the same instant and counts as three; a "frozen" counter goes on later.
+_DECK = ("process", "process", "server", "mongod", "counter", "counter", "frozen", "power")
+KILLS = {"process": 1, "server": 1, "mongod": 1, "counter": 1, "frozen": 1, "power": 3}
 # What MongoDB does before and while the blow falls; now and then, nothing.
 _FAULTS = (
     *("none",) * 3,
@@ -30,12 +30,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     fault: str
-    server: int  # which of the two, where one is meant
+    number: int  # which of the two, where one is meant
     delay: float
 
     @property
     def kills(self) -> int:
-        """How many kill -9 it stands for."""
+        """How many kills it stands for."""
         return KILLS[self.target]
 
 
@@ -53,7 +53,7 @@ def build_schedule(seed: int, kills: int) -> list[Step]:
             Step(
                 target=target,
                 fault=next(faults),
-                server=random.randrange(2),
+                number=random.randrange(2),
                 delay=random.uniform(0.3, 1.0),
             )
         )

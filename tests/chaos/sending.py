@@ -19,12 +19,12 @@ from automations.demo.sandbox import Fault, Sandbox
 from automations.demo.sandbox.webhooks import RETRY_SECONDS
 from tests.chaos.cluster import WINDOW_MINUTES, Cluster, find_longest_stall
 from tests.chaos.crowd import AUTOMATIONS, KEYWORD, Crowd
+from tests.chaos.load import prepare_database
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, say
 from tests.chaos.sending_model import Verdict, judge
 from tests.chaos.workers import Workers
-from tests.support.recount import recount
+from tests.support.oracle import recount, wait_until_counted
 from tests.support.web_server import SECRET
-from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 WORKERS = 2
 # Of a hundred calls five: some never arrive, some do and nobody hears of it.
@@ -107,7 +107,8 @@ def carry_out(parts: Parts, options: Namespace) -> bool:
     wait_until(lambda: is_settled(parts), "the end of every job")
     verdict = judge(parts.database, meta.list_received(), crowd.event_ids)
     window = timedelta(minutes=WINDOW_MINUTES)
-    broken = recount(parts.database, window=window, at=datetime.now(UTC))
+    wait_until_counted(parts.database)
+    broken = recount(parts.database, window=window)
     refused = meta.answers["messages", 613] + meta.answers["profile", 613]
     refused += meta.answers["replies", 613]
     if refused > meta.faults.made[Fault.RATE]:
@@ -122,9 +123,7 @@ def carry_out(parts: Parts, options: Namespace) -> bool:
 
 def prepare(database: Database[Document], tokens: dict[str, str], fernet: Fernet) -> None:
     """Create collections, indexes, accounts and their automations."""
-    ensure_collections(database)
-    for finding in compare_indexes(database, list_indexes(timedelta(days=90))):
-        apply_finding(database, finding)
+    prepare_database(database)
     at = datetime.now(UTC)
     database["accounts"].insert_many([
         {

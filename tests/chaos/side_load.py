@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from automations.demo.simulation.bodies import sign_body
+from automations.demo.simulation.plan import KINDS
 from automations.demo.simulation.sending import WEBHOOK_PATH
 from automations.instagram.buttons import build_payload
-from tests.chaos.load import Load
+from tests.chaos.load import ACCOUNTS, Load
+from tests.support.web_server import SECRET
 
 _TIMEOUT_SECONDS = 15.0
 # Of one automation, of them all, and what machines look at.
@@ -27,17 +29,12 @@ _READS = ("{}", "{}/stats", "{}/runs", "{}/series", "{}/outcomes", "/api/workspa
 class SideLoad:
     """One thread that does each of its chores so often a second; answers are counted by chore."""
 
-    def __init__(
-        self, url: str, *, app_secret: str, secret_key: str, token: str, load: Load,
-        automations: Mapping[tuple[str, str], str], seed: int,
-    ) -> None:  # fmt: skip
+    def __init__(self, url: str, *, secret_key: str, token: str, load: Load, seed: int) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
         self._url = urlsplit(url)
-        self._app_secret = app_secret
         settings.SECRET_KEY = secret_key  # that of the servers, which prove the taps
         self._headers = {"Authorization": f"Bearer {token}"}
         self._load = load
-        self._automations = automations
         self._random = Random(f"side:{seed}")
         self._number = 0
         self._stop = threading.Event()
@@ -66,7 +63,7 @@ class SideLoad:
 
     def read(self) -> None:
         """Read the list, one automation, its counts, or what machines look at."""
-        one = self._random.choice(list(self._automations.values()))
+        one = f"{self._random.choice(ACCOUNTS)}-{self._random.choice(KINDS)}"
         path = self._random.choice(_READS).format(f"/api/workspaces/ws/automations/{one}")
         self._ask("read", "GET", path, headers=self._headers)
 
@@ -77,7 +74,7 @@ class SideLoad:
             return
         event = self._random.choice(self._random.choice(events).events)
         source = f"{event.account_id}:{event.kind}:{event.event_id}"
-        automation_id = self._automations[event.account_id, event.sim_kind]
+        automation_id = f"{event.account_id}-{event.sim_kind}"
         payload = build_payload(source, None, automation_id, "main_dm")
         tap = {
             "sender": {"id": event.user_id}, "recipient": {"id": event.account_id},
@@ -101,7 +98,7 @@ class SideLoad:
         return self._number
 
     def _post(self, chore: str, body: bytes) -> None:
-        headers = {"X-Hub-Signature-256": sign_body(body, self._app_secret)}
+        headers = {"X-Hub-Signature-256": sign_body(body, SECRET)}
         self._ask(chore, "POST", WEBHOOK_PATH, body=body, headers=headers)
 
     def _ask(

@@ -16,9 +16,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from automations.demo.simulation import generate_deliveries
-from tests.chaos.counting import build_plan, prepare, wait_for
-from tests.chaos.load import Load
+from tests.chaos.load import Load, prepare_database
 from tests.chaos.readings import (
     Readings,
     is_bounded,
@@ -30,12 +28,13 @@ from tests.chaos.readings import (
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong
 from tests.chaos.side_load import SideLoad
-from tests.support.web_server import ROOT, SECRET, build_environment
+from tests.support.oracle import wait_until_counted
+from tests.support.web_server import ROOT, build_environment
 from tracking.embedded.mongod import choose_port
 
 SECRET_KEY = "soak-secret-key-of-no-worth-elsewhere"
 CONNECTIONS = 16
-MEMORY_SLACK = {"web": 16.0, "worker": 16.0, "serve": 8.0}
+MEMORY_SLACK = {"web": 16.0, "worker": 16.0, "counter": 16.0, "serve": 8.0}
 # Its cache of 256 MiB fills for as long as the data grows, so mongod is held to a size: that of the
 # cache, and as much again twice for connections, snapshots and what its allocator keeps.
 MOST_MONGOD_MEMORY = 768.0
@@ -44,7 +43,12 @@ SLACK = 12.0
 # Before that caches and pools fill.
 MINUTES_TO_SETTLE = 5.0
 _READINGS = 120
-_ROLES = (("run_worker", "worker"), ("automations.operations.webserver", "web"), ("serve", "serve"))
+_ROLES = {
+    "run_worker": "worker",
+    "run_counter": "counter",
+    "automations.operations.webserver": "web",
+    "serve": "serve",
+}
 
 Document = dict[str, Any]
 
@@ -63,23 +67,18 @@ def run(directory: Path, options: Namespace) -> bool:
         MongoClient[Document](replica_set.uri, tz_aware=True, appname="soak") as client,
     ):
         database = client.get_default_database()
-        automations = prepare(database)
+        prepare_database(database)
         with serving(directory, replica_set.uri) as (process, url):
             token = create_token(replica_set.uri)
-            load = Load(
-                generate_deliveries(build_plan(options.seed)), [url], SECRET,
-                connections=CONNECTIONS, rate=options.rate,
-            )  # fmt: skip
-            side = SideLoad(
-                url, app_secret=SECRET, secret_key=SECRET_KEY, token=token, load=load,
-                automations=automations, seed=options.seed,
-            )  # fmt: skip
+            load = Load([url], seed=options.seed, connections=CONNECTIONS, rate=options.rate)
+            load.insert_automations(database)
+            side = SideLoad(url, secret_key=SECRET_KEY, token=token, load=load, seed=options.seed)
             readings = Readings(
                 lambda: read_all(process.pid, replica_set.members[0].pid, client),
                 every_seconds=seconds / _READINGS,
             )
             load.start()
-            wait_for(load, 1)
+            load.wait_for(1)
             side.start()
             readings.start()
             try:
@@ -87,6 +86,7 @@ def run(directory: Path, options: Namespace) -> bool:
             finally:
                 for one in (readings, side, load):
                     one.stop()
+            wait_until_counted(database)
         wrong = check_counts(database, load, side)
         if options.minutes >= MINUTES_TO_SETTLE:
             wrong += find_growth(readings)
@@ -158,7 +158,7 @@ def read_all(serve: int, mongod: int, client: MongoClient[Document]) -> dict[str
     roles: dict[str, list[int]] = {"mongod": [mongod]}
     for pid in (serve, *list_children(serve)):
         command = read_command(pid)
-        role = next((role for word, role in _ROLES if word in command), None)
+        role = next((role for word, role in _ROLES.items() if word in command), None)
         if role is not None:
             roles.setdefault(role, []).append(pid)
     status = client.admin.command("serverStatus")

@@ -1,4 +1,4 @@
-"""The workers that a run kills: their parent (tests/chaos/nursery.py), and how they are found."""
+"""The workers that a run kills: children of tests.chaos.worker_pool."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Workers:
         self.in_flight = 0  # sends that were under way in those that were killed, at most
         self.count = count
         self._log_path = directory / "workers.log"
-        self._command = [sys.executable, "-m", "tests.chaos.nursery", str(count), str(haste)]
+        self._command = [sys.executable, "-m", "tests.chaos.worker_pool", str(count), str(haste)]
         self._environment = build_environment(uri, **settings)
         self._process: subprocess.Popen[bytes] | None = None
 

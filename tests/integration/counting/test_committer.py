@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.integration.conftest import MakeFlusher, flush
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds, tally
 from tracking import service
 from tracking.counting import committer as committer_module

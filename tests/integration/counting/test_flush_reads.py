@@ -9,7 +9,7 @@ import pytest
 from pymongo.database import Database
 
 from tests.integration.conftest import MakeFlusher, Recorder, flush
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.triggers import T0, WINDOW, make_people, make_trigger
 from tracking.counting.reads import FlushReads, Found
 from tracking.counting.switch import Switch, SwitchState

@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.integration.conftest import MakeFlusher, flush
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.triggers import T0, make_people, make_trigger
 from tracking.counting.committer import Committer
 from tracking.counting.flush import Flusher

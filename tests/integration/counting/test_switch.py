@@ -17,7 +17,7 @@ from automations.demo import seed
 from automations.demo.simulation import Plan, generate_deliveries
 from automations.demo.simulation.plan import KINDS, build_targets
 from automations.webhook.deliveries import handle_delivery
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.reference_model import ReferenceModel
 from tracking import service
 from tracking.counting.switch import SwitchState, read_switch, write_switch

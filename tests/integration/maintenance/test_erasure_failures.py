@@ -12,7 +12,7 @@ from pymongo.database import Database
 from tests.integration.conftest import FailPoint, flush
 from tests.integration.maintenance.test_erasure import ACCOUNT, PERSON, SECOND, list_holders, wrote
 from tests.support.laboratory import lose_commit_replies
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.triggers import T0, WINDOW, make_trigger
 from tests.support.wire import Crash, Process
 from tracking.conf import conf

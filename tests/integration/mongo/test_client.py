@@ -12,6 +12,7 @@ from pymongo.database import Database
 from pymongo.errors import ServerSelectionTimeoutError
 
 from tests.conftest import NOWHERE
+from tests.support.mongod_process import find_mongod
 from tracking.embedded import server as embedded
 from tracking.exceptions import MongoNotConfigured
 from tracking.mongo import client as mongo
@@ -95,7 +96,7 @@ def test_without_a_uri_the_embedded_server_is_used(settings: Any, tmp_path: Path
     try:
         assert mongo.get_database().name == "instagram_automations"
         mongo.get_database()["runs"].insert_one({})
-        assert embedded.is_holder(tmp_path)
+        assert find_mongod(tmp_path)
     finally:
         mongo.close()
         embedded.stop(tmp_path)

@@ -16,8 +16,8 @@ from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
 from automations.outbox.wiring import build_worker
 from tests.integration.conftest import VICTIM, FailPoint
+from tests.support.oracle import recount
 from tests.support.outbox_fakes import FakeGraph
-from tests.support.recount import recount
 from tests.support.triggers import now_in_milliseconds
 from tests.support.webhook_cases import (
     ACCOUNTS,

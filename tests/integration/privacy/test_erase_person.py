@@ -15,8 +15,8 @@ from pymongo.database import Database
 from automations.privacy import deletion_requests, erasure
 from automations.privacy.erasure import erase_person
 from tests.integration.maintenance.test_erasure import list_holders
+from tests.support.oracle import recount
 from tests.support.outbox_fakes import ASK, MAIN, PLAIN_OPENING, Rig, make_job_document
-from tests.support.recount import recount
 from tests.support.webhook_cases import (
     ACCOUNTS,
     build_automation,

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from pymongo.monitoring import CommandStartedEvent
 
 from tests.integration.conftest import MakeFlusher, Recorder, flush
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.triggers import (
     MILLISECOND,
     T0,

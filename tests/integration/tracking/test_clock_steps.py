@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from automations.rules.cache import get_rules_cache
 from automations.webhook.deliveries import handle_delivery
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.reference_model import ReferenceModel
 from tests.support.triggers import MILLISECOND, T0, WINDOW
 from tests.support.webhook_cases import build_automation, build_body, build_comment

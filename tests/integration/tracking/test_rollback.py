@@ -14,7 +14,7 @@ from django.core.management import call_command
 from pymongo.database import Database
 
 from tests.support.old_product import HOUR, OldProduct
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.triggers import MILLISECOND, make_trigger, now_in_milliseconds
 from tests.support.verification_cases import list_wrong
 from tracking import service

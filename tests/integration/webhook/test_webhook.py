@@ -20,7 +20,7 @@ from automations.instagram.payloads import parse_delivery
 from automations.rules.cache import get_rules_cache
 from automations.rules.matching import AccountRules
 from automations.webhook import dead_letters, deliveries
-from tests.support.recount import recount
+from tests.support.oracle import recount
 from tests.support.webhook_cases import (
     ACCOUNTS,
     PATH,

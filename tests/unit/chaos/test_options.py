@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.__main__ import main, read_arguments
+from tests.chaos.__main__ import SCENARIOS, main, read_arguments
 from tests.chaos.scenario import Scenario
-from tests.chaos.scenarios import SCENARIOS
 
 
 def test_without_a_name_all_run_with_the_options_that_each_has() -> None:
@@ -18,7 +17,7 @@ def test_without_a_name_all_run_with_the_options_that_each_has() -> None:
 
 def test_one_is_named_with_its_options() -> None:
     chosen = read_arguments(["counting", "--kills", "20", "--events", "5000"])
-    assert chosen == {"counting": Namespace(seed=1, kills=20, events=5000)}
+    assert chosen == {"counting": Namespace(seed=1, kills=20, events=5000, freeze_seconds=30.0)}
 
 
 @pytest.mark.parametrize("words", [["nobody"], ["counting", "--kil", "3"], ["--wrong"]])

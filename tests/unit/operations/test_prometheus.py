@@ -86,20 +86,17 @@ class TestDirectory:
         with metrics_directory() as path:
             assert list(path.iterdir()) == [kept]
 
-    def test_a_file_that_was_never_written_stops_no_scrape(self, tmp_path: Path) -> None:
-        (tmp_path / "counter_1.db").write_bytes(b"")
-        (tmp_path / "histogram_1.db").write_bytes(bytes(1 << 16))
-        assert list(prometheus.ProcessesCollector(tmp_path).collect()) == []
-        assert prometheus.read_size(tmp_path / "gone.db") == 0
-
-    def test_what_the_dead_had_waiting_is_forgotten(self, tmp_path: Path) -> None:
+    def test_a_scrape_forgets_what_the_dead_had_waiting(
+        self, tmp_path: Path, settings: Any
+    ) -> None:
+        settings.PROMETHEUS_MULTIPROC_DIR = str(tmp_path)
         ended = subprocess.Popen(["true"])
         ended.wait()
         alive = tmp_path / f"gauge_livesum_{os.getpid()}.db"
         counted = tmp_path / f"counter_{ended.pid}.db"
         for path in (alive, counted, tmp_path / f"gauge_livesum_{ended.pid}.db"):
-            path.write_bytes(b"")
-        prometheus.forget_dead_gauges(tmp_path)
+            path.write_bytes(bytes(1 << 16))
+        assert b"mongodb_up" in prometheus.render_metrics()
         assert sorted(tmp_path.iterdir()) == sorted([alive, counted])
 
 

@@ -34,11 +34,19 @@ def test_a_forbidden_import_is_found(
     assert find_broken(tmp_path, contract)
 
 
+@pytest.mark.parametrize("module", ["spare.py", "spare/__init__.py"])
 @pytest.mark.parametrize("package", ["automations", "tracking"])
-def test_a_module_outside_the_rooms_is_found(tmp_path: Path, package: str) -> None:
+def test_what_lies_outside_the_rooms_is_found(tmp_path: Path, package: str, module: str) -> None:
     copy_packages(tmp_path)
-    (tmp_path / package / "spare.py").touch()
+    (tmp_path / package / module).parent.mkdir(exist_ok=True)
+    (tmp_path / package / module).touch()
     assert find_broken(tmp_path, f"The rooms of {package}")
+
+
+@pytest.mark.parametrize("package", ["automations", "tracking"])
+def test_no_folder_is_invisible_to_the_linter(package: str) -> None:
+    folders = {path.parent for path in (ROOT / package).rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
 def copy_packages(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.nursery <workers> <haste>`: worker processes to kill, replaced at once.
+"""`python -m tests.chaos.worker_pool <workers> <haste>`: workers to kill, replaced at once.
 
 A parent that has imported everything forks them, which costs a tenth of a start from nothing; what
 a worker holds (connections, threads, its name) it makes itself, as `manage.py run_worker` does.
@@ -50,7 +50,7 @@ def main() -> None:
     children: set[int] = set()
     while not stopping and os.getppid() == parent:
         while len(children) < count and not stopping:
-            children.add(give_birth())
+            children.add(fork_worker())
         ended, _ = os.waitpid(-1, os.WNOHANG)
         children.discard(ended)
         if not ended:
@@ -68,7 +68,7 @@ def shorten(wait: float | timedelta, haste: float) -> float | timedelta:
     return wait / haste
 
 
-def give_birth() -> int:
+def fork_worker() -> int:
     """Return the id of a new worker process."""
     parent = os.getpid()
     pid = os.fork()

@@ -1,12 +1,14 @@
-"""Recount everything from the raw documents, and say where the promises do not hold.
+"""The oracle: count a database again from its raw documents, and name what does not hold.
 
-A model to compare with, not a tool: it reads whole collections and knows no shortcut. Only for a
-database at rest that the TTL indexes have taken nothing from.
+It reads whole collections and knows no shortcut. Only for a database at rest that the TTL indexes
+have taken nothing from.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -24,8 +26,13 @@ def recount(
     *,
     window: timedelta = timedelta(hours=1),
     at: datetime | None = None,
+    acknowledged: Mapping[str, tuple[str, str]] | None = None,
 ) -> list[str]:
-    """Return every violation of I1-I4 and I8 as one sentence; windows end at `at` (now)."""
+    """Return every violation of I1-I5 and I8 as one sentence that begins with its number.
+
+    Windows end at `at` (now). `acknowledged` has every trigger that must be there by its id, with
+    its automation and person; without it nothing is said about I5.
+    """
     runs = list(db["automation_runs"].find())
     triggers = list(db["automation_triggers"].find())
     automations = {str(one["_id"]): one for one in db["automations"].find()}
@@ -37,10 +44,20 @@ def recount(
     return [
         *_check_pairs(db, times, window),
         *_check_triggers(triggers, runs, times, window),
+        *(() if acknowledged is None else _check_acknowledged(triggers, acknowledged)),
         *_check_totals(db, automations, runs, ours),
         *_check_rollups(db, runs),
         *_check_windows(db, automations, at or datetime.now(UTC)),
     ]
+
+
+def wait_until_counted(db: Database[dict[str, Any]], *, seconds: float = 60.0) -> None:
+    """Return when no trigger waits to be counted any more. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while waiting := db["automation_triggers"].count_documents({"partition": {"$gte": 0}}):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{waiting} triggers are not counted after {seconds:.0f} s.")
+        time.sleep(0.02)
 
 
 def _check_pairs(db: Any, times: Any, window: timedelta) -> list[str]:
@@ -78,16 +95,30 @@ def _check_triggers(triggers: Any, runs: Any, times: Any, window: timedelta) -> 
         near = list(times.get((one["automationId"], one["userId"]), []))
         if (one["automationId"], one["runId"]) in erased:
             near.append((erased[one["automationId"], one["runId"]], True))
-        if one["outcome"] == "duplicate" and not any(
+        if one.get("outcome") == "duplicate" and not any(
             abs(one["createdAt"] - at) <= window for at, _ in near
         ):
             wrong.append(f"I2: duplicate {one['_id']} without a run in the window")
-    named = Counter(one["runId"] for one in triggers if one["outcome"] == "counted")
+    named = Counter(one["runId"] for one in triggers if one.get("outcome") == "counted")
     stored = Counter(run["_id"] for run in ours)
     wrong += [f"I3: run {one} has no trigger that counted it" for one in stored - named]
     return wrong + [
         f"I3: a counted trigger names run {one}, which is none" for one in named - stored
     ]
+
+
+def _check_acknowledged(triggers: Any, acknowledged: Mapping[str, tuple[str, str]]) -> list[str]:
+    found = {
+        one["_id"]: ((one["automationId"], one["userId"]), one.get("outcome")) for one in triggers
+    }
+    wrong = [f"I3: trigger {one} of no acknowledged event" for one in found.keys() - acknowledged]
+    for trigger_id, pair in acknowledged.items():
+        stored, outcome = found.get(trigger_id, (pair, "missing"))
+        if stored != pair:
+            wrong.append(f"I5: trigger {trigger_id} is stored for {stored}, not {pair}")
+        if outcome not in ("counted", "duplicate"):
+            wrong.append(f"I5: trigger {trigger_id} of {pair} is {outcome}")
+    return wrong
 
 
 def _check_totals(db: Any, automations: Any, runs: Any, ours: Any) -> list[str]:
