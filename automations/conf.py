@@ -51,7 +51,6 @@ class Conf:
         return Path(value) if value else None
 
     @property
-    @property
     def is_secret_key_ephemeral(self) -> bool:
         """Whether SECRET_KEY was made by this process because none was set."""
         value: bool = getattr(settings, "SECRET_KEY_IS_EPHEMERAL", False)

@@ -13,7 +13,12 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
 from django.http.response import HttpResponseBase
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+)
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed
 from rest_framework.negotiation import BaseContentNegotiation
@@ -36,6 +41,11 @@ RETRY_AFTER_SECONDS = 5
 SIGNATURE_HEADER = "X-Hub-Signature-256"
 
 _OK = metrics.ANSWERS.labels("200")
+
+
+def _document(description: str, body: str) -> OpenApiResponse:
+    example = OpenApiExample("answer", value=body, media_type="text/plain")
+    return OpenApiResponse({"type": "string"}, description, examples=[example])
 
 
 class SignatureAuthentication(BaseAuthentication):
@@ -130,8 +140,8 @@ class InstagramWebhookView(APIView):
             OpenApiParameter("hub.challenge"),
         ],
         responses={
-            (200, "text/plain"): OpenApiResponse({"type": "string"}, "The challenge."),
-            (403, "text/plain"): OpenApiResponse({"type": "string"}, "The token is wrong."),
+            (200, "text/plain"): _document("The challenge.", "1158201444"),
+            (403, "text/plain"): _document("The token is wrong.", "Wrong verify token"),
         },
     )
     def get(self, request: Request) -> Response:
@@ -148,18 +158,21 @@ class InstagramWebhookView(APIView):
         tags=["webhook"],
         summary="Take a delivery of Meta: up to 1000 comments and messages",
         request={"application/json": {"type": "object"}},
+        examples=[
+            OpenApiExample("body", value={"object": "instagram", "entry": []}, request_only=True)
+        ],
         responses={
-            (200, "text/plain"): OpenApiResponse(
-                {"type": "string"}, "Everything in it is stored; Meta does not send it again."
+            (200, "text/plain"): _document(
+                "Everything in it is stored; Meta does not send it again.", "EVENT_RECEIVED"
             ),
-            (403, "text/plain"): OpenApiResponse(
-                {"type": "string"}, "The signature is missing or wrong."
+            (403, "text/plain"): _document(
+                "The signature is missing or wrong.", "Invalid signature"
             ),
-            (413, "text/plain"): OpenApiResponse(
-                {"type": "string"}, "The body is larger than 4 MiB."
+            (413, "text/plain"): _document(
+                "The body is larger than 4 MiB.", "Body over 4194304 bytes"
             ),
-            (503, "text/plain"): OpenApiResponse(
-                {"type": "string"}, "The database did not answer in time; send it again."
+            (503, "text/plain"): _document(
+                "The database did not answer in time; send it again.", "Try again later"
             ),
         },
     )
