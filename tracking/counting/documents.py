@@ -1,32 +1,45 @@
-"""The documents that a flush writes. Pure: plain values out of what was planned."""
+"""The documents that storing and counting write. Pure: plain values in, plain values out."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tracking.ids import build_contact_id
-from tracking.rollups.hours import build_increments, build_live_id
-from tracking.runs import FlushPlan, Outcome, Planned
+from tracking.ids import build_trigger_id, partition_of
+from tracking.rollups.hours import build_base_id, build_increments
+from tracking.runs import Claim, Decision, Outcome, Trigger, Waiting
 
 Document = dict[str, Any]
 TRIGGER_RETENTION = timedelta(days=7)
-# One with something to send: twice the longest window; whoever sends it shortens this.
+# One with something to send: twice the longest window; who sends it shortens this.
 JOB_RETENTION = timedelta(days=14)
 
+# What a run takes over from its trigger, under the same names.
+_RUN_FIELDS = ("automationId", "workspaceId", "triggerType", "userId")
+_OPTIONAL = ("occurredAt", "personUnknown", "source")
+WAITING_FIELDS = (
+    *_RUN_FIELDS, *_OPTIONAL, "accountId", "automationKey", "createdAt", "runId", "metadata",
+    "continues", "partition",
+)  # fmt: skip
 
-def build_trigger(item: Planned) -> Document:
-    """Return the document of `automation_triggers`."""
-    trigger = item.trigger
+
+def build_trigger(trigger: Trigger, *, run_id: Any) -> Document:
+    """Return the document of `automation_triggers`: what counting and sending need to know.
+
+    `partition` is there while the trigger is not counted. The TTL index holds none without an
+    `outcome`, so that no trigger expires before it is counted.
+    """
     document: Document = {
-        "_id": item.trigger_id,
+        "_id": build_trigger_id(trigger.account_id, trigger.kind, trigger.event_id),
         "accountId": trigger.account_id,
         "automationId": trigger.automation_id,
+        "automationKey": trigger.automation_key,
         "workspaceId": trigger.workspace_id,
         "triggerType": trigger.trigger_type,
         "userId": trigger.user_id,
         "createdAt": trigger.arrived_at,
-        "outcome": item.outcome.value,
-        "runId": item.run_id,
+        "runId": run_id,
+        "metadata": trigger.metadata,
+        "partition": partition_of(trigger.automation_id),
     }
     if trigger.occurred_at is not None:
         document["occurredAt"] = trigger.occurred_at
@@ -34,84 +47,114 @@ def build_trigger(item: Planned) -> Document:
         document["personUnknown"] = True
     if trigger.continues is not None:
         document["continues"] = trigger.continues
-    if trigger.send is not None:
+    if trigger.send is None:
+        document["expireAt"] = trigger.arrived_at + TRIGGER_RETENTION
+    else:
+        document["expireAt"] = trigger.arrived_at + JOB_RETENTION
         document["send"] = trigger.send
         document["state"] = "queued"
         document["nextAt"] = trigger.arrived_at
-    if item.outcome is Outcome.UNTRACKED:
-        document["metadata"] = trigger.metadata  # the run is written from here later
-    else:
-        kept = TRIGGER_RETENTION if trigger.send is None else JOB_RETENTION
-        document["expireAt"] = trigger.arrived_at + kept
     return document
 
 
-def build_run(item: Planned) -> Document:
-    """Return the document of `automation_runs`."""
-    trigger = item.trigger
-    document: Document = {
-        "_id": item.run_id,
-        "automationId": trigger.automation_id,
-        "workspaceId": trigger.workspace_id,
-        "triggerType": trigger.trigger_type,
-        "userId": trigger.user_id,
-        "metadata": trigger.metadata,
-        "createdAt": trigger.arrived_at,
-        "eventId": trigger.event_id,
-    }
-    if trigger.occurred_at is not None:
-        document["occurredAt"] = trigger.occurred_at
-    if trigger.person_unknown:
-        document["personUnknown"] = True
-    return document
+def parse_waiting(document: Mapping[str, Any]) -> Waiting:
+    """Return what deciding a stored trigger takes."""
+    return Waiting(
+        trigger_id=document["_id"],
+        automation_id=document["automationId"],
+        user_id=document["userId"],
+        arrived_at=document["createdAt"],
+        run_id=document["runId"],
+        continues=document.get("continues"),
+    )
 
 
-def build_contacts(plan: FlushPlan) -> tuple[list[Document], list[Document]]:
-    """Return the contacts to insert, and the updates of those that are stored."""
-    owners = {
-        build_contact_id(item.trigger.automation_id, item.trigger.user_id): item.trigger
-        for item in plan.planned
-        if item.outcome is Outcome.COUNTED
-    }
+def build_run(document: Mapping[str, Any], event_id: str) -> Document:
+    """Return the document of `automation_runs` of a stored trigger."""
+    run: Document = {"_id": document["runId"]}
+    for name in _RUN_FIELDS:
+        run[name] = document[name]
+    run["metadata"] = document.get("metadata") or {}
+    run["createdAt"] = document["createdAt"]
+    run["eventId"] = event_id
+    for name in _OPTIONAL:
+        if name in document:
+            run[name] = document[name]
+    return run
+
+
+def build_contacts(
+    documents: Sequence[Mapping[str, Any]], claims: Mapping[str, Claim], contact_ids: Sequence[str]
+) -> tuple[list[Document], list[Document]]:
+    """Return the contacts to insert and the updates of those stored, for claims with new runs.
+
+    `contact_ids` name the pair of each document.
+    """
     inserts: list[Document] = []
     updates: list[Document] = []
-    for contact_id, trigger in owners.items():
-        claim = plan.claims[contact_id]
+    owners = dict(zip(contact_ids, documents, strict=True))
+    for contact_id, document in owners.items():
+        claim = claims.get(contact_id)
+        if claim is None or not claim.new_runs:
+            continue
         if claim.is_stored:
             change = {
                 "$set": {"lastRunAt": claim.last_run_at, "lastRunId": claim.last_run_id},
+                "$min": {"firstRunAt": claim.first_run_at},
                 "$inc": {"runs": claim.new_runs},
             }
-            updates.append({"q": {"_id": contact_id}, "u": change})
+            query = {"_id": contact_id, "automationId": document["automationId"]}
+            updates.append({"q": query, "u": change})
         else:
             inserts.append({
-                "_id": contact_id, "automationId": trigger.automation_id,
-                "workspaceId": trigger.workspace_id, "userId": trigger.user_id,
+                "_id": contact_id, "automationId": document["automationId"],
+                "workspaceId": document["workspaceId"], "userId": document["userId"],
                 "firstRunAt": claim.first_run_at, "lastRunAt": claim.last_run_at,
                 "lastRunId": claim.last_run_id, "runs": claim.new_runs,
             })  # fmt: skip
     return inserts, updates
 
 
-def build_live_updates(planned: Iterable[Planned], *, stripe: int) -> list[Document]:
-    """Return the upserts that add counted runs and duplicates to a stripe's live documents."""
-    planned = list(planned)
-    newest: dict[str, datetime] = {}
-    for item in planned:
-        if item.outcome is Outcome.COUNTED:
-            automation_id = item.trigger.automation_id
-            arrived_at = item.trigger.arrived_at
-            known = newest.get(automation_id)
-            if known is None or arrived_at > known:
-                newest[automation_id] = arrived_at
+class Growth:
+    """What a batch adds to one automation: runs, the newest of them, and `$inc` of its hours."""
+
+    __slots__ = ("increments", "key", "newest", "runs")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.runs = 0
+        self.newest: datetime | None = None
+        self.increments: dict[str, int] = {}
+
+
+def build_growth(
+    documents: Sequence[Mapping[str, Any]], decisions: Sequence[Decision]
+) -> dict[str, Growth]:
+    """Return what each automation of a batch grows by."""
+    growth: dict[str, Growth] = {}
+    for document, decision in zip(documents, decisions, strict=True):
+        if decision.outcome is Outcome.CONTINUATION:
+            continue
+        automation_id = document["automationId"]
+        one = growth.get(automation_id)
+        if one is None:
+            one = growth[automation_id] = Growth(document.get("automationKey", automation_id))
+        moment = document["createdAt"]
+        if decision.outcome is Outcome.COUNTED:
+            one.runs += 1
+            if one.newest is None or moment > one.newest:
+                one.newest = moment
+        build_increments(one.increments, moment, decision)
+    return growth
+
+
+def build_stats_updates(growth: Mapping[str, Growth]) -> list[Document]:
+    """Return the updates of `automation_run_stats`, one for each automation."""
     updates: list[Document] = []
-    for automation_id, increments in build_increments(planned).items():
-        update: Document = {
-            "$inc": increments,
-            "$setOnInsert": {"automationId": automation_id, "stripe": stripe},
-        }
-        if automation_id in newest:
-            update["$max"] = {"lastRunAt": newest[automation_id]}
-        live_id = build_live_id(automation_id, stripe)
-        updates.append({"q": {"_id": live_id}, "u": update, "upsert": True})
+    for automation_id, one in growth.items():
+        change: Document = {"$inc": {"runs": one.runs, **one.increments}}
+        if one.newest is not None:
+            change["$max"] = {"lastRunAt": one.newest}
+        query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+        updates.append({"q": query, "u": change})
     return updates

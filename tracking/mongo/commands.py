@@ -21,12 +21,18 @@ def run_find(
     fields: Sequence[str],
     *,
     most: int,
+    sort: Mapping[str, int] | None = None,
     session: ClientSession | None = None,
 ) -> list[Document]:
-    """Return the documents that match, `most` of them at most, with `_id` and these fields."""
+    """Return the first `most` documents that match, with `_id` and these fields."""
     # batchSize: a first batch is 101 documents otherwise.
     projection = dict.fromkeys(("_id", *fields), 1)
-    command = {"find": collection, "filter": query, "projection": projection, "batchSize": most + 1}
+    command = {
+        "find": collection, "filter": query, "projection": projection, "limit": most,
+        "batchSize": most + 1,
+    }  # fmt: skip
+    if sort is not None:
+        command["sort"] = sort
     return run_read(database, collection, command, session)
 
 
@@ -64,14 +70,17 @@ def run_update(
     collection: str,
     updates: Sequence[Document],
     session: ClientSession | None = None,
+    *,
+    write_concern: Mapping[str, Any] | None = None,
 ) -> None:
     """Run updates, each `{q, u, upsert}`, in any order. Raises the first one's error.
 
-    Outside a transaction each stands for itself, and the reply waits for the majority's journal.
+    Outside a transaction each stands for itself, and the reply waits for the majority's journal
+    unless `write_concern` says otherwise.
     """
     command: Document = {"update": collection, "updates": updates, "ordered": False}
     if session is None:
-        command["writeConcern"] = {"w": "majority", "j": True}
+        command["writeConcern"] = write_concern or {"w": "majority", "j": True}
     _raise_first_error(database.command(command, session=session))
 
 

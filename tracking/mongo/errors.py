@@ -17,7 +17,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from tracking.exceptions import SwitchHeld, TrackingUnavailable
+from tracking.exceptions import TrackingUnavailable
 
 # A client that looks for a server it does not find sees the end of its time this much later
 # (MIN_HEARTBEAT_INTERVAL in pymongo, which its wait is made of).
@@ -33,8 +33,7 @@ class Failure(Enum):
     STALE_SESSION = "the snapshot or the session is gone: try again with a new session"
     CONNECTIVITY = "the server is away or slow: try again until the deadline, then 503"
     DOCUMENT = "a document of ours cannot be stored: split until it stands alone"
-    HELD = "tracking is being switched on: try again in a moment"
-    OTHER = "anything else: store the triggers as untracked"
+    OTHER = "anything else: what it concerns waits, and is named"
 
 
 # 112 WriteConflict, 24 LockTimeout, 11000 DuplicateKey: a duplicate key aborts the transaction and
@@ -67,8 +66,6 @@ def classify(error: BaseException) -> Failure:
         return Failure.CONFLICT
     if isinstance(error, DocumentTooLarge | BSONError | OverflowError | UnicodeError):
         return Failure.DOCUMENT
-    if isinstance(error, SwitchHeld):
-        return Failure.HELD
     if isinstance(error, PyMongoError):
         return _classify_codes(error)
     return Failure.DOCUMENT  # a bug of ours, on one of the events
