@@ -1,6 +1,6 @@
 """What a delivery holds once it is read: plain values, and the closed tables of their words.
 
-`automations.payloads` makes them, and nothing past this knows Meta's keys. Three things never mix:
+`payloads` makes them, and nothing past this room knows Meta's keys. Three things never mix:
 *ignored* is known and left alone on purpose, `unknown_field` is what we do not know,
 *malformed* is what we know and cannot read.
 """

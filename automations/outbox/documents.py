@@ -43,7 +43,7 @@ def build_change(job: Job, change: Change) -> Document:
         if job.read_at is not None:
             unset["readAt"] = ""
         set_["doneAt"] = change.done_at
-        # What is not counted yet stays until it is (see tracking.documents).
+        # What is not counted yet stays until it is (see tracking/counting/documents.py).
         if job.outcome != "untracked":
             set_["expireAt"] = change.done_at + DONE_RETENTION
     if change.report_at is not None:

@@ -14,8 +14,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from tests.web_server import WebServer
-from tests.webhook_cases import PATH, build_automation, build_body, build_comment, sign
+from tests.support.web_server import WebServer
+from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment, sign
 from tracking.embedded import server as embedded
 from tracking.mongo.indexes import ensure_collections
 

@@ -18,9 +18,9 @@ from tests.chaos.counting import build_plan, prepare, resend, wait_for
 from tests.chaos.load import Load
 from tests.chaos.model import compare
 from tests.chaos.replica_set import ReplicaSet
-from tests.recount import recount
-from tests.tcp_proxy import TcpProxy
-from tests.web_server import SECRET, WebServer
+from tests.support.recount import recount
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.web_server import SECRET, WebServer
 
 WINDOW = timedelta(minutes=1)
 # What Meta waits; ours are 3.2 s, on a machine that runs nothing else.

@@ -16,8 +16,8 @@ from automations.accounts import accounts
 from automations.demo.sandbox import Sandbox
 from automations.instagram.graph import GraphClient
 from automations.outbox.wiring import build_worker
-from tests.triggers import now_in_milliseconds
-from tests.web_server import SECRET, WebServer
+from tests.support.triggers import now_in_milliseconds
+from tests.support.web_server import SECRET, WebServer
 
 ACCOUNT, PERSON = "17841400000000001", "9001"
 

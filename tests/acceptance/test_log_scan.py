@@ -23,7 +23,7 @@ from automations.demo.sandbox import Sandbox
 from automations.demo.sandbox.server import Answer, HttpServer, Request
 from automations.demo.simulation.bodies import sign_body
 from tests.acceptance.processes import Command, wait_until
-from tests.web_server import WebServer, build_environment
+from tests.support.web_server import WebServer, build_environment
 
 ACCOUNTS = tuple(f"1784140000000000{number}" for number in range(1, 5))
 APP_SECRET = "marker-app-secret"

@@ -8,8 +8,8 @@ from typing import Any
 from pymongo.database import Database
 
 from tests.acceptance.processes import build_environment, running, wait_until
-from tests.outbox_fakes import make_comment_document
-from tests.triggers import now_in_milliseconds
+from tests.support.outbox_fakes import make_comment_document
+from tests.support.triggers import now_in_milliseconds
 
 
 def test_a_worker_sends_what_is_due_and_ends_in_order(

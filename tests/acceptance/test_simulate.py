@@ -22,7 +22,7 @@ from tests.acceptance.processes import (
     running,
     wait_until,
 )
-from tests.recount import recount
+from tests.support.recount import recount
 from tracking.ids import parse_trigger_id
 
 EVENTS = 5000

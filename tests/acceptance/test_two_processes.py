@@ -21,9 +21,9 @@ from pymongo.database import Database
 from automations.demo.simulation import Plan, SimulatedEvent, generate_deliveries
 from automations.demo.simulation.plan import KINDS
 from automations.demo.simulation.targets import build_targets
-from tests.recount import recount
-from tests.web_server import WebServer, start_command
-from tests.webhook_cases import ACCOUNTS, TYPES, build_automation
+from tests.support.recount import recount
+from tests.support.web_server import WebServer, start_command
+from tests.support.webhook_cases import ACCOUNTS, TYPES, build_automation
 from tracking.conf import conf
 from tracking.embedded import server as embedded
 from tracking.ids import build_trigger_id

@@ -15,8 +15,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from automations.demo.simulation.connection import Connection
-from tests.web_server import WebServer
-from tests.webhook_cases import (
+from tests.support.web_server import WebServer
+from tests.support.webhook_cases import (
     PATH,
     build_automation,
     build_body,

@@ -1,4 +1,4 @@
-"""What granian's processes get from `automations.webserver`, for gunicorn's."""
+"""What granian's processes get from `automations.operations.webserver`, for gunicorn's."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.browser.workspace import fill
-from tests.web_server import WebServer
+from tests.support.web_server import WebServer
 from tracking import service
 from tracking.conf import conf
 from tracking.mongo import client as mongo

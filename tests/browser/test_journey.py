@@ -15,8 +15,8 @@ from automations.dashboard.labels import STEPS
 from automations.demo import seed
 from tests.acceptance.processes import request
 from tests.browser.conftest import Visit
-from tests.web_server import WebServer
-from tests.webhook_cases import build_body, build_comment, sign
+from tests.support.web_server import WebServer
+from tests.support.webhook_cases import build_body, build_comment, sign
 from tracking.clock import format_time
 
 Db = Database[dict[str, Any]]

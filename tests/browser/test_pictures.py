@@ -16,7 +16,7 @@ from pymongo.database import Database
 from automations.demo import seed
 from tests.browser.conftest import open_visit
 from tests.browser.test_journey import COMMENTS, HOME, LOOKBOOK, make_secret
-from tests.web_server import WebServer
+from tests.support.web_server import WebServer
 
 Db = Database[dict[str, Any]]
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"

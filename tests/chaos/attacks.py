@@ -19,15 +19,15 @@ from automations.demo.simulation.connection import Connection
 from automations.demo.simulation.sending import build_webhook_url
 from automations.instagram.events import UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
-from tests.attack_corpus import ACCOUNT, TOO_LARGE, UNREADABLE, WITH_NEIGHBOUR, bodies
 from tests.chaos.counting import build_plan, prepare, resend, wait_for
 from tests.chaos.load import Load
 from tests.chaos.model import compare
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong
-from tests.recount import recount
-from tests.web_server import SECRET, WebServer
-from tests.webhook_cases import build_automation
+from tests.support.attack_corpus import ACCOUNT, TOO_LARGE, UNREADABLE, WITH_NEIGHBOUR, bodies
+from tests.support.recount import recount
+from tests.support.web_server import SECRET, WebServer
+from tests.support.webhook_cases import build_automation
 
 MAX_BODY_BYTES = 4 * 2**20
 RATE = 50.0

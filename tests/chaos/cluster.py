@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from tests.web_server import WebServer
+from tests.support.web_server import WebServer
 from tracking.embedded import mongod, replica_set
 from tracking.embedded import server as embedded
 

@@ -21,8 +21,8 @@ from tests.chaos.load import Load
 from tests.chaos.model import Verdict, compare
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, say
 from tests.chaos.schedule import Step, build_schedule
-from tests.recount import recount
-from tests.web_server import SECRET
+from tests.support.recount import recount
+from tests.support.web_server import SECRET
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 ACCOUNTS = ("17841400000000001", "17841400000000002", "17841400000000003")

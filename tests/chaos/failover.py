@@ -19,8 +19,8 @@ from tests.chaos.load import Load
 from tests.chaos.model import compare
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, say
-from tests.recount import recount
-from tests.web_server import SECRET, WebServer
+from tests.support.recount import recount
+from tests.support.web_server import SECRET, WebServer
 
 CONNECTIONS = 24
 RATE = 200.0

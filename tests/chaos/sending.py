@@ -22,8 +22,8 @@ from tests.chaos.crowd import AUTOMATIONS, KEYWORD, Crowd
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, say
 from tests.chaos.sending_model import Verdict, judge
 from tests.chaos.workers import Workers
-from tests.recount import recount
-from tests.web_server import SECRET
+from tests.support.recount import recount
+from tests.support.web_server import SECRET
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 WORKERS = 2

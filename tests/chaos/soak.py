@@ -30,7 +30,7 @@ from tests.chaos.readings import (
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong
 from tests.chaos.side_load import SideLoad
-from tests.web_server import ROOT, SECRET, build_environment
+from tests.support.web_server import ROOT, SECRET, build_environment
 from tracking.embedded.mongod import choose_port
 
 SECRET_KEY = "soak-secret-key-of-no-worth-elsewhere"

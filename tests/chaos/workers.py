@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 
 from automations.outbox.documents import LONG_AGO
 from automations.outbox.worker import THREADS
-from tests.web_server import ROOT, build_environment
+from tests.support.web_server import ROOT, build_environment
 
 _PATIENCE_SECONDS = 30.0
 _STOP_SECONDS = 40.0

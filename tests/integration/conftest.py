@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from tests.triggers import WINDOW
+from tests.support.triggers import WINDOW
 from tracking.conf import conf
 from tracking.counting.flush import Answer, Flusher
 from tracking.embedded import server as embedded

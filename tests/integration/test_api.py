@@ -11,7 +11,7 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
 from automations.auth.tokens import create_token, revoke_token
-from tests.api_client import NOON, build_automation, build_path, build_run, make_client
+from tests.support.api_client import NOON, build_automation, build_path, build_run, make_client
 from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]

@@ -14,9 +14,9 @@ from schemathesis import Case
 from schemathesis.checks import CHECKS, load_all_checks
 
 from project.wsgi import application
-from tests.api_client import NOON, build_automation, build_path, make_client
 from tests.integration.conftest import MakeFlusher, flush
-from tests.triggers import make_people, now_in_milliseconds
+from tests.support.api_client import NOON, build_automation, build_path, make_client
+from tests.support.triggers import make_people, now_in_milliseconds
 
 Db = Database[dict[str, Any]]
 

@@ -6,7 +6,7 @@ import pytest
 from pymongo.database import Database
 
 from automations.auth.throttling import Limiter, TokenThrottle
-from tests.api_client import build_path, make_client
+from tests.support.api_client import build_path, make_client
 
 Db = Database[dict[str, Any]]
 

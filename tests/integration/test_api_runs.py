@@ -14,9 +14,9 @@ from pymongo.database import Database
 
 from automations.api.run_representations import CSV_COLUMNS, guard_cell
 from automations.rules import store
-from tests.api_client import build_automation, build_path, make_client
 from tests.integration.conftest import flush
-from tests.triggers import make_trigger
+from tests.support.api_client import build_automation, build_path, make_client
+from tests.support.triggers import make_trigger
 from tracking.counting.flush import Flusher
 from tracking.exceptions import TrackingUnavailable
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from tests.api_client import build_automation, build_path, make_client
 from tests.integration.conftest import flush
-from tests.triggers import make_people, make_run, make_trigger, now_in_milliseconds
+from tests.support.api_client import build_automation, build_path, make_client
+from tests.support.triggers import make_people, make_run, make_trigger, now_in_milliseconds
 from tracking.counting.flush import Flusher
 from tracking.rollups.outcomes import StepOutcome
 from tracking.service import record_step_outcomes

@@ -8,7 +8,7 @@ from bson import Int64, ObjectId
 from django.test import Client
 from pymongo.database import Database
 
-from tests.api_client import build_automation, build_path, build_run, make_client
+from tests.support.api_client import build_automation, build_path, build_run, make_client
 
 Db = Database[dict[str, Any]]
 JSON = "application/json"

@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from pymongo.database import Database
 
 from automations.auth.tokens import create_token
-from tests.api_client import build_automation, build_run, make_client
+from tests.support.api_client import build_automation, build_run, make_client
 
 Db = Database[dict[str, Any]]
 

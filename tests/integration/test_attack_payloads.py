@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from automations.instagram.events import UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.rules.cache import get_rules_cache
-from tests.attack_corpus import (
+from tests.support.attack_corpus import (
     ACCOUNT,
     FILES,
     TOO_LARGE,
@@ -23,7 +23,7 @@ from tests.attack_corpus import (
     list_mutants,
     write,
 )
-from tests.webhook_cases import WebhookCases, post_body, read_payload, sign
+from tests.support.webhook_cases import WebhookCases, post_body, read_payload, sign
 
 NEIGHBOUR = f"{ACCOUNT}:comment:neighbour"
 # The database lives as long as the test: what one example leaves is no harm to the next.

@@ -11,7 +11,7 @@ from django.test import Client
 from pymongo.database import Database
 
 from automations.auth.tokens import create_token
-from tests.api_client import build_automation, build_path
+from tests.support.api_client import build_automation, build_path
 
 Db = Database[dict[str, Any]]
 

@@ -8,7 +8,13 @@ from pymongo.database import Database
 
 from automations.demo.simulation import SimulatedEvent
 from tests.chaos.model import Verdict, compare
-from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment, post_body
+from tests.support.webhook_cases import (
+    ACCOUNTS,
+    build_automation,
+    build_body,
+    build_comment,
+    post_body,
+)
 
 WINDOW = timedelta(hours=1)
 AUTOMATIONS = {(ACCOUNTS[0], "comment"): "a"}

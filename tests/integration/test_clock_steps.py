@@ -12,10 +12,10 @@ from pymongo.database import Database
 
 from automations.rules.cache import get_rules_cache
 from automations.webhook.deliveries import handle_delivery
-from tests.recount import recount
-from tests.reference_model import ReferenceModel
-from tests.triggers import MILLISECOND, T0, WINDOW
-from tests.webhook_cases import build_automation, build_body, build_comment
+from tests.support.recount import recount
+from tests.support.reference_model import ReferenceModel
+from tests.support.triggers import MILLISECOND, T0, WINDOW
+from tests.support.webhook_cases import build_automation, build_body, build_comment
 
 # Each example has an automation of its own: a process remembers what it has stored of one.
 _examples = count(1)

@@ -17,8 +17,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.integration.conftest import MakeFlusher, flush
-from tests.recount import recount
-from tests.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds, tally
+from tests.support.recount import recount
+from tests.support.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds, tally
 from tracking import service
 from tracking.counting import committer as committer_module
 from tracking.counting.committer import Committer, Ticket

@@ -14,8 +14,8 @@ from automations.conf import conf
 from automations.instagram.buttons import build_payload
 from automations.outbox.store import OutboxStore
 from automations.webhook.deliveries import DeliverySummary, handle_delivery
-from tests.recount import recount
-from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
+from tests.support.recount import recount
+from tests.support.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
 from tracking import service
 from tracking.counting.switch import SwitchState, write_switch
 from tracking.maintenance.replay import Replayer

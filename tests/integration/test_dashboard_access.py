@@ -10,7 +10,7 @@ from pymongo.database import Database
 
 from automations.auth.tokens import create_token
 from automations.dashboard import overview
-from tests.api_client import build_automation
+from tests.support.api_client import build_automation
 from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]

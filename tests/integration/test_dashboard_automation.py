@@ -11,8 +11,8 @@ import pytest
 from django.test import Client
 from pymongo.database import Database
 
-from tests.api_client import build_automation
 from tests.integration.test_dashboard_access import log_in
+from tests.support.api_client import build_automation
 from tracking import service
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger

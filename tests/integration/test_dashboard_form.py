@@ -10,8 +10,8 @@ from pymongo.database import Database
 
 from automations.api.serializers import AutomationSerializer
 from automations.dashboard.form_fields import flatten_errors, list_fields
-from tests.api_client import build_automation
 from tests.integration.test_dashboard_access import log_in
+from tests.support.api_client import build_automation
 
 Db = Database[dict[str, Any]]
 NEW = "/workspaces/ws1/new-automation/"

@@ -10,8 +10,8 @@ from django.test import Client
 from pymongo.database import Database
 
 from automations.dashboard import overview
-from tests.api_client import build_automation, build_run
 from tests.integration.test_dashboard_access import log_in
+from tests.support.api_client import build_automation, build_run
 from tracking import service
 
 Db = Database[dict[str, Any]]

@@ -10,9 +10,9 @@ from bson import ObjectId
 from django.test import Client
 from pymongo.database import Database
 
-from tests.api_client import build_automation
 from tests.integration.test_dashboard_access import log_in
 from tests.integration.test_dashboard_automation import record, tell
+from tests.support.api_client import build_automation
 
 Db = Database[dict[str, Any]]
 AT = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)

@@ -15,10 +15,16 @@ from pymongo.database import Database
 from automations.privacy import deletion_requests, erasure
 from automations.privacy.erasure import erase_person
 from tests.integration.test_erasure import list_holders
-from tests.outbox_fakes import ASK, MAIN, PLAIN_OPENING, Rig, make_job_document
-from tests.recount import recount
+from tests.support.outbox_fakes import ASK, MAIN, PLAIN_OPENING, Rig, make_job_document
+from tests.support.recount import recount
+from tests.support.webhook_cases import (
+    ACCOUNTS,
+    build_automation,
+    build_body,
+    build_comment,
+    post_body,
+)
 from tests.unit.test_signed_request import build_signed_request
-from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment, post_body
 from tracking.maintenance.erasure import Erasure
 
 ACCOUNT = ACCOUNTS[0]

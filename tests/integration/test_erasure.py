@@ -23,8 +23,8 @@ from pymongo.monitoring import (
 )
 
 from tests.integration.conftest import MakeFlusher, flush
-from tests.recount import recount
-from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
+from tests.support.recount import recount
+from tests.support.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
 from tracking.clock import truncate_to_milliseconds
 from tracking.conf import conf
 from tracking.counting.flush import Flusher

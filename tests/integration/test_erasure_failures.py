@@ -11,10 +11,10 @@ from pymongo.database import Database
 
 from tests.integration.conftest import FailPoint, flush
 from tests.integration.test_erasure import ACCOUNT, PERSON, SECOND, list_holders, wrote
-from tests.laboratory import lose_commit_replies
-from tests.recount import recount
-from tests.triggers import T0, WINDOW, make_trigger
-from tests.wire import Crash, Process
+from tests.support.laboratory import lose_commit_replies
+from tests.support.recount import recount
+from tests.support.triggers import T0, WINDOW, make_trigger
+from tests.support.wire import Crash, Process
 from tracking.conf import conf
 from tracking.counting.flush import Flusher
 from tracking.maintenance.erasure import Eraser

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
 from automations.api.run_representations import CSV_COLUMNS
-from tests.api_client import build_run
+from tests.support.api_client import build_run
 from tracking.clock import format_time
 from tracking.queries import run_store
 

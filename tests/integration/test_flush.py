@@ -13,8 +13,8 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from tests.integration.conftest import MakeFlusher, flush
-from tests.recount import recount
-from tests.triggers import MILLISECOND, T0, WINDOW, make_people, make_run, make_trigger
+from tests.support.recount import recount
+from tests.support.triggers import MILLISECOND, T0, WINDOW, make_people, make_run, make_trigger
 from tracking.counting.flush import Flusher
 from tracking.ids import build_trigger_id
 from tracking.mongo import client as mongo

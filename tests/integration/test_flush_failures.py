@@ -16,8 +16,8 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from pymongo.synchronous.client_session import _TxnState
 
 from tests.integration.conftest import FailPoint, MakeFlusher, flush
-from tests.recount import recount
-from tests.triggers import make_people, make_trigger, tally
+from tests.support.recount import recount
+from tests.support.triggers import make_people, make_trigger, tally
 from tracking.counting.flush import Flusher
 from tracking.counting.reads import Found
 from tracking.exceptions import TrackingUnavailable

@@ -10,7 +10,7 @@ from prometheus_client.registry import REGISTRY
 from pymongo.database import Database
 
 from tests.integration.conftest import FailPoint, MakeFlusher
-from tests.triggers import make_people, make_trigger
+from tests.support.triggers import make_people, make_trigger
 from tracking.counting.committer import Committer
 from tracking.counting.flush import Flusher
 

@@ -9,8 +9,8 @@ import pytest
 from pymongo.database import Database
 
 from tests.integration.conftest import MakeFlusher, Recorder, flush
-from tests.recount import recount
-from tests.triggers import T0, WINDOW, make_people, make_trigger
+from tests.support.recount import recount
+from tests.support.triggers import T0, WINDOW, make_people, make_trigger
 from tracking.counting.reads import FlushReads, Found
 from tracking.counting.switch import Switch, SwitchState
 from tracking.ids import build_contact_id, build_trigger_id

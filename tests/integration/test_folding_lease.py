@@ -7,7 +7,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from tests.triggers import make_trigger, now_in_milliseconds
+from tests.support.triggers import make_trigger, now_in_milliseconds
 from tracking import service
 
 

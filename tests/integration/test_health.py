@@ -15,8 +15,8 @@ from pymongo.database import Database
 from automations.operations import health, health_store
 from automations.operations.health import Health, HealthReader
 from automations.outbox.lanes import LaneStore
-from tests.outbox_fakes import make_job_document
-from tests.triggers import T0
+from tests.support.outbox_fakes import make_job_document
+from tests.support.triggers import T0
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from automations.accounts.accounts import add_account
 from automations.auth.tokens import create_token
-from tests.api_client import build_automation, build_run
+from tests.support.api_client import build_automation, build_run
 from tracking.mongo.indexes import list_indexes
 
 Db = Database[dict[str, Any]]

@@ -13,7 +13,7 @@ from pymongo.database import Database
 
 from automations.outbox.jobs import DM, PRIVATE_REPLY
 from automations.outbox.lanes import LaneStore
-from tests.triggers import T0
+from tests.support.triggers import T0
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pymongo.database import Database
 
 from automations.accounts import accounts
 from automations.webhook.deliveries import handle_delivery
-from tests.webhook_cases import read_payload
+from tests.support.webhook_cases import read_payload
 
 
 def test_a_delivery_notes_its_account(db: Database[dict[str, Any]]) -> None:

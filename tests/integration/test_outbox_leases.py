@@ -13,7 +13,7 @@ from pymongo.database import Database
 from automations.outbox import echoes
 from automations.outbox.jobs import DM, Job
 from automations.outbox.store import OutboxStore
-from tests.outbox_fakes import (
+from tests.support.outbox_fakes import (
     MAIN,
     OPENING,
     PLAIN_OPENING,
@@ -23,7 +23,7 @@ from tests.outbox_fakes import (
     make_comment_document,
     make_job_document,
 )
-from tests.triggers import T0, now_in_milliseconds
+from tests.support.triggers import T0, now_in_milliseconds
 
 LEASE = timedelta(seconds=60)
 LATER = T0 + timedelta(seconds=61)

@@ -20,8 +20,8 @@ from automations.outbox.jobs import DM, PRIVATE_REPLY
 from automations.outbox.lanes import LaneStore
 from automations.outbox.queues import summarize_queue
 from automations.outbox.store import OutboxStore
-from tests.outbox_fakes import MAIN, Rig, Sent, make_comment_document, make_job_document
-from tests.triggers import T0, now_in_milliseconds
+from tests.support.outbox_fakes import MAIN, Rig, Sent, make_comment_document, make_job_document
+from tests.support.triggers import T0, now_in_milliseconds
 
 logger = logging.getLogger(__name__)
 

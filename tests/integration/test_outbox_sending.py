@@ -9,7 +9,7 @@ import pytest
 from pymongo.database import Database
 
 from automations.outbox import modes, recovery
-from tests.outbox_fakes import (
+from tests.support.outbox_fakes import (
     ASK,
     MAIN,
     OPENING,
@@ -21,7 +21,7 @@ from tests.outbox_fakes import (
     make_comment_document,
     make_job_document,
 )
-from tests.triggers import T0
+from tests.support.triggers import T0
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

@@ -12,9 +12,9 @@ from automations.accounts.accounts import AccountState, add_account, note_webhoo
 from automations.accounts.encryption import make_key
 from automations.outbox.jobs import PRIVATE_REPLY
 from automations.outbox.queues import Queue, summarize_queue, summarize_queues
-from tests.api_client import build_automation, make_client
-from tests.outbox_fakes import MAIN, Rig, make_comment_document, make_job_document
-from tests.triggers import T0
+from tests.support.api_client import build_automation, make_client
+from tests.support.outbox_fakes import MAIN, Rig, make_comment_document, make_job_document
+from tests.support.triggers import T0
 
 PACE = timedelta(milliseconds=5218)
 PATH = "/api/workspaces/ws1/accounts"

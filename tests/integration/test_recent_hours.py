@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management import call_command
 from pymongo.database import Database
 
-from tests.api_client import build_automation, build_run
+from tests.support.api_client import build_automation, build_run
 from tracking import service
 from tracking.rollups.hours import hour_of
 

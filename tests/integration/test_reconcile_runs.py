@@ -13,8 +13,8 @@ from bson import ObjectId
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
-from tests.triggers import make_trigger, now_in_milliseconds
-from tests.verification_cases import (
+from tests.support.triggers import make_trigger, now_in_milliseconds
+from tests.support.verification_cases import (
     DAY,
     HOUR,
     KEY,

@@ -13,7 +13,7 @@ from pymongo.database import Database
 from automations.outbox.jobs import PRIVATE_REPLY
 from automations.outbox.plans import MESSAGE_WINDOW
 from automations.outbox.reporting import list_results
-from tests.outbox_fakes import (
+from tests.support.outbox_fakes import (
     ASK,
     MAIN,
     FakeGraph,
@@ -22,7 +22,7 @@ from tests.outbox_fakes import (
     make_comment_document,
     make_job_document,
 )
-from tests.triggers import T0
+from tests.support.triggers import T0
 
 SECOND = timedelta(seconds=1)
 

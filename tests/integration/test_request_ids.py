@@ -16,8 +16,8 @@ from pymongo.database import Database
 
 from project.logs import HideQueryStrings, JsonFormatter
 from project.request_ids import read_request_id, request_id
-from tests.triggers import make_trigger
-from tests.webhook_cases import PATH, build_automation, build_body, build_comment, sign
+from tests.support.triggers import make_trigger
+from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment, sign
 from tracking.counting.committer import Committer
 from tracking.exceptions import TrackingUnavailable
 from tracking.runs import Outcome

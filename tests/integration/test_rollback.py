@@ -13,10 +13,10 @@ from bson import ObjectId
 from django.core.management import call_command
 from pymongo.database import Database
 
-from tests.old_product import HOUR, OldProduct
-from tests.recount import recount
-from tests.triggers import MILLISECOND, make_trigger, now_in_milliseconds
-from tests.verification_cases import list_wrong
+from tests.support.old_product import HOUR, OldProduct
+from tests.support.recount import recount
+from tests.support.triggers import MILLISECOND, make_trigger, now_in_milliseconds
+from tests.support.verification_cases import list_wrong
 from tracking import service
 from tracking.queries.stats import StatsStore
 from tracking.runs import Outcome

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from tests.integration.conftest import flush
-from tests.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
+from tests.support.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
 from tracking import reports
 from tracking.counting.flush import Flusher
 from tracking.counting.switch import SwitchState, write_switch

@@ -16,7 +16,13 @@ from pymongo.database import Database
 
 from automations.accounts import accounts
 from automations.auth.tokens import create_token
-from tests.webhook_cases import SECRET, build_automation, build_body, build_comment, post_body
+from tests.support.webhook_cases import (
+    SECRET,
+    build_automation,
+    build_body,
+    build_comment,
+    post_body,
+)
 
 ACCESS_TOKEN = "IGAAverysecretaccesstoken"
 

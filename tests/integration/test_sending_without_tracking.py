@@ -16,10 +16,16 @@ from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
 from automations.outbox.wiring import build_worker
 from tests.integration.conftest import VICTIM, FailPoint
-from tests.outbox_fakes import FakeGraph
-from tests.recount import recount
-from tests.triggers import now_in_milliseconds
-from tests.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment, post_body
+from tests.support.outbox_fakes import FakeGraph
+from tests.support.recount import recount
+from tests.support.triggers import now_in_milliseconds
+from tests.support.webhook_cases import (
+    ACCOUNTS,
+    build_automation,
+    build_body,
+    build_comment,
+    post_body,
+)
 from tracking import service
 from tracking.mongo import client as mongo
 

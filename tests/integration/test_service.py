@@ -11,8 +11,8 @@ import pytest
 from bson import ObjectId
 from pymongo.database import Database
 
-from tests.recount import recount
-from tests.triggers import T0, WINDOW, make_run, make_trigger, now_in_milliseconds
+from tests.support.recount import recount
+from tests.support.triggers import T0, WINDOW, make_run, make_trigger, now_in_milliseconds
 from tracking import service
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo

@@ -22,11 +22,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from pymongo.database import Database
 
-from tests.counting import Counting
-from tests.histories import Delivery, Fault, Item
-from tests.laboratory import Clock, Laboratory
-from tests.triggers import MILLISECOND, WINDOW
-from tests.wire import Document, Place
+from tests.support.counting import Counting
+from tests.support.histories import Delivery, Fault, Item
+from tests.support.laboratory import Clock, Laboratory
+from tests.support.triggers import MILLISECOND, WINDOW
+from tests.support.wire import Document, Place
 from tracking.counting import stripes
 from tracking.maintenance import replay
 

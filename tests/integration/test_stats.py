@@ -14,8 +14,8 @@ from pymongo.database import Database
 from pymongo.monitoring import CommandStartedEvent
 
 from tests.integration.conftest import MakeFlusher, Recorder, flush
-from tests.recount import recount
-from tests.triggers import (
+from tests.support.recount import recount
+from tests.support.triggers import (
     MILLISECOND,
     T0,
     WINDOW,

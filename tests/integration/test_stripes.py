@@ -16,8 +16,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.integration.conftest import MakeFlusher, flush
-from tests.recount import recount
-from tests.triggers import T0, make_people, make_trigger
+from tests.support.recount import recount
+from tests.support.triggers import T0, make_people, make_trigger
 from tracking.counting.committer import Committer
 from tracking.counting.flush import Flusher
 from tracking.counting.stripes import LEASE_SECONDS, StripeLease
@@ -196,7 +196,7 @@ def start_writer(db: Db, mongodb_server: str) -> Iterator[StartWriter]:
     def start(mode: str) -> Process:
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.writer_process",
+                [sys.executable, "-m", "tests.support.writer_process",
                  mongodb_server, db.name, mode],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             )

@@ -18,8 +18,8 @@ from automations.demo.simulation import Plan, generate_deliveries
 from automations.demo.simulation.plan import KINDS
 from automations.demo.simulation.targets import build_targets
 from automations.webhook.deliveries import handle_delivery
-from tests.recount import recount
-from tests.reference_model import ReferenceModel
+from tests.support.recount import recount
+from tests.support.reference_model import ReferenceModel
 from tracking import service
 from tracking.counting.switch import SwitchState, read_switch, write_switch
 from tracking.maintenance.replay import Replayer

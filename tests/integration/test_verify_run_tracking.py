@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from pymongo.database import Database
 
-from tests.verification_cases import (
+from tests.support.verification_cases import (
     COPIES,
     COUNTS,
     DAY,

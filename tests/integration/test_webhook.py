@@ -22,8 +22,8 @@ from automations.rules.matching import AccountRules
 from automations.webhook import dead_letters
 from automations.webhook import triggers as webhook_triggers
 from automations.webhook.views import MAX_BODY_BYTES
-from tests.recount import recount
-from tests.webhook_cases import (
+from tests.support.recount import recount
+from tests.support.webhook_cases import (
     ACCOUNTS,
     PATH,
     PAYLOAD_NAMES,

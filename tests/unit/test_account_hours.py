@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.triggers import T0
+from tests.support.triggers import T0
 from tracking.exceptions import TrackingUnavailable
 from tracking.rollups import account_hours
 from tracking.rollups.account_hours import AccountHour, AccountHours, Pending

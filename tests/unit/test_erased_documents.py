@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automations.privacy.redaction import build_trigger_update, split_letter
-from tests.outbox_fakes import ASK, MAIN, OPENING, make_comment_document, make_job_document
-from tests.triggers import T0
+from tests.support.outbox_fakes import ASK, MAIN, OPENING, make_comment_document, make_job_document
+from tests.support.triggers import T0
 
 PERSON = "5550001112223334"
 OTHER = "5550001112223335"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from automations.instagram.events import IGNORED_REASONS, Delivery, Event, UnreadableDelivery
 from automations.instagram.json_values import read_time
 from automations.instagram.payloads import parse_delivery
-from tests.attack_corpus import (
+from tests.support.attack_corpus import (
     ACCOUNT,
     FILES,
     JSON,

@@ -10,8 +10,16 @@ import pytest
 from automations.outbox import transitions
 from automations.outbox.jobs import Job, JobState, StepResult, StepState
 from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
-from tests.outbox_fakes import ASK, MAIN, OPENING, PLAIN_OPENING, PUBLIC, make_job, states_of
-from tests.triggers import T0
+from tests.support.outbox_fakes import (
+    ASK,
+    MAIN,
+    OPENING,
+    PLAIN_OPENING,
+    PUBLIC,
+    make_job,
+    states_of,
+)
+from tests.support.triggers import T0
 
 
 def make_comment(*steps: Any, position: int = 0, **fields: Any) -> Job:

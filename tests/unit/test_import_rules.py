@@ -28,6 +28,20 @@ LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_
 def test_a_forbidden_import_is_found(
     tmp_path: Path, module: str, forbidden: str, contract: str
 ) -> None:
+    copy_packages(tmp_path)
+    with (tmp_path / module).open("a") as file:
+        file.write(f"\n{forbidden}\n")
+    assert find_broken(tmp_path, contract)
+
+
+@pytest.mark.parametrize("package", ["automations", "tracking"])
+def test_a_module_outside_the_rooms_is_found(tmp_path: Path, package: str) -> None:
+    copy_packages(tmp_path)
+    (tmp_path / package / "spare.py").touch()
+    assert find_broken(tmp_path, f"The rooms of {package}")
+
+
+def copy_packages(tmp_path: Path) -> None:
     for package in ("project", "automations", "tracking"):
         shutil.copytree(
             ROOT / package,
@@ -37,8 +51,9 @@ def test_a_forbidden_import_is_found(
             ],
         )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    with (tmp_path / module).open("a") as file:
-        file.write(f"\n{forbidden}\n")
+
+
+def find_broken(tmp_path: Path, contract: str) -> list[str]:
     result = subprocess.run(
         [sys.executable, "-c", LINT_IMPORTS, "--no-cache"],
         cwd=tmp_path,
@@ -49,4 +64,4 @@ def test_a_forbidden_import_is_found(
     )
     assert result.returncode == 1, result.stdout + result.stderr
     broken = [line for line in result.stdout.splitlines() if " BROKEN" in line]
-    assert [line for line in broken if line.startswith(contract)]
+    return [line for line in broken if line.startswith(contract)]

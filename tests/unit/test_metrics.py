@@ -121,7 +121,7 @@ def test_an_environment_that_names_no_directory_leaves_no_files(
     root = Path(__file__).resolve().parents[2]
     code = (
         "import django; django.setup(); from automations import metrics; "
-        "metrics.note_answer(200, 0.1); from automations.exposition import REGISTRY; "
+        "metrics.note_answer(200, 0.1); from automations.operations.prometheus import REGISTRY; "
         "print(REGISTRY.get_sample_value('webhook_seconds_count'))"
     )
     done = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.triggers import T0
+from tests.support.triggers import T0
 from tracking.rollups.hours import hour_of
 from tracking.rollups.outcomes import StepOutcome, flatten_counts, plan_outcomes
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.triggers import MILLISECOND, T0, make_trigger
+from tests.support.triggers import MILLISECOND, T0, make_trigger
 from tracking.rollups.hours import (
     LAST_24_HOURS,
     WindowEdge,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.triggers import MILLISECOND, T0, WINDOW, make_trigger
+from tests.support.triggers import MILLISECOND, T0, WINDOW, make_trigger
 from tracking.clock import truncate_to_milliseconds
 from tracking.ids import build_contact_id, build_trigger_id, parse_trigger_id
 from tracking.runs import (

@@ -10,7 +10,7 @@ import pytest
 from automations.instagram.events import KIND_BY_EVENT_TYPE, Event
 from automations.outbox.plans import build_send, build_tap_send, list_remaining
 from automations.rules.automation import Automation, parse_automation
-from tests.triggers import T0
+from tests.support.triggers import T0
 
 CONTENTS = [
     {"name": name, "text": name}

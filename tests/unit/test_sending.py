@@ -10,7 +10,7 @@ from automations.conf import conf
 from automations.instagram.buttons import parse_payload
 from automations.management.commands import run_worker
 from automations.outbox.wiring import compose
-from tests.outbox_fakes import ASK, MAIN, OPENING, PLAIN_OPENING, PUBLIC, make_job
+from tests.support.outbox_fakes import ASK, MAIN, OPENING, PLAIN_OPENING, PUBLIC, make_job
 from tracking.exceptions import MongoNotConfigured
 
 

@@ -77,6 +77,6 @@ def test_every_secret_is_tried_also_after_a_hit(monkeypatch: pytest.MonkeyPatch)
         compared.append(b)
         return compare(a, b)
 
-    monkeypatch.setattr("automations.signature.hmac.compare_digest", count)
+    monkeypatch.setattr("automations.instagram.signature.hmac.compare_digest", count)
     verify_signature(BODY, sign(BODY, "one"), ["one", "two", "three"])
     assert len(compared) == 3

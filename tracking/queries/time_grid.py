@@ -161,7 +161,7 @@ def _read_clock(quarter: int, zone: tzinfo) -> tuple[date, int, timedelta | None
 
 
 def sum_hour(parts: Mapping[str, Any]) -> Counts:
-    """Return the counts of an hour's `{n, m, d, p}` (`tracking.rollups`)."""
+    """Return the counts of an hour's `{n, m, d, p}` (`tracking/rollups/hours.py`)."""
     duplicates, people = parts.get("d", {}), parts.get("p", {})
     return Counts(parts.get("n", 0), sum(duplicates.values()), sum(people.values()))
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 from bson import ObjectId
 from hypothesis import strategies as st
 
-from tests.triggers import MILLISECOND, WINDOW
-from tests.wire import Place
+from tests.support.triggers import MILLISECOND, WINDOW
+from tests.support.wire import Place
 
 # An id that is text, one that is an ObjectId, and one whose automation was deleted.
 AUTOMATIONS = ("a1", ObjectId("65f0c0ffee65f0c0ffee65f0"), "gone")

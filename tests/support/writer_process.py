@@ -1,4 +1,4 @@
-"""A writing process for the tests: `python -m tests.integration.writer_process URI DATABASE MODE`.
+"""A writing process for the tests: `python -m tests.support.writer_process URI DATABASE MODE`.
 
 `write`: flushes of 20 triggers over the people p0..p39, until the line `stop` comes; prints how
 many triggers there were. `die`: writes one flush, says `written` before its commit, and waits to be
@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from pymongo import MongoClient
 
-from tests.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds
+from tests.support.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds
 from tracking.counting.committer import Committer
 from tracking.counting.flush import Flusher
 from tracking.counting.transaction import FlushTransaction

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-PAYLOADS = Path(__file__).with_name("payloads")
+PAYLOADS = Path(__file__).parents[1] / "payloads"
 FILES = sorted(path.stem for path in PAYLOADS.iterdir())
 
 ACCOUNT = "17841400000000001"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pymongo.errors import OperationFailure
 
-from tests.comparison import RETENTION, Comparison
-from tests.histories import (
+from tests.support.comparison import RETENTION, Comparison
+from tests.support.histories import (
     AUTOMATIONS,
     DAY,
     JUMPS,
@@ -31,10 +31,10 @@ from tests.histories import (
     faults,
     stored_totals,
 )
-from tests.laboratory import Laboratory, lose_commit_replies
-from tests.reference_model import ReferenceModel, Run
-from tests.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
-from tests.wire import Crash, Document, Process
+from tests.support.laboratory import Laboratory, lose_commit_replies
+from tests.support.reference_model import ReferenceModel, Run
+from tests.support.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
+from tests.support.wire import Crash, Document, Process
 from tracking.clock import truncate_to_milliseconds
 from tracking.counting.committer import Ticket
 from tracking.counting.switch import SwitchState, read_switch, write_switch

@@ -15,7 +15,7 @@ from pymongo.database import Database
 from automations.rules.cache import get_rules_cache
 
 PATH = "/api/webhooks/instagram"
-PAYLOADS = Path(__file__).with_name("payloads")
+PAYLOADS = Path(__file__).parents[1] / "payloads"
 PAYLOAD_NAMES = sorted(path.stem for path in PAYLOADS.iterdir())
 
 # Those of tests/conftest.py: the secret in use, and the one before it that still counts.

@@ -11,8 +11,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from tests.reference_model import ReferenceModel, Run
-from tests.triggers import T0
+from tests.support.reference_model import ReferenceModel, Run
+from tests.support.triggers import T0
 from tracking.ids import parse_trigger_id
 from tracking.maintenance.drift_store import DriftStore
 from tracking.rollups.hours import hour_of

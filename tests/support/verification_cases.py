@@ -12,7 +12,7 @@ from bson import Int64, ObjectId
 from django.core.management import call_command
 from pymongo.database import Database
 
-from tests.triggers import make_run, make_trigger, now_in_milliseconds
+from tests.support.triggers import make_run, make_trigger, now_in_milliseconds
 from tracking import service
 from tracking.counting.switch import SwitchState, write_switch
 from tracking.rollups.folding import Folder

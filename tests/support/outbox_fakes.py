@@ -19,7 +19,7 @@ from automations.outbox.ports import SendContext
 from automations.outbox.reporting import Reporter, StepReport
 from automations.outbox.store import OutboxStore
 from automations.outbox.worker import Worker
-from tests.triggers import T0
+from tests.support.triggers import T0
 
 PUBLIC = {"name": "comment_reply", "texts": ["See your messages!"]}
 OPENING = {"name": "opening_dm", "text": "Want the link?", "button": "Yes"}

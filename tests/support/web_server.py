@@ -17,7 +17,7 @@ from typing import Any
 from automations.operations import webserver
 from tracking.embedded.mongod import choose_port
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
 SECRET = "test-app-secret"
 

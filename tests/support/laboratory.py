@@ -14,8 +14,8 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
-from tests.triggers import T0, WINDOW
-from tests.wire import Document, Process
+from tests.support.triggers import T0, WINDOW
+from tests.support.wire import Document, Process
 
 COLLECTIONS = (
     "automations", "automation_runs", "automation_contacts", "automation_triggers",
