@@ -9,9 +9,7 @@ from automations.rules.automation import Automation
 from tracking.runs import Trigger
 
 
-def build_trigger(
-    event: Event, automation: Automation, *, arrived_at: datetime, is_late: bool = False
-) -> Trigger:
+def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime) -> Trigger:
     """Return the trigger of an event that an automation answers, in tracking's plain values."""
     return Trigger(
         account_id=event.account_id,
@@ -27,7 +25,6 @@ def build_trigger(
         occurred_at=event.occurred_at,
         metadata=build_metadata(event),
         send=build_send(event, automation, arrived_at=arrived_at),
-        is_late=is_late,
     )
 
 
