@@ -22,8 +22,9 @@ from tracking.counting.switch import SwitchState, read_switch
 from tracking.exceptions import TrackingError
 from tracking.ids import build_trigger_id
 from tracking.mongo import client as mongo
-from tracking.queries import recent_hours
-from tracking.queries.stats import RunSummary, StatsStore
+from tracking.mongo.errors import reach_mongo
+from tracking.queries import recent_hours, stats
+from tracking.queries.stats import RunSummaries, StatsStore
 from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
 from tracking.rollups.outcome_store import OutcomeStore
 from tracking.rollups.outcomes import StepOutcome
@@ -123,14 +124,17 @@ def track_automation_run(
 
 
 def summarize_runs(
-    automations: Sequence[Mapping[str, Any]], *, at: datetime
-) -> dict[str, RunSummary]:
+    automations: Sequence[Mapping[str, Any]], *, at: datetime, has_windows: bool = True
+) -> RunSummaries:
     """Return totals and the windows that end at `at`, by automation id.
 
-    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. All figures are of one
+    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. It waits up to 250 ms
+    until what arrived by `at` is counted; `pending` is what is not. All figures are of one
     snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
     """
-    return StatsStore(mongo.get_database()).summarize(automations, at=at)
+    return StatsStore(mongo.get_database()).summarize(
+        automations, at=at, has_windows=has_windows
+    )
 
 
 def list_recent_hours(
@@ -146,8 +150,11 @@ def list_recent_hours(
 def get_totals(
     automations: Sequence[Mapping[str, Any]],
 ) -> dict[str, tuple[int, datetime | None]]:
-    """Return (total runs, newest run) by automation id, for answers without statistics."""
-    return StatsStore(mongo.get_database()).list_totals(automations)
+    """Return (total runs, newest run) by automation id, without waiting for what is pending."""
+    found = StatsStore(mongo.get_database()).summarize(
+        automations, at=read_now(), has_windows=False, wait_seconds=0
+    )
+    return {name: (one.total_runs, one.last_run_at) for name, one in found.by_automation.items()}
 
 
 def is_stats_enabled() -> bool:
@@ -226,7 +233,8 @@ def run_counter(stop: threading.Event) -> None:
 
 def count_pending(automation_ids: Collection[str], *, before: datetime) -> int:
     """Return how many triggers of these automations that arrived by then are not counted yet."""
-    return StatsStore(mongo.get_database()).count_pending(automation_ids, before=before)
+    with reach_mongo():
+        return stats.count_pending(mongo.get_database(), automation_ids, before=before)
 
 
 def list_stuck() -> list[partitions.Stuck]:
