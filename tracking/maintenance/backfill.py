@@ -141,9 +141,8 @@ class Backfill:
             "unrolled": Int64(max(unrolled, 0)),
             "hoursSince": counts.oldest_hour or base.get("takenAt"),
         }
-        self._stats.update_one(
-            {"_id": build_base_id(automation_id)}, {"$set": change}, session=session
-        )
+        query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+        self._stats.update_one(query, {"$set": change}, session=session)
 
     def _write_fields(self, batch: Sequence[Document]) -> int:
         """Add missing fields and bring copies up to their totals; return documents changed."""
@@ -193,7 +192,8 @@ class Backfill:
         if newest is not None:
             update["$max"] = {"lastRunAt": newest}
         if update:
-            self._stats.update_one({"_id": build_base_id(automation_id)}, update, session=session)
+            query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+            self._stats.update_one(query, update, session=session)
         return int(wanted > total.runs)
 
 

@@ -1,7 +1,7 @@
 """Hour documents beside those of the runs: what became of steps.
 
-In `automation_hours`, a collection of their own: no flush, fold or rebuild ever meets them, so that
-workers and flushes cannot conflict. Kept as long as the other hours (`tracking/mongo/indexes.py`).
+In `automation_hours`, a collection of their own, so that workers and counters never conflict. Kept
+as long as the other hours (`tracking/mongo/indexes.py`).
 
     "<automationId>:o<hour>"        {automationId, hour, o: {<step>: {<state>: n}, completed: n}}
 

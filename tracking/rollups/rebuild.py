@@ -1,4 +1,4 @@
-"""Hour rollups, counted anew from the runs that exist."""
+"""Hour rollups, counted again from the runs that exist."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -13,8 +13,8 @@ from tracking.rollups.hours import (
     HOURS_PER_DAY,
     build_base_id,
     build_hour_id,
-    build_live_ids,
     build_recent,
+    hour_of,
     merge_hours,
     start_of_hour,
 )
@@ -64,26 +64,26 @@ class HourRebuilder:
     ) -> None:
         """Replace the run counts of some hours by a count of the runs in the same snapshot.
 
-        A flush that counts in one of them meanwhile either conflicts, or writes a live document
-        that is not seen here: exact both ways. Duplicates and new people are carried over.
+        The base is always changed, so that a batch that is counted meanwhile conflicts. Duplicates
+        and new people are carried over.
         """
+        of_this = {"automationId": automation_id}
         raw = self._count_minutes(automation_id, hours, session)
         seen: dict[int, list[Document]] = {hour: [] for hour in hours}
         hour_ids = [build_hour_id(automation_id, hour) for hour in hours]
-        for document in self._stats.find({"_id": {"$in": hour_ids}}, session=session):
-            seen[int(document["_id"].rpartition(":h")[2])].append(document)
-        writes: list[ReplaceOne[Document] | UpdateOne] = []
-        live_ids = {"_id": {"$in": build_live_ids(automation_id)}}
-        for document in self._stats.find(live_ids, session=session):
-            present = [hour for hour in hours if str(hour) in document.get("h", {})]
-            for hour in present:
-                seen[hour].append(document["h"][str(hour)])
-            if present:
-                unset = {f"h.{hour}": "" for hour in present}
-                writes.append(UpdateOne({"_id": document["_id"]}, {"$unset": unset}))
+        for document in self._stats.find({"_id": {"$in": hour_ids}, **of_this}, session=session):
+            seen[hour_of(document["hour"])].append(document)
+        base_query = {"_id": build_base_id(automation_id), **of_this}
+        base = self._stats.find_one(base_query, {"hours": 1, "h": 1}, session=session) or {}
+        open_hours = base.get("h", {})
         counts: dict[int, int] = {}
+        change: Document = {"$inc": {"rebuilds": 1}}
+        writes: list[ReplaceOne[Document] | UpdateOne] = []
         for hour in hours:
             minutes = raw.get(hour, {})
+            if str(hour) in open_hours:
+                seen[hour].append(open_hours[str(hour)])
+                change.setdefault("$unset", {})[f"h.{hour}"] = ""
             carried = merge_hours(seen[hour])
             document = carried | {
                 "_id": build_hour_id(automation_id, hour),
@@ -92,13 +92,12 @@ class HourRebuilder:
                 "n": sum(minutes.values()),
                 "m": minutes,
             }
-            writes.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
+            writes.append(ReplaceOne({"_id": document["_id"], **of_this}, document, upsert=True))
             if is_recent_day(hour // HOURS_PER_DAY, self._now):
                 counts[hour] = document["n"]
         if counts:
-            base_id = {"_id": build_base_id(automation_id)}
-            base = self._stats.find_one(base_id, {"hours": 1}, session=session) or {}
-            writes.append(UpdateOne(base_id, {"$set": _build_recent_change(base, counts)}))
+            change["$set"] = _build_recent_change(base, counts)
+        writes.append(UpdateOne(base_query, change))
         self._stats.bulk_write(writes, ordered=False, session=session)
 
     def _count_minutes(
