@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,12 @@ def list_metrics() -> set[str]:
         if family.type == "histogram":
             found |= {f"{family.name}_{part}" for part in ("bucket", "sum", "count")}
         found.add(f"{family.name}_total" if family.type == "counter" else family.name)
-    waiting = Waiting(dead_letters=0, untracked=0, queued=0)
-    health = Health(clock_offset=0.0, missing_indexes=[], waiting=waiting)
-    found |= {family.name for family in list_health_metrics(health)} | {"outbox_lag_seconds"}
+    waiting = Waiting(dead_letters=0, uncounted=0, stuck=0, queued=0)
+    health = Health(
+        clock_offset=0.0, missing_indexes=[], waiting=waiting,
+        queue_lag=timedelta(0), counting_lag=timedelta(0),
+    )  # fmt: skip
+    found |= {family.name for family in list_health_metrics(health)}
     return {name for name in found if name.startswith(OWN)}
 
 
