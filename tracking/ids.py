@@ -3,6 +3,8 @@
 from zlib import crc32
 
 PARTITIONS = 16
+# The name that takes an erased person's place: nobody else's id starts like this.
+ERASED_PREFIX = "erased:"
 
 
 def _escape(part: str) -> str:

@@ -167,10 +167,14 @@ class BatchCounter:
         query: Document = {"partition": {"$in": list(lanes)}, "createdAt": {"$gte": since}}
         if only is not None:
             query["automationId"] = {"$in": list(only)}
-        return run_find(
+        found = run_find(
             self._database, "automation_triggers", query, WAITING_FIELDS, most=BATCH_EVENTS,
             sort={"createdAt": 1}, session=session,
         )  # fmt: skip
+        for one in found:
+            if "erasedAs" in one:  # the erasure has not come to its `userId` yet
+                one["userId"] = one["erasedAs"]
+        return found
 
     def _find_bases(
         self, session: ClientSession, keys: Mapping[str, Any], waiting: Iterable[Waiting]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tracking.ids import build_trigger_id, partition_of
+from tracking.ids import ERASED_PREFIX, build_trigger_id, partition_of
 from tracking.rollups.hours import build_base_id, build_increments
 from tracking.runs import Claim, Decision, Outcome, Trigger, Waiting
 
@@ -16,9 +16,10 @@ JOB_RETENTION = timedelta(days=14)
 # What a run takes over from its trigger, under the same names.
 _RUN_FIELDS = ("automationId", "workspaceId", "triggerType", "userId")
 _OPTIONAL = ("occurredAt", "personUnknown", "source")
+_KEPT_METADATA = ("postId", "storyId")
 WAITING_FIELDS = (
     *_RUN_FIELDS, *_OPTIONAL, "accountId", "automationKey", "createdAt", "runId", "metadata",
-    "continues", "partition",
+    "continues", "partition", "erasedAs",
 )  # fmt: skip
 
 
@@ -70,17 +71,28 @@ def parse_waiting(document: Mapping[str, Any]) -> Waiting:
 
 
 def build_run(document: Mapping[str, Any], event_id: str) -> Document:
-    """Return the document of `automation_runs` of a stored trigger."""
+    """Return the document of `automation_runs` of a stored trigger.
+
+    That of a person who was erased in the meantime says nothing of the person either.
+    """
     run: Document = {"_id": document["runId"]}
     for name in _RUN_FIELDS:
         run[name] = document[name]
-    run["metadata"] = document.get("metadata") or {}
+    is_erased = document["userId"].startswith(ERASED_PREFIX)
+    metadata = document.get("metadata") or {}
+    run["metadata"] = keep_metadata(metadata) if is_erased else metadata
     run["createdAt"] = document["createdAt"]
-    run["eventId"] = event_id
+    run["eventId"] = document["userId"] if is_erased else event_id
     for name in _OPTIONAL:
         if name in document:
             run[name] = document[name]
     return run
+
+
+def keep_metadata(metadata: Any) -> Document:
+    """Return what is the account's own of a run's metadata; the rest may be the person's."""
+    known = metadata if isinstance(metadata, Mapping) else {}
+    return {name: known[name] for name in _KEPT_METADATA if name in known}
 
 
 def build_contacts(
