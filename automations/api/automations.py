@@ -37,8 +37,8 @@ class AutomationListView(WorkspaceView):
     @describe("listAutomations")
     def get(self, request: Request, wsid: str) -> Response:
         """List them all, in one page."""
-        documents = store.list_automations(wsid)
-        return Response({"success": True, "automations": build_answers(documents, at=read_now())})
+        head, answers = build_answers(store.list_automations(wsid), at=read_now())
+        return Response({"success": True, **head, "automations": answers})
 
     @describe("createAutomation")
     def post(self, request: Request, wsid: str) -> Response:
@@ -47,10 +47,10 @@ class AutomationListView(WorkspaceView):
         values = self.check_input(self.get_serializer(data=request.data))
         document = build_document(values, workspace_id=wsid, at=at)
         store.insert_automation(document)
-        [answer] = build_answers([document], at=at)
+        head, [answer] = build_answers([document], at=at)
         location = reverse("automations:automation", args=(wsid, answer["_id"]))
         return Response(
-            {"success": True, "automation": answer},
+            {"success": True, **head, "automation": answer},
             status=status.HTTP_201_CREATED,
             headers={"Location": location},
         )
@@ -96,8 +96,8 @@ class AutomationView(WorkspaceView):
         if document is None:
             raise NotFound
         self.shown = document
-        [answer] = build_answers([document], at=read_now())
-        return Response({"success": True, "automation": answer})
+        head, [answer] = build_answers([document], at=read_now())
+        return Response({"success": True, **head, "automation": answer})
 
 
 class AutomationStatsView(WorkspaceView):
@@ -109,33 +109,28 @@ class AutomationStatsView(WorkspaceView):
         document = store.find_automation(wsid, automation_id)
         if document is None:
             raise NotFound
-        at = read_now()
-        [answer] = build_answers([document], at=at)
+        head, [answer] = build_answers([document], at=read_now())
         shown = {
             name: answer[name]
             for name in ("_id", "totalRuns", "lastRunAt", "stats")
             if name in answer
         }
-        return Response({"success": True, **shown, "asOf": format_time(at)})
+        return Response({"success": True, **head, **shown})
 
 
-def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> list[Json]:
-    """Return automations as the API shows them, with their runs at the instant `at`.
+def build_answers(
+    documents: Sequence[Mapping[str, Any]], *, at: datetime
+) -> tuple[Json, list[Json]]:
+    """Return (`asOf` and `pending`, automations as the API shows them) at the instant `at`.
 
     Without `stats` when they are off. Raises TrackingUnavailable.
     """
     with mongo_errors.reach_mongo():
-        if not service.is_stats_enabled():
-            totals = service.get_totals(documents)
-            return [
-                build_automation(document, total_runs=runs, last_run_at=last_run_at, stats=None)
-                for document in documents
-                for runs, last_run_at in (totals[str(document["_id"])],)
-            ]
-        summaries = service.summarize_runs(documents, at=at)
+        has_stats = service.is_stats_enabled()
+        found = service.summarize_runs(documents, at=at, has_windows=has_stats)
     answers = []
     for document in documents:
-        summary = summaries[str(document["_id"])]
+        summary = found.by_automation[str(document["_id"])]
         stats = {
             "totalRuns": summary.total_runs,
             "last24Hours": summary.last_24_hours,
@@ -146,10 +141,10 @@ def build_answers(documents: Sequence[Mapping[str, Any]], *, at: datetime) -> li
                 document,
                 total_runs=summary.total_runs,
                 last_run_at=summary.last_run_at,
-                stats=stats,
+                stats=stats if has_stats else None,
             )
         )
-    return answers
+    return {"asOf": format_time(found.as_of), "pending": found.pending}, answers
 
 
 def build_automation(

@@ -31,15 +31,16 @@ _AUTOMATION = {
     "lastRunAt": "2026-11-24T00:16:28.134Z",
     "stats": {"totalRuns": 223, "last24Hours": 51, "last7Days": 223},
 }
-AUTOMATIONS = {"success": True, "automations": [_AUTOMATION]}
-AUTOMATION = {"success": True, "automation": _AUTOMATION}
+_INSTANT = {"asOf": "2026-11-24T00:17:00.000Z", "pending": 0}
+AUTOMATIONS = {"success": True, **_INSTANT, "automations": [_AUTOMATION]}
+AUTOMATION = {"success": True, **_INSTANT, "automation": _AUTOMATION}
 STATS = {
     "success": True,
+    **_INSTANT,
     "_id": _AUTOMATION_ID,
     "totalRuns": 223,
     "lastRunAt": "2026-11-24T00:16:28.134Z",
     "stats": {"totalRuns": 223, "last24Hours": 51, "last7Days": 223},
-    "asOf": "2026-11-24T00:17:00.000Z",
 }
 DONE = {"success": True}
 ACCOUNTS = {
@@ -85,7 +86,7 @@ RUNS = {
     "nextCursor": "HwAAAAl0AFreC6yaAQAAB2kAawTTmeSBvUDFKOMQAA",
     "from": "2026-11-23T18:30:00.000Z",
     "to": None,
-    "asOf": "2026-11-24T00:17:00.000Z",
+    **_INSTANT,
 }
 RUN = {
     "success": True,
@@ -113,7 +114,7 @@ SERIES = {
     "zone": "Asia/Kolkata",
     "from": "2026-11-22T18:30:00.000Z",
     "to": "2026-11-24T18:30:00.000Z",
-    "asOf": "2026-11-24T00:17:00.000Z",
+    **_INSTANT,
     "isExact": True,
     "exactSince": "2025-10-20T01:17:00.000Z",
     "knownSince": None,
@@ -147,7 +148,7 @@ OUTCOMES = {
     "success": True,
     "from": "2026-11-17T00:00:00.000Z",
     "to": "2026-11-24T01:00:00.000Z",
-    "asOf": "2026-11-24T00:17:00.000Z",
+    **_INSTANT,
     "isExact": True,
     "funnel": {"triggered": 140, "opened": 133, "asked": 0, "completed": 97},
     "steps": {"opening_dm": {"failed": 7, "sent": 133}, "main_dm": {"sent": 97}},
@@ -167,7 +168,6 @@ OUTCOMES = {
     },
     "uncounted": {
         "duplicates": 41,
-        "untracked": 0,
         "redelivered": 16,
         "ignored": [
             {"reason": "own_comment", "meaning": "the account commented itself", "events": 3}

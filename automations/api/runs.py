@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain, islice
 
 from django.http import StreamingHttpResponse
@@ -16,6 +17,7 @@ from automations.api.query_parameters import RunFilterQuery, RunPageQuery, build
 from automations.api.renderers import OrjsonRenderer
 from automations.api.run_representations import build_run, build_trigger, write_csv
 from automations.api.series_representations import describe_window
+from automations.rules import store
 from tracking import reports
 from tracking.clock import format_time, read_now
 from tracking.queries.run_filters import InvalidCursor, RunFilter
@@ -29,14 +31,16 @@ class RunListView(WorkspaceView):
     @describe("listRuns")
     def get(self, request: Request, wsid: str) -> Response:
         """List a page of them, also those of deleted automations."""
-        return self._list(RunFilter(workspace_id=wsid, **build_filter(self.query)))
+        wanted = RunFilter(workspace_id=wsid, **build_filter(self.query))
+        return self._list(wanted, store.list_automation_ids(wsid))
 
-    def _list(self, wanted: RunFilter) -> Response:
-        at = read_now()
+    def _list(self, wanted: RunFilter, automation_ids: Sequence[str]) -> Response:
+        at, cursor = read_now(), self.query.get("cursor")
         try:
             page = reports.list_runs(
-                wanted, limit=self.query["limit"], cursor=self.query.get("cursor")
-            )
+                wanted, limit=self.query["limit"], cursor=cursor,
+                automation_ids=automation_ids, at=at,
+            )  # fmt: skip
         except InvalidCursor:
             raise ValidationError(
                 {"cursor": "Use 'nextCursor' of an answer as it is, or leave it out."}, "invalid"
@@ -47,6 +51,8 @@ class RunListView(WorkspaceView):
             "nextCursor": page.next_cursor,
             **describe_window(self.query),
             "asOf": format_time(at),
+            # Later pages are read without looking what waits.
+            "pending": page.pending if cursor is None else None,
         })  # fmt: skip
 
 
@@ -56,13 +62,9 @@ class AutomationRunListView(RunListView):
     @describe("listAutomationRuns")
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:  # type: ignore[override]
         """List a page of them, also when the automation is deleted."""
-        return self._list(
-            RunFilter(
-                workspace_id=wsid,
-                automation_id=find_automation_id(wsid, automation_id),
-                **build_filter(self.query),
-            )
-        )
+        known_as = find_automation_id(wsid, automation_id)
+        wanted = RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
+        return self._list(wanted, [known_as])
 
 
 class RunView(WorkspaceView):

@@ -44,21 +44,28 @@ class AutomationAnswerSerializer(serializers.Serializer[None]):
     stats = StatsSerializer(required=False)
 
 
-class AutomationListAnswerSerializer(serializers.Serializer[None]):
+class InstantSerializer(serializers.Serializer[None]):
+    """The instant of the figures, and how many events had arrived by then and are not in them."""
+
+    asOf = serializers.DateTimeField()  # noqa: N815
+    pending = serializers.IntegerField(help_text="Events that are being counted.")
+
+
+class AutomationListAnswerSerializer(InstantSerializer):
     """All automations of the workspace, newest first."""
 
     success = serializers.BooleanField()
     automations = AutomationAnswerSerializer(many=True)
 
 
-class OneAutomationAnswerSerializer(serializers.Serializer[None]):
+class OneAutomationAnswerSerializer(InstantSerializer):
     """One automation."""
 
     success = serializers.BooleanField()
     automation = AutomationAnswerSerializer()
 
 
-class StatsAnswerSerializer(serializers.Serializer[None]):
+class StatsAnswerSerializer(InstantSerializer):
     """The runs of one automation, at `asOf`."""
 
     success = serializers.BooleanField()
@@ -66,7 +73,6 @@ class StatsAnswerSerializer(serializers.Serializer[None]):
     totalRuns = serializers.IntegerField()  # noqa: N815
     lastRunAt = serializers.DateTimeField(allow_null=True)  # noqa: N815
     stats = StatsSerializer(required=False)
-    asOf = serializers.DateTimeField()  # noqa: N815
 
 
 class DoneAnswerSerializer(serializers.Serializer[None]):
@@ -130,6 +136,9 @@ class RunPageAnswerSerializer(RangeSerializer):
     from_ = serializers.DateTimeField(allow_null=True)
     to = serializers.DateTimeField(allow_null=True)
     asOf = serializers.DateTimeField()  # noqa: N815
+    pending = serializers.IntegerField(
+        allow_null=True, help_text="Events that are being counted; null on later pages."
+    )
 
 
 class TriggerAnswerSerializer(serializers.Serializer[None]):
@@ -137,7 +146,9 @@ class TriggerAnswerSerializer(serializers.Serializer[None]):
 
     kind = serializers.CharField()
     eventId = serializers.CharField()  # noqa: N815
-    outcome = serializers.CharField(help_text="counted, duplicate or continuation.")
+    outcome = serializers.CharField(
+        required=False, help_text="counted, duplicate or continuation, once it is counted."
+    )
     createdAt = serializers.DateTimeField()  # noqa: N815
     occurredAt = serializers.DateTimeField(required=False)  # noqa: N815
     state = serializers.CharField(required=False)
@@ -177,7 +188,7 @@ class PeopleSerializer(RangeSerializer):
     isExact = serializers.BooleanField()  # noqa: N815
 
 
-class SeriesAnswerSerializer(RangeSerializer):
+class SeriesAnswerSerializer(InstantSerializer, RangeSerializer):
     """Counts by hour or day over whole buckets, `from` to `to`, all at one instant, `asOf`.
 
     Exact from `exactSince` on; duplicates and new people are known from `knownSince` on.
@@ -186,7 +197,6 @@ class SeriesAnswerSerializer(RangeSerializer):
     success = serializers.BooleanField()
     unit = serializers.CharField()
     zone = serializers.CharField()
-    asOf = serializers.DateTimeField()  # noqa: N815
     isExact = serializers.BooleanField()  # noqa: N815
     exactSince = serializers.DateTimeField()  # noqa: N815
     knownSince = serializers.DateTimeField(allow_null=True)  # noqa: N815
@@ -238,16 +248,14 @@ class UncountedSerializer(serializers.Serializer[None]):
     """What came and is no run. `redelivered` and `ignored` are of the whole account."""
 
     duplicates = serializers.IntegerField()
-    untracked = serializers.IntegerField(help_text="Waiting for `tracking on`.")
     redelivered = serializers.IntegerField()
     ignored = IgnoredSerializer(many=True)
 
 
-class OutcomesAnswerSerializer(RangeSerializer):
+class OutcomesAnswerSerializer(InstantSerializer, RangeSerializer):
     """What became of the runs of whole hours, `from` to `to`."""
 
     success = serializers.BooleanField()
-    asOf = serializers.DateTimeField()  # noqa: N815
     isExact = serializers.BooleanField()  # noqa: N815
     funnel = FunnelSerializer()
     steps = serializers.DictField(

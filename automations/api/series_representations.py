@@ -37,6 +37,7 @@ def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> Json:
         "from": format_time(grid.start),
         "to": format_time(grid.end),
         "asOf": format_time(series.as_of),
+        "pending": series.pending,
         "isExact": series.is_exact,
         "exactSince": format_time(series.exact_since),
         "knownSince": None if series.known_since is None else format_time(series.known_since),
@@ -69,6 +70,7 @@ def build_outcomes(
         "from": format_time(funnel.from_),
         "to": format_time(funnel.to),
         "asOf": format_time(funnel.as_of),
+        "pending": funnel.pending,
         "isExact": funnel.is_exact,
         "funnel": {
             "triggered": funnel.triggered,
@@ -88,7 +90,6 @@ def build_outcomes(
         },
         "uncounted": {
             "duplicates": uncounted.duplicates,
-            "untracked": uncounted.untracked,
             "redelivered": uncounted.redelivered,
             "ignored": [
                 {"reason": reason, "meaning": words.get(reason, reason), "events": count}
