@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 STATS, RUNS, TRIGGERS = "automation_run_stats", "automation_runs", "automation_triggers"
 # How long a read waits for what arrived before it to be counted (I5).
 WAIT_SECONDS = 0.25
-_POLL_SECONDS = 0.02
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.02
 _FIELDS = ["automationId", "hour", "runs", "lastRunAt", "rollupsSince", "h", "m", "days"]
 
 
@@ -196,8 +196,10 @@ def read_counted(
             return None
         return pending, read(session)
 
+    pause = _SHORTEST_PAUSE
     while (answer := read_at_snapshot(database.client, attempt, seconds=seconds)) is None:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
     return answer
 
 

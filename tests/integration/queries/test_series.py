@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
+from tracking.counting.flush import Flusher
 
 from tests.integration.conftest import MakeFlusher, flush
 from tests.support.triggers import MILLISECOND, T0, make_run, make_trigger
 from tracking import reports
-from tracking.counting.flush import Flusher
 from tracking.maintenance.backfill import Backfill
 from tracking.queries.series import Series
 from tracking.queries.time_grid import BadRange, Counts, Unit
