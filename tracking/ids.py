@@ -41,3 +41,8 @@ def build_contact_id(automation_id: str, user_id: str) -> str:
 def partition_of(automation_id: str) -> int:
     """Return the partition that an automation is counted in; the same in every process."""
     return crc32(automation_id.encode("utf-8", "surrogatepass")) % PARTITIONS
+
+
+def lane_of(partition: int) -> int:
+    """Return the lane in which triggers of a partition wait whose automation is stuck."""
+    return -1 - partition

@@ -28,7 +28,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     automation's own typed `_id`, `automation_id` its text form. Times are aware UTC, whole
     milliseconds. `send` is what has to be sent, ready for BSON, or None. A trigger that
     `continues` another, named by its id, carries that one's run on and never counts; `run_id` is
-    the run as far as the caller knows it.
+    the run as far as the caller knows it. `source` says how the event came to us, where that was
+    not the webhook.
     """
 
     account_id: str
@@ -46,6 +47,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     send: Mapping[str, Any] | None = None
     continues: str | None = None
     run_id: Any = None
+    source: str | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pymongo
+from bson import ObjectId
 
 from tracking.clock import read_now
 from tracking.conf import conf
@@ -28,7 +29,7 @@ from tracking.queries.stats import RunSummaries, StatsStore
 from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
 from tracking.rollups.outcome_store import OutcomeStore
 from tracking.rollups.outcomes import StepOutcome
-from tracking.rollups.totals import TotalStore
+from tracking.rollups.totals import TotalStore, is_ambiguous
 from tracking.runs import Outcome, Trigger
 
 logger = logging.getLogger("tracking")
@@ -287,11 +288,15 @@ class _Process:
 
     def find_key(self, automation_id: Any) -> Any:
         """Return the typed `_id` of the automation that a caller names by its text or its key."""
-        text = str(automation_id)
-        if text not in self._keys:
-            with pymongo.timeout(2):
-                self._keys[text] = self._totals.find_key(automation_id)
-        return self._keys[text]
+        if not is_ambiguous(automation_id):
+            return automation_id
+        if automation_id not in self._keys:
+            with reach_mongo(seconds=2.0):
+                key = self._totals.find_stored_key(automation_id)
+            if key is None:
+                return ObjectId(automation_id)  # a guess, until there is one
+            self._keys[automation_id] = key
+        return self._keys[automation_id]
 
     def close(self) -> None:
         """Stop; what is queued is stored first."""

@@ -11,31 +11,37 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import pymongo
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, InvalidOperation, PyMongoError
 
 from tracking.clock import read_now
 from tracking.counting import metrics
 from tracking.counting.batch import (
     BATCH_EVENTS,
+    BATCH_SECONDS,
+    LONG_AGO,
     BatchCounter,
     Counted,
     MissingBases,
+    Wanted,
     is_foreign_key,
 )
 from tracking.counting.partitions import Fenced, Partitions, Stuck
 from tracking.counting.switch import SwitchState, read_switch
-from tracking.ids import partition_of
+from tracking.ids import lane_of, partition_of
 from tracking.mongo.errors import Failure, classify
-from tracking.mongo.transactions import kill_session, session_id_of
-from tracking.rollups.folding import Folder
+from tracking.mongo.transactions import CommitUnclear, kill_session, session_id_of
+from tracking.rollups.folding import CLOSED_AFTER, Folder
+from tracking.rollups.hours import hour_of
 from tracking.rollups.totals import TotalStore
 from tracking.runs import Outcome
 
@@ -43,18 +49,28 @@ logger = logging.getLogger("tracking")
 
 Document = dict[str, Any]
 
-REBALANCE_SECONDS = 0.5
+LOOK_SECONDS = 0.5
 FOLD_SECONDS = 60.0
 # How long an insert of triggers may take from their arrival until it is seen.
 LONGEST_INSERT = timedelta(seconds=10)
+# How often the queue is read from its head: what was taken out of it slows that down.
+_READ_ALL_SECONDS, _READ_ALL_SECONDS_BEHIND = 0.2, 1.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.1
+_LONGEST_FAILURE_PAUSE = 1.0
+_FEWEST_EVENTS = 10
 _CONFLICTS_BEFORE_SPLIT = 3
 _FIRST_RETRY, _LAST_RETRY = timedelta(seconds=1), timedelta(minutes=5)
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_FOLD_SECONDS_AT_ONCE = 0.1
+_BASE_SECONDS = 1.5
+_HOUSEKEEPING_SECONDS = 2.0
+_VALIDATION_FAILURE = 121
 
 
 class Counter:
-    """Counts waiting triggers. One thread uses it; `wake` and `close` may come from others."""
+    """Counts waiting triggers. One thread uses it; `wake` and `close` may come from others.
+
+    Dedicated counters share all partitions. Others count only where there is no dedicated one.
+    """
 
     def __init__(
         self,
@@ -67,20 +83,21 @@ class Counter:
         self._database = database
         self._client = database.client
         self._is_enabled = is_enabled
+        self._is_dedicated = is_dedicated
         self._partitions = Partitions(database, is_dedicated=is_dedicated)
         self._batches = BatchCounter(database, self._partitions, window=window)
         self._totals = TotalStore(database)
         self._folder = Folder(database)
         self._session: ClientSession | None = None
-        self._abandoned: list[Any] = []
-        self._is_unclear = False
-        self._since = _LONG_AGO
-        self._read_all_at = 0.0
-        self._rebalance_at = 0.0
-        self._fold_at = 0.0
-        self._failures = 0
-        self._open: set[str] = set()
-        self._taking: dict[str, threading.Thread] = {}
+        self._abandoned: list[UUID] = []
+        self._most = BATCH_EVENTS
+        self._since = LONG_AGO
+        self._was_full = False
+        self._look_at = self._read_all_at = self._fold_at = 0.0
+        # The oldest open hour of automations, as far as it is known.
+        self._open: dict[str, int] = {}
+        self._foldable: list[str] = []
+        self._base_thread: threading.Thread | None = None
         self._wakeup = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -94,13 +111,14 @@ class Counter:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look for triggers at once."""
-        self._wakeup.set()
+        """Look for triggers at once, if this is who counts."""
+        if self._partitions.owned:
+            self._wakeup.set()
 
     def close(self, *, seconds: float = 5.0) -> None:
         """Stop after the batch under way and free the partitions."""
         if os.getpid() != self._pid:
-            return
+            return  # at the end of a forked child: all of it belongs to the parent
         self.abandon()
         if self._thread is not None:
             self._thread.join(seconds)
@@ -113,17 +131,25 @@ class Counter:
     def run(self) -> None:
         """Count until `close`, whatever happens in between."""
         pause = _SHORTEST_PAUSE
+        failures = 0
         while not self._closing.is_set():
             try:
-                worked = self.step()
-                self._failures = 0
+                has_counted = self.step()
+            except InvalidOperation:
+                return  # the client was closed
             except Exception as error:  # noqa: BLE001 - sorted by classify, bugs included
-                worked = False
-                self._recover(error)
-                pause = min(0.02 * 2**self._failures, 1.0) * random.uniform(0.5, 1.0)  # noqa: S311
+                self._handle_failure(error)
+                failures += 1
+                longest = min(_SHORTEST_PAUSE * 2**failures, _LONGEST_FAILURE_PAUSE)
+                pause = random.uniform(0.5, 1.0) * longest  # noqa: S311
             else:
-                pause = 0.0 if worked else min(max(pause * 1.5, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-            if pause and self._wakeup.wait(pause if self._partitions.owned else max(pause, 0.25)):
+                failures = 0
+                pause = _SHORTEST_PAUSE if has_counted else min(pause * 1.5, _LONGEST_PAUSE)
+                if not self._partitions.owned:
+                    pause = LOOK_SECONDS
+                elif self._was_full:
+                    pause = 0.0
+            if pause and self._wakeup.wait(pause):
                 pause = _SHORTEST_PAUSE
             self._wakeup.clear()
         with suppress(Exception):
@@ -131,137 +157,171 @@ class Counter:
 
     def leave(self) -> None:
         """Free the partitions and end the session."""
-        with pymongo.timeout(2.0):
-            if self._is_unclear:
-                self._mark_stored()
+        with pymongo.timeout(_HOUSEKEEPING_SECONDS):
+            if self._session is None:
+                self._start_session()
             self._partitions.leave()
-            if self._session is not None:
-                self._session.end_session()
-                self._session = None
+            self._ready.end_session()
+            self._session = None
 
-    def _recover(self, error: Exception) -> None:
-        self._failures = min(self._failures + 1, 6)
+    def _handle_failure(self, error: Exception) -> None:
         failure = classify(error)
         metrics.BATCH_FAILURES.labels(failure.name.lower()).inc()
         if isinstance(error, Fenced):
             logger.warning("⚠️ [TRACKING] Counter lost its lease; it starts again")
-            self._partitions.counter_id = None
-        elif failure is Failure.CONNECTIVITY or isinstance(error, PyMongoError):
-            logger.debug("counting failed: %s %r", failure.name, error)
+            self._partitions.forget()
+            self._look_at = 0.0
+        elif isinstance(error, PyMongoError):
+            logger.debug("counting failed: %s %s", failure.name, type(error).__name__)
         else:
-            logger.exception("❌ [TRACKING] Counting failed")
-        self._drop_session()
+            logger.error("❌ [TRACKING] Counting failed", exc_info=error)
+        # Its transaction may be open, or its last commit may have happened: see _start_session.
+        # It is not ended either: its client would give it to the next who needs one.
+        if self._session is not None:
+            self._abandoned.append(session_id_of(self._session))
+            self._session = None
+
+    # --- The session --------------------------------------------------------------------------
+
+    def _start_session(self) -> None:
+        """Start to count in a new session, when nothing is left to do of the one before."""
+        while self._abandoned:
+            kill_session(self._client, self._abandoned[0])
+            del self._abandoned[0]
+        session = self._client.start_session(causal_consistency=False)
+        marks = self._partitions.start_epoch(session_id_of(session))
+        if marks is not None:
+            self._batches.mark(marks)
+        self._session = session
+
+    @property
+    def _ready(self) -> ClientSession:
+        if self._session is None:
+            raise InvalidOperation("no session was started")
+        return self._session
 
     # --- One step -----------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Do what is due; return whether a batch was counted. Raises what went wrong."""
-        session = self._ensure_session()
-        if self._is_unclear:
-            self._mark_stored()
-        now = time.monotonic()
-        if now >= self._rebalance_at:
-            self._rebalance_at = now + REBALANCE_SECONDS
-            self._keep_house()
+        """Do what is due; return whether triggers were counted. Raises what went wrong."""
+        with pymongo.timeout(_HOUSEKEEPING_SECONDS):
+            if self._session is None:
+                self._start_session()
+            if time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + LOOK_SECONDS
+                self._look()
         if not (self._is_enabled and self._partitions.owned):
             return False
-        if read_switch(self._database) is not SwitchState.ON:
-            return False
-        if now >= self._fold_at:
-            self._fold_at = now + FOLD_SECONDS
-            self._fold()
-        worked = self._retry_stuck(session)
-        is_all = now >= self._read_all_at
-        since = _LONG_AGO if is_all else self._since
-        if is_all:
-            self._read_all_at = now + 1.0
-        if not is_all and not worked and not self._has_waiting(since):
-            return False
-        return self._count_some(session, None, since) or worked
+        self._fold()
+        has_counted = self._retry_stuck()
+        return self._count_next() or has_counted
 
     def count_all(self) -> None:
         """Count until nothing waits that can be counted now."""
-        self._read_all_at = self._rebalance_at = 0.0
+        self._look_at = self._read_all_at = 0.0
         while self.step():
             self._read_all_at = 0.0
 
-    def _has_waiting(self, since: datetime) -> bool:
-        query = {"partition": {"$in": self._partitions.owned}, "createdAt": {"$gte": since}}
-        return self._database["automation_triggers"].find_one(query, {"_id": 1}) is not None
+    def _look(self) -> None:
+        """Take part, take over from counters that are gone, and take or give back partitions."""
+        self._partitions.renew()
+        overview = self._partitions.look()
+        if overview.has_dedicated and not self._is_dedicated:
+            self._partitions.leave()
+            return
+        if self._partitions.counter_id is None:
+            self._partitions.register(session_id_of(self._ready))
+            overview = self._partitions.look()
+        for dead in overview.list_dead():
+            if (fenced := self._partitions.fence(dead)) is not None:
+                if marks := fenced.get("batch"):
+                    self._batches.mark(marks)
+                self._partitions.remove(fenced)
+                logger.warning("⚠️ [TRACKING] Took over from a counter that is gone")
+        if self._partitions.rebalance(overview):
+            self._read_all_at = 0.0
+        metrics.STUCK.set(len(self._partitions.stuck))
 
-    def _count_some(
-        self, session: ClientSession, only: Collection[str] | None, since: datetime,
-        *, lanes: Sequence[int] | None = None,
-    ) -> bool:
-        """Count a batch; where it cannot be, split it until who is to blame stands alone."""
-        conflicts, is_checking = 0, False
-        started = time.perf_counter()
+    def _count_next(self) -> bool:
+        """Count the oldest triggers that wait; return whether there were any."""
+        now = time.monotonic()
+        since = self._since
+        if now >= self._read_all_at:
+            since = LONG_AGO
+            pause = _READ_ALL_SECONDS_BEHIND if self._was_full else _READ_ALL_SECONDS
+            self._read_all_at = now + pause
+        wanted = Wanted(partitions=self._partitions.owned, since=since, most=self._most)
+        if not self._was_full and not self._batches.has_waiting(wanted):
+            return False
+        if read_switch(self._database) is not SwitchState.ON:
+            self._was_full = False
+            return False
+        read = self._count(wanted)
+        self._was_full = read >= self._most
+        return read > 0
+
+    def _count(self, wanted: Wanted, *, retried: str | None = None) -> int:
+        """Count a batch, or split it until the automation to blame stands alone; return its size.
+
+        What is stuck is left out, but for the automation that is `retried`.
+        """
+        conflicts = 0
         while True:
+            self._partitions.renew()
+            stuck = self._partitions.stuck.keys() - {retried}
+            wanted = msgspec.structs.replace(wanted, excluded=stuck)
+            started = time.perf_counter()
             try:
-                counted = self._batches.count(
-                    session, only=only, since=since, is_checking=is_checking,
-                    lanes=self._partitions.owned if lanes is None else lanes,
-                    excluded=() if lanes is not None else self._partitions.stuck,
-                )
+                counted = self._batches.count(self._ready, wanted)
             except MissingBases as missing:
-                self._take_bases(missing.keys)
-                if lanes is not None and self._partitions.stuck.keys() & missing.keys.keys():
-                    return True  # parked again
-                continue
+                if not self._take_bases(missing.keys) and retried is not None:
+                    return 0
             except Fenced:
                 raise
-            except Exception as error:  # noqa: BLE001 - sorted by classify, bugs included
+            except Exception as error:
                 failure = classify(error)
-                is_foreign = is_foreign_key(error)
+                if failure is Failure.CONNECTIVITY:
+                    # Where it was the time that ran out, fewer may be done in it.
+                    self._most = max(self._most // 2, _FEWEST_EVENTS)
                 if failure in (Failure.CONNECTIVITY, Failure.STALE_SESSION):
                     raise
                 metrics.BATCH_FAILURES.labels(failure.name.lower()).inc()
-                is_checking = isinstance(error, DuplicateKeyError) and not is_foreign
-                if failure is Failure.CONFLICT and not is_foreign:
+                if failure is Failure.CONFLICT and not is_foreign_key(error):
+                    if isinstance(error, DuplicateKeyError) and self._batches.mark_known(wanted):
+                        continue
                     conflicts += 1
                     if conflicts < _CONFLICTS_BEFORE_SPLIT:
                         time.sleep(random.uniform(0.002, 0.02) * conflicts)  # noqa: S311
                         continue
-                return self._split(session, since, lanes, error)
-            break
-        self._finish(counted, started)
-        return not counted.is_empty
+                self._split(wanted, error)
+                return wanted.most  # there may be more
+            else:
+                self._finish(counted, started)
+                return len(counted.documents) + counted.moved
 
-    def _split(
-        self, session: ClientSession, since: datetime, lanes: Sequence[int] | None,
-        error: Exception,
-    ) -> bool:
+    def _split(self, wanted: Wanted, error: Exception) -> None:
         ids = self._batches.automation_ids
         if not ids:
             raise error
         if len(ids) == 1:
             self._park(ids[0], describe(error))
-            return True
+            return
         middle = len(ids) // 2
         for half in (ids[:middle], ids[middle:]):
-            self._count_some(session, half, since, lanes=lanes)
-        return True
+            self._count(msgspec.structs.replace(wanted, only=half))
 
     def _finish(self, counted: Counted, started: float) -> None:
-        if counted.excluded:
-            self._move_to_lane([one["_id"] for one in counted.excluded])
         if not counted.documents:
             return
-        self._is_unclear = True
-        self._mark_stored()
-        newest = max(one["createdAt"] for one in counted.documents)
-        self._since = max(self._since, newest - LONGEST_INSERT)
-        if len(counted.documents) >= BATCH_EVENTS:
-            self._read_all_at = max(self._read_all_at, time.monotonic() + 0.5)
-        self._open |= {one["automationId"] for one in counted.documents}
-        report(counted, seconds=time.perf_counter() - started)
-
-    def _mark_stored(self) -> None:
-        """Mark the last batch as it is stored: also when its commit's reply was lost."""
-        marks = self._partitions.find_batch()
-        if marks is not None:
-            self._batches.mark(marks)
-        self._is_unclear = False
+        self._batches.mark(counted.marks)
+        now = read_now()
+        # The clock of another host may be ahead.
+        newest = min(max(one["createdAt"] for one in counted.documents), now)
+        self._since = newest - LONGEST_INSERT
+        self._most = min(self._most * 2, BATCH_EVENTS)
+        for one in counted.documents:
+            self._open.setdefault(one["automationId"], 0)
+        report(counted, at=now, seconds=time.perf_counter() - started)
 
     # --- Stuck automations --------------------------------------------------------------------
 
@@ -270,118 +330,98 @@ class Counter:
         now = read_now()
         tries = 1 if known is None else known.tries + 1
         pause = min(_FIRST_RETRY * 2 ** min(tries - 1, 9), _LAST_RETRY)
-        stuck = Stuck(
-            automation_id, reason, now if known is None else known.since, tries, now + pause
-        )
-        self._partitions.park(partition_of(automation_id), stuck)
+        since = now if known is None else known.since
+        self._partitions.park(Stuck(automation_id, reason, since, tries, now + pause))
         metrics.STUCK.set(len(self._partitions.stuck))
         if known is None or known.reason != reason:
-            logger.error(
-                "❌ [TRACKING] Automation %s cannot be counted: %s", automation_id, reason
-            )
+            logger.error("❌ [TRACKING] Automation %s cannot be counted: %s", automation_id, reason)
 
-    def _move_to_lane(self, trigger_ids: Sequence[str]) -> None:
-        """Take what waits of stuck automations out of the queue's head."""
-        self._database["automation_triggers"].update_many(
-            {"_id": {"$in": list(trigger_ids)}, "partition": {"$gte": 0}},
-            [{"$set": {"partition": {"$subtract": [-1, "$partition"]}}}],
-        )
-
-    def _retry_stuck(self, session: ClientSession) -> bool:
-        """Try the stuck automations that are due; return whether one was counted."""
-        worked = False
+    def _retry_stuck(self) -> bool:
+        """Count a batch of each stuck automation that is due; return whether one was counted."""
+        has_counted = False
         now = read_now()
-        for stuck in [one for one in self._partitions.stuck.values() if one.retry_at <= now]:
+        for stuck in list(self._partitions.stuck.values()):
+            if stuck.retry_at > now or read_switch(self._database) is not SwitchState.ON:
+                continue
             number = partition_of(stuck.automation_id)
-            only = [stuck.automation_id]
-            # The lane first: all in it arrived before what waits in the queue.
-            while self._count_some(session, only, _LONG_AGO, lanes=[-1 - number]):
-                if self._partitions.stuck[stuck.automation_id].tries != stuck.tries:
-                    break
-                worked = True
-            else:
-                self._partitions.release_stuck(number, stuck.automation_id)
+            wanted = Wanted(
+                partitions=[number, lane_of(number)], only=[stuck.automation_id], most=self._most
+            )
+            read = self._count(wanted, retried=stuck.automation_id)
+            if self._partitions.stuck.get(stuck.automation_id) != stuck:
+                continue  # parked again
+            has_counted = has_counted or read > 0
+            if not read:
+                self._partitions.release(stuck.automation_id)
                 metrics.STUCK.set(len(self._partitions.stuck))
-                self._read_all_at = 0.0
                 logger.info("✅ [TRACKING] Automation %s is counted again", stuck.automation_id)
-        return worked
+        return has_counted
 
-    # --- Bases, folding, the lease ------------------------------------------------------------
+    # --- Bases and folding --------------------------------------------------------------------
 
-    def _take_bases(self, keys: dict[str, Any]) -> None:
-        """Take over what automations had before us; one that takes long waits for a thread."""
+    def _take_bases(self, keys: Mapping[str, Any]) -> bool:
+        """Take over what automations had before us; park those where that fails or takes long."""
         try:
-            with pymongo.timeout(2.0):
-                self._totals.ensure_bases(keys, now=read_now(), seconds=1.5)
-        except PyMongoError as error:
-            if classify(error) is not Failure.CONNECTIVITY or not error.timeout:
-                if len(keys) > 1:
-                    for automation_id, key in keys.items():
-                        self._take_bases({automation_id: key})
-                    return
+            with pymongo.timeout(BATCH_SECONDS):
+                self._totals.ensure_bases(
+                    keys, now=read_now(), seconds=_BASE_SECONDS, session=self._session
+                )
+        except CommitUnclear:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are counted
+            if isinstance(error, PyMongoError) and error.timeout:
+                for automation_id in keys:
+                    self._park(automation_id, "its earlier runs are being counted")
+                self._take_bases_in_thread(keys)
+            elif len(keys) > 1:
+                for automation_id, key in keys.items():
+                    self._take_bases({automation_id: key})
+            else:
                 [automation_id] = keys
                 self._park(automation_id, describe(error))
-                return
-            for automation_id, key in keys.items():
-                self._park(automation_id, "its earlier runs are being counted")
-                if not (thread := self._taking.get(automation_id)) or not thread.is_alive():
-                    self._taking[automation_id] = threading.Thread(
-                        target=self._take_base, args=(automation_id, key), daemon=True
-                    )
-                    self._taking[automation_id].start()
+            return False
+        return True
 
-    def _take_base(self, automation_id: str, key: Any) -> None:
-        try:
-            self._totals.ensure_bases({automation_id: key}, now=read_now(), seconds=600.0)
-        except Exception as error:  # noqa: BLE001 - it is tried again with the automation
-            logger.warning(
-                "⚠️ [TRACKING] Earlier runs of %s could not be counted: %s",
-                automation_id, type(error).__name__,
-            )  # fmt: skip
+    def _take_bases_in_thread(self, keys: Mapping[str, Any]) -> None:
+        def take() -> None:
+            for automation_id, key in keys.items():
+                try:
+                    self._totals.ensure_bases({automation_id: key}, now=read_now(), seconds=600.0)
+                except Exception as error:  # noqa: BLE001 - tried again with the automation
+                    logger.warning(
+                        "⚠️ [TRACKING] Earlier runs of %s could not be counted: %s",
+                        automation_id, type(error).__name__,
+                    )  # fmt: skip
+
+        if self._base_thread is None or not self._base_thread.is_alive():
+            self._base_thread = threading.Thread(target=take, name="tracking-bases", daemon=True)
+            self._base_thread.start()
 
     def _fold(self) -> None:
-        now = datetime.now(UTC)
-        for automation_id in sorted(self._open):
-            self._folder.fold(automation_id, now=now)
-        self._open = set(self._folder.list_open(self._open))
+        """Fold closed hours of automations counted here, for a tenth of a second at most.
 
-    def _keep_house(self) -> None:
-        for dead in self._partitions.list_dead():
-            if (fenced := self._partitions.fence(dead)) is not None:
-                if marks := fenced.get("batch"):
-                    self._batches.mark(marks)
-                self._partitions.bury(fenced)
-                logger.warning("⚠️ [TRACKING] Took over from a counter that is gone")
-        self._partitions.renew()
-        if self._partitions.rebalance():
-            self._read_all_at = 0.0
-            owned = self._partitions.owned
-            self._open |= {one for one in self._folder.list_open() if partition_of(one) in owned}
-        metrics.STUCK.set(len(self._partitions.stuck))
-
-    def _ensure_session(self) -> ClientSession:
-        while self._abandoned:
-            kill_session(self._client, self._abandoned[0])
-            del self._abandoned[0]
-        if self._session is None:
-            session = self._client.start_session(causal_consistency=False)
-            # Named in the lease before it writes: else nobody could free its keys.
-            if self._partitions.counter_id is None:
-                self._partitions.register(session_id_of(session))
-                self._rebalance_at = 0.0
+        What a counter leaves behind is folded once its automation is counted again.
+        """
+        started = time.monotonic()
+        now = read_now()
+        if started >= self._fold_at:
+            self._fold_at = started + FOLD_SECONDS
+            last_open = hour_of(now - CLOSED_AFTER)
+            self._foldable = [name for name, hour in self._open.items() if hour < last_open]
+        while self._foldable and time.monotonic() - started < _FOLD_SECONDS_AT_ONCE:
+            self._partitions.renew()
+            automation_id = self._foldable.pop()
+            try:
+                with pymongo.timeout(BATCH_SECONDS):
+                    self._folder.fold(automation_id, now=now, session=self._session)
+            except Exception as error:
+                if classify(error) is Failure.CONNECTIVITY:
+                    raise
+                logger.warning(
+                    "⚠️ [TRACKING] Hours of %s not folded: %s", automation_id, describe(error)
+                )
             else:
-                self._partitions.renew(session_id=session_id_of(session))
-            self._session = session
-        return self._session
-
-    def _drop_session(self) -> None:
-        """Leave the session behind: its transaction may be open, its commit may have happened."""
-        self._is_unclear = True
-        if self._session is not None:
-            self._abandoned.append(session_id_of(self._session))
-            with suppress(PyMongoError), pymongo.timeout(0.5):
-                self._session.end_session()
-            self._session = None
+                self._open[automation_id] = hour_of(now - CLOSED_AFTER)
 
 
 def describe(error: Exception) -> str:
@@ -394,30 +434,25 @@ def describe(error: Exception) -> str:
         return "a validator of the collection refuses our documents"
     if classify(error) is Failure.CONFLICT:
         return "another program holds its documents"
-    return f"{type(error).__name__}{f' {code}' if code else ''}"
+    return f"unexpected error: {type(error).__name__}{f' {code}' if code else ''}"
 
 
-_VALIDATION_FAILURE = 121
-
-
-def report(counted: Counted, *, seconds: float) -> None:
+def report(counted: Counted, *, at: datetime, seconds: float) -> None:
     """Write the log lines and the metrics of a batch that is counted."""
     metrics.BATCH_EVENTS.observe(len(counted.documents))
     metrics.BATCH_SECONDS.observe(seconds)
     oldest = min(one["createdAt"] for one in counted.documents)
-    metrics.LAG_SECONDS.observe(max((datetime.now(UTC) - oldest).total_seconds(), 0))
-    numbers: dict[Any, int] = {}
-    for decision in counted.decisions:
-        numbers[decision.outcome] = numbers.get(decision.outcome, 0) + 1
-    for outcome, number in numbers.items():
-        metrics.BY_OUTCOME[outcome].inc(number)
+    metrics.LAG_SECONDS.observe(max((at - oldest).total_seconds(), 0))
+    outcomes = [decision.outcome for decision in counted.decisions]
+    for outcome in (Outcome.COUNTED, Outcome.DUPLICATE, Outcome.CONTINUATION):
+        metrics.BY_OUTCOME[outcome].inc(outcomes.count(outcome))
     if not logger.isEnabledFor(logging.INFO):
         return
-    for document, decision in zip(counted.documents, counted.decisions, strict=True):
-        if decision.outcome is Outcome.COUNTED:
+    for document, outcome in zip(counted.documents, outcomes, strict=True):
+        if outcome is Outcome.COUNTED:
             logger.info(
                 "✅ [TRACKING] Automation run tracked: %s (%s)",
                 document["automationId"], document["triggerType"],
             )  # fmt: skip
-        elif decision.outcome is Outcome.DUPLICATE:
+        elif outcome is Outcome.DUPLICATE:
             logger.info("ℹ️ [TRACKING] Duplicate run skipped for user %s", document["userId"])

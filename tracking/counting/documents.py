@@ -1,16 +1,18 @@
 """The documents that storing and counting write. Pure: plain values in, plain values out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tracking.ids import ERASED_PREFIX, build_trigger_id, partition_of
+from tracking.ids import ERASED_PREFIX, build_contact_id, build_trigger_id, partition_of
 from tracking.rollups.hours import build_base_id, build_increments
 from tracking.runs import Claim, Decision, Outcome, Trigger, Waiting
 
 Document = dict[str, Any]
+
+# After it was counted. One with something to send: twice the longest window to send it in; whoever
+# has sent it shortens this.
 TRIGGER_RETENTION = timedelta(days=7)
-# One with something to send: twice the longest window; who sends it shortens this.
 JOB_RETENTION = timedelta(days=14)
 
 # What a run takes over from its trigger, under the same names.
@@ -19,15 +21,14 @@ _OPTIONAL = ("occurredAt", "personUnknown", "source")
 _KEPT_METADATA = ("postId", "storyId")
 WAITING_FIELDS = (
     *_RUN_FIELDS, *_OPTIONAL, "accountId", "automationKey", "createdAt", "runId", "metadata",
-    "continues", "partition", "erasedAs",
+    "continues", "state", "erasedAs",
 )  # fmt: skip
 
 
 def build_trigger(trigger: Trigger, *, run_id: Any) -> Document:
     """Return the document of `automation_triggers`: what counting and sending need to know.
 
-    `partition` is there while the trigger is not counted. The TTL index holds none without an
-    `outcome`, so that no trigger expires before it is counted.
+    `partition` is there while the trigger is not counted, `expireAt` from then on.
     """
     document: Document = {
         "_id": build_trigger_id(trigger.account_id, trigger.kind, trigger.event_id),
@@ -48,10 +49,9 @@ def build_trigger(trigger: Trigger, *, run_id: Any) -> Document:
         document["personUnknown"] = True
     if trigger.continues is not None:
         document["continues"] = trigger.continues
-    if trigger.send is None:
-        document["expireAt"] = trigger.arrived_at + TRIGGER_RETENTION
-    else:
-        document["expireAt"] = trigger.arrived_at + JOB_RETENTION
+    if trigger.source is not None:
+        document["source"] = trigger.source
+    if trigger.send is not None:
         document["send"] = trigger.send
         document["state"] = "queued"
         document["nextAt"] = trigger.arrived_at
@@ -95,32 +95,37 @@ def keep_metadata(metadata: Any) -> Document:
     return {name: known[name] for name in _KEPT_METADATA if name in known}
 
 
-def build_contacts(
-    documents: Sequence[Mapping[str, Any]], claims: Mapping[str, Claim], contact_ids: Sequence[str]
-) -> tuple[list[Document], list[Document]]:
-    """Return the contacts to insert and the updates of those stored, for claims with new runs.
+def parse_claim(document: Mapping[str, Any]) -> Claim:
+    """Return the claim that a contact is."""
+    return Claim(
+        last_run_at=document.get("lastRunAt"),
+        last_run_id=document.get("lastRunId"),
+        first_run_at=document.get("firstRunAt"),
+        is_stored=True,
+    )
 
-    `contact_ids` name the pair of each document.
-    """
+
+def build_contacts(
+    runs: Sequence[Mapping[str, Any]], claims: Mapping[str, Claim]
+) -> tuple[list[Document], list[Document]]:
+    """Return the contacts to insert and the updates of those stored, of the pairs of new runs."""
     inserts: list[Document] = []
     updates: list[Document] = []
-    owners = dict(zip(contact_ids, documents, strict=True))
-    for contact_id, document in owners.items():
-        claim = claims.get(contact_id)
-        if claim is None or not claim.new_runs:
-            continue
+    pairs = {build_contact_id(one["automationId"], one["userId"]): one for one in runs}
+    for contact_id, run in pairs.items():
+        claim = claims[contact_id]
         if claim.is_stored:
             change = {
                 "$set": {"lastRunAt": claim.last_run_at, "lastRunId": claim.last_run_id},
                 "$min": {"firstRunAt": claim.first_run_at},
                 "$inc": {"runs": claim.new_runs},
             }
-            query = {"_id": contact_id, "automationId": document["automationId"]}
+            query = {"_id": contact_id, "automationId": run["automationId"]}
             updates.append({"q": query, "u": change})
         else:
             inserts.append({
-                "_id": contact_id, "automationId": document["automationId"],
-                "workspaceId": document["workspaceId"], "userId": document["userId"],
+                "_id": contact_id, "automationId": run["automationId"],
+                "workspaceId": run["workspaceId"], "userId": run["userId"],
                 "firstRunAt": claim.first_run_at, "lastRunAt": claim.last_run_at,
                 "lastRunId": claim.last_run_id, "runs": claim.new_runs,
             })  # fmt: skip
@@ -150,7 +155,7 @@ def build_growth(
         automation_id = document["automationId"]
         one = growth.get(automation_id)
         if one is None:
-            one = growth[automation_id] = Growth(document.get("automationKey", automation_id))
+            one = growth[automation_id] = Growth(document["automationKey"])
         moment = document["createdAt"]
         if decision.outcome is Outcome.COUNTED:
             one.runs += 1
@@ -170,3 +175,62 @@ def build_stats_updates(growth: Mapping[str, Growth]) -> list[Document]:
         query = {"_id": build_base_id(automation_id), "automationId": automation_id}
         updates.append({"q": query, "u": change})
     return updates
+
+
+def build_marks(documents: Sequence[Mapping[str, Any]], decisions: Sequence[Decision]) -> Document:
+    """Return a batch's decisions as its counter keeps them until the triggers are marked.
+
+    Most are counted: of these the ids are enough. `jobs` are those with something to send.
+    """
+    counted: list[str] = []
+    jobs: list[str] = []
+    others: list[list[Any]] = []
+    accounts: set[str] = set()
+    for document, decision in zip(documents, decisions, strict=True):
+        is_job = "state" in document
+        if decision.outcome is Outcome.COUNTED:
+            (jobs if is_job else counted).append(document["_id"])
+            accounts.add(document["accountId"])
+        else:
+            others.append([
+                document["_id"], document["accountId"], is_job, decision.outcome.value,
+                decision.run_id,
+            ])  # fmt: skip
+    return {"counted": counted, "jobs": jobs, "accounts": sorted(accounts), "others": others}
+
+
+def build_mark_updates(marks: Mapping[str, Any], *, now: datetime) -> list[Document]:
+    """Return the updates that mark a batch's triggers, those of them that are not marked yet."""
+    ends = {False: now + TRIGGER_RETENTION, True: now + JOB_RETENTION}
+    updates: list[Document] = []
+    for ids, is_job in ((marks["counted"], False), (marks["jobs"], True)):
+        if ids:
+            query = _build_waiting(ids, marks["accounts"])
+            change = {"outcome": Outcome.COUNTED.value, "expireAt": ends[is_job]}
+            updates.append({"q": query, "u": {"$set": change, "$unset": _DONE}, "multi": True})
+    for trigger_id, account_id, is_job, outcome, run_id in marks["others"]:
+        query = _build_waiting([trigger_id], [account_id])
+        change = {"outcome": outcome, "runId": run_id, "expireAt": ends[is_job]}
+        updates.append({"q": query, "u": {"$set": change, "$unset": _DONE}})
+    for one in updates:
+        one["hint"] = "_id_"
+    return updates
+
+
+def build_move(documents: Sequence[Mapping[str, Any]]) -> Document:
+    """Return the update that moves triggers out of the queue, into the lane beside it."""
+    query = _build_waiting(
+        [one["_id"] for one in documents], list({one["accountId"] for one in documents})
+    )
+    change = {"$set": {"partition": {"$subtract": [-1, "$partition"]}}}
+    return {"q": query, "u": [change], "multi": True}
+
+
+_DONE = {"partition": "", "metadata": ""}
+
+
+def _build_waiting(trigger_ids: Collection[str], account_ids: Collection[str]) -> Document:
+    return {
+        "_id": {"$in": list(trigger_ids)}, "accountId": {"$in": list(account_ids)},
+        "partition": {"$exists": True},
+    }  # fmt: skip

@@ -1,7 +1,8 @@
 """Bare commands: one message and its reply.
 
 `insert_many`, `bulk_write` and cursors look at every document once more and keep state between
-batches: a fifth of a flush's time in Python. Outside a transaction nothing here is retried.
+batches, which is a fifth of the time that counting takes in Python. Outside a transaction nothing
+here is retried.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,11 @@ from typing import Any
 
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import WriteConcernError, WriteError
+from pymongo.errors import DuplicateKeyError, WriteConcernError, WriteError
 
 Document = dict[str, Any]
+
+_DUPLICATE_KEY = 11000
 
 
 def run_find(
@@ -70,24 +73,22 @@ def run_update(
     collection: str,
     updates: Sequence[Document],
     session: ClientSession | None = None,
-    *,
-    write_concern: Mapping[str, Any] | None = None,
 ) -> None:
     """Run updates, each `{q, u, upsert}`, in any order. Raises the first one's error.
 
-    Outside a transaction each stands for itself, and the reply waits for the majority's journal
-    unless `write_concern` says otherwise.
+    Outside a transaction each stands for itself, and the reply waits for the majority's journal.
     """
     command: Document = {"update": collection, "updates": updates, "ordered": False}
     if session is None:
-        command["writeConcern"] = write_concern or {"w": "majority", "j": True}
+        command["writeConcern"] = {"w": "majority", "j": True}
     _raise_first_error(database.command(command, session=session))
 
 
 def _raise_first_error(reply: Mapping[str, Any]) -> None:
     """Raise what a write command reports about a single document, as pymongo's methods do."""
     for error in reply.get("writeErrors", ()):
-        raise WriteError(error.get("errmsg", ""), error.get("code"), error)
+        kind = DuplicateKeyError if error.get("code") == _DUPLICATE_KEY else WriteError
+        raise kind(error.get("errmsg", ""), error.get("code"), error)
     error = reply.get("writeConcernError")
     if error:
         raise WriteConcernError(error.get("errmsg", ""), error.get("code"), error)

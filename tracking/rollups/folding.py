@@ -5,15 +5,16 @@ an hour document (kept 400 days) and, as one number, into `days` and `hours` of 
 days). A trigger that is counted late opens its hour again, and it is folded next time.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.mongo.transactions import run_in_transaction
+from tracking.mongo.transactions import run_in_transaction, transact
 from tracking.rollups.hours import (
     HOURS_PER_DAY,
     build_base_id,
@@ -36,21 +37,22 @@ class Folder:
         self._stats = database["automation_run_stats"]
 
     def fold_all(self, *, now: datetime) -> int:
-        """Fold every automation that has something to fold; return how many hours there were."""
-        return sum(self.fold(one, now=now) for one in self.list_open())
+        """Fold every automation that has open hours; return how many hours there were."""
+        stored = self._stats.find({"h": {"$gt": {}}}, {"automationId": 1})
+        found = sorted(one["automationId"] for one in stored)
+        return sum(self.fold(one, now=now) for one in found)
 
-    def list_open(self, automation_ids: Collection[str] | None = None) -> list[str]:
-        """Return the automations, among these or all, that have open hours."""
-        query: Document = {"h": {"$gt": {}}}
-        if automation_ids is not None:
-            query["_id"] = {"$in": [build_base_id(one) for one in automation_ids]}
-        return sorted(one["automationId"] for one in self._stats.find(query, {"automationId": 1}))
+    def fold(
+        self, automation_id: str, *, now: datetime, session: ClientSession | None = None
+    ) -> int:
+        """Fold one automation's closed hours; return how many there were.
 
-    def fold(self, automation_id: str, *, now: datetime) -> int:
-        """Fold one automation's closed hours; return how many there were."""
-        return run_in_transaction(
-            self._client, lambda session: self._fold(automation_id, now, session), seconds=5.0
-        )
+        A counter does it in its own `session`, once.
+        """
+        work = partial(self._fold, automation_id, now)
+        if session is not None:
+            return transact(session, work)
+        return run_in_transaction(self._client, work, seconds=5.0)
 
     def _fold(self, automation_id: str, now: datetime, session: ClientSession) -> int:
         base_id = build_base_id(automation_id)

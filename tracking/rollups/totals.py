@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from tracking.mongo.commands import run_find
-from tracking.mongo.transactions import read_at_snapshot, run_in_transaction
+from tracking.mongo.transactions import read_at_snapshot, run_in_transaction, transact
 from tracking.rollups.hours import (
     HOURS_PER_DAY,
     RECENT_DAYS,
@@ -71,18 +72,11 @@ class TotalStore:
         self._runs: MongoCollection[Document] = database["automation_runs"]
         self._stats = database["automation_run_stats"]
 
-    def find_key(self, automation_id: Any) -> Any:
-        """Return the stored `_id` that `automation_id` names; a guess where there is none.
+    def find_stored_key(self, text: str) -> Any | None:
+        """Return the stored `_id` that is `text` or the ObjectId it spells, None if none is.
 
         Engines often hold an ObjectId as its text, and a text `_id` may look like one.
         """
-        if not is_ambiguous(automation_id):
-            return automation_id
-        stored = self.find_stored_key(automation_id)
-        return ObjectId(automation_id) if stored is None else stored
-
-    def find_stored_key(self, text: str) -> Any | None:
-        """Return the stored `_id` that is `text` or the ObjectId it spells, None if none is."""
         forms = [text, ObjectId(text)]
         found = self._automations.find_one({"_id": {"$in": forms}}, {"_id": 1})
         return found["_id"] if found else None
@@ -104,11 +98,17 @@ class TotalStore:
         return {document["automationId"]: document for document in cursor}
 
     def ensure_bases(
-        self, keys: Mapping[str, Any], *, now: datetime, seconds: float = 2.0
+        self,
+        keys: Mapping[str, Any],
+        *,
+        now: datetime,
+        seconds: float = 2.0,
+        session: ClientSession | None = None,
     ) -> dict[str, Document]:
         """Create the base documents that are missing and return all of them.
 
-        `keys` maps automation ids to the automations' own typed `_id`s.
+        `keys` maps automation ids to the automations' own typed `_id`s. A counter writes them in
+        its own `session`, once.
         """
         bases = self.find_bases(keys)
         missing = {key: value for key, value in keys.items() if key not in bases}
@@ -119,11 +119,13 @@ class TotalStore:
             documents = read_at_snapshot(
                 client, lambda session: self._build_bases(missing, now, session), seconds=seconds
             )
+            insert = partial(self._insert_bases, documents)
             # Another process may be first: its base is as good.
             with suppress(DuplicateKeyError):
-                run_in_transaction(
-                    client, lambda session: self._insert_bases(documents, session), seconds=seconds
-                )
+                if session is None:
+                    run_in_transaction(client, insert, seconds=seconds)
+                else:
+                    transact(session, insert)
             bases = self.find_bases(keys)
         return bases
 
@@ -201,7 +203,9 @@ class TotalStore:
             ("automationId", "runs", "lastRunAt"), most=len(ids), session=session,
         )  # fmt: skip
         return {
-            one["automationId"]: Total(parse_count(one.get("runs")), newest_of(one.get("lastRunAt")))
+            one["automationId"]: Total(
+                parse_count(one.get("runs")), newest_of(one.get("lastRunAt"))
+            )
             for one in found
         }
 
