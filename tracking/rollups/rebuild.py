@@ -64,41 +64,44 @@ class HourRebuilder:
     ) -> None:
         """Replace the run counts of some hours by a count of the runs in the same snapshot.
 
-        The base is always changed, so that a batch that is counted meanwhile conflicts. Duplicates
-        and new people are carried over.
+        Where anything differs the base is changed, so that a batch that is counted meanwhile
+        conflicts. Duplicates and new people are carried over.
         """
         of_this = {"automationId": automation_id}
         raw = self._count_minutes(automation_id, hours, session)
-        seen: dict[int, list[Document]] = {hour: [] for hour in hours}
         hour_ids = [build_hour_id(automation_id, hour) for hour in hours]
-        for document in self._stats.find({"_id": {"$in": hour_ids}, **of_this}, session=session):
-            seen[hour_of(document["hour"])].append(document)
+        found = self._stats.find({"_id": {"$in": hour_ids}, **of_this}, session=session)
+        closed = {hour_of(document["hour"]): document for document in found}
         base_query = {"_id": build_base_id(automation_id), **of_this}
-        base = self._stats.find_one(base_query, {"hours": 1, "h": 1}, session=session) or {}
+        base = self._stats.find_one(base_query, session=session) or {}
         open_hours = base.get("h", {})
         counts: dict[int, int] = {}
         change: Document = {"$inc": {"rebuilds": 1}}
         writes: list[ReplaceOne[Document] | UpdateOne] = []
         for hour in hours:
             minutes = raw.get(hour, {})
-            if str(hour) in open_hours:
-                seen[hour].append(open_hours[str(hour)])
-                change.setdefault("$unset", {})[f"h.{hour}"] = ""
-            carried = merge_hours(seen[hour])
-            document = carried | {
+            seen = [closed.get(hour, {}), open_hours.get(str(hour), {})]
+            document = merge_hours(seen) | {
                 "_id": build_hour_id(automation_id, hour),
-                "automationId": automation_id,
+                **of_this,
                 "hour": start_of_hour(hour),
                 "n": sum(minutes.values()),
                 "m": minutes,
             }
-            writes.append(ReplaceOne({"_id": document["_id"], **of_this}, document, upsert=True))
+            if str(hour) in open_hours:
+                change.setdefault("$unset", {})[f"h.{hour}"] = ""
+            if document != closed.get(hour):
+                writes.append(
+                    ReplaceOne({"_id": document["_id"], **of_this}, document, upsert=True)
+                )
             if is_recent_day(hour // HOURS_PER_DAY, self._now):
                 counts[hour] = document["n"]
-        if counts:
-            change["$set"] = _build_recent_change(base, counts)
-        writes.append(UpdateOne(base_query, change))
-        self._stats.bulk_write(writes, ordered=False, session=session)
+        if recent := _build_recent_change(base, counts):
+            change["$set"] = recent
+        if writes or len(change) > 1:
+            self._stats.bulk_write(
+                [*writes, UpdateOne(base_query, change)], ordered=False, session=session
+            )
 
     def _count_minutes(
         self, automation_id: str, hours: Sequence[int], session: ClientSession
@@ -117,7 +120,10 @@ class HourRebuilder:
 
 
 def _build_recent_change(base: Document, counts: dict[int, int]) -> Document:
-    """Return the `$set` that puts these hours' counts into a base document, their days whole."""
+    """Return the `$set` that puts these hours' counts into a base document, days as a whole.
+
+    Only what differs from what the base has.
+    """
     days = {str(hour // HOURS_PER_DAY) for hour in counts}
     known = {
         int(hour): count
@@ -126,7 +132,12 @@ def _build_recent_change(base: Document, counts: dict[int, int]) -> Document:
         if day in days
     }
     recent = build_recent(known | counts)
-    return {f"{name}.{day}": recent[name][day] for day in days for name in ("days", "hours")}
+    return {
+        f"{name}.{day}": recent[name][day]
+        for day in days
+        for name in ("days", "hours")
+        if base.get(name, {}).get(day) != recent[name][day]
+    }
 
 
 def build_hours_pipeline(match: Document, *, minutes_per_group: int = 60) -> list[Document]:
