@@ -10,9 +10,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
-from automations.api import examples
-from automations.api import schemas as counts
-from automations.api import schemas as shapes
+from automations.api import examples, schemas
 from automations.api.query_parameters import RangeQuery, RunFilterQuery, RunPageQuery, SeriesQuery
 from automations.api.serializers import AutomationChangesSerializer, AutomationSerializer
 
@@ -53,12 +51,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 OPERATIONS = {
     "listAutomations": Operation(
         summary="List the automations",
-        answer=shapes.AutomationListAnswerSerializer,
+        answer=schemas.AutomationListAnswerSerializer,
         example=examples.AUTOMATIONS,
     ),
     "createAutomation": Operation(
         summary="Create an automation",
-        answer=shapes.OneAutomationAnswerSerializer,
+        answer=schemas.OneAutomationAnswerSerializer,
         example=examples.AUTOMATION,
         status=201,
         body=(AutomationSerializer, examples.NEW_AUTOMATION),
@@ -66,46 +64,46 @@ OPERATIONS = {
     ),
     "getAutomation": Operation(
         summary="Show an automation",
-        answer=shapes.OneAutomationAnswerSerializer,
+        answer=schemas.OneAutomationAnswerSerializer,
         example=examples.AUTOMATION,
     ),
     "changeAutomation": Operation(
         summary="Change an automation, or switch it on or off",
-        answer=shapes.OneAutomationAnswerSerializer,
+        answer=schemas.OneAutomationAnswerSerializer,
         example=examples.AUTOMATION,
         body=(AutomationChangesSerializer, examples.CHANGES),
         errors=_WRITE,
     ),
     "deleteAutomation": Operation(
         summary="Delete an automation; its runs and counts are kept",
-        answer=shapes.DoneAnswerSerializer,
+        answer=schemas.DoneAnswerSerializer,
         example=examples.DONE,
         errors=_WRITE,
     ),
     "getAutomationStats": Operation(
         summary="Count an automation's runs now",
-        answer=shapes.StatsAnswerSerializer,
+        answer=schemas.StatsAnswerSerializer,
         example=examples.STATS,
     ),
     "listAccounts": Operation(
         summary="List the accounts",
-        answer=shapes.AccountListAnswerSerializer,
+        answer=schemas.AccountListAnswerSerializer,
         example=examples.ACCOUNTS,
     ),
     "listRuns": Operation(
         summary="List the runs of the workspace",
-        answer=shapes.RunPageAnswerSerializer,
+        answer=schemas.RunPageAnswerSerializer,
         example=examples.RUNS,
         query=RunPageQuery,
     ),
     "listAutomationRuns": Operation(
         summary="List the runs of an automation",
-        answer=shapes.RunPageAnswerSerializer,
+        answer=schemas.RunPageAnswerSerializer,
         example=examples.RUNS,
         query=RunPageQuery,
     ),
     "getRun": Operation(
-        summary="Show a run", answer=shapes.RunAnswerSerializer, example=examples.RUN
+        summary="Show a run", answer=schemas.RunAnswerSerializer, example=examples.RUN
     ),
     "exportRuns": Operation(
         summary="Export the runs of the workspace",
@@ -122,19 +120,19 @@ OPERATIONS = {
     ),
     "getSeries": Operation(
         summary="Count the workspace's runs by hour or day",
-        answer=counts.SeriesAnswerSerializer,
+        answer=schemas.SeriesAnswerSerializer,
         example=examples.SERIES,
         query=SeriesQuery,
     ),
     "getAutomationSeries": Operation(
         summary="Count an automation's runs by hour or day",
-        answer=counts.SeriesAnswerSerializer,
+        answer=schemas.SeriesAnswerSerializer,
         example=examples.SERIES,
         query=SeriesQuery,
     ),
     "getAutomationOutcomes": Operation(
         summary="Tell what became of an automation's runs",
-        answer=counts.OutcomesAnswerSerializer,
+        answer=schemas.OutcomesAnswerSerializer,
         example=examples.OUTCOMES,
         query=RangeQuery,
     ),
@@ -168,7 +166,7 @@ def describe(name: str) -> Callable[[Method], Method]:
 def _build_error(code: int) -> OpenApiResponse:
     value = examples.ERRORS[code]
     return OpenApiResponse(
-        response=shapes.ErrorAnswerSerializer,
+        response=schemas.ErrorAnswerSerializer,
         description=_MEANINGS[code],
         examples=[OpenApiExample("error", value=value, media_type=JSON)],
     )

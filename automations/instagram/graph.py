@@ -1,4 +1,4 @@
-"""The calls to Meta's Graph API that sending needs, and what its errors mean.
+"""The calls to Meta's Graph API that sending needs.
 
 https://developers.facebook.com/docs/instagram-platform/instagram-api-with-instagram-login/messaging-api
 https://developers.facebook.com/docs/instagram-platform/private-replies

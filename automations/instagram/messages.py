@@ -57,7 +57,8 @@ def build_message(step: Mapping[str, Any], *, payload: str | None = None) -> Mes
     text = step.get("text") or ""
     links = [link for link in step.get("links") or () if link.get("url")]
     if payload is not None:
-        return _build_button_message(text, step.get("button") or DEFAULT_BUTTON_TITLE, payload)
+        title = (step.get("button") or "").strip() or DEFAULT_BUTTON_TITLE
+        return _build_button_message(text, title, payload)
     if links:
         return _build_links_message(text, links)
     if not text.strip():
@@ -157,8 +158,8 @@ def _write_links(text: str, links: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _name_link(link: Mapping[str, Any]) -> str:
-    if link.get("title"):
-        return str(link["title"])
+    if title := str(link.get("title") or "").strip():
+        return title
     try:
         return urlsplit(link["url"]).hostname or _DEFAULT_LINK_TITLE
     except ValueError:

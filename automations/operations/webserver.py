@@ -1,8 +1,8 @@
 """The web processes of `serve`: granian in WSGI mode with blocking threads.
 
 The only module that knows which server it is. `serve` starts it as a child, `python -m
-automations.webserver`, so that the processes that answer are forked from one without threads,
-clients or connections of its own.
+automations.operations.webserver`, so that the processes that answer are forked from one without
+threads, clients or connections of its own.
 """
 
 from __future__ import annotations

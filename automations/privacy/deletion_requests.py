@@ -34,7 +34,7 @@ KEPT = timedelta(days=400)
 def request_deletion(person_id: str) -> str:
     """Store the wish of a person and return its confirmation code. Raises TrackingUnavailable."""
     code = secrets.token_hex(16)
-    insert_request(code, person_id=person_id, at=_read_clock())
+    insert_request(code, person_id=person_id, at=read_now())
     return code
 
 
@@ -60,9 +60,9 @@ def erase_waiting() -> int:
     count = 0
     for request in list_waiting():
         person_id = request["userId"]
-        erase_person(None, person_id, at=_read_clock())
+        erase_person(None, person_id, at=read_now())
         account_store.delete_account(person_id)
-        finish_request(request["_id"], at=_read_clock())
+        finish_request(request["_id"], at=read_now())
         logger.info("Data deletion request %s is done", request["_id"])
         count += 1
     return count
@@ -77,10 +77,6 @@ def run_deletions(stop: threading.Event) -> None:
             logger.warning("⚠️ Data deletion requests wait: %s", error)
         except Exception:
             logger.exception("❌ Data deletion requests wait")
-
-
-def _read_clock() -> datetime:
-    return read_now()
 
 
 def insert_request(code: str, *, person_id: str, at: datetime) -> None:

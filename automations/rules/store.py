@@ -1,4 +1,4 @@
-"""Reads and writes of the collection `automations` for the API. pymongo's errors stop here."""
+"""Reads and writes of the collection `automations`. pymongo's errors stop here."""
 
 from __future__ import annotations
 

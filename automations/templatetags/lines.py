@@ -1,4 +1,4 @@
-"""Lists as the lines of a textarea, the inverse of automations.fields.LinesField."""
+"""Lists as the lines of a textarea, the inverse of LinesField."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contacts beside the runs of their pairs: read at a snapshot, and put right."""
+"""Contacts beside the runs of their pairs: compared at a snapshot, repaired, and imported."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime

@@ -1,1 +1,1 @@
-"""Is everything as it should be? One small module per check, and the table of them."""
+"""Is everything as it should be? The checks, and the table of them."""

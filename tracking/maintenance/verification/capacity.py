@@ -1,4 +1,4 @@
-"""How fast the collections grow, and for how long the disk lasts."""
+"""How fast collections grow, how long the disk lasts, and how fast statistics are."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Runs, hours, totals and copies agree."""
+"""Runs, hours, totals, copies and contacts agree."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Every automation has its fields and its base."""
+"""Fields, bases, indexes and times to live are as they are declared."""
 
 from collections import Counter
 from collections.abc import Iterator

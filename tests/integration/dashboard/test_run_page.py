@@ -1,0 +1,97 @@
+"""A run's page: what happened in it, in order, from the event to the last message."""
+
+import html
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from django.test import Client
+from pymongo.database import Database
+
+from tests.integration.dashboard.test_access import log_in
+from tests.integration.dashboard.test_automation_page import record, tell
+from tests.support.api_client import build_automation
+
+Db = Database[dict[str, Any]]
+AT = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+
+
+@pytest.fixture
+def visitor(db: Db) -> Client:
+    db["automations"].insert_one(build_automation(_id="a1", name="Link"))
+    return log_in()
+
+
+def find_run_id(db: Db) -> Any:
+    run = db["automation_runs"].find_one()
+    assert run is not None
+    return run["_id"]
+
+
+def list_entries(page: str) -> list[str]:
+    entries = re.findall(r'<li class="(?:ok|bad|quiet)">(.*?)</li>', page, re.DOTALL)
+    return [" ".join(html.unescape(re.sub(r"<[^>]+>", " ", one)).split()) for one in entries]
+
+
+def test_a_run_from_its_event_to_its_end(db: Db, visitor: Client) -> None:
+    record(("u1", AT), ("u1", AT + timedelta(minutes=5)))
+    run_id = find_run_id(db)
+    trigger = db["automation_triggers"].find_one({"outcome": "counted"})
+    assert trigger is not None
+    tap = {
+        "outcome": "continuation",
+        "continues": trigger["_id"],
+        "createdAt": AT + timedelta(minutes=1),
+        "state": "queued",
+        "send": {"steps": [{"name": "ask_follow"}, {"name": "main_dm"}], "position": 1},
+    }
+    tap = {**trigger, "_id": "178414:message:tap", **tap}
+    db["automation_triggers"].insert_one(tap)
+    tell(db, "u1", "opening_dm", "sent")
+    tell(db, "u1", "ask_follow", "skipped", reason="follows")
+    page = visitor.get(f"/workspaces/ws1/runs/{run_id}/").text
+    entries = list_entries(page)
+    assert [entry.split(f" {AT.day} ")[0] for entry in entries] == [
+        "A person commented and the run was counted from u1",
+        "Opening message sent",
+        "Request to follow skipped the person follows already",
+        "The person tapped a button which carries the run on",
+        "The same person commented again within the hour: answered, not counted",
+        "Main message waits to be sent",
+    ]
+    assert "· 2 seconds later" in entries[1]
+    assert "· 5 minutes later" in entries[4]
+    assert 'href="/workspaces/ws1/automations/a1/">Link</a>' in page
+    assert str(run_id) in page
+
+
+def test_an_old_run_without_its_event(db: Db, visitor: Client) -> None:
+    run_id = ObjectId()
+    db["automation_runs"].insert_one(
+        {"_id": run_id, "automationId": "gone", "workspaceId": "ws1", "createdAt": AT,
+         "userId": "comment:17", "personUnknown": True, "triggerType": "main_dm",
+         "metadata": {"messageText": "<i>hi</i>"}, "completedAt": AT + timedelta(days=2),
+         "steps": {"main_dm": {"state": "sent", "at": AT + timedelta(hours=3)}}}
+    )  # fmt: skip
+    page = visitor.get(f"/workspaces/ws1/runs/{run_id}/").text
+    entries = list_entries(page)
+    assert entries[0].startswith("The run was counted <i>hi</i>")
+    assert "3 hours later" in entries[1]
+    assert "The person got everything" in entries[2]
+    assert "2 days later" in entries[2]
+    assert "is gone" in page
+    assert "an automation that was deleted" in page
+    assert "<i>" not in page
+
+
+@pytest.mark.parametrize("run_id", ["x", "%00", "6650c0de0000000000000001"])
+def test_what_is_not_there_is_404(visitor: Client, run_id: str) -> None:
+    assert visitor.get(f"/workspaces/ws1/runs/{run_id}/").status_code == 404
+
+
+def test_a_run_of_another_workspace_is_not_there(db: Db, visitor: Client) -> None:
+    record(("u1", AT))
+    db["automation_runs"].update_one({}, {"$set": {"workspaceId": "ws2"}})
+    assert visitor.get(f"/workspaces/ws1/runs/{find_run_id(db)}/").status_code == 404

@@ -1,0 +1,202 @@
+"""`verify_run_tracking`: green on a system that works, red with the right line for each fault."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from pymongo.database import Database
+
+from tests.support.verification_cases import (
+    COPIES,
+    COUNTS,
+    DAY,
+    FAULTS,
+    NAME,
+    Fault,
+    change_a_copy,
+    delete_a_contact,
+    drop_an_hour,
+    fill,
+    insert_a_run_twice,
+    leave_tracking_off,
+    list_wrong,
+    verify,
+)
+from tracking.maintenance.verification import capacity
+from tracking.mongo.indexes import apply_finding, compare_indexes, list_indexes
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def live(db: Database[Document]) -> Database[Document]:
+    """A database where all is well."""
+    fill(db)
+    return db
+
+
+@pytest.mark.parametrize("options", [(), ("--full",)])
+def test_green_where_all_is_well(live: Database[Document], options: tuple[str, ...]) -> None:
+    assert list_wrong(*options) == []
+
+
+def test_green_on_an_empty_database(db: Database[Document]) -> None:
+    assert list_wrong() == []
+
+
+def test_red_on_a_database_that_was_never_prepared(bare_db: Database[Document]) -> None:
+    bare_db["automations"].insert_one({"_id": "a1", "totalRuns": 3})
+    assert {"run fields of automations", "bases of totals", "collections", "indexes"} <= set(
+        list_wrong()
+    )
+
+
+def _mend_indexes(db: Database[Document]) -> None:
+    for finding in compare_indexes(db, list_indexes(timedelta(days=90))):
+        apply_finding(db, finding)
+
+
+class TestIndexes:
+    @pytest.fixture(autouse=True)
+    def _mended(self, live: Database[Document]) -> Any:
+        yield
+        _mend_indexes(live)
+
+    def test_a_dropped_index(self, live: Database[Document]) -> None:
+        live["automation_runs"].drop_index("workspaceId_createdAt")
+        assert list_wrong() == ["indexes", "index automation_runs.workspaceId_createdAt"]
+
+    def test_a_read_that_scans_its_collection(self, live: Database[Document]) -> None:
+        live["automations"].drop_index("accountId_isActive")
+        live["automation_triggers"].drop_index("outbox_mids")
+        assert list_wrong("--only", "plans", "outbox_plans") == [
+            "query plans", "plan of automations of an account (automations)",
+            "query plans of sending", "plan of message by its id (automation_triggers)",
+        ]  # fmt: skip
+        _, findings = verify("--only", "plans")
+        line = findings["plan of automations of an account (automations)"]
+        assert line["figure"] == "scans the collection, 3 examined for 2"
+
+    def test_a_ttl_changed_by_hand(self, live: Database[Document]) -> None:
+        change = {"name": "createdAt_ttl", "expireAfterSeconds": 30 * 86_400}
+        live.command("collMod", "automation_runs", index=change)
+        assert list_wrong() == ["indexes", "index automation_runs.createdAt_ttl"]
+        _, findings = verify()
+        assert findings["index automation_runs.createdAt_ttl"] == {
+            "what": "index automation_runs.createdAt_ttl", "state": "wrong",
+            "figure": "TTL 2592000 s", "limit": "TTL 7776000 s",
+            "fix": "run 'python manage.py add_run_indexes'",
+        }  # fmt: skip
+
+    def test_no_ttl_is_right_where_runs_are_kept_for_ever(self, live: Database[Document]) -> None:
+        live["automation_runs"].drop_index("createdAt_ttl")
+        live["automation_contacts"].drop_index("lastRunAt_ttl")
+        assert list_wrong("--keep-forever", "--full") == []
+        assert "index automation_runs.createdAt_ttl" in list_wrong()
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracking.maintenance.verification.counts._COPY_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize(("break_it", "lines"), FAULTS, ids=[one.__name__ for one, _ in FAULTS])
+def test_red_with_the_right_line(
+    live: Database[Document], break_it: Fault, lines: list[str]
+) -> None:
+    break_it(live)
+    assert list_wrong() == lines
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_full_verification_sees_the_same(live: Database[Document]) -> None:
+    for break_it in (drop_an_hour, insert_a_run_twice, delete_a_contact, change_a_copy):
+        break_it(live)
+    assert list_wrong("--full") == [
+        "hours against runs", COUNTS, COPIES, "contacts against runs",
+        "runs of a pair within the window",
+    ]  # fmt: skip
+
+
+def test_what_is_old_is_seen_by_a_full_verification_alone(live: Database[Document]) -> None:
+    hour = live["automation_run_stats"].find_one(
+        {"automationId": NAME, "hour": {"$lt": datetime.now(UTC) - 8.5 * DAY}},
+        sort=[("hour", -1)],
+    )  # fmt: skip
+    if hour is None:
+        pytest.fail("there is no hour that old")
+    minutes = {"59": hour["n"]} if "59" not in hour["m"] else {"0": hour["n"]}
+    live["automation_run_stats"].update_one({"_id": hour["_id"]}, {"$set": {"m": minutes}})
+    assert list_wrong() == []
+    assert list_wrong("--full") == ["hours against runs"]
+
+
+def test_a_variable_of_the_environment_is_named(live: Database[Document], settings: Any) -> None:
+    settings.TRACKING_ENABLED = False
+    _, findings = verify("--only", "switches")
+    assert findings["switch of tracking"]["figure"] == "off by TRACKING_ENABLED"
+
+
+def test_slow_statistics(live: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "MOST_MILLISECONDS", 0.0)
+    assert list_wrong("--only", "speed") == ["statistics of 3 automations"]
+
+
+def test_a_disk_that_fills(live: Database[Document], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, findings = verify("--only", "growth")
+    assert findings["size of automation_runs"]["figure"].startswith("160 documents, ")
+    assert findings["days until the disk is full"]["state"] == "ok"
+    monkeypatch.setattr(capacity, "FEWEST_DAYS", 10**12)
+    assert list_wrong("--only", "growth") == ["days until the disk is full"]
+
+
+def test_a_disk_that_cannot_be_seen_is_not_wrong() -> None:
+    class Blind:
+        def command(self, _: str) -> Document:
+            return {"ok": 1.0}
+
+    assert capacity._check_disk(Blind(), 1.0).state == "skipped"
+
+
+def test_what_mongodb_refuses_is_a_line(
+    live: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymongo.errors import OperationFailure
+
+    from tracking.maintenance.verification import table
+
+    def refuse(_: Any) -> Any:
+        raise OperationFailure("not authorized", 13)
+
+    monkeypatch.setitem(table.CHECKS, "growth", refuse)
+    assert list_wrong("--only", "growth") == ["growth"]
+
+
+def test_lines_for_people_say_what_to_do(live: Database[Document]) -> None:
+    leave_tracking_off(live)
+    out = StringIO()
+    with pytest.raises(SystemExit, match="1"):
+        call_command("verify_run_tracking", "--only", "switches", stdout=out)
+    first, fix, second, verdict = out.getvalue().splitlines()
+    assert first.startswith("wrong   switch of tracking: off since ")
+    assert fix == "        do: run 'python manage.py tracking on'"
+    assert second == "ok      switch of stats: on (limit: on)"
+    assert verdict == "verify_run_tracking: 1 of 2 lines are wrong"
+
+
+def test_a_terminal_gets_a_table(
+    live: Database[Document], capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    call_command("verify_run_tracking", "--only", "switches", stdout=out, no_color=True)
+    assert "what to do" in out.getvalue() + capsys.readouterr().out
+    assert out.getvalue().splitlines()[-1] == "verify_run_tracking: all is well"
