@@ -94,8 +94,7 @@ class Reporter:
                 if not late or uncounted is None:
                     break
                 self._store.postpone_reports([
-                    # The longer it waits, the less often: counting may be off for a day.
-                    (one.job, one.at, at - _LATE + min(max(at - one.at, _LATE), _LONGEST_WAIT))
+                    (one.job, one.at, at - _LATE + _find_wait(one.job, at))
                     for one in uncounted
                 ])  # fmt: skip
             except TrackingUnavailable:
@@ -121,6 +120,11 @@ class Reporter:
                          type(error).__name__)  # fmt: skip
             return None
         return uncounted
+
+
+def _find_wait(job: Job, at: datetime) -> timedelta:
+    # The longer a job waits, the less often it is looked at: counting may be off for a day.
+    return min(max(at - job.created_at, _LATE), _LONGEST_WAIT)
 
 
 def list_results(job: Job) -> list[StepReport]:

@@ -147,9 +147,17 @@ class OutboxStore:
     def requeue_abandoned(self, *, now: datetime | None) -> int:
         """Put back what was leased, and not being sent, by workers that are gone; count it."""
         moment = build_now(now)
+        query = {**build_lapsed(moment), "state": JobState.LEASED.value}
         with bounded(_SECONDS):
+            found = list(self._jobs.find(query, {"accountId": 1}, limit=_BATCH * 10))
+            if not found:
+                return 0
+            lapsed = {
+                "_id": {"$in": [one["_id"] for one in found]},
+                "accountId": {"$in": list({one["accountId"] for one in found})},
+            }
             done = self._jobs.update_many(
-                {**build_lapsed(moment), "state": JobState.LEASED.value},
+                {**lapsed, **query},
                 [
                     {"$set": {"state": JobState.QUEUED.value, "nextAt": moment}},
                     {"$unset": "lease.until"},

@@ -115,6 +115,8 @@ class Worker:
                     logger.exception("❌ The worker stumbled, and goes on")
                     self._stop.wait(_AWAY_SECONDS)
         reporting.join()
+        # The calls that were under way when it was told to stop are back only now.
+        self._reporter.flush(at=self._context.read_clock())
 
     def stop(self) -> None:
         """Make `run` return once the calls under way are back. Safe in a signal handler."""
@@ -167,7 +169,6 @@ class Worker:
             self._reporter.flush(at=at)
             if self._is_due("late", _LATE_SECONDS):
                 self._reporter.retry_unreported(at=at)
-        self._reporter.flush(at=self._context.read_clock())
 
     def _is_due(self, name: str, seconds: float) -> bool:
         now = time.monotonic()

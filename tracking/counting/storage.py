@@ -15,10 +15,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import bson
+import msgspec
 import pymongo
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
-from pymongo.errors import DocumentTooLarge, PyMongoError
+from pymongo.errors import PyMongoError, WriteConcernError
 
 from tracking.counting.documents import build_trigger
 from tracking.counting.metrics import BY_OUTCOME, STORE_FAILURES, STORE_SECONDS, WAITING
@@ -31,20 +34,33 @@ logger = logging.getLogger("tracking")
 Document = dict[str, Any]
 
 INSERT_EVENTS = 1000
+# A message of MongoDB holds 48 MB, a document 16 MB.
+INSERT_BYTES = 32 * 1024 * 1024
+TRIGGER_BYTES = 15 * 1024 * 1024
 QUEUE_EVENTS = 20_000
 DEADLINE_SECONDS = 3.0
 _DUPLICATE_KEY = 11000
 
-Answer = Outcome | TrackingUnavailable | None
+Answer = Outcome | TrackingUnavailable
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """A trigger as it is sent, and what tells it from another's of the same id."""
+
+    trigger_id: str
+    account_id: str
+    run_id: Any
+    content: RawBSONDocument
 
 
 class _Ticket:
     """The triggers of one request on their way into the database."""
 
-    __slots__ = ("_answered", "answers", "deadline", "documents")
+    __slots__ = ("_answered", "answers", "deadline", "rows", "size")
 
-    def __init__(self, documents: Sequence[Document], deadline: float) -> None:
-        self.documents = documents
+    def __init__(self, rows: Sequence[_Row], deadline: float) -> None:
+        self.rows = rows
+        self.size = sum(len(row.content.raw) for row in rows)
         self.deadline = deadline
         self.answers: Sequence[Answer] = ()
         # A lock that the storing thread opens: an Event costs eight times as much.
@@ -80,27 +96,36 @@ class Storage:
         before too. Raises TrackingUnavailable when that took longer than `seconds`: the caller may
         send the same triggers again.
         """
-        documents = [
-            build_trigger(one, run_id=one.run_id if one.continues is not None else ObjectId())
-            for one in triggers
-        ]
-        ticket = _Ticket(documents, time.monotonic() + seconds)
+        deadline = time.monotonic() + seconds
+        rows = [_encode(trigger) for trigger in triggers]
+        stored = iter(self._store([row for row in rows if row is not None], deadline))
+        outcomes = [Outcome.REJECTED if row is None else next(stored) for row in rows]
+        for outcome in (Outcome.STORED, Outcome.REDELIVERED, Outcome.REJECTED):
+            if number := outcomes.count(outcome):
+                BY_OUTCOME[outcome].inc(number)
+        return outcomes
+
+    def _store(self, rows: Sequence[_Row], deadline: float) -> list[Outcome]:
+        if not rows:
+            return []
+        ticket = _Ticket(rows, deadline)
         with self._wakeup:
             if self._is_closing:
                 raise TrackingUnavailable("the process is shutting down")
-            if self._queued_events and self._queued_events + len(documents) > QUEUE_EVENTS:
+            if self._queued_events and self._queued_events + len(rows) > QUEUE_EVENTS:
                 raise TrackingUnavailable("too many events are waiting")
             self._start_thread()
             self._queue.append(ticket)
-            self._queued_events += len(documents)
+            self._queued_events += len(rows)
             self._wakeup.notify()
-        if not ticket.wait(seconds + 0.05):
+        if not ticket.wait(deadline - time.monotonic() + 0.05):
             raise TrackingUnavailable("the database did not answer in time")
-        outcomes = [answer for answer in ticket.answers if isinstance(answer, Outcome)]
-        if len(outcomes) < len(triggers):
-            # A fresh one: threads whose triggers shared an insert share its answers.
-            reasons = [str(one) for one in ticket.answers if isinstance(one, TrackingUnavailable)]
-            raise TrackingUnavailable(next(iter(reasons), "nothing was stored"))
+        outcomes = []
+        for answer in ticket.answers:
+            if isinstance(answer, TrackingUnavailable):
+                # A fresh one: threads whose triggers shared an insert share its answers.
+                raise TrackingUnavailable(str(answer))
+            outcomes.append(answer)
         return outcomes
 
     def close(self, *, seconds: float = 5.0) -> None:
@@ -126,20 +151,20 @@ class Storage:
 
     def _run(self) -> None:
         while tickets := self._take():
-            documents = [document for ticket in tickets for document in ticket.documents]
-            deadline = max(ticket.deadline for ticket in tickets)
+            rows = [row for ticket in tickets for row in ticket.rows]
             started = time.perf_counter()
+            answers: list[Answer]
             try:
-                answers = self.insert(documents, deadline=deadline)
-            except Exception as error:  # a bug of ours must not end the only storing thread
-                logger.exception("❌ [TRACKING] Triggers not stored")
-                answers = [TrackingUnavailable(type(error).__name__)] * len(documents)
+                answers = list(self._insert(rows, max(ticket.deadline for ticket in tickets)))
+            except Exception as error:  # noqa: BLE001 - sorted by classify, bugs included
+                failure = classify(error)
+                STORE_FAILURES.labels(failure.name.lower()).inc()
+                logger.error("❌ [TRACKING] Triggers not stored: %s", type(error).__name__)
+                answers = [TrackingUnavailable(failure.value)] * len(rows)
             STORE_SECONDS.observe(time.perf_counter() - started)
-            position = 0
             for ticket in tickets:
-                end = position + len(ticket.documents)
-                ticket.finish(answers[position:end])
-                position = end
+                ticket.finish(answers[: len(ticket.rows)])
+                del answers[: len(ticket.rows)]
 
     def _take(self) -> list[_Ticket]:
         """Wait for work and return the next insert's tickets; none when all is done at the end."""
@@ -149,91 +174,90 @@ class Storage:
                     return []
                 self._wakeup.wait()
             tickets: list[_Ticket] = []
-            events = 0
+            events = size = 0
             while self._queue:
-                more = len(self._queue[0].documents)
-                if tickets and events + more > INSERT_EVENTS:
+                events += len(self._queue[0].rows)
+                size += self._queue[0].size
+                if tickets and (events > INSERT_EVENTS or size > INSERT_BYTES):
                     break
                 tickets.append(self._queue.popleft())
-                events += more
-            self._queued_events -= events
+            self._queued_events -= sum(len(ticket.rows) for ticket in tickets)
             WAITING.set(self._queued_events)
             return tickets
 
-    def insert(self, documents: Sequence[Document], *, deadline: float) -> list[Answer]:
-        """Insert each document once and return an answer for each, in order.
-
-        What breaks one document refuses that one alone; an unavailable server is asked again until
-        `deadline`, on `time.monotonic`.
-        """
+    def _insert(self, rows: Sequence[_Row], deadline: float) -> list[Outcome]:
+        """Insert each trigger once, asking an unavailable server again until `deadline`."""
         is_again = False
         while True:
             try:
-                answers = self._insert_once(documents, deadline, is_again=is_again)
-            except Exception as error:  # noqa: BLE001 - sorted by classify, bugs included
+                return self._insert_once(rows, deadline, is_again=is_again)
+            except PyMongoError as error:
                 failure = classify(error)
+                if failure is Failure.DOCUMENT:
+                    break
                 STORE_FAILURES.labels(failure.name.lower()).inc()
-                is_broken = failure is Failure.DOCUMENT or isinstance(error, DocumentTooLarge)
-                if is_broken and len(documents) > 1:
-                    middle = len(documents) // 2
-                    return [
-                        *self.insert(documents[:middle], deadline=deadline),
-                        *self.insert(documents[middle:], deadline=deadline),
-                    ]
-                if is_broken:
-                    logger.error("❌ [TRACKING] Trigger cannot be stored: %s", type(error).__name__)
-                    return [Outcome.REJECTED]
                 if time.monotonic() + 0.05 >= deadline:
-                    return [TrackingUnavailable(failure.value)] * len(documents)
-                is_again = True
-                time.sleep(0.02)
-            else:
-                for outcome in (Outcome.STORED, Outcome.REDELIVERED, Outcome.REJECTED):
-                    if number := answers.count(outcome):
-                        BY_OUTCOME[outcome].inc(number)
-                return answers
+                    raise
+            is_again = True
+            time.sleep(0.02)
+        # The server refuses a message with a document that is nested too deep as a whole.
+        if len(rows) == 1:
+            logger.error("❌ [TRACKING] Trigger cannot be stored: %s", failure.value)
+            return [Outcome.REJECTED]
+        middle = len(rows) // 2
+        return [*self._insert(rows[:middle], deadline), *self._insert(rows[middle:], deadline)]
 
     def _insert_once(
-        self, documents: Sequence[Document], deadline: float, *, is_again: bool
-    ) -> list[Answer]:
+        self, rows: Sequence[_Row], deadline: float, *, is_again: bool
+    ) -> list[Outcome]:
         command = {
             "insert": "automation_triggers",
-            "documents": documents,
+            "documents": [row.content for row in rows],
             "ordered": False,
             "writeConcern": {"w": "majority", "j": True},
         }
+        outcomes = [Outcome.STORED] * len(rows)
+        known: list[int] = []
         with pymongo.timeout(max(deadline - time.monotonic(), 0.05)):
             reply = self._database.command(command)
             if failed := reply.get("writeConcernError"):
-                raise pymongo.errors.WriteConcernError(
-                    failed.get("errmsg", ""), failed.get("code"), failed
-                )
-            answers: list[Answer] = [Outcome.STORED] * len(documents)
-            known: list[int] = []
+                raise WriteConcernError(failed.get("errmsg", ""), failed.get("code"), failed)
             for error in reply.get("writeErrors", ()):
+                index = error["index"]
                 if error.get("code") == _DUPLICATE_KEY and "_id" in error.get("keyPattern", {}):
-                    answers[error["index"]] = Outcome.REDELIVERED
-                    known.append(error["index"])
+                    outcomes[index] = Outcome.REDELIVERED
+                    known.append(index)
                 else:
                     logger.error("❌ [TRACKING] Trigger cannot be stored: %s", error.get("code"))
-                    answers[error["index"]] = Outcome.REJECTED
+                    outcomes[index] = Outcome.REJECTED
             if is_again and known:
-                self._find_own(documents, known, answers)
-        return answers
+                own = self._find_own([rows[index] for index in known])
+                for index in known:
+                    if rows[index].run_id in own:
+                        outcomes[index] = Outcome.STORED
+        return outcomes
 
-    def _find_own(
-        self, documents: Sequence[Document], known: Sequence[int], answers: list[Answer]
-    ) -> None:
-        """Tell what an attempt of ours stored, whose reply was lost, from a redelivery."""
+    def _find_own(self, rows: Sequence[_Row]) -> set[Any]:
+        """Return the run ids of what an attempt of ours stored whose reply was lost."""
         query = {
-            "_id": {"$in": [documents[index]["_id"] for index in known]},
-            "accountId": {"$in": list({documents[index]["accountId"] for index in known})},
+            "_id": {"$in": [row.trigger_id for row in rows]},
+            "accountId": {"$in": list({row.account_id for row in rows})},
         }
-        try:
-            found = self._database["automation_triggers"].find(query, {"runId": 1})
-            stored = {one["_id"]: one.get("runId") for one in found}
-        except PyMongoError:
-            return  # they are stored; by whom is a matter of statistics
-        for index in known:
-            if stored.get(documents[index]["_id"]) == documents[index]["runId"]:
-                answers[index] = Outcome.STORED
+        found = self._database["automation_triggers"].find(query, {"runId": 1})
+        return {one.get("runId") for one in found}
+
+
+def _encode(trigger: Trigger) -> _Row | None:
+    """Return a trigger as it is sent; None if MongoDB could not hold it."""
+    # A continuation belongs to the run that its button names.
+    run_id = trigger.run_id if trigger.continues is not None else ObjectId()
+    try:
+        document = build_trigger(trigger, run_id=run_id)
+        content = bson.encode(document)
+    except Exception as error:  # noqa: BLE001 - whatever it holds, it is refused alone
+        logger.error("❌ [TRACKING] Trigger cannot be stored: %s", type(error).__name__)
+        return None
+    if len(content) > TRIGGER_BYTES:
+        logger.error("❌ [TRACKING] Trigger cannot be stored: %d bytes", len(content))
+        return None
+    return _Row(document["_id"], trigger.account_id, run_id, RawBSONDocument(content))
