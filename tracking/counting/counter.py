@@ -41,7 +41,7 @@ from tracking.ids import lane_of, partition_of
 from tracking.mongo.errors import Failure, classify
 from tracking.mongo.transactions import CommitUnclear, kill_session, session_id_of
 from tracking.rollups.folding import CLOSED_AFTER, Folder
-from tracking.rollups.hours import hour_of
+from tracking.rollups.hours import hour_of, start_of_hour
 from tracking.rollups.totals import TotalStore
 from tracking.runs import Outcome
 
@@ -94,8 +94,8 @@ class Counter:
         self._since = LONG_AGO
         self._was_full = False
         self._look_at = self._read_all_at = self._fold_at = 0.0
-        # The oldest open hour of automations, as far as it is known.
-        self._open: dict[str, int] = {}
+        # Since when automations counted here may have hours to fold.
+        self._unfolded: dict[str, datetime] = {}
         self._foldable: list[str] = []
         self._base_thread: threading.Thread | None = None
         self._wakeup = threading.Event()
@@ -157,7 +157,7 @@ class Counter:
 
     def leave(self) -> None:
         """Free the partitions and end the session."""
-        with pymongo.timeout(_HOUSEKEEPING_SECONDS):
+        with pymongo.timeout(_HOUSEKEEPING_SECONDS), suppress(Fenced):
             if self._session is None:
                 self._start_session()
             self._partitions.leave()
@@ -318,9 +318,10 @@ class Counter:
         # The clock of another host may be ahead.
         newest = min(max(one["createdAt"] for one in counted.documents), now)
         self._since = newest - LONGEST_INSERT
-        self._most = min(self._most * 2, BATCH_EVENTS)
-        for one in counted.documents:
-            self._open.setdefault(one["automationId"], 0)
+        self._most = min(self._most + self._most // 8 + 1, BATCH_EVENTS)
+        oldest = {one["automationId"]: one["createdAt"] for one in reversed(counted.documents)}
+        for automation_id, moment in oldest.items():
+            self._unfolded[automation_id] = min(self._unfolded.get(automation_id, LONG_AGO), moment)
         report(counted, at=now, seconds=time.perf_counter() - started)
 
     # --- Stuck automations --------------------------------------------------------------------
@@ -406,8 +407,8 @@ class Counter:
         now = read_now()
         if started >= self._fold_at:
             self._fold_at = started + FOLD_SECONDS
-            last_open = hour_of(now - CLOSED_AFTER)
-            self._foldable = [name for name, hour in self._open.items() if hour < last_open]
+            last_open = start_of_hour(hour_of(now - CLOSED_AFTER))
+            self._foldable = [name for name, at in self._unfolded.items() if at < last_open]
         while self._foldable and time.monotonic() - started < _FOLD_SECONDS_AT_ONCE:
             self._partitions.renew()
             automation_id = self._foldable.pop()
@@ -421,7 +422,7 @@ class Counter:
                     "⚠️ [TRACKING] Hours of %s not folded: %s", automation_id, describe(error)
                 )
             else:
-                self._open[automation_id] = hour_of(now - CLOSED_AFTER)
+                self._unfolded[automation_id] = now - CLOSED_AFTER
 
 
 def describe(error: Exception) -> str:
