@@ -39,8 +39,8 @@ RENEW_SECONDS = 0.5
 _PREFIX = "counter:"
 _PARTITIONS = {"_id": {"$in": list(range(PARTITIONS))}}
 _COUNTERS = {"_id": {"$gte": _PREFIX, "$lt": "counter;"}}
-# Judged by the server's clock alone.
-_IS_OVER = {"$lt": ["$renewedAt", {"$subtract": ["$$NOW", int(LEASE_SECONDS * 1000)]}]}
+# Whether the lease of a counter has run out, by the server's clock alone.
+IS_OVER = {"$lt": ["$renewedAt", {"$subtract": ["$$NOW", int(LEASE_SECONDS * 1000)]}]}
 _RENEWAL = {"$currentDate": {"renewedAt": True}}
 
 
@@ -175,7 +175,7 @@ class Partitions:
         """Return the owners of the partitions, and then the counters that there are."""
         # In this order: an owner of the first read is in the second, unless it is gone.
         partitions = list(self._collection.find(_PARTITIONS).sort("_id", 1))
-        fields = {"epoch": 1, "session": 1, "isDedicated": 1, "isOver": _IS_OVER}
+        fields = {"epoch": 1, "session": 1, "isDedicated": 1, "isOver": IS_OVER}
         return Overview(partitions, list(self._collection.find(_COUNTERS, fields)))
 
     def fence(self, dead: Mapping[str, Any]) -> Document | None:
@@ -189,7 +189,7 @@ class Partitions:
             self._client,
             session_id.as_uuid() if isinstance(session_id, Binary) else session_id,
         )
-        query = {"_id": dead["_id"], "epoch": dead["epoch"], "$expr": _IS_OVER}
+        query = {"_id": dead["_id"], "epoch": dead["epoch"], "$expr": IS_OVER}
         return self._collection.find_one_and_update(
             query, {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
         )

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from pymongo.database import Database
 
-from tracking.counting.partitions import Stuck, list_stuck
+from tracking.counting.partitions import IS_OVER, Stuck, list_stuck
 from tracking.ids import PARTITIONS
 
 Document = dict[str, Any]
@@ -66,8 +66,7 @@ def read_status(database: Database[Document], *, now: datetime) -> CountingStatu
 def list_counters(database: Database[Document]) -> list[CounterStatus]:
     """Return the counters whose lease runs, by host and process."""
     documents = list(database["tracking_partitions"].aggregate([
-        {"$set": {"isAlive": {"$gt": ["$leaseUntil", "$$NOW"]}}},
-        {"$project": {"owner": 1, "isAlive": 1, "isDedicated": 1, "host": 1, "pid": 1}},
+        {"$project": {"owner": 1, "isOver": IS_OVER, "isDedicated": 1, "host": 1, "pid": 1}},
     ]))  # fmt: skip
     owners: dict[Any, list[int]] = {}
     for one in documents:
@@ -82,7 +81,7 @@ def list_counters(database: Database[Document]) -> list[CounterStatus]:
                 partitions=sorted(owners.get(one["_id"], ())),
             )
             for one in documents
-            if isinstance(one["_id"], str) and one["isAlive"]
+            if isinstance(one["_id"], str) and not one["isOver"]
         ),
         key=lambda one: (one.host, one.pid),
     )
