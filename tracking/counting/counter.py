@@ -35,7 +35,7 @@ from tracking.counting.batch import (
     Wanted,
     is_foreign_key,
 )
-from tracking.counting.partitions import Fenced, Partitions, Stuck
+from tracking.counting.partitions import Fenced, Held, Partitions, Stuck
 from tracking.counting.switch import SwitchState, read_switch
 from tracking.ids import lane_of, partition_of
 from tracking.mongo.errors import Failure, classify
@@ -276,6 +276,8 @@ class Counter:
             except MissingBases as missing:
                 if not self._take_bases(missing.keys) and retried is not None:
                     return 0
+            except Held:
+                time.sleep(_SHORTEST_PAUSE)
             except Fenced:
                 raise
             except Exception as error:

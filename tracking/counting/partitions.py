@@ -26,9 +26,10 @@ from bson.binary import Binary
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from tracking.ids import PARTITIONS, partition_of
+from tracking.mongo.errors import Failure, classify
 from tracking.mongo.transactions import kill_session
 
 Document = dict[str, Any]
@@ -46,6 +47,10 @@ _RENEWAL = {"$currentDate": {"renewedAt": True}}
 
 class Fenced(Exception):
     """The lease of this counter ran out, and its partitions are another one's."""
+
+
+class Held(Exception):
+    """An erasure is writing this counter's document; it lets go of it in a moment."""
 
 
 class Stuck(msgspec.Struct, frozen=True):
@@ -124,13 +129,19 @@ class Partitions:
             self._renewed_at = now
 
     def write_batch(self, marks: Mapping[str, Any], session: ClientSession) -> None:
-        """Keep a batch's decisions, in its transaction. Raises Fenced.
+        """Keep a batch's decisions, in its transaction. Raises Fenced and Held.
 
         Called before the transaction's other writes: a counter that was fenced locks nothing.
         """
         now = time.monotonic()
         change = {"$set": {"batch": marks}, **_RENEWAL}
-        if not self._collection.update_one(self._mine, change, session=session).matched_count:
+        try:
+            updated = self._collection.update_one(self._mine, change, session=session)
+        except OperationFailure as error:
+            if classify(error) is Failure.CONFLICT:
+                raise Held from error
+            raise
+        if not updated.matched_count:
             raise Fenced
         self._renewed_at = now
 

@@ -20,6 +20,7 @@ from tests.support.tracker import Tracker
 from tests.support.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
 from tracking.clock import truncate_to_milliseconds
 from tracking.counting import batch
+from tracking.counting.partitions import list_stuck
 from tracking.ids import build_trigger_id, partition_of
 from tracking.maintenance import erasure
 from tracking.maintenance.backfill import Backfill
@@ -226,6 +227,31 @@ class TestWaiting:
         assert plans >= 2
         assert tuple(list_outcomes(db)) == self.OUTCOMES
         assert list_holders(db) == []
+        assert recount(db, at=T0 + 4 * WINDOW) == []
+
+    def test_counting_waits_for_an_erasure_that_takes_long(
+        self, db: Database[Any], tracker: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is nobody's fault: no automation is parked for it."""
+        tracker.record(wrote(T0))
+        tracker.store(*(wrote(T0 + after) for after in self.TIMES))
+        has_begun = threading.Event()
+        rename = Eraser._rename_runs
+
+        def rename_slowly(*args: Any) -> Any:
+            has_begun.set()
+            time.sleep(0.4)
+            return rename(*args)
+
+        monkeypatch.setattr(Eraser, "_rename_runs", rename_slowly)
+        erasing = threading.Thread(target=eraser.erase, args=(ACCOUNT, PERSON))
+        erasing.start()
+        assert has_begun.wait(10)
+        tracker.count()
+        erasing.join()
+        assert list_stuck(db) == []
+        tracker.count()
+        assert tuple(list_outcomes(db)) == self.OUTCOMES
         assert recount(db, at=T0 + 4 * WINDOW) == []
 
     def test_before_any_counter_was_there(
