@@ -10,7 +10,13 @@ from pymongo.database import Database
 from tracking.maintenance.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
 from tracking.mongo.indexes import STATS_RETENTION, find_retention
 from tracking.mongo.transactions import read_at_snapshot
-from tracking.rollups.hours import build_base_id, build_hour_id, hour_of, start_of_hour
+from tracking.rollups.hours import (
+    build_base_id,
+    build_hour_id,
+    hour_of,
+    merge_hours,
+    start_of_hour,
+)
 from tracking.rollups.rebuild import build_hours_pipeline
 from tracking.rollups.totals import newest_of, parse_count
 
@@ -123,13 +129,13 @@ class DriftStore:
     def read_rolled(self, automation_id: str, hours: Sequence[int], session: ClientSession) -> int:
         """Return how many runs these hours hold."""
         ids = [build_hour_id(automation_id, hour) for hour in hours]
-        rolled = sum(
-            one.get("n", 0) for one in self._stats.find({"_id": {"$in": ids}}, session=session)
-        )
+        parts = list(self._stats.find({"_id": {"$in": ids}}, session=session))
         query = {"_id": build_base_id(automation_id)}
         base = self._stats.find_one(query, {"h": 1}, session=session) or {}
         open_hours = base.get("h", {})
-        return rolled + sum(open_hours.get(str(hour), {}).get("n", 0) for hour in hours)
+        parts += [open_hours.get(str(hour), {}) for hour in hours]
+        rolled: int = merge_hours(parts)["n"]
+        return rolled
 
     def _find_newest_run(self, automation_id: str, session: ClientSession) -> datetime | None:
         query = {"automationId": automation_id, "createdAt": {"$type": "date"}}

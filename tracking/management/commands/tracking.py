@@ -56,8 +56,8 @@ class Command(DatabaseCommand):
             self.stdout.write(f"automations to be tried again: {retried}")
         self._print_switches(switches)
         self._print_status(status)
-        lag = status.lag(now).total_seconds()
-        self.stdout.write(f"lag: {lag:.1f} s" if status.waiting.triggers else "lag: none")
+        seconds = status.lag(now).total_seconds()
+        self.stdout.write(f"lag: {seconds:.1f} s" if status.waiting.triggers else "lag: none")
 
     def _print_switches(self, switches: Mapping[str, Any]) -> None:
         for name, variable in _VETO.items():
