@@ -169,13 +169,14 @@ class TotalStore:
         missing = [one for one in documents if one["automationId"] not in present]
         if not missing:
             return
-        totals = {one["automationKey"]: one["runs"] for one in missing}
+        totals = {one["automationId"]: one["runs"] for one in missing}
+        keys = [one["automationKey"] for one in missing]
         automations = self._automations.find(
-            {"_id": {"$in": list(totals)}}, {"totalRuns": 1}, session=session
+            {"_id": {"$in": keys}}, {"totalRuns": 1}, session=session
         )
         for automation in automations:
             if is_replaceable(automation.get("totalRuns")):
-                change = {"$set": {"totalRuns": totals[automation["_id"]]}}
+                change = {"$set": {"totalRuns": totals[str(automation["_id"])]}}
                 self._automations.update_one({"_id": automation["_id"]}, change, session=session)
         self._stats.insert_many(missing, session=session)
 
