@@ -238,6 +238,7 @@ class Counter:
                     self._batches.mark(marks)
                 self._partitions.remove(fenced)
                 logger.warning("⚠️ [TRACKING] Took over from a counter that is gone")
+                overview = self._partitions.look()
         if self._partitions.rebalance(overview):
             self._read_all_at = 0.0
         metrics.STUCK.set(len(self._partitions.stuck))
