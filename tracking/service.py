@@ -19,7 +19,7 @@ from tracking.conf import conf
 from tracking.counting import partitions
 from tracking.counting.counter import Counter
 from tracking.counting.storage import DEADLINE_SECONDS, Storage
-from tracking.counting.switch import SwitchState, read_switch
+from tracking.counting.switch import SwitchState, read_switch_of_late
 from tracking.exceptions import TrackingError
 from tracking.ids import build_trigger_id
 from tracking.mongo import client as mongo
@@ -129,12 +129,17 @@ def summarize_runs(
 ) -> RunSummaries:
     """Return totals and the windows that end at `at`, by automation id.
 
-    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. It waits up to 250 ms
-    until what arrived by `at` is counted; `pending` is what is not. All figures are of one
-    snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
+    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. Unless counting is off, it
+    waits up to 250 ms until what arrived by `at` is counted; `pending` is what is not. All figures
+    are of one snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
     """
-    return StatsStore(mongo.get_database()).summarize(
-        automations, at=at, has_windows=has_windows
+    database = mongo.get_database()
+    is_on = read_switch_of_late(database, "tracking") is SwitchState.ON
+    return StatsStore(database).summarize(
+        automations,
+        at=at,
+        has_windows=has_windows,
+        wait_seconds=stats.WAIT_SECONDS if is_on else 0,
     )
 
 
@@ -161,7 +166,8 @@ def get_totals(
 def is_stats_enabled() -> bool:
     """Return whether statistics are shown: the environment and the stored switch must say so."""
     return (
-        conf.is_stats_enabled and read_switch(mongo.get_database(), "stats") is SwitchState.ON
+        conf.is_stats_enabled
+        and read_switch_of_late(mongo.get_database(), "stats") is SwitchState.ON
     )
 
 
@@ -235,7 +241,7 @@ def run_counter(stop: threading.Event) -> None:
 def count_pending(automation_ids: Collection[str], *, before: datetime) -> int:
     """Return how many triggers of these automations that arrived by then are not counted yet."""
     with reach_mongo():
-        return stats.count_pending(mongo.get_database(), automation_ids, before=before)
+        return stats.find_pending(mongo.get_database(), automation_ids, before=before).all
 
 
 def list_stuck() -> list[partitions.Stuck]:

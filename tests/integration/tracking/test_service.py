@@ -272,9 +272,14 @@ MONGODB_URI = {os.environ["MONGODB_URI"]!r}
         apply_finding(db, finding)
 
 
-def test_statistics_need_the_environment_and_the_stored_switch(db: Db, settings: Any) -> None:
+def test_statistics_need_the_environment_and_the_stored_switch(
+    db: Db, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert service.is_stats_enabled()
     db["tracking_switch"].insert_one({"_id": "stats", "state": "off"})
+    assert service.is_stats_enabled()  # what another process sets is seen within a second
+    monkeypatch.setattr(switch, "_KEPT_SECONDS", 0.0)
+    switch._kept.clear()
     assert not service.is_stats_enabled()
     db["tracking_switch"].update_one({"_id": "stats"}, {"$set": {"state": "on"}})
     assert service.is_stats_enabled()
