@@ -21,6 +21,7 @@ from tests.support.triggers import T0, WINDOW, make_run, make_trigger, now_in_mi
 from tests.support.uncounted import count_everything
 from tracking import service
 from tracking.conf import conf
+from tracking.counting import switch
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
