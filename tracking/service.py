@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import pymongo
 from bson import ObjectId
 
 from tracking.clock import read_now
@@ -69,7 +68,7 @@ def wait_for_outcomes(
     pause = 0.005
     stored = mongo.get_database()["automation_triggers"]
     while True:
-        with pymongo.timeout(_SECONDS):
+        with reach_mongo(seconds=_SECONDS):
             found = {one["_id"]: one["outcome"] for one in stored.find(query, {"outcome": 1})}
         if len(found) == len(set(ids)) or time.monotonic() >= deadline:
             return [Outcome(found[one]) if one in found else None for one in ids]
@@ -246,13 +245,13 @@ def count_pending(automation_ids: Collection[str], *, before: datetime) -> int:
 
 def list_stuck() -> list[partitions.Stuck]:
     """Return the automations that cannot be counted for now, with the reason of each."""
-    with pymongo.timeout(_SECONDS):
+    with reach_mongo(seconds=_SECONDS):
         return partitions.list_stuck(mongo.get_database())
 
 
 def retry_stuck() -> int:
     """Have the automations that are stuck tried again at once; return how many there are."""
-    with pymongo.timeout(_SECONDS):
+    with reach_mongo(seconds=_SECONDS):
         return partitions.retry_stuck(mongo.get_database(), now=read_now())
 
 
