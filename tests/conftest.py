@@ -41,6 +41,7 @@ from pymongo.database import Database
 
 django.setup()
 
+from automations.accounts.accounts import finish_notes
 from tests.support.shard_keys import ShardKeyListener
 from tracking import service
 from tracking.conf import conf
@@ -167,5 +168,6 @@ def _use_database(
         yield
     finally:
         # What a process keeps (threads, leases, caches) is tied to its client.
+        finish_notes()
         service.close()
         mongo.close()

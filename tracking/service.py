@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import pymongo
 from bson import ObjectId
 
 from tracking.clock import read_now
@@ -19,7 +18,7 @@ from tracking.conf import conf
 from tracking.counting import partitions
 from tracking.counting.counter import Counter
 from tracking.counting.storage import DEADLINE_SECONDS, Storage
-from tracking.counting.switch import SwitchState, read_switch
+from tracking.counting.switch import SwitchState, read_switch_of_late
 from tracking.exceptions import TrackingError
 from tracking.ids import build_trigger_id
 from tracking.mongo import client as mongo
@@ -69,7 +68,7 @@ def wait_for_outcomes(
     pause = 0.005
     stored = mongo.get_database()["automation_triggers"]
     while True:
-        with pymongo.timeout(_SECONDS):
+        with reach_mongo(seconds=_SECONDS):
             found = {one["_id"]: one["outcome"] for one in stored.find(query, {"outcome": 1})}
         if len(found) == len(set(ids)) or time.monotonic() >= deadline:
             return [Outcome(found[one]) if one in found else None for one in ids]
@@ -129,12 +128,17 @@ def summarize_runs(
 ) -> RunSummaries:
     """Return totals and the windows that end at `at`, by automation id.
 
-    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. It waits up to 250 ms
-    until what arrived by `at` is counted; `pending` is what is not. All figures are of one
-    snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
+    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. Unless counting is off, it
+    waits up to 250 ms until what arrived by `at` is counted; `pending` is what is not. All figures
+    are of one snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
     """
-    return StatsStore(mongo.get_database()).summarize(
-        automations, at=at, has_windows=has_windows
+    database = mongo.get_database()
+    is_on = read_switch_of_late(database, "tracking") is SwitchState.ON
+    return StatsStore(database).summarize(
+        automations,
+        at=at,
+        has_windows=has_windows,
+        wait_seconds=stats.WAIT_SECONDS if is_on else 0,
     )
 
 
@@ -161,7 +165,8 @@ def get_totals(
 def is_stats_enabled() -> bool:
     """Return whether statistics are shown: the environment and the stored switch must say so."""
     return (
-        conf.is_stats_enabled and read_switch(mongo.get_database(), "stats") is SwitchState.ON
+        conf.is_stats_enabled
+        and read_switch_of_late(mongo.get_database(), "stats") is SwitchState.ON
     )
 
 
@@ -235,18 +240,18 @@ def run_counter(stop: threading.Event) -> None:
 def count_pending(automation_ids: Collection[str], *, before: datetime) -> int:
     """Return how many triggers of these automations that arrived by then are not counted yet."""
     with reach_mongo():
-        return stats.count_pending(mongo.get_database(), automation_ids, before=before)
+        return stats.find_pending(mongo.get_database(), automation_ids, before=before).all
 
 
 def list_stuck() -> list[partitions.Stuck]:
     """Return the automations that cannot be counted for now, with the reason of each."""
-    with pymongo.timeout(_SECONDS):
+    with reach_mongo(seconds=_SECONDS):
         return partitions.list_stuck(mongo.get_database())
 
 
 def retry_stuck() -> int:
     """Have the automations that are stuck tried again at once; return how many there are."""
-    with pymongo.timeout(_SECONDS):
+    with reach_mongo(seconds=_SECONDS):
         return partitions.retry_stuck(mongo.get_database(), now=read_now())
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from automations.dashboard.access import Reader
 from automations.dashboard.formatting import describe_age
 from tracking import service
-from tracking.mongo.errors import reach_mongo
 
 
 def build_pending_context(
@@ -20,8 +19,7 @@ def build_pending_context(
     """
     stuck = []
     if pending:
-        with reach_mongo():
-            stuck = [one for one in service.list_stuck() if one.automation_id in names]
+        stuck = [one for one in service.list_stuck() if one.automation_id in names]
     return {
         "pending": pending,
         "stuck": [

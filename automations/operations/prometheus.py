@@ -88,7 +88,7 @@ def list_health_metrics(health: Health) -> Iterator[Metric]:
             ("webhook_dead_letters_waiting", "Dead letters that wait.", waiting.dead_letters),
             ("tracking_uncounted_triggers", "Triggers that are not counted yet.",
              waiting.uncounted),
-            ("tracking_automations_stuck", "Automations that cannot be counted for now.",
+            ("tracking_stuck_automations", "Automations that cannot be counted for now.",
              waiting.stuck),
         ]  # fmt: skip
     for name, text, value in figures:

@@ -43,9 +43,8 @@ def build_change(job: Job, change: Change) -> Document:
         if job.read_at is not None:
             unset["readAt"] = ""
         set_["doneAt"] = change.done_at
-        # What is not counted yet stays until it is (see tracking/counting/documents.py).
-        if job.outcome != "untracked":
-            set_["expireAt"] = change.done_at + DONE_RETENTION
+        # Of what is not counted yet too: the TTL index does not hold it before that.
+        set_["expireAt"] = change.done_at + DONE_RETENTION
     if change.report_at is not None:
         set_["reportAt"] = change.report_at
     update: Document = {"$set": set_, "$unset": unset}

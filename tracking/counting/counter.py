@@ -238,9 +238,9 @@ class Counter:
                     self._batches.mark(marks)
                 self._partitions.remove(fenced)
                 logger.warning("⚠️ [TRACKING] Took over from a counter that is gone")
+                overview = self._partitions.look()
         if self._partitions.rebalance(overview):
             self._read_all_at = 0.0
-        metrics.STUCK.set(len(self._partitions.stuck))
 
     def _count_next(self) -> bool:
         """Count the oldest triggers that wait; return whether there were any."""
@@ -335,7 +335,6 @@ class Counter:
         pause = min(_FIRST_RETRY * 2 ** min(tries - 1, 9), _LAST_RETRY)
         since = now if known is None else known.since
         self._partitions.park(Stuck(automation_id, reason, since, tries, now + pause))
-        metrics.STUCK.set(len(self._partitions.stuck))
         if known is None or known.reason != reason:
             logger.error("❌ [TRACKING] Automation %s cannot be counted: %s", automation_id, reason)
 
@@ -356,7 +355,6 @@ class Counter:
             has_counted = has_counted or read > 0
             if not read:
                 self._partitions.release(stuck.automation_id)
-                metrics.STUCK.set(len(self._partitions.stuck))
                 logger.info("✅ [TRACKING] Automation %s is counted again", stuck.automation_id)
         return has_counted
 

@@ -34,10 +34,6 @@ LAG_SECONDS = Histogram(
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600),
 )  # fmt: skip
 BATCH_FAILURES = Counter("tracking_batch_failures", "Batches that failed, by kind.", ["kind"])
-STUCK = Gauge(
-    "tracking_stuck_automations", "Automations that cannot be counted for now.",
-    multiprocess_mode="livesum",
-)  # fmt: skip
 
 # Resolved once: a lookup by label costs as much as the increment.
 BY_OUTCOME = {outcome: TRIGGERS.labels(outcome.value) for outcome in Outcome}

@@ -156,11 +156,11 @@ class Storage:
             answers: list[Answer]
             try:
                 answers = list(self._insert(rows, max(ticket.deadline for ticket in tickets)))
-            except Exception as error:  # noqa: BLE001 - sorted by classify, bugs included
-                failure = classify(error)
-                STORE_FAILURES.labels(failure.name.lower()).inc()
-                logger.error("❌ [TRACKING] Triggers not stored: %s", type(error).__name__)
-                answers = [TrackingUnavailable(failure.value)] * len(rows)
+            except PyMongoError as error:
+                answers = [TrackingUnavailable(classify(error).value)] * len(rows)
+            except Exception as error:  # a bug of ours must not end the only storing thread
+                logger.exception("❌ [TRACKING] Triggers not stored: %s", type(error).__name__)
+                answers = [TrackingUnavailable(Failure.OTHER.value)] * len(rows)
             STORE_SECONDS.observe(time.perf_counter() - started)
             for ticket in tickets:
                 ticket.finish(answers[: len(ticket.rows)])

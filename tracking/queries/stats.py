@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -11,7 +12,7 @@ from pymongo.database import Database
 
 from tracking.clock import truncate_to_milliseconds
 from tracking.ids import partition_of
-from tracking.mongo.commands import run_find, run_read
+from tracking.mongo.commands import run_read
 from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups.hours import (
     LAST_7_DAYS,
@@ -41,6 +42,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     last_7_days: int = 0
 
 
+Summaries = dict[str, RunSummary]
+
+
 class RunSummaries(msgspec.Struct, frozen=True):
     """What automations counted at `as_of`, by automation id.
 
@@ -50,6 +54,13 @@ class RunSummaries(msgspec.Struct, frozen=True):
     as_of: datetime
     pending: int
     by_automation: dict[str, RunSummary]
+
+
+class Pending(NamedTuple):
+    """How many triggers are not counted yet, and how many of them a counter is about to count."""
+
+    all: int = 0
+    coming: int = 0
 
 
 class _Part(NamedTuple):
@@ -106,22 +117,23 @@ class StatsStore:
         edges = [WindowEdge(at - length) for length in lengths]
         if not automations:
             return RunSummaries(at, 0, {})
-        pending, summaries = read_counted(
-            self._database,
-            [str(one["_id"]) for one in automations],
-            lambda session: self._summarize(automations, edges, session),
-            at=at,
-            wait_seconds=wait_seconds,
-        )
+
+        def attempt(session: ClientSession, is_last: bool) -> tuple[int, Summaries] | None:
+            pending, stored = self._read(automations, edges, session, at=at)
+            if pending.coming and not is_last:
+                return None
+            return pending.all, self._summarize(automations, edges, stored, session)
+
+        pending, summaries = wait_until_counted(self._database, attempt, wait_seconds=wait_seconds)
         return RunSummaries(at, pending, summaries)
 
     def _summarize(
         self,
         automations: Sequence[Mapping[str, Any]],
         edges: Sequence[WindowEdge],
+        stored: Mapping[str, _Stored],
         session: ClientSession,
-    ) -> dict[str, RunSummary]:
-        stored = self._read(automations, edges, session)
+    ) -> Summaries:
         windows, parts = [], []
         for index, edge in enumerate(edges):
             counts, uncounted = _count_whole(stored, edge, index=index)
@@ -144,21 +156,34 @@ class StatsStore:
         automations: Sequence[Mapping[str, Any]],
         edges: Sequence[WindowEdge],
         session: ClientSession,
-    ) -> dict[str, _Stored]:
+        *,
+        at: datetime,
+    ) -> tuple[Pending, dict[str, _Stored]]:
+        """Return what is pending, and the stored counts by automation, by one command."""
         stored = {str(automation["_id"]): _Stored() for automation in automations}
         ids = [build_base_id(one) for one in stored]
         ids += [build_hour_id(one, edge.hour) for one in stored for edge in edges]
         # Of the hours that a base keeps, those of the two days that the windows cut.
         fields = _FIELDS + [f"hours.{edge.day}" for edge in edges]
-        for document in run_find(
-            self._database, STATS, {"_id": {"$in": ids}}, fields, most=len(ids), session=session
-        ):
+        pipeline = [
+            {"$match": {"_id": {"$in": ids}}},
+            {"$project": dict.fromkeys(fields, 1)},
+            {"$unionWith": {
+                "coll": TRIGGERS, "pipeline": build_pending_pipeline(list(stored), before=at),
+            }},
+        ]  # fmt: skip
+        command = {"aggregate": STATS, "pipeline": pipeline, "cursor": {"batchSize": len(ids) + 2}}
+        pending = Pending()
+        for document in run_read(self._database, STATS, command, session):
+            if document["_id"] is None:
+                pending = parse_pending(document)
+                continue
             parts = stored[document["automationId"]]
             if "hour" in document:
                 parts.edge_hours[document["_id"]] = document
             else:
                 parts.base = document
-        return stored
+        return pending, stored
 
     def _count_runs(self, parts: Sequence[_Part], session: ClientSession) -> list[Document]:
         """Return `{_id, edge, runs}` for each automation that has runs in a part."""
@@ -188,35 +213,75 @@ def read_counted(
     Both are of one snapshot; it is taken as soon as nothing is pending, or after `wait_seconds`.
     What arrived before `since` does not matter.
     """
-    until = time.monotonic() + wait_seconds
 
-    def attempt(session: ClientSession) -> tuple[int, Answer] | None:
-        pending = count_pending(database, automation_ids, before=at, since=since, session=session)
-        if pending and time.monotonic() < until:
+    def attempt(session: ClientSession, is_last: bool) -> tuple[int, Answer] | None:
+        pending = find_pending(database, automation_ids, before=at, since=since, session=session)
+        if pending.coming and not is_last:
             return None
-        return pending, read(session)
+        return pending.all, read(session)
 
+    return wait_until_counted(database, attempt, seconds=seconds, wait_seconds=wait_seconds)
+
+
+def wait_until_counted(
+    database: Database[Document],
+    attempt: Callable[[ClientSession, bool], tuple[int, Answer] | None],
+    *,
+    seconds: float = 10.0,
+    wait_seconds: float = WAIT_SECONDS,
+) -> tuple[int, Answer]:
+    """Attempt a read, each time at another snapshot, until it gives an answer.
+
+    The last attempt, after `wait_seconds`, is told that it is the last and must give one.
+    """
+    until = time.monotonic() + wait_seconds
     pause = _SHORTEST_PAUSE
-    while (answer := read_at_snapshot(database.client, attempt, seconds=seconds)) is None:
+    while True:
+        is_last = time.monotonic() >= until
+        answer = read_at_snapshot(
+            database.client, partial(attempt, is_last=is_last), seconds=seconds
+        )
+        if answer is not None:
+            return answer
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
-    return answer
 
 
-def count_pending(
+def find_pending(
     database: Database[Document],
     automation_ids: Collection[str],
     *,
     before: datetime,
     since: datetime | None = None,
     session: ClientSession | None = None,
-) -> int:
-    """Return how many triggers of these automations, arrived by `before`, are not counted.
+) -> Pending:
+    """Count the triggers of these automations that arrived by `before` and are not counted.
 
     The index `uncounted` covers it.
     """
     if not automation_ids:
-        return 0
+        return Pending()
+    command = {
+        "aggregate": TRIGGERS,
+        "pipeline": build_pending_pipeline(automation_ids, before=before, since=since),
+        "cursor": {},
+    }
+    rows = run_read(database, TRIGGERS, command, session)
+    return parse_pending(rows[0]) if rows else Pending()
+
+
+def parse_pending(document: Document) -> Pending:
+    """Return what `build_pending_pipeline` counted."""
+    return Pending(document["pending"], document["coming"])
+
+
+def build_pending_pipeline(
+    automation_ids: Collection[str], *, before: datetime, since: datetime | None = None
+) -> list[Document]:
+    """Return the pipeline that counts what is not counted yet; no document where all is.
+
+    `coming` are those that a counter is about to count: all but those of stuck automations.
+    """
     numbers = {partition_of(one) for one in automation_ids}
     # A stuck automation's triggers wait in a lane of their own (`tracking.counting`).
     lanes = sorted({-number - 1 for number in numbers} | numbers)
@@ -226,13 +291,9 @@ def count_pending(
         "createdAt": times,
         "automationId": {"$in": list(automation_ids)},
     }
-    command = {
-        "aggregate": TRIGGERS,
-        "pipeline": [{"$match": match}, {"$count": "pending"}],
-        "cursor": {},
-    }
-    rows = run_read(database, TRIGGERS, command, session)
-    return rows[0]["pending"] if rows else 0
+    is_coming = {"$cond": [{"$gte": ["$partition", 0]}, 1, 0]}
+    counts = {"_id": None, "pending": {"$sum": 1}, "coming": {"$sum": is_coming}}
+    return [{"$match": match}, {"$group": counts}]
 
 
 def _count_whole(

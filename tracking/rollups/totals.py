@@ -19,7 +19,7 @@ from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from tracking.mongo.commands import run_find
+from tracking.mongo.commands import run_find, run_update
 from tracking.mongo.transactions import read_at_snapshot, run_in_transaction, transact
 from tracking.rollups.hours import (
     HOURS_PER_DAY,
@@ -169,15 +169,24 @@ class TotalStore:
         missing = [one for one in documents if one["automationId"] not in present]
         if not missing:
             return
-        totals = {one["automationKey"]: one["runs"] for one in missing}
+        bases = {one["automationId"]: one for one in missing}
+        keys = [one["automationKey"] for one in missing]
         automations = self._automations.find(
-            {"_id": {"$in": list(totals)}}, {"totalRuns": 1}, session=session
+            {"_id": {"$in": keys}}, {"totalRuns": 1}, session=session
         )
+        updates = []
         for automation in automations:
+            base = bases[str(automation["_id"])]
+            newest = {} if base["lastRunAt"] is None else {"lastRunAt": base["lastRunAt"]}
+            total = {"totalRuns": base["runs"]}
             if is_replaceable(automation.get("totalRuns")):
-                change = {"$set": {"totalRuns": totals[automation["_id"]]}}
-                self._automations.update_one({"_id": automation["_id"]}, change, session=session)
+                change = {"$set": total, "$max": newest}
+            else:
+                change = {"$max": total | newest}
+            updates.append({"q": {"_id": automation["_id"]}, "u": change})
         self._stats.insert_many(missing, session=session)
+        if updates:
+            run_update(self._database, "automations", updates, session)
 
     def count_runs(
         self, automation_ids: Iterable[str], session: ClientSession | None = None
