@@ -28,7 +28,7 @@ from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import find_retention
 from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups.hours import build_base_id
-from tracking.rollups.rebuild import HourRebuilder, chunk_hours
+from tracking.rollups.rebuild import HourRebuilder, chunk_hours, hold_base
 from tracking.rollups.totals import newest_of, parse_count
 
 logger = logging.getLogger("tracking")
@@ -102,9 +102,9 @@ class Reconciler:
         self._repair_contacts(automation_id)
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
         for hours in chunk_hours(drift.hours, counts.count_raw_hours()):
-            self._run(partial(self._rebuild, automation_id, hours, drift))
-        self._run(partial(self._settle, automation_id, key))
-        self._run(partial(self._repair_copy, automation_id, key))
+            self._run(automation_id, partial(self._rebuild, automation_id, hours, drift))
+        self._run(automation_id, partial(self._settle, automation_id, key))
+        self._run(automation_id, partial(self._repair_copy, automation_id, key))
         for one in repairs:
             logger.info(
                 "ℹ️ [TRACKING] Reconciled %s, %s: %s -> %s",
@@ -112,8 +112,12 @@ class Reconciler:
             )  # fmt: skip
         return repairs
 
-    def _run(self, work: Callable[[ClientSession], None]) -> None:
-        run_in_transaction(self._database.client, work, seconds=_SECONDS)
+    def _run(self, automation_id: str, work: Callable[[ClientSession], None]) -> None:
+        def hold_and_work(session: ClientSession) -> None:
+            with hold_base(self._stats, automation_id, session):
+                work(session)
+
+        run_in_transaction(self._database.client, hold_and_work, seconds=_SECONDS)
 
     def _list_repairs(self, automation_id: str, key: Any) -> list[Repair]:
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
@@ -179,7 +183,7 @@ class Reconciler:
     def _repair_contacts(self, automation_id: str) -> None:
         for people in self._contacts.list_people(automation_id, newest=None):
             if self._contacts.measure(automation_id, people, oldest=self._since):
-                self._run(partial(self._repair_people, automation_id, people))
+                self._run(automation_id, partial(self._repair_people, automation_id, people))
 
     def _repair_people(self, automation_id: str, people: list[str], session: ClientSession) -> None:
         changes = self._contacts.find_changes(

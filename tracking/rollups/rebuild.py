@@ -1,11 +1,13 @@
 """Hour rollups, counted again from the runs that exist."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from tracking.mongo.transactions import run_in_transaction
@@ -64,9 +66,14 @@ class HourRebuilder:
     ) -> None:
         """Replace the run counts of some hours by a count of the runs in the same snapshot.
 
-        Where anything differs the base is changed, so that a batch that is counted meanwhile
-        conflicts. Duplicates and new people are carried over.
+        Duplicates and new people are carried over.
         """
+        with hold_base(self._stats, automation_id, session):
+            self._rebuild_hours(automation_id, hours, session)
+
+    def _rebuild_hours(
+        self, automation_id: str, hours: Sequence[int], session: ClientSession
+    ) -> None:
         of_this = {"automationId": automation_id}
         raw = self._count_minutes(automation_id, hours, session)
         hour_ids = [build_hour_id(automation_id, hour) for hour in hours]
@@ -76,7 +83,7 @@ class HourRebuilder:
         base = self._stats.find_one(base_query, session=session) or {}
         open_hours = base.get("h", {})
         counts: dict[int, int] = {}
-        change: Document = {"$inc": {"rebuilds": 1}}
+        change: Document = {}
         writes: list[ReplaceOne[Document] | UpdateOne] = []
         for hour in hours:
             minutes = raw.get(hour, {})
@@ -98,10 +105,10 @@ class HourRebuilder:
                 counts[hour] = document["n"]
         if recent := _build_recent_change(base, counts):
             change["$set"] = recent
-        if writes or len(change) > 1:
-            self._stats.bulk_write(
-                [*writes, UpdateOne(base_query, change)], ordered=False, session=session
-            )
+        if change:
+            writes.append(UpdateOne(base_query, change))
+        if writes:
+            self._stats.bulk_write(writes, ordered=False, session=session)
 
     def _count_minutes(
         self, automation_id: str, hours: Sequence[int], session: ClientSession
@@ -117,6 +124,21 @@ class HourRebuilder:
             hour, minute = divmod(int(row["_id"]), 60)
             minutes.setdefault(hour, {})[str(minute)] = row["runs"]
         return minutes
+
+
+@contextmanager
+def hold_base(
+    stats: Collection[Document], automation_id: str, session: ClientSession
+) -> Iterator[None]:
+    """Keep a transaction's base from being counted in; must be the transaction's first write.
+
+    A batch that is counted meanwhile conflicts. Without it a busy automation would never let a
+    transaction that writes its base at the end come through. Nothing of it is stored.
+    """
+    query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+    stats.update_one(query, {"$set": {"isHeld": True}}, session=session)
+    yield
+    stats.update_one(query, {"$unset": {"isHeld": ""}}, session=session)
 
 
 def _build_recent_change(base: Document, counts: dict[int, int]) -> Document:

@@ -171,12 +171,12 @@ def test_it_may_be_killed_between_any_two_transactions(
     run = reconciliation.Reconciler._run
     calls = 0
 
-    def interrupt(self: Any, work: Any) -> None:
+    def interrupt(self: Any, *args: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == step:
             raise KeyboardInterrupt
-        run(self, work)
+        run(self, *args)
 
     monkeypatch.setattr(reconciliation.Reconciler, "_run", interrupt)
     with pytest.raises(CommandError, match="Interrupted"):
