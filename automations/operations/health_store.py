@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 import pymongo
@@ -94,14 +95,15 @@ def read_counting_lag(*, now: datetime) -> timedelta:
 
     What waits of automations that cannot be counted has negative partitions, and is not late.
     """
-    pipeline = [
+    pipeline: list[dict[str, Any]] = [
         {"$match": {"partition": {"$gte": 0}}},
         # One index key for each partition.
         {"$sort": {"partition": 1, "createdAt": 1}},
         {"$group": {"_id": "$partition", "oldest": {"$first": "$createdAt"}}},
     ]
     found = mongo.get_database()["automation_triggers"].aggregate(pipeline)
-    return max([timedelta(0), *(now - one["oldest"] for one in found)])
+    since: list[datetime] = [one["oldest"] for one in found]
+    return max([timedelta(0), *(now - moment for moment in since)])
 
 
 def count_waiting() -> Waiting:

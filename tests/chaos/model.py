@@ -40,13 +40,14 @@ def compare(
         one = triggers.pop(
             f"{event.account_id}:{event.kind}:{event.event_id}", {"outcome": "missing"}
         )
+        outcome = one.get("outcome", "not counted")
         pair = (automations[event.account_id, event.sim_kind], event.user_id)
-        is_run = one["outcome"] == "counted" and one["runId"] in runs
-        is_explained = one["outcome"] == "duplicate" and any(
+        is_run = outcome == "counted" and one["runId"] in runs
+        is_explained = outcome == "duplicate" and any(
             abs(at - one["createdAt"]) <= window for at in times[pair]
         )
         if not (is_run or is_explained):
-            verdict.lost.append(f"event {event.event_id} by {pair}: {one['outcome']}")
+            verdict.lost.append(f"event {event.event_id} by {pair}: {outcome}")
     verdict.double.extend(f"trigger {one} of no acknowledged event" for one in triggers)
     for pair, moments in times.items():
         near = [b for a, b in pairwise(sorted(moments)) if b - a <= window]

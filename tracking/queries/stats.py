@@ -118,7 +118,7 @@ class StatsStore:
         if not automations:
             return RunSummaries(at, 0, {})
 
-        def attempt(session: ClientSession, is_last: bool) -> tuple[int, Summaries] | None:
+        def attempt(is_last: bool, session: ClientSession) -> tuple[int, Summaries] | None:
             pending, stored = self._read(automations, edges, session, at=at)
             if pending.coming and not is_last:
                 return None
@@ -214,7 +214,7 @@ def read_counted(
     What arrived before `since` does not matter.
     """
 
-    def attempt(session: ClientSession, is_last: bool) -> tuple[int, Answer] | None:
+    def attempt(is_last: bool, session: ClientSession) -> tuple[int, Answer] | None:
         pending = find_pending(database, automation_ids, before=at, since=since, session=session)
         if pending.coming and not is_last:
             return None
@@ -225,7 +225,7 @@ def read_counted(
 
 def wait_until_counted(
     database: Database[Document],
-    attempt: Callable[[ClientSession, bool], tuple[int, Answer] | None],
+    attempt: Callable[[bool, ClientSession], tuple[int, Answer] | None],
     *,
     seconds: float = 10.0,
     wait_seconds: float = WAIT_SECONDS,
@@ -238,9 +238,7 @@ def wait_until_counted(
     pause = _SHORTEST_PAUSE
     while True:
         is_last = time.monotonic() >= until
-        answer = read_at_snapshot(
-            database.client, partial(attempt, is_last=is_last), seconds=seconds
-        )
+        answer = read_at_snapshot(database.client, partial(attempt, is_last), seconds=seconds)
         if answer is not None:
             return answer
         time.sleep(pause)
