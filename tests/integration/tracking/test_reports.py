@@ -290,7 +290,7 @@ def test_why_not_everything_was_counted(db: Db, tracker: Tracker) -> None:
     account = "17841400000000001"
     hours = {(account, hour_of(T0)): AccountHour({"own_comment": 2, "test": 1}, redelivered=4)}
     AccountHourStore(db).add_account_hours(hours, seconds=5)
-    told = {"from_": T0 - HOUR, "to": T0 + HOUR, "at": T0}
+    told: dict[str, Any] = {"from_": T0 - HOUR, "to": T0 + HOUR, "at": T0}
     why = reports.summarize_uncounted("a1", account, **told)
     assert (why.counted, why.duplicates, why.pending, why.redelivered) == (2, 1, 1, 4)
     assert why.ignored == {"own_comment": 2, "test": 1}
