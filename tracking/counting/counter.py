@@ -92,7 +92,7 @@ class Counter:
         self._abandoned: list[UUID] = []
         self._most = BATCH_EVENTS
         self._since = LONG_AGO
-        self._was_full = False
+        self._was_full = self._is_interrupted = False
         self._look_at = self._read_all_at = self._fold_at = 0.0
         # Since when automations counted here may have hours to fold.
         self._unfolded: dict[str, datetime] = {}
@@ -144,6 +144,7 @@ class Counter:
                 pause = random.uniform(0.5, 1.0) * longest  # noqa: S311
             else:
                 failures = 0
+                self._is_interrupted = False
                 pause = _SHORTEST_PAUSE if has_counted else min(pause * 1.5, _LONGEST_PAUSE)
                 if not self._partitions.owned:
                     pause = LOOK_SECONDS
@@ -172,9 +173,14 @@ class Counter:
             self._partitions.forget()
             self._look_at = 0.0
         elif isinstance(error, PyMongoError):
-            logger.debug("counting failed: %s %s", failure.name, type(error).__name__)
+            if not self._is_interrupted:
+                logger.warning(
+                    "⚠️ [TRACKING] Counting is interrupted: %s, %s",
+                    failure.value, type(error).__name__,
+                )  # fmt: skip
         else:
             logger.error("❌ [TRACKING] Counting failed", exc_info=error)
+        self._is_interrupted = True
         # Its transaction may be open, or its last commit may have happened: see _start_session.
         # It is not ended either: its client would give it to the next who needs one.
         if self._session is not None:
@@ -204,13 +210,15 @@ class Counter:
 
     def step(self) -> bool:
         """Do what is due; return whether triggers were counted. Raises what went wrong."""
+        if not self._is_enabled:
+            return False  # nor does it own what another process could count
         with pymongo.timeout(_HOUSEKEEPING_SECONDS):
             if self._session is None:
                 self._start_session()
             if time.monotonic() >= self._look_at:
                 self._look_at = time.monotonic() + LOOK_SECONDS
                 self._look()
-        if not (self._is_enabled and self._partitions.owned):
+        if not self._partitions.owned:
             return False
         self._fold()
         has_counted = self._retry_stuck()
@@ -251,11 +259,11 @@ class Counter:
             pause = _READ_ALL_SECONDS_BEHIND if self._was_full else _READ_ALL_SECONDS
             self._read_all_at = now + pause
         wanted = Wanted(partitions=self._partitions.owned, since=since, most=self._most)
-        if not self._was_full and not self._batches.has_waiting(wanted):
-            return False
-        if read_switch(self._database) is not SwitchState.ON:
-            self._was_full = False
-            return False
+        with pymongo.timeout(_HOUSEKEEPING_SECONDS):
+            is_due = self._was_full or self._batches.has_waiting(wanted)
+            if not is_due or read_switch(self._database) is not SwitchState.ON:
+                self._was_full = False
+                return False
         read = self._count(wanted)
         self._was_full = read >= self._most
         return read > 0
@@ -267,7 +275,7 @@ class Counter:
         """
         conflicts = 0
         while True:
-            self._partitions.renew()
+            self._renew()
             stuck = self._partitions.stuck.keys() - {retried}
             wanted = msgspec.structs.replace(wanted, excluded=stuck)
             started = time.perf_counter()
@@ -300,6 +308,11 @@ class Counter:
             else:
                 self._finish(counted, started)
                 return len(counted.documents) + counted.moved
+
+    def _renew(self) -> None:
+        """Extend the lease before each piece of work: each ends within it."""
+        with pymongo.timeout(_HOUSEKEEPING_SECONDS):
+            self._partitions.renew()
 
     def _split(self, wanted: Wanted, error: Exception) -> None:
         ids = self._batches.automation_ids
@@ -334,7 +347,8 @@ class Counter:
         tries = 1 if known is None else known.tries + 1
         pause = min(_FIRST_RETRY * 2 ** min(tries - 1, 9), _LAST_RETRY)
         since = now if known is None else known.since
-        self._partitions.park(Stuck(automation_id, reason, since, tries, now + pause))
+        with pymongo.timeout(_HOUSEKEEPING_SECONDS):
+            self._partitions.park(Stuck(automation_id, reason, since, tries, now + pause))
         if known is None or known.reason != reason:
             logger.error("❌ [TRACKING] Automation %s cannot be counted: %s", automation_id, reason)
 
@@ -342,9 +356,11 @@ class Counter:
         """Count a batch of each stuck automation that is due; return whether one was counted."""
         has_counted = False
         now = read_now()
-        for stuck in list(self._partitions.stuck.values()):
-            if stuck.retry_at > now or read_switch(self._database) is not SwitchState.ON:
-                continue
+        due = [one for one in self._partitions.stuck.values() if one.retry_at <= now]
+        with pymongo.timeout(_HOUSEKEEPING_SECONDS):
+            if not due or read_switch(self._database) is not SwitchState.ON:
+                return False
+        for stuck in due:
             number = partition_of(stuck.automation_id)
             wanted = Wanted(
                 partitions=[number, lane_of(number)], only=[stuck.automation_id], most=self._most
@@ -354,7 +370,8 @@ class Counter:
                 continue  # parked again
             has_counted = has_counted or read > 0
             if not read:
-                self._partitions.release(stuck.automation_id)
+                with pymongo.timeout(_HOUSEKEEPING_SECONDS):
+                    self._partitions.release(stuck.automation_id)
                 logger.info("✅ [TRACKING] Automation %s is counted again", stuck.automation_id)
         return has_counted
 
@@ -410,7 +427,7 @@ class Counter:
             last_open = start_of_hour(hour_of(now - CLOSED_AFTER))
             self._foldable = [name for name, at in self._unfolded.items() if at < last_open]
         while self._foldable and time.monotonic() - started < _FOLD_SECONDS_AT_ONCE:
-            self._partitions.renew()
+            self._renew()
             automation_id = self._foldable.pop()
             try:
                 with pymongo.timeout(BATCH_SECONDS):

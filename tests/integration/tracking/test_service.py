@@ -176,7 +176,7 @@ class TestTrackAutomationRun:
         finally:
             service.close()
             mongo.close()
-        said = read(lines)
+        said = [line for line in read(lines) if "Counting is interrupted" not in line]
         assert len(said) == 2
         assert all(line.startswith("❌ [TRACKING] Run not tracked: ") for line in said)
 
@@ -211,9 +211,13 @@ class TestRecordTriggers:
         for number in range(1, 31):
             at = now_in_milliseconds()
             service.record_triggers([make_trigger(user_id=f"p{number}", arrived_at=at)])
-            found = service.summarize_runs([{"_id": "a1"}], at=at)
-            shown = found.by_automation["a1"]
-            assert (found.pending, shown.last_run_at) == (0, at)
+            while True:
+                found = service.summarize_runs([{"_id": "a1"}], at=at)
+                shown = found.by_automation["a1"]
+                assert shown.total_runs + found.pending == number
+                if not found.pending:  # a slow machine may take longer than an answer waits
+                    break
+            assert shown.last_run_at == at
             assert (shown.total_runs, shown.last_24_hours, shown.last_7_days) == (number,) * 3
             automation = db["automations"].find_one()
             assert automation is not None
