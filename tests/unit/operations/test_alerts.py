@@ -103,7 +103,10 @@ def test_every_metric_is_in_the_table_for_operators() -> None:
     assert base <= table
 
 
-@pytest.mark.parametrize("name", ["instagram-automations", "instagram-automations-worker@"])
+@pytest.mark.parametrize(
+    "name",
+    ["instagram-automations", "instagram-automations-worker@", "instagram-automations-counter@"],
+)
 def test_a_unit_starts_a_command_that_exists_and_outlasts_its_stop(name: str) -> None:
     text = read(f"deploy/{name}.service")
     [command] = re.findall(r"^ExecStart=\S+ manage\.py (\w+)", text, re.MULTILINE)
