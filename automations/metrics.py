@@ -1,4 +1,4 @@
-"""What we count for Prometheus; what a flush counts is in tracking/counting/metrics.py.
+"""What we count for Prometheus; what counting tells is in tracking/counting/metrics.py.
 
 No label holds an id: a series for each automation or account would never end.
 """

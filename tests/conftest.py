@@ -36,11 +36,13 @@ os.environ.update(
 
 import django
 import pytest
-from pymongo import MongoClient
+from pymongo import MongoClient, monitoring
 from pymongo.database import Database
 
 django.setup()
 
+from automations.accounts.accounts import finish_notes
+from tests.support.shard_keys import ShardKeyListener
 from tracking import service
 from tracking.conf import conf
 from tracking.embedded import server as embedded
@@ -50,6 +52,18 @@ from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collec
 # The server of this run for xdist's workers; set by hand, a replica set to test on instead.
 SERVER_VARIABLE = "TEST_MONGODB_URI"
 _directory = pytest.StashKey[Path]()
+# Of every client of this process, also those that tests make.
+_shard_keys = ShardKeyListener()
+monitoring.register(_shard_keys)
+
+
+@pytest.fixture(autouse=True)
+def _writes_name_their_shard_key() -> Iterator[None]:
+    """Fail the test in which the product wrote without a shard key."""
+    _shard_keys.missing.clear()
+    yield
+    missing, _shard_keys.missing = _shard_keys.missing, []
+    assert not missing, "\n".join(sorted(set(missing)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -154,5 +168,6 @@ def _use_database(
         yield
     finally:
         # What a process keeps (threads, leases, caches) is tied to its client.
+        finish_notes()
         service.close()
         mongo.close()

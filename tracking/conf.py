@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
-from django.utils.crypto import salted_hmac
 
 
 class Conf:
@@ -44,21 +43,6 @@ class Conf:
     def retention(self) -> timedelta:
         """TRACKING_RETENTION_DAYS: how long a run's document is kept."""
         return timedelta(days=getattr(settings, "TRACKING_RETENTION_DAYS", 90))
-
-    @property
-    def claim_keys(self) -> tuple[bytes, ...]:
-        """The keys that hide whom an erased claim is of, from SECRET_KEY and its fallbacks."""
-        secrets = (settings.SECRET_KEY, *getattr(settings, "SECRET_KEY_FALLBACKS", ()))
-        return tuple(
-            salted_hmac("tracking.erased_claims", "", secret=one, algorithm="sha256").digest()
-            for one in secrets
-        )
-
-    @property
-    def is_secret_key_ephemeral(self) -> bool:
-        """Whether SECRET_KEY was made by this process, so that no other one has it."""
-        value: bool = getattr(settings, "SECRET_KEY_IS_EPHEMERAL", False)
-        return value
 
 
 conf = Conf()

@@ -13,7 +13,3 @@ class TrackingUnavailable(TrackingError):
 
 class MongoNotConfigured(TrackingError):
     """There is no MongoDB to use; the message is one sentence that says what to set."""
-
-
-class SwitchHeld(Exception):
-    """The switch is about to be on: ask again in a moment."""

@@ -1,10 +1,13 @@
-"""The `_id`s of triggers, contacts and erased pairs, and how ids of others are stored."""
+"""The `_id`s of triggers and contacts, what ids of others are stored as, and partitions."""
 
-import hmac
 from typing import Any
+from zlib import crc32
 
 from bson import ObjectId
 
+PARTITIONS = 16
+# The name that takes an erased person's place: no other id starts like this.
+ERASED_PREFIX = "erased:"
 _MOST_DIGITS = 18  # any number of this many fits into 64 bits
 
 
@@ -39,11 +42,6 @@ def build_contact_id(automation_id: str, user_id: str) -> str:
     return f"{_escape(automation_id)}:{user_id}"
 
 
-def build_erased_id(contact_id: str, *, key: bytes) -> str:
-    """Return the name of an erased pair, which only who has the key and the pair can make."""
-    return hmac.digest(key, contact_id.encode("utf-8", "surrogatepass"), "sha256").hex()
-
-
 def list_stored_forms(text: str) -> list[Any]:
     """Return what an id with this text may be stored as: the text, an ObjectId or a number."""
     forms: list[Any] = [text]
@@ -53,3 +51,13 @@ def list_stored_forms(text: str) -> list[Any]:
     if digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS:
         forms.append(int(text))
     return forms
+
+
+def partition_of(automation_id: str) -> int:
+    """Return the partition that an automation is counted in; the same in every process."""
+    return crc32(automation_id.encode("utf-8", "surrogatepass")) % PARTITIONS
+
+
+def lane_of(partition: int) -> int:
+    """Return the lane in which triggers of a partition wait whose automation is stuck."""
+    return -1 - partition

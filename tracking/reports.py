@@ -11,10 +11,12 @@ import msgspec
 
 from tracking.conf import conf
 from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
 from tracking.queries.reasons import Reasons, ReasonStore
 from tracking.queries.run_filters import RunFilter
 from tracking.queries.run_store import FoundRun, PeopleCount, RunPage, RunStore
 from tracking.queries.series import Series, read_counts
+from tracking.queries.stats import read_counted
 from tracking.queries.time_grid import BadRange, Grid, Unit, build_grid
 from tracking.rollups.account_hours import AccountHourStore
 from tracking.rollups.hours import hour_of, start_of_hour
@@ -39,20 +41,21 @@ class Funnel(msgspec.Struct, frozen=True, kw_only=True):
     from_: datetime
     to: datetime
     as_of: datetime
+    pending: int
     is_exact: bool
 
 
 class Uncounted(msgspec.Struct, frozen=True, kw_only=True):
     """What came in the whole hours `from_` to `to`, and why not all of it was counted.
 
-    `counted`, `duplicates` and `untracked` (waiting to be counted) are the automation's. What is
+    `counted`, `duplicates` and `pending` (waiting to be counted) are the automation's. What is
     `redelivered` (the same event again) and `ignored` by reason came to its account, for whichever
     automation, and is known but for a second of a process that dies.
     """
 
     counted: int
     duplicates: int
-    untracked: int
+    pending: int
     redelivered: int
     ignored: dict[str, int]
     from_: datetime
@@ -62,10 +65,26 @@ class Uncounted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_runs(
-    wanted: RunFilter, *, limit: int, cursor: str | None = None, seconds: float = _SECONDS
+    wanted: RunFilter,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    automation_ids: Sequence[str] = (),
+    at: datetime | None = None,
+    seconds: float = _SECONDS,
 ) -> RunPage:
-    """Return a page of runs, newest first. Raises InvalidCursor."""
-    return _get_run_store(seconds).list_page(wanted, limit=limit, cursor=cursor)
+    """Return a page of runs, newest first. Raises InvalidCursor.
+
+    A first page waits up to 250 ms for what arrived by `at` at these automations to be counted.
+    """
+    pending = 0
+    if cursor is None and at is not None:
+        with bounded(seconds):
+            pending, _ = read_counted(
+                mongo.get_database(), automation_ids, lambda _: None, at=at, seconds=seconds
+            )
+    page = _get_run_store(seconds).list_page(wanted, limit=limit, cursor=cursor)
+    return msgspec.structs.replace(page, pending=pending)
 
 
 def iterate_runs(wanted: RunFilter, *, seconds: float = _SECONDS) -> Iterator[dict[str, object]]:
@@ -132,6 +151,7 @@ def summarize_funnel(
         from_=series.grid.start,
         to=series.grid.end,
         as_of=at,
+        pending=series.pending,
         is_exact=series.is_exact,
     )
 
@@ -156,7 +176,6 @@ def summarize_uncounted(
     """
     series = _read_range([automation_id], from_, to, at=at, seconds=seconds)
     [total], start, end = series.total, series.grid.start, series.grid.end
-    untracked = _get_run_store(seconds).count_untracked(automation_id, start, end)
     ignored: dict[str, int] = {}
     redelivered = 0
     if account_id is not None:
@@ -166,7 +185,7 @@ def summarize_uncounted(
     return Uncounted(
         counted=total.counted,
         duplicates=total.duplicates,
-        untracked=untracked,
+        pending=series.pending,
         redelivered=redelivered,
         ignored=ignored,
         from_=start,

@@ -4,46 +4,76 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from bson import ObjectId
+
 from tracking.clock import read_now
 from tracking.conf import conf
-from tracking.counting.committer import DEADLINE_SECONDS, Committer
-from tracking.counting.flush import Flusher
-from tracking.counting.switch import SwitchState, is_stats_switched_on, read_switch
+from tracking.counting import partitions
+from tracking.counting.counter import Counter
+from tracking.counting.storage import DEADLINE_SECONDS, Storage
+from tracking.counting.switch import SwitchState, read_switch_of_late
 from tracking.exceptions import TrackingError
-from tracking.maintenance.replay import Replayer, ReplayReport
+from tracking.ids import build_trigger_id
 from tracking.mongo import client as mongo
-from tracking.queries import recent_hours
-from tracking.queries.stats import RunSummary, StatsStore
+from tracking.mongo.errors import reach_mongo
+from tracking.queries import recent_hours, stats
+from tracking.queries.stats import RunSummaries, StatsStore
 from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
-from tracking.rollups.folding import Folder
 from tracking.rollups.outcome_store import OutcomeStore
 from tracking.rollups.outcomes import StepOutcome
+from tracking.rollups.totals import TotalStore, is_ambiguous
 from tracking.runs import Outcome, Trigger
 
 logger = logging.getLogger("tracking")
 
 _SECONDS = 5.0
+# How long a caller that wants to know the outcome waits for the counter.
+_OUTCOME_SECONDS = 3.0
 
 
 def record_triggers(
     triggers: Sequence[Trigger], *, seconds: float = DEADLINE_SECONDS
 ) -> list[Outcome]:
-    """Record a whole delivery's triggers and return the outcome of each, in order.
+    """Store triggers to be counted; return STORED, REDELIVERED or REJECTED for each, in order.
 
-    When it returns, they are committed by a majority and journaled. Raises TrackingUnavailable
-    when that took longer than `seconds`: record the same triggers again, nothing counts twice.
+    When it returns, they are committed by a majority and journaled; they are counted soon after,
+    in the order of their arrival. Raises TrackingUnavailable when that took longer than `seconds`:
+    record the same triggers again, nothing counts twice.
     """
     if not triggers:
         return []
-    outcomes = _get_committer().submit(triggers, seconds=seconds)
-    log_outcomes(triggers, outcomes)
+    process = _get_process()
+    outcomes = process.storage.store(triggers, seconds=seconds)
+    process.counter.wake()
     return outcomes
+
+
+def wait_for_outcomes(
+    triggers: Sequence[Trigger], *, seconds: float = _OUTCOME_SECONDS
+) -> list[Outcome | None]:
+    """Wait until stored triggers are counted; return the outcome of each, None while it waits."""
+    ids = [build_trigger_id(one.account_id, one.kind, one.event_id) for one in triggers]
+    accounts = list({one.account_id for one in triggers})
+    query = {
+        "_id": {"$in": ids}, "accountId": {"$in": accounts}, "outcome": {"$exists": True},
+    }  # fmt: skip
+    deadline = time.monotonic() + seconds
+    pause = 0.005
+    stored = mongo.get_database()["automation_triggers"]
+    while True:
+        with reach_mongo(seconds=_SECONDS):
+            found = {one["_id"]: one["outcome"] for one in stored.find(query, {"outcome": 1})}
+        if len(found) == len(set(ids)) or time.monotonic() >= deadline:
+            return [Outcome(found[one]) if one in found else None for one in ids]
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
 
 
 def track_automation_run(
@@ -55,18 +85,19 @@ def track_automation_run(
     *,
     event_id: str | None = None,
 ) -> bool:
-    """Count one run for another engine; never raises.
+    """Count one run for another engine, and wait up to 3 s for its outcome; never raises.
 
-    Returns True if the run was counted; False if it was a duplicate, tracking is off, or it failed:
-    the log says which. Each call is an event of its own unless `event_id` names it; an event of a
-    workspace starts at most one automation, so a known `event_id` is not counted again.
+    Returns True if the run was counted; False if it was a duplicate, if it waits because counting
+    is off or behind, or if it failed: the log says which. Each call is an event of its own unless
+    `event_id` names it; an event of a workspace starts at most one automation, so a known
+    `event_id` is not counted again.
     """
     try:
         trigger = Trigger(
             account_id=str(workspace_id),
             kind="call",
             event_id=uuid4().hex if event_id is None else str(event_id),
-            automation_key=_get_committer().find_key(automation_id),
+            automation_key=_get_process().find_key(automation_id),
             automation_id=str(automation_id),
             workspace_id=str(workspace_id),
             trigger_type=str(trigger_type),
@@ -74,7 +105,12 @@ def track_automation_run(
             arrived_at=read_now(),
             metadata=dict(metadata or {}),
         )
-        [outcome] = record_triggers([trigger])
+        [stored] = record_triggers([trigger])
+        if stored is Outcome.REDELIVERED:
+            logger.info("ℹ️ [TRACKING] Event was recorded before, nothing counted")
+        if stored is not Outcome.STORED:
+            return False
+        [outcome] = wait_for_outcomes([trigger])
     except TrackingError as error:
         logger.error("❌ [TRACKING] Run not tracked: %s", error)
         return False
@@ -82,22 +118,28 @@ def track_automation_run(
         # The caller's automation must go on, whatever it passed and whatever breaks here.
         logger.exception("❌ [TRACKING] Run not tracked: %s", type(error).__name__)
         return False
-    if outcome is Outcome.UNTRACKED:
-        logger.warning("⚠️ [TRACKING] Tracking is off or failing: run kept as untracked")
-    elif outcome is Outcome.REDELIVERED:
-        logger.info("ℹ️ [TRACKING] Event was recorded before, nothing counted")
+    if outcome is None:
+        logger.warning("⚠️ [TRACKING] Run stored, not counted yet")
     return outcome is Outcome.COUNTED
 
 
 def summarize_runs(
-    automations: Sequence[Mapping[str, Any]], *, at: datetime
-) -> dict[str, RunSummary]:
+    automations: Sequence[Mapping[str, Any]], *, at: datetime, has_windows: bool = True
+) -> RunSummaries:
     """Return totals and the windows that end at `at`, by automation id.
 
-    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. All figures are of one
-    snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
+    `automations` are documents with `_id`, `totalRuns` and `lastRunAt`. Unless counting is off, it
+    waits up to 250 ms until what arrived by `at` is counted; `pending` is what is not. All figures
+    are of one snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
     """
-    return StatsStore(mongo.get_database()).summarize(automations, at=at)
+    database = mongo.get_database()
+    is_on = read_switch_of_late(database, "tracking") is SwitchState.ON
+    return StatsStore(database).summarize(
+        automations,
+        at=at,
+        has_windows=has_windows,
+        wait_seconds=stats.WAIT_SECONDS if is_on else 0,
+    )
 
 
 def list_recent_hours(
@@ -113,13 +155,19 @@ def list_recent_hours(
 def get_totals(
     automations: Sequence[Mapping[str, Any]],
 ) -> dict[str, tuple[int, datetime | None]]:
-    """Return (total runs, newest run) by automation id, for answers without statistics."""
-    return StatsStore(mongo.get_database()).list_totals(automations)
+    """Return (total runs, newest run) by automation id, without waiting for what is pending."""
+    found = StatsStore(mongo.get_database()).summarize(
+        automations, at=read_now(), has_windows=False, wait_seconds=0
+    )
+    return {name: (one.total_runs, one.last_run_at) for name, one in found.by_automation.items()}
 
 
 def is_stats_enabled() -> bool:
     """Return whether statistics are shown: the environment and the stored switch must say so."""
-    return conf.is_stats_enabled and is_stats_switched_on(mongo.get_database())
+    return (
+        conf.is_stats_enabled
+        and read_switch_of_late(mongo.get_database(), "stats") is SwitchState.ON
+    )
 
 
 def record_step_outcomes(outcomes: Sequence[StepOutcome], *, seconds: float = _SECONDS) -> None:
@@ -181,94 +229,132 @@ def summarize_ignored(
     return store.summarize_account(account_id, since=from_, until=to, seconds=seconds)
 
 
-def replay_untracked() -> ReplayReport:
-    """Count the untracked triggers that wait, each unless a run of its pair is near it.
-
-    While tracking is off nothing is counted: `tracking on` does it then, in the order of arrival.
-    """
-    database = mongo.get_database()
-    if not conf.is_enabled or read_switch(database) is not SwitchState.ON:
-        return ReplayReport()
-    return Replayer(database, window=conf.dedup_window).replay_all(now=datetime.now(UTC))
+def run_counter(stop: threading.Event) -> None:
+    """Count in this process, which does nothing else, until `stop` is set."""
+    counter = _build_counter(is_dedicated=True)
+    counter.start()
+    stop.wait()
+    counter.close()
 
 
-def log_outcomes(triggers: Sequence[Trigger], outcomes: Sequence[Outcome]) -> None:
-    """Write the log line that each outcome has."""
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    for trigger, outcome in zip(triggers, outcomes, strict=True):
-        if outcome is Outcome.COUNTED:
-            logger.info(
-                "✅ [TRACKING] Automation run tracked: %s (%s)",
-                trigger.automation_id, trigger.trigger_type,
-            )  # fmt: skip
-        elif outcome is Outcome.DUPLICATE:
-            logger.info("ℹ️ [TRACKING] Duplicate run skipped for user %s", trigger.user_id)
+def count_pending(automation_ids: Collection[str], *, before: datetime) -> int:
+    """Return how many triggers of these automations that arrived by then are not counted yet."""
+    with reach_mongo():
+        return stats.find_pending(mongo.get_database(), automation_ids, before=before).all
+
+
+def list_stuck() -> list[partitions.Stuck]:
+    """Return the automations that cannot be counted for now, with the reason of each."""
+    with reach_mongo(seconds=_SECONDS):
+        return partitions.list_stuck(mongo.get_database())
+
+
+def retry_stuck() -> int:
+    """Have the automations that are stuck tried again at once; return how many there are."""
+    with reach_mongo(seconds=_SECONDS):
+        return partitions.retry_stuck(mongo.get_database(), now=read_now())
 
 
 def close() -> None:
-    """Flush what is waiting and stop the process's writer; the next call starts a new one."""
-    with _process.lock:
-        committer, _process.committer = _process.committer, None
-    if committer is not None:
-        committer.close()
+    """Store what is queued, stop counting here and free the partitions; the next call restarts."""
+    with _state.lock:
+        process, _state.process = _state.process, None
+    if process is not None:
+        process.close()
     _close_account_hours()
 
 
 def _close_account_hours() -> None:
-    with _process.lock:
-        hours, _process.hours = _process.hours, None
+    with _state.lock:
+        hours, _state.hours = _state.hours, None
     if hours is not None:
         hours.close()
 
 
+def _build_counter(*, is_dedicated: bool) -> Counter:
+    return Counter(
+        mongo.get_database(),
+        window=conf.dedup_window, is_enabled=conf.is_enabled, is_dedicated=is_dedicated,
+    )  # fmt: skip
+
+
 class _Process:
+    """What a process that hands triggers in needs: it stores, and counts where nobody else does."""
+
+    def __init__(self) -> None:
+        database = mongo.get_database()
+        self.client = database.client
+        self.storage = Storage(database)
+        self.counter = _build_counter(is_dedicated=False)
+        self.counter.start()
+        self._totals = TotalStore(database)
+        self._keys: dict[str, Any] = {}
+        atexit.register(self.close)
+
+    def find_key(self, automation_id: Any) -> Any:
+        """Return the typed `_id` of the automation that a caller names by its text or its key."""
+        if not is_ambiguous(automation_id):
+            return automation_id
+        if automation_id not in self._keys:
+            with reach_mongo(seconds=2.0):
+                key = self._totals.find_stored_key(automation_id)
+            if key is None:
+                return ObjectId(automation_id)  # a guess, until there is one
+            self._keys[automation_id] = key
+        return self._keys[automation_id]
+
+    def close(self) -> None:
+        """Stop; what is queued is stored first."""
+        self.storage.close()
+        self.counter.close()
+        atexit.unregister(self.close)
+
+    def abandon(self) -> None:
+        """Let the threads end by themselves: their client is closed already."""
+        self.storage.abandon()
+        self.counter.abandon()
+        atexit.unregister(self.close)
+
+
+class _State:
     """What belongs to one process: threads, sockets and sessions do not survive a fork."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.client: Any = None
-        self.committer: Committer | None = None
+        self.process: _Process | None = None
         self.hours_client: Any = None
         self.hours: AccountHours | None = None
 
 
-def _get_committer() -> Committer:
-    # A new client, as when the embedded server has moved to another port, has a new committer.
+def _get_process() -> _Process:
+    # A new client, as when the embedded server has moved to another port, has a new process.
     client = mongo.get_client()
-    if _process.committer is None or _process.client is not client:
-        with _process.lock:
-            if _process.committer is None or _process.client is not client:
-                if _process.committer is not None:
-                    _process.committer.abandon()
-                database = mongo.get_database()
-                flusher = Flusher(
-                    database,
-                    window=conf.dedup_window,
-                    is_enabled=conf.is_enabled,
-                    claim_keys=conf.claim_keys,
-                )
-                _process.client = client
-                folder = Folder(database, on_session=flusher.lease.name_session)
-                _process.committer = Committer(flusher, folder=folder, on_late=log_outcomes)
-    return _process.committer
+    process = _state.process
+    if process is None or process.client is not client:
+        with _state.lock:
+            process = _state.process
+            if process is None or process.client is not client:
+                if process is not None:
+                    process.abandon()
+                process = _state.process = _Process()
+    return process
 
 
 def _get_account_hours() -> AccountHours:
     client = mongo.get_client()
-    if _process.hours is None or _process.hours_client is not client:
-        with _process.lock:
-            if _process.hours is None or _process.hours_client is not client:
-                if _process.hours is not None:
-                    _process.hours.abandon()
+    if _state.hours is None or _state.hours_client is not client:
+        with _state.lock:
+            if _state.hours is None or _state.hours_client is not client:
+                if _state.hours is not None:
+                    _state.hours.abandon()
                 store = AccountHourStore(mongo.get_database())
-                _process.hours_client = client
-                _process.hours = AccountHours(partial(store.add_account_hours, seconds=2.0))
-    return _process.hours
+                _state.hours_client = client
+                _state.hours = AccountHours(partial(store.add_account_hours, seconds=2.0))
+    return _state.hours
 
 
-_process = _Process()
+_state = _State()
 # Of this process, whichever it is: what a parent had pending is its own to write.
 atexit.register(_close_account_hours)
-# The parent keeps its committer; the child starts its own.
-os.register_at_fork(after_in_child=_process.__init__)  # type: ignore[misc]
+# The parent keeps its threads; the child starts its own.
+os.register_at_fork(after_in_child=_state.__init__)  # type: ignore[misc]

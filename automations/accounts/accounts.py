@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ import msgspec
 from automations.accounts import store
 from automations.accounts.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt
 from automations.instagram.access_tokens import AccessToken, Host
-from tracking.exceptions import TrackingUnavailable
+from tracking.exceptions import TrackingError
 
 logger = logging.getLogger("automations.accounts")
 
@@ -136,9 +137,9 @@ def set_state(account_id: str, state: AccountState, reason: str | None, *, at: d
 
 
 def note_webhooks(account_ids: Collection[str], *, at: datetime) -> None:
-    """Record that Meta sent something for these accounts.
+    """Record that Meta sent something for these accounts. Never raises, never waits.
 
-    An account is written once a minute by each process. Errors of MongoDB are ignored here.
+    An account is written once a minute by each process, in a thread; errors are ignored here.
     """
     oldest = at - _LAST_WEBHOOK_RESOLUTION
     due = [one for one in account_ids if _noted_at.get(one, oldest) <= oldest]
@@ -147,8 +148,49 @@ def note_webhooks(account_ids: Collection[str], *, at: datetime) -> None:
     if len(_noted_at) > _MOST_NOTED:
         _noted_at.clear()
     _noted_at.update(dict.fromkeys(due, at))
-    with suppress(TrackingUnavailable):
-        store.update_last_webhook(due, at=at, resolution=_LAST_WEBHOOK_RESOLUTION)
+    _notes.add(due, at)
+
+
+class _Notes:
+    """Last webhooks on their way into the database. The thread ends when nothing is left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, datetime] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, account_ids: Collection[str], at: datetime) -> None:
+        """Have them written at once."""
+        with self._lock:
+            self._waiting.update(dict.fromkeys(account_ids, at))
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._write, name="accounts", daemon=True)
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until all are written."""
+        if (thread := self._thread) is not None:
+            thread.join()
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                waiting, self._waiting = self._waiting, {}
+                if not waiting:
+                    self._thread = None
+                    return
+            with suppress(TrackingError):
+                store.update_last_webhook(
+                    list(waiting), at=max(waiting.values()), resolution=_LAST_WEBHOOK_RESOLUTION
+                )
+
+
+_notes = _Notes()
+
+
+def finish_notes() -> None:
+    """Wait until what was noted is written."""
+    _notes.wait()
 
 
 def _parse_account(document: Mapping[str, Any]) -> Account:

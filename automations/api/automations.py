@@ -19,6 +19,7 @@ from automations.api.openapi import (
     Done,
     Id,
     Moment,
+    Pending,
     StoredMoment,
     Success,
     WorkspaceId,
@@ -120,21 +121,28 @@ class AutomationAnswer(TypedDict, total=False):
     stats: Stats
 
 
-class AutomationList(TypedDict):
+class Instant(TypedDict):
+    """When the figures are of, and how many events were not counted then."""
+
+    asOf: Moment
+    pending: Pending
+
+
+class AutomationList(Instant):
     """All automations of the workspace, newest first."""
 
     success: Success
     automations: list[AutomationAnswer]
 
 
-class OneAutomation(TypedDict):
+class OneAutomation(Instant):
     """One automation."""
 
     success: Success
     automation: AutomationAnswer
 
 
-class AutomationStats(TypedDict):
+class AutomationStats(Instant):
     """The runs of one automation, at `asOf`."""
 
     success: Success
@@ -142,7 +150,6 @@ class AutomationStats(TypedDict):
     totalRuns: int
     lastRunAt: StoredMoment | None
     stats: NotRequired[Stats]
-    asOf: Moment
 
 
 # What every client may rely on to be text, whatever a document holds.
@@ -158,8 +165,8 @@ class AutomationListView(WorkspaceView):
     @describe("listAutomations", AutomationList)
     def get(self, request: Request, wsid: str) -> Response:
         """List the automations, newest first, in one page."""
-        automations = build_answers(store.list_automations(wsid), at=read_now())
-        return Response(AutomationList(success=True, automations=automations))
+        head, answers = build_answers(store.list_automations(wsid), at=read_now())
+        return Response(AutomationList(success=True, **head, automations=answers))
 
     @describe("createAutomation", OneAutomation, status=201, body=(AutomationSerializer, _NEW))
     def post(self, request: Request, wsid: str) -> Response:
@@ -168,10 +175,10 @@ class AutomationListView(WorkspaceView):
         values = self.check_input(self.get_serializer(data=request.data))
         document = build_document(values, workspace_id=wsid, at=at)
         store.insert_automation(document)
-        [answer] = build_answers([document], at=at)
+        head, [answer] = build_answers([document], at=at)
         location = reverse("automations:automation", args=(wsid, answer["_id"]))
         return Response(
-            OneAutomation(success=True, automation=answer),
+            OneAutomation(success=True, **head, automation=answer),
             status=status.HTTP_201_CREATED,
             headers={"Location": location},
         )
@@ -220,8 +227,8 @@ class AutomationView(WorkspaceView):
         if document is None:
             raise NotFound
         self.shown = document
-        [answer] = build_answers([document], at=read_now())
-        return Response(OneAutomation(success=True, automation=answer))
+        head, [answer] = build_answers([document], at=read_now())
+        return Response(OneAutomation(success=True, **head, automation=answer))
 
 
 class AutomationStatsView(WorkspaceView):
@@ -234,14 +241,13 @@ class AutomationStatsView(WorkspaceView):
         document = store.find_automation(wsid, automation_id)
         if document is None:
             raise NotFound
-        at = read_now()
-        [found] = build_answers([document], at=at)
+        head, [found] = build_answers([document], at=read_now())
         answer = AutomationStats(
             success=True,
             _id=found["_id"],
             totalRuns=found["totalRuns"],
             lastRunAt=found["lastRunAt"],
-            asOf=at,
+            **head,
         )
         if "stats" in found:
             answer["stats"] = found["stats"]
@@ -250,23 +256,17 @@ class AutomationStatsView(WorkspaceView):
 
 def build_answers(
     documents: Sequence[Mapping[str, Any]], *, at: datetime
-) -> list[AutomationAnswer]:
-    """Return automations as the API shows them, at the instant `at`.
+) -> tuple[Instant, list[AutomationAnswer]]:
+    """Return the instant of the figures, and automations as the API shows them.
 
     Without `stats` when they are off. Raises TrackingUnavailable.
     """
     with bounded():
-        if not service.is_stats_enabled():
-            totals = service.get_totals(documents)
-            return [
-                build_automation(document, total_runs=runs, last_run_at=last_run_at, stats=None)
-                for document in documents
-                for runs, last_run_at in (totals[str(document["_id"])],)
-            ]
-        summaries = service.summarize_runs(documents, at=at)
+        has_stats = service.is_stats_enabled()
+        found = service.summarize_runs(documents, at=at, has_windows=has_stats)
     answers = []
     for document in documents:
-        summary = summaries[str(document["_id"])]
+        summary = found.by_automation[str(document["_id"])]
         stats: Stats = {
             "totalRuns": summary.total_runs,
             "last24Hours": summary.last_24_hours,
@@ -277,10 +277,10 @@ def build_answers(
                 document,
                 total_runs=summary.total_runs,
                 last_run_at=summary.last_run_at,
-                stats=stats,
+                stats=stats if has_stats else None,
             )
         )
-    return answers
+    return Instant(asOf=found.as_of, pending=found.pending), answers
 
 
 def build_automation(

@@ -51,6 +51,7 @@ Moment = Annotated[datetime, Meta(tz=True, examples=["2026-11-24T00:16:28.134Z"]
 StoredMoment = Annotated[
     str, Meta(examples=["2026-11-24T00:16:28.134Z"], extra_json_schema={"format": "date-time"})
 ]
+Pending = Annotated[int, eg(0, "Events that had arrived by `asOf` and are not in the figures.")]
 Range = TypedDict("Range", {"from": Moment, "to": Moment})
 _with_unknown_fields: set[str] = set()
 

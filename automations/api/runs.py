@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Annotated, Any, NotRequired, Required, TypedDict
 
@@ -34,6 +34,7 @@ from automations.api.openapi import (
 )
 from automations.api.query_parameters import RunFilterQuery, RunPageQuery, build_filter
 from automations.api.renderers import Json, OrjsonRenderer, represent, to_json
+from automations.rules import store
 from tracking import reports
 from tracking.clock import read_now
 from tracking.ids import parse_trigger_id
@@ -94,6 +95,7 @@ class RunPage(_Window):
     runs: list[RunAnswer]
     nextCursor: Annotated[str | None, eg("HwAAAAl0AFreC6yaAQAAB2kAawTTmeSBvUDFKOMQAA")]
     asOf: Moment
+    pending: Annotated[int | None, eg(0, "Events that are being counted; null on later pages.")]
 
 
 class EventAnswer(TypedDict):
@@ -101,7 +103,9 @@ class EventAnswer(TypedDict):
 
     kind: Annotated[str, eg("comment", "comment, message or call.")]
     eventId: EventId
-    outcome: Annotated[str, eg("counted", "counted, duplicate or continuation.")]
+    outcome: NotRequired[
+        Annotated[str, eg("counted", "counted, duplicate or continuation, once it is counted.")]
+    ]
     createdAt: StoredMoment
     occurredAt: NotRequired[StoredMoment]
     state: NotRequired[State]
@@ -194,14 +198,16 @@ class RunListView(WorkspaceView):
 
         A page of them, newest first, also those of deleted automations.
         """
-        return self._list(RunFilter(workspace_id=wsid, **build_filter(self.query)))
+        wanted = RunFilter(workspace_id=wsid, **build_filter(self.query))
+        return self._list(wanted, store.list_automation_ids(wsid))
 
-    def _list(self, wanted: RunFilter) -> Response:
-        at = read_now()
+    def _list(self, wanted: RunFilter, automation_ids: Sequence[str]) -> Response:
+        at, cursor = read_now(), self.query.get("cursor")
         try:
             page = reports.list_runs(
-                wanted, limit=self.query["limit"], cursor=self.query.get("cursor")
-            )
+                wanted, limit=self.query["limit"], cursor=cursor,
+                automation_ids=automation_ids, at=at,
+            )  # fmt: skip
         except InvalidCursor:
             raise ValidationError(
                 {"cursor": "Use 'nextCursor' of an answer as it is, or leave it out."}, "invalid"
@@ -213,6 +219,8 @@ class RunListView(WorkspaceView):
             "from": self.query.get("from"),
             "to": self.query.get("to"),
             "asOf": at,
+            # Later pages are read without counting what waits.
+            "pending": page.pending if cursor is None else None,
         }
         return Response(answer)
 
@@ -225,9 +233,8 @@ class AutomationRunListView(RunListView):
         A page of them, newest first, also when the automation is deleted.
         """
         known_as = find_automation_id(wsid, automation_id)
-        return self._list(
-            RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
-        )
+        wanted = RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
+        return self._list(wanted, [known_as])
 
 
 class RunView(WorkspaceView):

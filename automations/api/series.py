@@ -16,6 +16,7 @@ from automations.api.openapi import (
     MetaCode,
     MetaSubcode,
     Moment,
+    Pending,
     Range,
     Reason,
     State,
@@ -71,6 +72,7 @@ class SeriesAnswer(Range):
     unit: Annotated[str, eg("day")]
     zone: Annotated[str, eg("Asia/Kolkata")]
     asOf: Moment
+    pending: Pending
     isExact: bool
     exactSince: Moment
     knownSince: Annotated[Moment | None, eg(None)]
@@ -120,7 +122,6 @@ class UncountedAnswer(TypedDict):
     """Events without a run. `redelivered` and `ignored` concern the whole account."""
 
     duplicates: int
-    untracked: Annotated[int, eg(0, "Waiting to be counted.")]
     redelivered: int
     ignored: list[IgnoredAnswer]
 
@@ -130,6 +131,7 @@ class OutcomesAnswer(Range):
 
     success: Success
     asOf: Moment
+    pending: Pending
     isExact: bool
     funnel: FunnelAnswer
     steps: dict[Step, dict[State, int]]
@@ -259,6 +261,7 @@ def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
         "from": grid.start,
         "to": grid.end,
         "asOf": series.as_of,
+        "pending": series.pending,
         "isExact": series.is_exact,
         "exactSince": series.exact_since,
         "knownSince": series.known_since,
@@ -289,6 +292,7 @@ def build_outcomes(
         "from": funnel.from_,
         "to": funnel.to,
         "asOf": funnel.as_of,
+        "pending": funnel.pending,
         "isExact": funnel.is_exact,
         "funnel": {
             "triggered": funnel.triggered,
@@ -314,7 +318,6 @@ def build_outcomes(
         },
         "uncounted": {
             "duplicates": uncounted.duplicates,
-            "untracked": uncounted.untracked,
             "redelivered": uncounted.redelivered,
             "ignored": [
                 {"reason": reason, "meaning": _MEANINGS.get(reason, reason), "events": count}

@@ -12,6 +12,7 @@ from automations.dashboard.access import Reader, list_zones, workspace_page
 from automations.dashboard.charts import build_bars
 from automations.dashboard.formatting import describe_type
 from automations.dashboard.funnel import build_outcomes, build_stages, build_uncounted
+from automations.dashboard.pending import build_pending_context
 from automations.dashboard.run_list import build_runs_context
 from automations.dashboard.spans import SPANS, Span, find_span, name_buckets
 from automations.rules import store
@@ -29,9 +30,14 @@ def show_automation(request: HttpRequest, reader: Reader, automation_id: str) ->
     if document is None:
         raise Http404
     span = find_span(request.GET.get("span"))
+    head = _build_head(document)
+    figures = _build_figures(document, reader, span)
     context = {
-        **_build_head(document),
-        **_build_figures(document, reader, span),
+        **head,
+        **figures,
+        **build_pending_context(
+            figures["series"].pending, {head["id"]: head["name"]}, reader=reader
+        ),
         **build_runs_context(request, reader, automation_id=str(document["_id"])),
         "reader": reader,
         "span": span,

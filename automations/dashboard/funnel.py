@@ -23,7 +23,7 @@ _ORDER = {step: number for number, step in enumerate(STEPS)}
 _DUPLICATES = (
     "the same person had a run of this automation within the hour, so they were answered only"
 )
-_UNTRACKED = "counting was off or failed: they are stored, and manage.py tracking on counts them"
+_PENDING = "they are stored, and counted in the order in which they came"
 _REDELIVERED = "Instagram sent the same event again, which is neither answered nor counted"
 
 
@@ -86,7 +86,7 @@ def build_uncounted(found: Uncounted) -> dict[str, Any]:
     """Return the automation's events without a run, and the account's."""
     own = [
         Line(found.duplicates, "duplicates", _DUPLICATES),
-        Line(found.untracked, "not counted yet", _UNTRACKED),
+        Line(found.pending, "not counted yet", _PENDING),
     ]
     of_account = [Line(found.redelivered, "redeliveries", _REDELIVERED)]
     of_account += [
@@ -94,7 +94,7 @@ def build_uncounted(found: Uncounted) -> dict[str, Any]:
         for reason, events in sorted(found.ignored.items(), key=lambda one: (-one[1], one[0]))
     ]
     return {
-        "events": found.counted + found.duplicates + found.untracked,
+        "events": found.counted + found.duplicates + found.pending,
         "counted": found.counted,
         "own": [line for line in own if line.events],
         "of_account": [line for line in of_account if line.events],

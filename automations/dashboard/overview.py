@@ -18,6 +18,7 @@ from automations.dashboard.access import Reader, is_fragment, workspace_page
 from automations.dashboard.accounts import build_accounts_context
 from automations.dashboard.charts import Spark, build_spark
 from automations.dashboard.formatting import describe_age, describe_type
+from automations.dashboard.pending import build_pending_context
 from automations.rules import store
 from automations.rules.automation import parse_automation
 from tracking import service
@@ -116,17 +117,16 @@ def _build_context(reader: Reader) -> dict[str, Any]:
     documents = store.list_automations(reader.workspace_id)
     with bounded():
         has_stats = service.is_stats_enabled()
-        if has_stats:
-            summaries = service.summarize_runs(documents, at=reader.at)
-            recent = service.list_recent_hours([str(one["_id"]) for one in documents])
-        else:
-            totals = service.get_totals(documents)
-            summaries = {one: RunSummary(*found) for one, found in totals.items()}
-            recent = {}
+        found = service.summarize_runs(documents, at=reader.at, has_windows=has_stats)
+        ids = [str(one["_id"]) for one in documents]
+        recent = service.list_recent_hours(ids) if has_stats else {}
+    summaries = found.by_automation
     rows = build_rows(documents, summaries, recent, reader=reader, has_stats=has_stats)
     return {
         "reader": reader,
-        "version": version,
+        # While events wait, every poll renders the list, because duplicates change no document.
+        "version": f"{version}-pending" if found.pending else version,
+        **build_pending_context(found.pending, {row.id: row.name for row in rows}, reader=reader),
         # A template finds the keys of a dictionary first, and attributes only after an error.
         "rows": [msgspec.structs.asdict(row) for row in rows],
         "has_stats": has_stats,

@@ -48,8 +48,7 @@ def _place(entry: Entry, at: datetime, created_at: datetime | None) -> Entry:
 def _list_triggers(
     run: Mapping[str, Any], triggers: Sequence[Mapping[str, Any]]
 ) -> Iterator[Entry]:
-    counted = [one for one in triggers if one.get("outcome") == Outcome.COUNTED.value]
-    if not counted:
+    if not any(_find_outcome(one) == Outcome.COUNTED.value for one in triggers):
         yield Entry(
             at=_read_time(run.get("createdAt")),
             title="The run was counted",
@@ -67,7 +66,7 @@ def _build_trigger(trigger: Mapping[str, Any], run: Mapping[str, Any]) -> Entry:
     at = _read_time(trigger.get("createdAt"))
     kind = str(trigger.get("_id", "")).split(":")[1:2]
     did = _KINDS.get(kind[0] if kind else "", "wrote")
-    outcome = trigger.get("outcome")
+    outcome = _find_outcome(trigger)
     if outcome == Outcome.CONTINUATION.value:
         return Entry(at=at, title="The person tapped a button", detail="and continued the run")
     if outcome == Outcome.DUPLICATE.value:
@@ -84,6 +83,12 @@ def _build_trigger(trigger: Mapping[str, Any], run: Mapping[str, Any]) -> Entry:
         quote=_read_text(run.get("metadata")),
         tone="ok",
     )
+
+
+def _find_outcome(trigger: Mapping[str, Any]) -> Any:
+    # It is written a moment after the run is.
+    is_tap = trigger.get("continues") is not None
+    return trigger.get("outcome", (Outcome.CONTINUATION if is_tap else Outcome.COUNTED).value)
 
 
 def _list_steps(run: Mapping[str, Any]) -> Iterator[Entry]:

@@ -1,7 +1,7 @@
 """Whether this process should be given requests, and what waits: read at most once a second.
 
 MongoDB without a primary, a clock that is off (the clock of counting is the host's) and missing
-indexes make it unready. Late sends and dead letters do not: another process would have them too.
+indexes make it unready. What waits to be counted or sent does not: it waits for every process.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset: float | None = None
     missing_indexes: list[str] | None = None
     queue_lag: timedelta | None = None
+    counting_lag: timedelta | None = None
     waiting: Waiting | None = None
     problem: str | None = None
 
@@ -58,7 +59,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_document(self) -> dict[str, Any]:
         """Return the answer of /readyz: a check each, with its figure and its limit."""
-        lag, waiting = self.queue_lag, self.waiting
+        lag, counting_lag, waiting = self.queue_lag, self.counting_lag, self.waiting
         return {
             "status": "ready" if self.is_ready else "unready",
             "checks": {
@@ -72,12 +73,18 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
             },
             "waiting": {
                 "sends": waiting and waiting.queued,
-                "sendsLateSeconds": None if lag is None else round(lag.total_seconds(), 1),
+                "sendsLateSeconds": _round(lag),
                 "sendsLate": lag is not None and lag > MOST_LAG,
                 "deadLetters": waiting and waiting.dead_letters,
-                "untracked": waiting and waiting.untracked,
+                "uncounted": waiting and waiting.uncounted,
+                "countingLateSeconds": _round(counting_lag),
+                "stuckAutomations": waiting and waiting.stuck,
             },
         }
+
+
+def _round(lag: timedelta | None) -> float | None:
+    return None if lag is None else round(lag.total_seconds(), 1)
 
 
 class HealthReader:
@@ -118,6 +125,7 @@ class HealthReader:
                     health_store.list_missing_indexes, _INDEXES_KEPT_SECONDS
                 )
                 found["queue_lag"] = health_store.read_queue_lag(now=datetime.now(UTC))
+                found["counting_lag"] = health_store.read_counting_lag(now=datetime.now(UTC))
                 found["waiting"] = self._keep(health_store.count_waiting, _COUNTS_KEPT_SECONDS)
         except TrackingUnavailable as error:
             found["problem"] = str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 import pymongo
@@ -13,19 +14,22 @@ from pymongo.errors import PyMongoError
 from automations.outbox.documents import LONG_AGO
 from automations.outbox.jobs import VIAS
 from automations.outbox.lanes import LANES, build_lane_id
+from tracking import service
 from tracking.exceptions import TrackingError, TrackingUnavailable
+from tracking.ids import PARTITIONS
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import find_missing_indexes
 
-# A lane that nobody opened has its oldest job looked up: of as many, the rest will do as well.
+# Look up at most 20 unopened lanes; more would barely change the maximum.
 _MOST_LOOKED_UP = 20
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """How many dead letters, uncounted triggers and sends there are."""
+    """How many dead letters, uncounted triggers, stuck automations and sends there are."""
 
     dead_letters: int
-    untracked: int
+    uncounted: int
+    stuck: int
     queued: int
 
 
@@ -86,6 +90,22 @@ def read_queue_lag(*, now: datetime) -> timedelta:
     return max([timedelta(0), *(now - moment for moment in since)])
 
 
+def read_counting_lag(*, now: datetime) -> timedelta:
+    """Return for how long the trigger has waited that is counted next.
+
+    What waits of automations that cannot be counted has negative partitions, and is not late.
+    """
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"partition": {"$gte": 0}}},
+        # One index key for each partition.
+        {"$sort": {"partition": 1, "createdAt": 1}},
+        {"$group": {"_id": "$partition", "oldest": {"$first": "$createdAt"}}},
+    ]
+    found = mongo.get_database()["automation_triggers"].aggregate(pipeline)
+    since: list[datetime] = [one["oldest"] for one in found]
+    return max([timedelta(0), *(now - moment for moment in since)])
+
+
 def count_waiting() -> Waiting:
     """Return what waits, counted in indexes."""
     database = mongo.get_database()
@@ -93,6 +113,7 @@ def count_waiting() -> Waiting:
     queued = {"send.via": {"$in": list(VIAS)}, "nextAt": {"$gt": LONG_AGO}}
     return Waiting(
         dead_letters=database["webhook_dead_letters"].count_documents({"state": "waiting"}),
-        untracked=triggers.count_documents({"outcome": "untracked"}),
+        uncounted=triggers.count_documents({"partition": {"$gte": -PARTITIONS}}),
+        stuck=len(service.list_stuck()),
         queued=triggers.count_documents(queued),
     )

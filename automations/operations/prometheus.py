@@ -60,13 +60,19 @@ def list_health_metrics(health: Health) -> Iterator[Metric]:
          None if health.missing_indexes is None else len(health.missing_indexes)),
         ("outbox_lag_seconds", "For how long the send has waited that could go first.",
          None if health.queue_lag is None else health.queue_lag.total_seconds()),
+        ("tracking_oldest_uncounted_seconds",
+         "For how long the trigger has waited that is counted next.",
+         None if health.counting_lag is None else health.counting_lag.total_seconds()),
     ]  # fmt: skip
     if (waiting := health.waiting) is not None:
         figures += [
             ("outbox_queued_sends", "Sends that wait.", waiting.queued),
             ("webhook_dead_letters_waiting", "Dead letters that wait.", waiting.dead_letters),
-            ("tracking_untracked_waiting", "Triggers that wait to be counted.", waiting.untracked),
-        ]
+            ("tracking_uncounted_triggers", "Triggers that are not counted yet.",
+             waiting.uncounted),
+            ("tracking_stuck_automations", "Automations that cannot be counted for now.",
+             waiting.stuck),
+        ]  # fmt: skip
     for name, text, value in figures:
         if value is not None:
             yield GaugeMetricFamily(name, text, value=value)

@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -44,12 +45,13 @@ class ServeRefused(Exception):
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to listen, and with how many processes and threads in each."""
+    """Where to listen, with how many web processes, threads in each, and counters."""
 
     host: str
     port: int
     processes: int
     threads: int
+    counters: int = 1
 
     @property
     def url(self) -> str:
@@ -175,7 +177,15 @@ def _supervise(
             "DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"],
         }
 
-    web = Child(
+    build_child = partial(
+        Child,
+        directory=settings.BASE_DIR,
+        build_environment=build_environment,
+        log_path=log_path,
+    )
+    manage = [sys.executable, "manage.py"]
+    parent = ["--parent", str(os.getpid())]
+    web = build_child(
         name="web",
         command=webserver.build_command(
             settings.WSGI_APPLICATION,
@@ -184,19 +194,20 @@ def _supervise(
             processes=address.processes,
             threads=address.threads,
         ),
-        directory=settings.BASE_DIR,
-        build_environment=build_environment,
-        log_path=log_path,
     )
-    worker = Child(
+    worker = build_child(
         name="worker",
-        command=[sys.executable, "manage.py", "run_worker", "--parent", str(os.getpid())],
-        directory=settings.BASE_DIR,
-        build_environment=build_environment,
-        log_path=log_path,
+        command=[*manage, "run_worker", *parent],
         stop_seconds=_WORKER_STOP_SECONDS,
     )
-    supervisor = Supervisor([web, worker])
+    # Counting that fails stops no delivery (I7), so a counter that cannot run stops no server.
+    counters = [
+        build_child(
+            name=f"counter {number}", command=[*manage, "run_counter", *parent], is_vital=False
+        )
+        for number in range(1, address.counters + 1)
+    ]
+    supervisor = Supervisor([web, worker, *counters])
 
     def follow_mongodb() -> None:
         # This starts an embedded one that died again, on another port if its own was taken.

@@ -37,6 +37,8 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     log_path: Path | None = None
     # How long it may take to end; None is what every child has.
     stop_seconds: float | None = None
+    # Whether nothing is of use without it; one that is not may keep ending, and is started again.
+    is_vital: bool = True
 
 
 class _Running:
@@ -69,7 +71,7 @@ class _Running:
                 return
             is_young = now - self.started_at < _YOUNG_SECONDS
             self.young_deaths = self.young_deaths + 1 if is_young else 0
-            wait = min(0.1 * 4**self.young_deaths, _LONGEST_WAIT) if is_young else 0.0
+            wait = min(0.1 * 4 ** min(self.young_deaths, 4), _LONGEST_WAIT) if is_young else 0.0
             self.restart_at = now + wait
             logger.error("%s ended with code %s; starting it again", self.child.name, code)
         if now >= self.restart_at:
@@ -106,7 +108,7 @@ class Supervisor:
             while not self._stop_requests:
                 for running in self._running:
                     running.restart_if_dead()
-                    if running.young_deaths >= _MOST_YOUNG_DEATHS:
+                    if running.child.is_vital and running.young_deaths >= _MOST_YOUNG_DEATHS:
                         logger.error("%s keeps ending right after its start", running.child.name)
                         return False
                 if not was_ready and is_ready():

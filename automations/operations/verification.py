@@ -1,40 +1,15 @@
 """The checks of `verify_run_tracking` about this app's own collections."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from automations.accounts import store as account_store
 from automations.webhook.dead_letters import DeadLetterStore
 from tracking.clock import format_time
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
-from tracking.maintenance.verification.plans import Read, explain_reads
 
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # Long enough for a quiet weekend; Meta unsubscribes an app after an hour of failures.
 SILENT_AFTER = timedelta(hours=72)
-
-
-def check_outbox_plans(scope: Scope) -> Iterator[Finding]:
-    """Explain the reads of the worker."""
-    lane = {"send.via": "comment", "accountId": "none"}
-    due = {"$lte": scope.now}
-    jobs = "automation_triggers"
-    reads = [
-        Read(name="jobs that are due", collection=jobs, query=lane | {"nextAt": due},
-             sort={"nextAt": 1}, limit=100),
-        Read(name="jobs that are overdue", collection=jobs, limit=100,
-             query=lane | {"nextAt": {"$gt": LONG_AGO}, "send.windowEndsAt": due}),
-        Read(name="leases that ran out", collection=jobs, query={"lease.until": due}, limit=100),
-        Read(name="messages on their way", collection=jobs,
-             query={"accountId": "none", "userId": "none", "sendingAt": {"$gt": LONG_AGO}}),
-        Read(name="message by its id", collection=jobs, query={"mids": "none"}),
-        Read(name="outcomes to tell", collection=jobs, limit=100,
-             query={"reportAt": {"$lte": LONG_AGO}}),
-        Read(name="lanes whose turn it is", collection="automation_lanes",
-             query={"turnAt": {"$gt": scope.now}}, sort={"turnAt": 1}, limit=1),
-        Read(name="token by its hash", collection="api_tokens", query={"hash": "none"}),
-    ]  # fmt: skip
-    yield from explain_reads(scope, reads, what="query plans of sending")
 
 
 def check_dead_letters(scope: Scope) -> Iterator[Finding]:
@@ -70,7 +45,6 @@ def check_silence(scope: Scope) -> Iterator[Finding]:
 
 
 CHECKS = {
-    "outbox_plans": check_outbox_plans,
     "dead_letters": check_dead_letters,
     "silence": check_silence,
 }

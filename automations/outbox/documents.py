@@ -43,9 +43,8 @@ def build_change(job: Job, change: Change) -> Document:
         if job.read_at is not None:
             unset["readAt"] = ""
         set_["doneAt"] = change.done_at
-        # A trigger stays until it is counted (see tracking/counting/documents.py).
-        if job.outcome != "untracked":
-            set_["expireAt"] = change.done_at + DONE_RETENTION
+        # Uncounted triggers too: the TTL index holds none before it is counted.
+        set_["expireAt"] = change.done_at + DONE_RETENTION
     if change.report_at is not None:
         set_["reportAt"] = change.report_at
     update: Document = {"$set": set_, "$unset": unset}

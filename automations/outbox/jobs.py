@@ -87,16 +87,16 @@ class Job(msgspec.Struct, kw_only=True):
     `token` is the fencing token of the lease. `progress` holds the stored results by step;
     `report_at` is set if its run was not told all of them yet when the job was read. A tap's job
     `continues` the trigger whose message was tapped; `root_id` is the one that began it all.
+    `outcome` is None until the job's trigger is counted, and `run_id` is not its run before that.
     """
 
     id: str
     account_id: str
     automation_id: str
-    workspace_id: str
     user_id: str
     is_person_unknown: bool
     run_id: Any
-    outcome: str
+    outcome: str | None
     created_at: datetime
     via: str
     steps: tuple[Mapping[str, Any], ...]
@@ -140,11 +140,10 @@ def _parse_job(document: Mapping[str, Any]) -> Job:
         id=document["_id"],
         account_id=document["accountId"],
         automation_id=document["automationId"],
-        workspace_id=document["workspaceId"],
         user_id=document["userId"],
         is_person_unknown=bool(document.get("personUnknown")),
         run_id=document.get("runId"),
-        outcome=document["outcome"],
+        outcome=document.get("outcome"),
         created_at=created_at,
         via=send.get("via", DM),
         steps=tuple(send["steps"]),

@@ -1,7 +1,9 @@
 """What a trigger has to send: the `send` of its document, frozen when the event arrives.
 
 {"steps": [contents in order], "position": 0, "via": "private_reply" | "dm",
- "commentId"?, "isLive"?, "windowEndsAt", "rootId"?}
+ "commentId"?, "isLive"?, "windowEndsAt", "tapped"?, "rootId"?}
+
+That of a tap names the step that was `tapped`; its steps come later (automations/outbox/taps.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +33,9 @@ def build_send(
         return None
     steps = automation.send["steps"]
     if event.kind != "comment":
-        return _build_dm(steps, arrived_at)
+        return {
+            "steps": steps, "position": 0, "via": DM, "windowEndsAt": arrived_at + MESSAGE_WINDOW,
+        }  # fmt: skip
     send = {
         "steps": steps,
         "position": 0,
@@ -44,15 +48,11 @@ def build_send(
     return send
 
 
-def build_tap_send(
-    steps: Sequence[Content], tapped: str, *, root_id: str, arrived_at: datetime
-) -> dict[str, Any] | None:
-    """Return what a tap under the step `tapped` has to send; None if nothing is left.
-
-    `root_id` is the trigger that began the conversation, however many taps ago.
-    """
-    remaining = list_remaining(steps, tapped)
-    return _build_dm(remaining, arrived_at) | {"rootId": root_id} if remaining else None
+def build_tap_send(tapped: str, *, arrived_at: datetime) -> dict[str, Any]:
+    """Return what a tap under the step `tapped` has to send, whatever that will be."""
+    return {
+        "tapped": tapped, "position": 0, "via": DM, "windowEndsAt": arrived_at + MESSAGE_WINDOW,
+    }  # fmt: skip
 
 
 def list_remaining(steps: Sequence[Content], tapped: str) -> list[Content]:
@@ -63,9 +63,3 @@ def list_remaining(steps: Sequence[Content], tapped: str) -> list[Content]:
     place = _PLACES.get(tapped, -1)
     first = place if tapped == ASK_FOLLOW else place + 1
     return [step for step in steps if _PLACES.get(step["name"], first) >= first]
-
-
-def _build_dm(steps: Sequence[Content], arrived_at: datetime) -> dict[str, Any]:
-    return {
-        "steps": steps, "position": 0, "via": DM, "windowEndsAt": arrived_at + MESSAGE_WINDOW,
-    }  # fmt: skip

@@ -19,8 +19,12 @@ logger = logging.getLogger("automations.outbox")
 
 # By now the worker that should have told is gone, or could not.
 _LATE = timedelta(seconds=60)
+# What is sent before it is counted is told as soon as it is, mostly within half a second.
+_PATIENCE = timedelta(seconds=5)
+_LONGEST_WAIT = timedelta(hours=1)
 _FINAL = frozenset(state for state in StepState if state is not StepState.SENDING)
 _BATCH = 500
+_MOST_LATE_BATCHES = 20
 
 
 class StepReport(msgspec.Struct, frozen=True):
@@ -35,18 +39,27 @@ class StepReport(msgspec.Struct, frozen=True):
 Record = Callable[[Sequence[StepReport]], None]
 
 
+class _Owed(msgspec.Struct, frozen=True):
+    """What a job's run has to be told of what happened up to `at`."""
+
+    job: Job
+    told: list[StepReport]
+    at: datetime
+
+
 class Reporter:
     """Collects results and passes them on. Thread-safe.
 
     Tracking that fails never stops a message (I7): what it does not take stays marked on the job
-    by `reportAt`, and is told again later by any worker.
+    by `reportAt`, and is told again later by any worker. So is what was sent for a trigger that is
+    not counted yet: it has no run to tell.
     """
 
     def __init__(self, store: OutboxStore, record: Record) -> None:
         self._store = store
         self._record = record
         self._lock = threading.Lock()
-        self._waiting: list[tuple[list[StepReport], str, datetime]] = []
+        self._waiting: list[_Owed] = []
 
     def add(self, job: Job, change: Change) -> None:
         """Tell the job's run about a change later."""
@@ -57,37 +70,61 @@ class Reporter:
             if job.report_at is not None:  # somebody else owed it the earlier ones
                 told = list_results(job) + told
             with self._lock:
-                self._waiting.append((told, job.id, change.report_at))
+                self._waiting.append(_Owed(job, told, change.report_at))
 
-    def flush(self) -> int:
+    def flush(self, *, at: datetime) -> int:
         """Tell what is waiting now; return how many jobs that was about. Never raises."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
+        uncounted: list[_Owed] = []
         for start in range(0, len(waiting), _BATCH):
-            batch = waiting[start : start + _BATCH]
-            told = [one for part, _, _ in batch for one in part]
-            self._tell(told, [(job_id, at) for _, job_id, at in batch])
-        return len(waiting)
+            uncounted += self._tell(waiting[start : start + _BATCH]) or ()
+        with self._lock:
+            self._waiting += [one for one in uncounted if at - one.at < _PATIENCE]
+        return len(waiting) - len(uncounted)
 
     def retry_unreported(self, *, at: datetime) -> int:
         """Tell what was left untold for a minute; return of how many jobs. Never raises."""
-        try:
-            late = self._store.list_unreported(before=at - _LATE)
-        except TrackingUnavailable:
-            return 0
-        told = [one for job, _ in late for one in list_results(job)]
-        self._tell(told, [(job.id, at) for job, at in late])
-        return len(late)
+        count = 0
+        for _ in range(_MOST_LATE_BATCHES):
+            try:
+                late = self._store.list_unreported(before=at - _LATE)
+                uncounted = self._tell([_Owed(job, list_results(job), job.report_at or at)
+                                        for job in late])  # fmt: skip
+                if not late or uncounted is None:
+                    break
+                self._store.postpone_reports([
+                    (one.job, one.at, at - _LATE + _find_wait(one.job, at))
+                    for one in uncounted
+                ])  # fmt: skip
+            except TrackingUnavailable:
+                break
+            count += len(late) - len(uncounted)
+        return count
 
-    def _tell(self, told: Sequence[StepReport], reported: Sequence[tuple[str, datetime]]) -> None:
-        if not reported:
-            return
+    def _tell(self, owed: Sequence[_Owed]) -> list[_Owed] | None:
+        """Tell runs what became of their steps; return what has no run yet, None if it failed."""
+        uncounted: list[_Owed] = []
+        if not owed:
+            return uncounted
         try:
-            self._record(told)
-            self._store.clear_reports(reported)
+            self._store.find_outcomes([one.job for one in owed])
+            counted: list[_Owed] = []
+            for one in owed:
+                (uncounted if one.job.outcome is None else counted).append(one)
+            if counted:
+                self._record([report for one in counted for report in one.told])
+                self._store.clear_reports([(one.job, one.at) for one in counted])
         except Exception as error:  # noqa: BLE001 - whatever it is, messages go on
-            logger.error("❌ [TRACKING] Outcomes of %d jobs wait: %s", len(reported),
+            logger.error("❌ [TRACKING] Outcomes of %d jobs wait: %s", len(owed),
                          type(error).__name__)  # fmt: skip
+            return None
+        return uncounted
+
+
+def _find_wait(job: Job, at: datetime) -> timedelta:
+    # The longer a job waits, the less often it is looked at: counting may be off for a day.
+    return min(max(at - job.created_at, _LATE), _LONGEST_WAIT)
 
 
 def list_results(job: Job) -> list[StepReport]:

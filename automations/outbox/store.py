@@ -17,11 +17,11 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.database import Database
 
+from automations.outbox import taps
 from automations.outbox.documents import END_BROKEN, LONG_AGO, build_change, build_lapsed
 from automations.outbox.jobs import BrokenJob, Change, Job, JobState, StepState, parse_job
 from automations.outbox.lanes import QUICK
 from automations.outbox.rate_limits import build_now, in_ms
-from automations.outbox.step_claims import claim_step
 from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
@@ -69,9 +69,10 @@ class OutboxStore:
             found = list(self._jobs.find(query, limit=limit, sort={"nextAt": 1}))
             if not found:
                 return Claimed([], [], is_last=True)
+            taps.add_steps(self._quick, account_id, found)
             ids = [document["_id"] for document in found]
             leased = self._quick.update_many(
-                {"_id": {"$in": ids}, "state": JobState.QUEUED.value},
+                {"_id": {"$in": ids}, "accountId": account_id, "state": JobState.QUEUED.value},
                 [{"$set": {
                     "state": JobState.LEASED.value,
                     "lease": {
@@ -85,7 +86,8 @@ class OutboxStore:
             for job in jobs:
                 job.token += 1
             if leased.modified_count < len(jobs):  # another worker was faster with some
-                held = {**self._held(), "state": JobState.LEASED.value, "_id": {"$in": ids}}
+                held = {**self._held(), "state": JobState.LEASED.value, "_id": {"$in": ids},
+                        "accountId": account_id}  # fmt: skip
                 tokens = {
                     d["_id"]: d["lease"]["token"] for d in self._jobs.find(held, {"lease": 1})
                 }
@@ -99,7 +101,7 @@ class OutboxStore:
     def claim_step(self, job: Job, *, at: datetime) -> bool:
         """Claim the job's next step; False: another tap of the same message sends it."""
         with bounded(_SECONDS):
-            return claim_step(self._quick, job, at=at)
+            return taps.claim_step(self._quick, job, at=at)
 
     def begin_sending(self, job: Job, *, now: datetime | None) -> bool:
         """Record that the call of the job's next step starts, and renew the lease.
@@ -139,7 +141,7 @@ class OutboxStore:
         """Return the id of the message that came back as an echo while it was being sent."""
         field = f"progress.{job.name_of(job.position)}"
         with bounded(_SECONDS):
-            document = self._jobs.find_one({"_id": job.id}, {f"{field}.echo": 1}) or {}
+            document = self._jobs.find_one(_one_of(job), {f"{field}.echo": 1}) or {}
         progress = document.get("progress", {})
         echo: str | None = progress.get(job.name_of(job.position), {}).get("echo")
         return echo
@@ -147,9 +149,17 @@ class OutboxStore:
     def requeue_abandoned(self, *, now: datetime | None) -> int:
         """Put back what was leased, and not being sent, by workers that are gone; count it."""
         moment = build_now(now)
+        query = {**build_lapsed(moment), "state": JobState.LEASED.value}
         with bounded(_SECONDS):
+            found = list(self._jobs.find(query, {"accountId": 1}, limit=_BATCH * 10))
+            if not found:
+                return 0
+            lapsed = {
+                "_id": {"$in": [one["_id"] for one in found]},
+                "accountId": {"$in": list({one["accountId"] for one in found})},
+            }
             done = self._jobs.update_many(
-                {**build_lapsed(moment), "state": JobState.LEASED.value},
+                {**lapsed, **query},
                 [
                     {"$set": {"state": JobState.QUEUED.value, "nextAt": moment}},
                     {"$unset": "lease.until"},
@@ -166,7 +176,7 @@ class OutboxStore:
     def settle_cut_off(self, job: Job, change: Change) -> bool:
         """Move on a job from `list_cut_off` or `find_unsettled`, unless somebody was faster."""
         query = {
-            "_id": job.id, "lease.token": job.token, "sendingAt": job.sending_at,
+            **_one_of(job), "lease.token": job.token, "sendingAt": job.sending_at,
             "send.position": job.position,
             "state": {"$in": [JobState.SENDING.value, JobState.UNKNOWN.value]},
         }  # fmt: skip
@@ -178,11 +188,13 @@ class OutboxStore:
         query = {"send.via": via, "accountId": account_id, "nextAt": {"$gt": LONG_AGO},
                  "send.windowEndsAt": {"$lte": at}}  # fmt: skip
         with bounded(_SECONDS):
-            return self._parse(self._jobs.find(query, limit=_BATCH))
+            found = list(self._jobs.find(query, limit=_BATCH))
+            taps.add_steps(self._quick, account_id, found)
+            return self._parse(found)
 
     def expire_queued(self, job: Job, change: Change) -> bool:
         """End a queued job."""
-        query = {"_id": job.id, "state": JobState.QUEUED.value}
+        query = {**_one_of(job), "state": JobState.QUEUED.value}
         with bounded(_SECONDS):
             return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
 
@@ -201,24 +213,47 @@ class OutboxStore:
         """Keep the echo of a message whose call has not come back yet."""
         field = f"progress.{job.name_of(job.position)}.echo"
         query = {
-            "_id": job.id, "lease.token": job.token, "sendingAt": job.sending_at,
+            **_one_of(job), "lease.token": job.token, "sendingAt": job.sending_at,
             "state": JobState.SENDING.value, field: {"$exists": False},
         }  # fmt: skip
         with bounded(_SECONDS):
             return self._jobs.update_one(query, {"$set": {field: mid}}).modified_count == 1
 
-    def list_unreported(self, *, before: datetime) -> list[tuple[Job, datetime]]:
-        """Return jobs whose runs were not told, with the time that `clear_reports` wants."""
+    def list_unreported(self, *, before: datetime) -> list[Job]:
+        """Return jobs whose runs were not told of what happened up to then."""
         with bounded(_SECONDS):
-            jobs = self._parse(self._jobs.find({"reportAt": {"$lte": before}}, limit=_BATCH))
-        return [(job, job.report_at) for job in jobs if job.report_at is not None]
+            return self._parse(self._jobs.find({"reportAt": {"$lte": before}}, limit=_BATCH))
 
-    def clear_reports(self, reported: Sequence[tuple[str, datetime]]) -> None:
+    def find_outcomes(self, jobs: Iterable[Job]) -> None:
+        """Look up what became of the triggers of jobs that were not counted when they were read."""
+        waiting = {job.id: job for job in jobs if job.outcome is None}
+        if not waiting:
+            return
+        accounts = list({job.account_id for job in waiting.values()})
+        query = {
+            "_id": {"$in": list(waiting)}, "accountId": {"$in": accounts},
+            "outcome": {"$exists": True},
+        }  # fmt: skip
+        with bounded(_SECONDS):
+            for found in self._jobs.find(query, {"outcome": 1, "runId": 1}):
+                job = waiting[found["_id"]]
+                # In this order: whoever sees the outcome may use the run.
+                job.run_id = found.get("runId")
+                job.outcome = found["outcome"]
+
+    def clear_reports(self, reported: Sequence[tuple[Job, datetime]]) -> None:
         """Note that these runs were told what happened up to then."""
-        writes = [
-            UpdateOne({"_id": job_id, "reportAt": at}, {"$unset": {"reportAt": ""}})
-            for job_id, at in reported
-        ]
+        gone = {"$unset": {"reportAt": ""}}
+        self._write([UpdateOne({**_one_of(job), "reportAt": at}, gone) for job, at in reported])
+
+    def postpone_reports(self, waiting: Sequence[tuple[Job, datetime, datetime]]) -> None:
+        """Let what is to be told wait, (job, up to when, until when); more news end the wait."""
+        self._write([
+            UpdateOne({**_one_of(job), "reportAt": at}, {"$set": {"reportAt": until}})
+            for job, at, until in waiting
+        ])  # fmt: skip
+
+    def _write(self, writes: Sequence[UpdateOne]) -> None:
         if writes:
             with bounded(_SECONDS):
                 self._quick.bulk_write(writes, ordered=False)
@@ -231,7 +266,8 @@ class OutboxStore:
                 jobs.append(parse_job(document))
             except BrokenJob as error:
                 logger.error("❌ A job cannot be sent (%s): %s", error, document["_id"])
-                self._jobs.update_one({"_id": document["_id"]}, END_BROKEN)
+                query = {"_id": document["_id"], "accountId": document["accountId"]}
+                self._jobs.update_one(query, END_BROKEN)
         return jobs
 
     def _held(self) -> Document:
@@ -239,6 +275,11 @@ class OutboxStore:
 
     def _held_job(self, job: Job, *states: JobState) -> Document:
         return {
-            "_id": job.id, **self._held(), "lease.token": job.token,
+            **_one_of(job), **self._held(), "lease.token": job.token,
             "state": {"$in": [state.value for state in states]}, "send.position": job.position,
         }  # fmt: skip
+
+
+def _one_of(job: Job) -> Document:
+    # The account is what the collection is sharded by.
+    return {"_id": job.id, "accountId": job.account_id}

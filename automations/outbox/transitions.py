@@ -88,7 +88,7 @@ _MOST_DOUBLINGS = 10
 def decide(job: Job, *, follow: Follow | None = None) -> Act | Skip | Done:
     """Return what `job` does at its position; `follow` is the answer to a check made just now."""
     if job.position >= len(job.steps):
-        return Done(JobState.SENT)
+        return Done(_end_without_step(job))
     step = job.steps[job.position]
     name = step["name"]
     if name == COMMENT_REPLY:
@@ -195,8 +195,13 @@ def end_repeated(job: Job, *, at: datetime) -> Change:
 def expire(job: Job, *, at: datetime) -> Change:
     """Return how a job ends whose window has."""
     if job.position >= len(job.steps):
-        return Change(state=JobState.SENT, position=job.position, done_at=at)
+        return Change(state=_end_without_step(job), position=job.position, done_at=at)
     return end_step(job, StepResult(state=StepState.EXPIRED, at=at), is_held=False)
+
+
+def _end_without_step(job: Job) -> JobState:
+    # A tap may have nothing left to send.
+    return JobState.SENT if job.steps else JobState.SKIPPED
 
 
 def retry_unknown(job: Job, *, at: datetime) -> Change:

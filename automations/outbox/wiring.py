@@ -52,14 +52,14 @@ def build_worker(graph: Graph | None = None) -> Worker:
 def compose(job: Job, step: Mapping[str, Any]) -> Any:
     """Return a step's message, or its text for a public reply.
 
-    What waits for a tap has a button whose payload names the job's trigger and its run. Raises
-    ValueError for content that cannot be sent.
+    What waits for a tap has a button whose payload names the job's trigger and, once that is
+    counted, its run. Raises ValueError for content that cannot be sent.
     """
     if step["name"] == COMMENT_REPLY:
         return choose_public_reply(step, trigger_id=job.id)
     if not transitions.waits_for_tap(job, step):
         return build_message(step)
-    run_id = None if job.run_id is None else str(job.run_id)
+    run_id = None if job.outcome is None or job.run_id is None else str(job.run_id)
     payload = build_payload(job.id, run_id, job.automation_id, step["name"])
     return build_message(step, payload=payload)
 
@@ -71,7 +71,7 @@ def pause_account(account_id: str, state: str, reason: str) -> None:
 
 
 def record_results(told: Sequence[StepReport]) -> None:
-    """Tell the runs what became of their steps; told twice, they note it once.
+    """Tell the runs of counted triggers what became of their steps; told twice, it is noted once.
 
     Raises TrackingUnavailable.
     """

@@ -89,8 +89,9 @@ class Worker:
                     held += len(senders)
                 if not self._discover():
                     break
-            self._reporter.flush()
-            self._reporter.retry_unreported(at=self._context.read_clock())
+            at = self._context.read_clock()
+            self._reporter.flush(at=at)
+            self._reporter.retry_unreported(at=at)
         finally:
             self._now = None
         return held
@@ -114,6 +115,8 @@ class Worker:
                     logger.exception("❌ The worker failed once, and continues")
                     self._stop.wait(_AWAY_SECONDS)
         reporting.join()
+        # The calls that were under way when it was told to stop are back only now.
+        self._reporter.flush(at=self._context.read_clock())
 
     def stop(self) -> None:
         """Make `run` return once running calls have ended. Safe in a signal handler."""
@@ -162,10 +165,10 @@ class Worker:
     def _report(self) -> None:
         # In a thread of its own: tracking that hangs must not keep a message waiting.
         while not self._stop.wait(_REPORT_SECONDS):
-            self._reporter.flush()
+            at = self._context.read_clock()
+            self._reporter.flush(at=at)
             if self._is_due("late", _LATE_SECONDS):
-                self._reporter.retry_unreported(at=self._context.read_clock())
-        self._reporter.flush()
+                self._reporter.retry_unreported(at=at)
 
     def _is_due(self, name: str, seconds: float) -> bool:
         now = time.monotonic()

@@ -18,18 +18,13 @@ import msgspec
 from automations.privacy.redaction import build_trigger_update, split_letter
 from automations.webhook.dead_letters import get_dead_letters
 from automations.webhook.deliveries import DEADLINE_SECONDS
-from tracking.conf import conf
-from tracking.exceptions import TrackingError, TrackingUnavailable
+from tracking.exceptions import TrackingUnavailable
 from tracking.maintenance.erasure import Eraser, Erasure
 from tracking.maintenance.people import PersonStore
 from tracking.mongo import client as mongo
 
 _GRACE_SECONDS = DEADLINE_SECONDS + 1
 _MOST_PASSES = 10
-
-
-class SecretKeyMissing(TrackingError):
-    """Nobody would know the person again inside the window; the message says what to set."""
 
 
 class Found(msgspec.Struct):
@@ -48,19 +43,13 @@ def erase_person(
 ) -> Found:
     """Erase whoever wrote to the account (None: to any) under this id; takes four seconds.
 
-    Safe to repeat. Raises SecretKeyMissing, and TrackingUnavailable: some of it may be left, run it
-    again.
+    Safe to repeat. Raises TrackingUnavailable: some of it may be left, run it again.
     """
-    if conf.is_secret_key_ephemeral:
-        raise SecretKeyMissing(
-            "Set DJANGO_SECRET_KEY as `serve` has it: who writes again inside the window is known "
-            "again by a hash with that key."
-        )
-    eraser = _build_eraser(at)
+    eraser = Eraser(mongo.get_database(), build_update=partial(build_trigger_update, at=at))
     found = Found(Erasure())
     started = time.monotonic()
     for _ in range(_MOST_PASSES):
-        documents = eraser.erase(account_id, person_id, at=at)
+        documents = eraser.erase(account_id, person_id)
         letters = _erase_letters(person_id)
         found.documents.add(documents)
         found.dead_letters += letters
@@ -87,15 +76,6 @@ def export_person(account_id: str | None, person_id: str) -> dict[str, list[Any]
     """Return everything stored about the person, by collection. Raises TrackingUnavailable."""
     documents = PersonStore(mongo.get_database()).list_documents(account_id, person_id)
     return {**documents, "webhook_dead_letters": _list_letters(person_id)}
-
-
-def _build_eraser(at: datetime) -> Eraser:
-    return Eraser(
-        mongo.get_database(),
-        window=conf.dedup_window,
-        keys=conf.claim_keys,
-        build_update=partial(build_trigger_update, at=at),
-    )
 
 
 def _erase_letters(person_id: str) -> int:

@@ -1,4 +1,4 @@
-"""One whole delivery: parse it, match its events, read its taps, hand the triggers to tracking."""
+"""One whole delivery: parse it, match its events, read its taps, store its triggers."""
 
 import logging
 import time
@@ -16,13 +16,13 @@ from automations.outbox.echoes import settle_echoes
 from automations.outbox.plans import build_send
 from automations.rules.automation import Automation
 from automations.rules.cache import get_rules_cache
-from automations.webhook.continuations import build_continuation, find_sources, parse_tap
+from automations.webhook.continuations import build_continuation, parse_tap
 from automations.webhook.dead_letters import DeadLetter, build_letter, keep_letters
 from tracking import service
 from tracking.runs import Outcome, Trigger
 
-# What Meta grants is five seconds; after three it is told to come again. The tenth that is missing
-# goes for the way there and back: in an election every request wakes at the same moment.
+# Meta waits 5 s. We answer within 3 s, minus 0.1 s for the round trip: in an election every request
+# wakes at the same moment.
 DEADLINE_SECONDS = 2.9
 
 logger = logging.getLogger("automations")
@@ -36,14 +36,13 @@ class DeliverySummary(msgspec.Struct):
     dead_letters: int = 0
 
 
-def handle_delivery(body: bytes, *, arrived_at: datetime, is_late: bool = False) -> DeliverySummary:
+def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     """Handle the signed `body` of one POST that arrived at `arrived_at` (UTC, milliseconds).
 
-    One that `is_late`, a dead letter, is stored without being counted: newer runs may exist, and
-    `service.replay_untracked` counts by a rule that looks at both sides.
-
-    Everything in it is committed when this returns. Raises TrackingUnavailable if the database
-    was away or too slow: the same delivery may be handled again, nothing happens twice.
+    Its triggers are committed when this returns, and are counted and sent afterwards; in the
+    ordinary case that insert is all that the database is asked for. A dead letter is handled with
+    its first arrival. Raises TrackingUnavailable if the database was unavailable or too slow: the
+    same delivery may be handled again, nothing happens twice.
     """
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
@@ -51,7 +50,7 @@ def handle_delivery(body: bytes, *, arrived_at: datetime, is_late: bool = False)
     except UnreadableDelivery as error:
         keep_letters([DeadLetter(body, str(error), arrived_at)], deadline=deadline)
         return DeliverySummary(Counter(), Counter(), 1)
-    work = _Work(arrived_at=arrived_at, deadline=deadline, is_late=is_late)
+    work = _Work(arrived_at=arrived_at, deadline=deadline)
     work.letters += [DeadLetter(part.raw, part.error, arrived_at) for part in delivery.malformed]
     _add_triggers(work, delivery)
     if delivery.taps:
@@ -92,7 +91,6 @@ class _Work(msgspec.Struct, kw_only=True):
 
     arrived_at: datetime
     deadline: float
-    is_late: bool
     events: list[Event] = []
     triggers: list[Trigger] = []
     letters: list[DeadLetter] = []
@@ -123,16 +121,14 @@ def _add_triggers(work: _Work, delivery: Delivery) -> None:
             if automation is None:
                 work.ignore(event, "no_automation")
                 continue
-            trigger = build_trigger(event, automation, arrived_at=arrived_at, is_late=work.is_late)
+            trigger = build_trigger(event, automation, arrived_at=arrived_at)
             work.triggers.append(trigger)
             work.events.append(event)
         except Exception as error:  # noqa: BLE001 - kept, and logged
             work.keep(event, error)
 
 
-def build_trigger(
-    event: Event, automation: Automation, *, arrived_at: datetime, is_late: bool = False
-) -> Trigger:
+def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime) -> Trigger:
     """Return the trigger of an event that an automation answers, in tracking's plain values."""
     return Trigger(
         account_id=event.account_id,
@@ -148,7 +144,6 @@ def build_trigger(
         occurred_at=event.occurred_at,
         metadata=build_metadata(event),
         send=build_send(event, automation, arrived_at=arrived_at),
-        is_late=is_late,
     )
 
 
@@ -165,20 +160,17 @@ def build_metadata(event: Event) -> dict[str, Any]:
 
 
 def _add_continuations(work: _Work, events: Sequence[Event]) -> None:
-    taps = []
     for event in events:
-        tap = parse_tap(event)
-        if tap is None:
+        payload = parse_tap(event)
+        if payload is None:
             work.ignore(event, "forged_tap")
-        else:
-            taps.append(tap)
-    sources = find_sources(taps, read_seconds=work.read_seconds)
-    for tap in taps:
+            continue
         try:
-            work.triggers.append(build_continuation(tap, sources, arrived_at=work.arrived_at))
-            work.events.append(tap.event)
+            trigger = build_continuation(event, payload, arrived_at=work.arrived_at)
+            work.triggers.append(trigger)
+            work.events.append(event)
         except Exception as error:  # noqa: BLE001 - kept, and logged
-            work.keep(tap.event, error)
+            work.keep(event, error)
 
 
 def summarize_ignored(ignored: Mapping[str, int]) -> str:

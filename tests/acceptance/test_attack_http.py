@@ -14,6 +14,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.acceptance.processes import wait_until
 from tests.support.web_server import WebServer
 from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment, sign
 from tracking.embedded import server as embedded
@@ -92,6 +93,9 @@ def is_answering(server: WebServer, *, seconds: float = 5.0) -> bool:
 
 
 def count_runs(database: Db) -> int:
+    """How many runs there are once nothing waits to be counted."""
+    waiting = {"partition": {"$exists": True}}
+    wait_until(lambda: not database["automation_triggers"].find_one(waiting), seconds=10)
     return database["automation_runs"].count_documents({})
 
 

@@ -58,7 +58,8 @@ def check_a_conversation(data_dir: Path) -> None:
             assert database["automation_contacts"].count_documents(person) == 1
             taps = {"outcome": "continuation", "runId": run["_id"]}
             assert database["automation_triggers"].count_documents(taps) >= 2
-            assert database["automation_triggers"].distinct("state", taps) == ["sent", "waiting"]
+            triggers = database["automation_triggers"]
+            wait_until(lambda: triggers.distinct("state", taps) == ["sent", "waiting"], seconds=10)
             [account] = database["accounts"].find()
             assert (account["state"], "IGAA" in account["token"]) == ("active", False)
     finally:

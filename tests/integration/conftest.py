@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -12,15 +11,13 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from tests.support.triggers import WINDOW
+from tests.support.tracker import Tracker
 from tracking.conf import conf
-from tracking.counting.flush import Answer, Flusher
 from tracking.embedded import server as embedded
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
-from tracking.runs import Trigger
 
 Document = dict[str, Any]
-MakeFlusher = Callable[..., Flusher]
+MakeTracker = Callable[..., Tracker]
 FailPoint = Callable[..., AbstractContextManager[None]]
 
 # Fail points name it, so that they hit nothing but the code under test.
@@ -41,29 +38,24 @@ class Recorder(CommandListener):
     def failed(self, event: Any) -> None: ...
 
 
-def flush(flusher: Flusher, *triggers: Trigger, seconds: float = 3.0) -> list[Answer]:
-    """Flush with a deadline that many seconds away."""
-    return flusher.flush(triggers, deadline=time.monotonic() + seconds)
-
-
 @pytest.fixture
-def make_flusher() -> Iterator[MakeFlusher]:
-    """Writers as of different processes: each has a session and a stripe of its own."""
-    flushers: list[Flusher] = []
+def make_tracker() -> Iterator[MakeTracker]:
+    """Processes that store and count."""
+    trackers: list[Tracker] = []
 
-    def make(database: Database[Document], **options: Any) -> Flusher:
-        flushers.append(Flusher(database, **({"window": WINDOW} | options)))
-        return flushers[-1]
+    def make(database: Database[Document], **options: Any) -> Tracker:
+        trackers.append(Tracker(database, **options))
+        return trackers[-1]
 
     yield make
-    for flusher in flushers:
-        flusher.close()
+    for tracker in trackers:
+        tracker.close()
 
 
 @pytest.fixture
-def flusher(db: Database[Document], make_flusher: MakeFlusher) -> Flusher:
-    """One writer on the test's database."""
-    return make_flusher(db)
+def tracker(db: Database[Document], make_tracker: MakeTracker) -> Tracker:
+    """One process on the test's database."""
+    return make_tracker(db)
 
 
 @pytest.fixture

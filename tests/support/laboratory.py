@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 from unittest import mock
 
 from bson import Binary
@@ -19,7 +18,7 @@ from tests.support.wire import Document, Process
 
 COLLECTIONS = (
     "automations", "automation_runs", "automation_contacts", "automation_triggers",
-    "automation_run_stats", "tracking_writers", "tracking_switch",
+    "automation_run_stats", "tracking_partitions", "tracking_switch",
 )  # fmt: skip
 
 
@@ -29,10 +28,13 @@ class Laboratory:
     def __init__(self, db: Database[Document], uri: str) -> None:
         self.db = db
         self.now = T0
-        self.reader = Process(uri)
         self._uri = uri
         self._processes: list[Process] = []
         self._started = 0
+
+    def read_now(self) -> datetime:
+        """Return the time that every process takes it to be."""
+        return self.now
 
     def clear(self) -> None:
         """Make everything as it was at first."""
@@ -42,7 +44,6 @@ class Laboratory:
             self.db[name].delete_many({})
         self.now = T0
         self._started = 0
-        self.reader.start(self.db.name, window=WINDOW)
 
     def start_process(self) -> Process:
         """Return a process that has just been started."""
@@ -62,7 +63,7 @@ class Laboratory:
     def close(self) -> None:
         """Leave nothing behind."""
         self.clear()
-        for process in (*self._processes, self.reader):
+        for process in self._processes:
             process.wire.reset()
             process.client.close()
 
@@ -82,13 +83,3 @@ def lose_commit_replies(process: Process, times: int) -> Iterator[None]:
 
     with mock.patch.object(ClientSession, "commit_transaction", commit_and_lose):
         yield
-
-
-class Clock:
-    """Stands in for `datetime` where a flush takes the time."""
-
-    def __init__(self, lab: Laboratory) -> None:
-        self._lab = lab
-
-    def now(self, _: Any) -> datetime:
-        return self._lab.now

@@ -31,7 +31,10 @@ _numbers = count(1)
 
 
 def make_job_document(**fields: Any) -> dict[str, Any]:
-    """A trigger with something to send, due at T0: a direct message by default."""
+    """A trigger with something to send, due at T0: a direct message by default.
+
+    `outcome=None` makes it one that is not counted yet.
+    """
     number = next(_numbers)
     created_at: datetime = fields.pop("created_at", T0)
     account_id = fields.pop("account_id", "acc1")
@@ -41,13 +44,16 @@ def make_job_document(**fields: Any) -> dict[str, Any]:
     } | fields.pop("send", {})  # fmt: skip
     if send["via"] == "private_reply":
         send = {"commentId": f"c{number}"} | send
-    return {
+    document = {
         "_id": f"{account_id}:message:m{number:07}", "accountId": account_id,
         "automationId": "a1", "workspaceId": "w1", "triggerType": send["steps"][0]["name"],
         "userId": f"p{number}", "createdAt": created_at, "outcome": "counted", "runId": number,
         "state": "queued", "nextAt": created_at, "send": send,
         "expireAt": created_at + timedelta(days=14),
     } | fields  # fmt: skip
+    if document["outcome"] is None:
+        del document["outcome"]
+    return document
 
 
 def make_comment_document(*steps: Mapping[str, Any], **fields: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Stored:
+class Decided:
     """What became of an event; `run` is the one that counts it or that it duplicates, if any."""
 
     automation: str
@@ -37,53 +37,26 @@ class ReferenceModel:
 
     window: timedelta
     runs: list[Run] = field(default_factory=list)
-    events: dict[str, Stored] = field(default_factory=dict)
+    events: dict[str, Decided] = field(default_factory=dict)
     stored_totals: dict[str, int] = field(default_factory=dict)
 
     def record(
-        self,
-        event: str,
-        automation: str,
-        person: str,
-        at: datetime,
-        *,
-        is_tap: bool = False,
-        is_counting: bool = True,
+        self, event: str, automation: str, person: str, at: datetime, *, is_tap: bool = False
     ) -> str:
-        """Take one event in, in the order of their commits, and return its outcome."""
+        """Count one event, in the order in which they are counted, and return its outcome."""
         if event in self.events:
             return "redelivered"
         if is_tap:
-            self.events[event] = Stored(automation, person, at, "continuation", None)
+            self.events[event] = Decided(automation, person, at, "continuation", None)
             return "continuation"
-        if not is_counting:
-            self.events[event] = Stored(automation, person, at, "untracked", None)
-            return "untracked"
-        newest = self.find_newest(automation, person)
-        if newest is not None and at <= newest.at + self.window:
-            self.events[event] = Stored(automation, person, at, "duplicate", newest)
-            return "duplicate"
-        run = Run(automation, person, at, event)
-        self.runs.append(run)
-        self.events[event] = Stored(automation, person, at, "counted", run)
-        return "counted"
-
-    def replay(self, event: str) -> str:
-        """Count an event that was stored untracked, unless a run is near it on either side."""
-        stored = self.events[event]
-        assert stored.outcome == "untracked", f"{event} is counted twice"
-        mine = [run for run in self.list_runs(stored.automation) if run.person == stored.person]
-        near = next((run for run in mine if abs(run.at - stored.at) <= self.window), None)
+        mine = [run for run in self.list_runs(automation) if run.person == person]
+        near = next((run for run in mine if abs(run.at - at) <= self.window), None)
         outcome = "counted" if near is None else "duplicate"
         if near is None:
-            near = Run(stored.automation, stored.person, stored.at, event)
+            near = Run(automation, person, at, event)
             self.runs.append(near)
-        self.events[event] = Stored(stored.automation, stored.person, stored.at, outcome, near)
+        self.events[event] = Decided(automation, person, at, outcome, near)
         return outcome
-
-    def list_untracked(self) -> list[str]:
-        """Return the events that were stored and not counted yet."""
-        return [event for event, one in self.events.items() if one.outcome == "untracked"]
 
     def find_newest(self, automation: str, person: str) -> Run | None:
         """Return the newest run of a pair."""

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from tracking import service
 from tracking.clock import truncate_to_milliseconds
-from tracking.runs import Trigger
+from tracking.runs import Outcome, Trigger
 
 T0 = datetime(2026, 11, 23, 10, 20, 30, 400_000, tzinfo=UTC)
 WINDOW = timedelta(hours=1)
@@ -55,6 +56,20 @@ def make_run(automation_id: str, created_at: datetime, **fields: Any) -> dict[st
         "metadata": {"messageText": "LINK please"},
         "createdAt": created_at,
     } | fields
+
+
+def count_triggers(*triggers: Trigger, seconds: float = 20.0) -> list[Outcome]:
+    """Store triggers and return what they came to, once this process's counter has counted them.
+
+    A redelivery or what cannot be stored stays what it is.
+    """
+    stored = service.record_triggers(triggers, seconds=seconds)
+    waiting = [one for one, outcome in zip(triggers, stored, strict=True)
+               if outcome is Outcome.STORED]  # fmt: skip
+    counted = iter(service.wait_for_outcomes(waiting, seconds=seconds))
+    outcomes = [next(counted) if one is Outcome.STORED else one for one in stored]
+    assert None not in outcomes, "not counted in time"
+    return [one for one in outcomes if one is not None]
 
 
 def tally(outcomes: Sequence[Any]) -> dict[str, int]:

@@ -13,10 +13,14 @@ from django.core.management import call_command
 from pymongo.database import Database
 
 from tests.support.triggers import make_run, make_trigger, now_in_milliseconds
+from tests.support.uncounted import count_everything
 from tracking import service
+from tracking.counting.partitions import Stuck, build_stuck
+from tracking.counting.storage import Storage
 from tracking.counting.switch import SwitchState, write_switch
+from tracking.ids import partition_of
 from tracking.rollups.folding import Folder
-from tracking.runs import Outcome
+from tracking.rollups.hours import hour_of
 
 Document = dict[str, Any]
 Fault = Callable[[Database[Document]], None]
@@ -70,10 +74,10 @@ def fill(db: Database[Document]) -> None:
         for number in range(60)
         for key in (KEY, "a2")
     ]  # fmt: skip
-    for start in range(0, len(triggers), 7):
-        service.record_triggers(triggers[start : start + 7])
-    Folder(db).fold_all(now=now)
+    service.record_triggers(triggers)
     service.close()
+    count_everything(db)
+    Folder(db).fold_all(now=now)
 
 
 def drop_field(db: Database[Document]) -> None:
@@ -97,8 +101,13 @@ def change_a_base(db: Database[Document]) -> None:
     db["automations"].update_one({"_id": KEY}, {"$inc": {"totalRuns": 5}})
 
 
-def change_a_live_document(db: Database[Document]) -> None:
-    db["automation_run_stats"].update_one({"stripe": {"$exists": True}}, {"$inc": {"runs": -1}})
+def change_an_open_hour(db: Database[Document]) -> None:
+    base = db["automation_run_stats"].find_one({"_id": f"{NAME}:b"})
+    assert base is not None
+    hour = hour_of(datetime.now(UTC) - HOUR / 2)
+    db["automation_run_stats"].update_one(
+        {"_id": base["_id"]}, {"$inc": {f"h.{hour}.n": 1, f"h.{hour}.m.59": 1}}
+    )
 
 
 def drop_an_hour(db: Database[Document]) -> None:
@@ -147,11 +156,19 @@ def leave_stats_off(db: Database[Document]) -> None:
     write_switch(db, "stats", SwitchState.OFF, now=datetime.now(UTC))
 
 
-def leave_a_trigger_untracked(db: Database[Document]) -> None:
-    late = make_trigger(
-        automation_key="a2", user_id="late", is_late=True, arrived_at=now_in_milliseconds()
+def leave_a_trigger_waiting(db: Database[Document]) -> None:
+    arrived_at = now_in_milliseconds() - timedelta(minutes=2)
+    storage = Storage(db)
+    storage.store([make_trigger(automation_key="a2", user_id="late", arrived_at=arrived_at)])
+    storage.close()
+
+
+def leave_an_automation_stuck(db: Database[Document]) -> None:
+    now = datetime.now(UTC)
+    stuck = Stuck("a2", "a validator refuses its runs", now - DAY, 7, now + HOUR)
+    db["tracking_partitions"].update_one(
+        {"_id": partition_of("a2")}, {"$set": {"stuck": [build_stuck(stuck)]}}, upsert=True
     )
-    assert service.record_triggers([late]) == [Outcome.UNTRACKED]
 
 
 def keep_a_dead_letter(db: Database[Document]) -> None:
@@ -180,7 +197,7 @@ FAULTS: list[tuple[Fault, list[str]]] = [
     (keep_an_expired_trigger, ["documents past their TTL"]),
     (change_a_copy, [COPIES]),
     (change_a_base, [COUNTS]),
-    (change_a_live_document, [COUNTS, COPIES]),
+    (change_an_open_hour, ["hours against runs", COUNTS]),
     (drop_an_hour, ["hours against runs", COUNTS]),
     (move_runs_to_another_minute, ["hours against runs"]),
     (change_what_a_base_keeps, ["hours against runs"]),
@@ -190,7 +207,9 @@ FAULTS: list[tuple[Fault, list[str]]] = [
     (move_a_contact, ["contacts against runs"]),
     (leave_tracking_off, ["switch of tracking"]),
     (leave_stats_off, ["switch of stats"]),
-    (leave_a_trigger_untracked, ["untracked triggers waiting"]),
+    (leave_a_trigger_waiting,
+     ["triggers waiting to be counted", "partitions without a counter"]),
+    (leave_an_automation_stuck, ["automations that cannot be counted"]),
     (keep_a_dead_letter, ["dead letters waiting"]),
     (leave_an_account_silent, ["accounts gone silent"]),
 ]  # fmt: skip

@@ -1,16 +1,17 @@
 """Processes that die, stall or are overtaken at one exact command.
 
-A writing process is a client of its own with a `Wire` on it: pymongo tells it of every command
-before it is sent and after its reply came (https://pymongo.readthedocs.io/en/stable/api/pymongo/
-monitoring.html). There the process may die, which is a `Crash` that no `except Exception` catches
-and that every later command raises again, so that nothing is cleaned up; or something else may
-happen meanwhile, in the middle of its flush.
+A process is a client of its own with a `Wire` on it: pymongo tells it of every command before it is
+sent and after its reply came (https://pymongo.readthedocs.io/en/stable/api/pymongo/monitoring.html).
+There the process may die, which is a `Crash` that no `except Exception` catches and that every
+later command raises again, so that nothing is cleaned up; or something else may happen meanwhile,
+in the middle of its work.
 """
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,18 +24,15 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
-from tracking.counting.committer import Committer
-from tracking.counting.flush import Flusher
+from tracking.counting.counter import Counter
+from tracking.counting.storage import Storage, _encode
 from tracking.rollups.folding import Folder
-from tracking.runs import Trigger
+from tracking.runs import Outcome, Trigger
 
 Document = dict[str, Any]
 
-STATS = "automation_run_stats"
-_WRITES = frozenset({"insert", "update", "delete"})
-
 # The command of that number, or the first of that name on that collection; of commits the first of
-# all, or with a name the first that stores triggers.
+# all, or with a name the first that counts triggers.
 Place = int | tuple[str, str]
 
 
@@ -46,7 +44,7 @@ class Wire(CommandListener):
     """Everything that one process sends to the server."""
 
     def __init__(self) -> None:
-        self.on_commit: Callable[[list[Document]], None] = lambda _: None
+        self.on_commit: Callable[[Document], None] = lambda _: None
         self.reset()
 
     def reset(self) -> None:
@@ -54,9 +52,9 @@ class Wire(CommandListener):
         self.is_dead = False
         self.error: Exception | None = None
         self._commands = 0
-        # By session: the triggers that its open transaction stored, None before its first write.
-        self.open: dict[bytes, list[Document] | None] = {}
-        self.sent: list[CommandStartedEvent] = []
+        # By session: the decisions that its open transaction stores, None where there are none.
+        self.open: dict[bytes, Document | None] = {}
+        self._ending = b""
         self._strike_at: tuple[Place, bool] | None = None
         self._strike: Callable[[], None] = lambda: None
         self._is_struck = False
@@ -76,17 +74,6 @@ class Wire(CommandListener):
         self.is_dead = True
         raise Crash
 
-    @property
-    def has_written(self) -> bool:
-        """Whether a transaction is open that holds locks."""
-        return any(triggers is not None for triggers in self.open.values())
-
-    @property
-    def is_taking_bases(self) -> bool:
-        """Whether a transaction is open that has just inserted base documents."""
-        last = self.sent[-1] if self.sent else None
-        return self.has_written and last is not None and last.command.get("insert") == STATS
-
     def started(self, event: CommandStartedEvent) -> None:
         """Take note of a command, or strike before it is sent."""
         if self.is_dead:
@@ -94,29 +81,23 @@ class Wire(CommandListener):
         self._is_struck = self._is_at_strike(event)
         self._commands += 1
         self._strike_if_due(is_after_reply=False)
-        self.sent.append(event)
-        if "txnNumber" not in event.command or event.command.get("autocommit") is not False:
+        command = event.command
+        if command.get("autocommit") is not False:
             return
-        session = bytes(event.command["lsid"]["id"])
-        if event.command.get("startTransaction"):
+        session = bytes(command["lsid"]["id"])
+        if command.get("startTransaction"):
             self.open[session] = None
-        if event.command_name in _WRITES:
-            triggers = self.open.get(session) or []
-            if event.command.get("insert") == "automation_triggers":
-                triggers += event.command["documents"]
-            if event.command.get("update") == "automation_triggers":
-                # Only a replay changes an outcome; it is reported without the other fields.
-                changes = [one["q"] | one["u"].get("$set", {}) for one in event.command["updates"]]
-                triggers += [one for one in changes if "outcome" in one]
-            self.open[session] = triggers
+        if command.get("update") == "tracking_partitions":
+            self.open[session] = command["updates"][0]["u"]["$set"]["batch"]
         elif event.command_name in {"commitTransaction", "abortTransaction"}:
             self._ending = session
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Report a commit, or strike after the reply."""
         if event.command_name == "commitTransaction":
-            triggers = self.open.pop(self._ending, None) or []
-            self._guard(lambda: self.on_commit(triggers))
+            marks = self.open.pop(self._ending, None)
+            if marks is not None:
+                self._guard(lambda: self.on_commit(marks))
         elif event.command_name == "abortTransaction":
             self.open.pop(self._ending, None)
         self._strike_if_due(is_after_reply=True)
@@ -136,7 +117,8 @@ class Wire(CommandListener):
         if event.command_name != command:
             return False
         if command == "commitTransaction":
-            return not collection or bool(self.open.get(bytes(event.command["lsid"]["id"])))
+            session = bytes(event.command["lsid"]["id"])
+            return not collection or self.open.get(session) is not None
         return bool(event.command[command] == collection)
 
     def _strike_if_due(self, *, is_after_reply: bool) -> None:
@@ -155,26 +137,30 @@ class Wire(CommandListener):
 
 
 class Process:
-    """One writing process: its own client, session, lease and caches."""
+    """One process that stores and counts, in the thread of the test."""
 
     def __init__(self, uri: str) -> None:
         self.wire = Wire()
         self.client = MongoClient[Document](
             uri, tz_aware=True, w="majority", journal=True, event_listeners=[self.wire]
         )
-        self.in_flight: list[Trigger] = []
-        self.is_failing = False
-        self.committed: dict[str, str] = {}
 
     def start(self, database: str, *, window: timedelta) -> None:
-        """Begin anew, as a process that has just been started."""
+        """Begin as a process that has just been started."""
         self.wire.reset()
         self.database: Database[Document] = self.client[database]
-        self.flusher = Flusher(self.database, window=window)
-        self.committer = Committer(self.flusher)
-        self.folder = Folder(self.database, on_session=self.flusher.lease.name_session)
+        self.counter = Counter(self.database, window=window, is_dedicated=True)
+        self.folder = Folder(self.database)
 
-    @property
-    def owner(self) -> str:
-        """The name of this process in `tracking_writers`."""
-        return self.flusher.lease._owner
+    def store(self, triggers: Sequence[Trigger]) -> list[Outcome]:
+        """Store triggers without the thread that shares inserts."""
+        rows = [row for row in map(_encode, triggers) if row is not None]
+        return Storage(self.database)._insert(rows, time.monotonic() + 10)
+
+    def count(self) -> None:
+        """Do one step, and what the thread does where it fails."""
+        self.counter._look_at = self.counter._read_all_at = 0
+        try:
+            self.counter.step()
+        except Exception as error:  # noqa: BLE001 - as the thread itself does
+            self.counter._handle_failure(error)

@@ -1,32 +1,47 @@
-"""The documents that a flush writes. Pure: plain values out of what was planned."""
+"""The documents that storing and counting write. Pure: plain values in, plain values out."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tracking.ids import build_contact_id
-from tracking.rollups.hours import build_increments, build_live_id
-from tracking.runs import FlushPlan, Outcome, Planned
+from tracking.ids import ERASED_PREFIX, build_contact_id, build_trigger_id, partition_of
+from tracking.rollups.hours import build_base_id, build_increments
+from tracking.runs import Claim, Decision, Outcome, Trigger, Waiting
 
 Document = dict[str, Any]
+
+# After it was counted. One with something to send: twice the longest window to send it in; whoever
+# has sent it shortens this.
 TRIGGER_RETENTION = timedelta(days=7)
-# One with something to send: twice the longest window; whoever sends it shortens this.
 JOB_RETENTION = timedelta(days=14)
 
+# What a run takes over from its trigger, under the same names.
+_RUN_FIELDS = ("automationId", "workspaceId", "triggerType", "userId")
+_OPTIONAL = ("occurredAt", "personUnknown", "source")
+_KEPT_METADATA = ("postId", "storyId")
+WAITING_FIELDS = (
+    *_RUN_FIELDS, *_OPTIONAL, "accountId", "automationKey", "createdAt", "runId", "metadata",
+    "continues", "state", "erasedAs",
+)  # fmt: skip
 
-def build_trigger(item: Planned) -> Document:
-    """Return the document of `automation_triggers`."""
-    trigger = item.trigger
+
+def build_trigger(trigger: Trigger, *, run_id: Any) -> Document:
+    """Return the document of `automation_triggers`: what counting and sending need to know.
+
+    `partition` is there while the trigger is not counted, `expireAt` from then on.
+    """
     document: Document = {
-        "_id": item.trigger_id,
+        "_id": build_trigger_id(trigger.account_id, trigger.kind, trigger.event_id),
         "accountId": trigger.account_id,
         "automationId": trigger.automation_id,
+        "automationKey": trigger.automation_key,
         "workspaceId": trigger.workspace_id,
         "triggerType": trigger.trigger_type,
         "userId": trigger.user_id,
         "createdAt": trigger.arrived_at,
-        "outcome": item.outcome.value,
-        "runId": item.run_id,
+        "runId": run_id,
+        "metadata": trigger.metadata,
+        "partition": partition_of(trigger.automation_id),
     }
     if trigger.occurred_at is not None:
         document["occurredAt"] = trigger.occurred_at
@@ -34,84 +49,188 @@ def build_trigger(item: Planned) -> Document:
         document["personUnknown"] = True
     if trigger.continues is not None:
         document["continues"] = trigger.continues
+    if trigger.source is not None:
+        document["source"] = trigger.source
     if trigger.send is not None:
         document["send"] = trigger.send
         document["state"] = "queued"
         document["nextAt"] = trigger.arrived_at
-    if item.outcome is Outcome.UNTRACKED:
-        document["metadata"] = trigger.metadata  # the run is written from here later
-    else:
-        kept = TRIGGER_RETENTION if trigger.send is None else JOB_RETENTION
-        document["expireAt"] = trigger.arrived_at + kept
     return document
 
 
-def build_run(item: Planned) -> Document:
-    """Return the document of `automation_runs`."""
-    trigger = item.trigger
-    document: Document = {
-        "_id": item.run_id,
-        "automationId": trigger.automation_id,
-        "workspaceId": trigger.workspace_id,
-        "triggerType": trigger.trigger_type,
-        "userId": trigger.user_id,
-        "metadata": trigger.metadata,
-        "createdAt": trigger.arrived_at,
-        "eventId": trigger.event_id,
-    }
-    if trigger.occurred_at is not None:
-        document["occurredAt"] = trigger.occurred_at
-    if trigger.person_unknown:
-        document["personUnknown"] = True
-    return document
+def parse_waiting(document: Mapping[str, Any]) -> Waiting:
+    """Return what deciding a stored trigger takes."""
+    return Waiting(
+        trigger_id=document["_id"],
+        automation_id=document["automationId"],
+        user_id=document["userId"],
+        arrived_at=document["createdAt"],
+        run_id=document["runId"],
+        continues=document.get("continues"),
+    )
 
 
-def build_contacts(plan: FlushPlan) -> tuple[list[Document], list[Document]]:
-    """Return the contacts to insert, and the updates of those that are stored."""
-    owners = {
-        build_contact_id(item.trigger.automation_id, item.trigger.user_id): item.trigger
-        for item in plan.planned
-        if item.outcome is Outcome.COUNTED
-    }
+def build_run(document: Mapping[str, Any], event_id: str) -> Document:
+    """Return the document of `automation_runs` of a stored trigger.
+
+    That of a person who was erased in the meantime says nothing of the person either.
+    """
+    run: Document = {"_id": document["runId"]}
+    for name in _RUN_FIELDS:
+        run[name] = document[name]
+    is_erased = document["userId"].startswith(ERASED_PREFIX)
+    metadata = document.get("metadata") or {}
+    run["metadata"] = keep_metadata(metadata) if is_erased else metadata
+    run["createdAt"] = document["createdAt"]
+    run["eventId"] = document["userId"] if is_erased else event_id
+    for name in _OPTIONAL:
+        if name in document:
+            run[name] = document[name]
+    return run
+
+
+def keep_metadata(metadata: Any) -> Document:
+    """Return what is the account's own of a run's metadata; the rest may be the person's."""
+    known = metadata if isinstance(metadata, Mapping) else {}
+    return {name: known[name] for name in _KEPT_METADATA if name in known}
+
+
+def parse_claim(document: Mapping[str, Any]) -> Claim:
+    """Return the claim that a contact is."""
+    return Claim(
+        last_run_at=document.get("lastRunAt"),
+        last_run_id=document.get("lastRunId"),
+        first_run_at=document.get("firstRunAt"),
+        is_stored=True,
+    )
+
+
+def build_contacts(
+    runs: Sequence[Mapping[str, Any]], claims: Mapping[str, Claim]
+) -> tuple[list[Document], list[Document]]:
+    """Return the contacts to insert and the updates of those stored, of the pairs of new runs."""
     inserts: list[Document] = []
     updates: list[Document] = []
-    for contact_id, trigger in owners.items():
-        claim = plan.claims[contact_id]
+    pairs = {build_contact_id(one["automationId"], one["userId"]): one for one in runs}
+    for contact_id, run in pairs.items():
+        claim = claims[contact_id]
         if claim.is_stored:
             change = {
                 "$set": {"lastRunAt": claim.last_run_at, "lastRunId": claim.last_run_id},
+                "$min": {"firstRunAt": claim.first_run_at},
                 "$inc": {"runs": claim.new_runs},
             }
-            updates.append({"q": {"_id": contact_id}, "u": change})
+            query = {"_id": contact_id, "automationId": run["automationId"]}
+            updates.append({"q": query, "u": change})
         else:
             inserts.append({
-                "_id": contact_id, "automationId": trigger.automation_id,
-                "workspaceId": trigger.workspace_id, "userId": trigger.user_id,
+                "_id": contact_id, "automationId": run["automationId"],
+                "workspaceId": run["workspaceId"], "userId": run["userId"],
                 "firstRunAt": claim.first_run_at, "lastRunAt": claim.last_run_at,
                 "lastRunId": claim.last_run_id, "runs": claim.new_runs,
             })  # fmt: skip
     return inserts, updates
 
 
-def build_live_updates(planned: Iterable[Planned], *, stripe: int) -> list[Document]:
-    """Return the upserts that add counted runs and duplicates to a stripe's live documents."""
-    planned = list(planned)
-    newest: dict[str, datetime] = {}
-    for item in planned:
-        if item.outcome is Outcome.COUNTED:
-            automation_id = item.trigger.automation_id
-            arrived_at = item.trigger.arrived_at
-            known = newest.get(automation_id)
-            if known is None or arrived_at > known:
-                newest[automation_id] = arrived_at
+class Growth:
+    """What a batch adds to one automation: runs, the newest of them, and `$inc` of its hours."""
+
+    __slots__ = ("increments", "key", "newest", "runs")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.runs = 0
+        self.newest: datetime | None = None
+        self.increments: dict[str, int] = {}
+
+
+def build_growth(
+    documents: Sequence[Mapping[str, Any]], decisions: Sequence[Decision]
+) -> dict[str, Growth]:
+    """Return what each automation of a batch grows by."""
+    growth: dict[str, Growth] = {}
+    for document, decision in zip(documents, decisions, strict=True):
+        if decision.outcome is Outcome.CONTINUATION:
+            continue
+        automation_id = document["automationId"]
+        one = growth.get(automation_id)
+        if one is None:
+            one = growth[automation_id] = Growth(document["automationKey"])
+        moment = document["createdAt"]
+        if decision.outcome is Outcome.COUNTED:
+            one.runs += 1
+            if one.newest is None or moment > one.newest:
+                one.newest = moment
+        build_increments(one.increments, moment, decision)
+    return growth
+
+
+def build_stats_updates(growth: Mapping[str, Growth]) -> list[Document]:
+    """Return the updates of `automation_run_stats`, one for each automation."""
     updates: list[Document] = []
-    for automation_id, increments in build_increments(planned).items():
-        update: Document = {
-            "$inc": increments,
-            "$setOnInsert": {"automationId": automation_id, "stripe": stripe},
-        }
-        if automation_id in newest:
-            update["$max"] = {"lastRunAt": newest[automation_id]}
-        live_id = build_live_id(automation_id, stripe)
-        updates.append({"q": {"_id": live_id}, "u": update, "upsert": True})
+    for automation_id, one in growth.items():
+        change: Document = {"$inc": {"runs": one.runs, **one.increments}}
+        if one.newest is not None:
+            change["$max"] = {"lastRunAt": one.newest}
+        query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+        updates.append({"q": query, "u": change})
     return updates
+
+
+def build_marks(documents: Sequence[Mapping[str, Any]], decisions: Sequence[Decision]) -> Document:
+    """Return a batch's decisions as its counter keeps them until the triggers are marked.
+
+    Most are counted: of these the ids are enough. `jobs` are those with something to send.
+    """
+    counted: list[str] = []
+    jobs: list[str] = []
+    others: list[list[Any]] = []
+    accounts: set[str] = set()
+    for document, decision in zip(documents, decisions, strict=True):
+        is_job = "state" in document
+        if decision.outcome is Outcome.COUNTED:
+            (jobs if is_job else counted).append(document["_id"])
+            accounts.add(document["accountId"])
+        else:
+            others.append([
+                document["_id"], document["accountId"], is_job, decision.outcome.value,
+                decision.run_id,
+            ])  # fmt: skip
+    return {"counted": counted, "jobs": jobs, "accounts": sorted(accounts), "others": others}
+
+
+def build_mark_updates(marks: Mapping[str, Any], *, now: datetime) -> list[Document]:
+    """Return the updates that mark a batch's triggers, those of them that are not marked yet."""
+    ends = {False: now + TRIGGER_RETENTION, True: now + JOB_RETENTION}
+    updates: list[Document] = []
+    for ids, is_job in ((marks["counted"], False), (marks["jobs"], True)):
+        if ids:
+            query = _build_waiting(ids, marks["accounts"])
+            change = {"outcome": Outcome.COUNTED.value, "expireAt": ends[is_job]}
+            updates.append({"q": query, "u": {"$set": change, "$unset": _DONE}, "multi": True})
+    for trigger_id, account_id, is_job, outcome, run_id in marks["others"]:
+        query = _build_waiting([trigger_id], [account_id])
+        change = {"outcome": outcome, "runId": run_id, "expireAt": ends[is_job]}
+        updates.append({"q": query, "u": {"$set": change, "$unset": _DONE}})
+    for one in updates:
+        one["hint"] = "_id_"
+    return updates
+
+
+def build_move(documents: Sequence[Mapping[str, Any]]) -> Document:
+    """Return the update that moves triggers out of the queue, into the lane beside it."""
+    query = _build_waiting(
+        [one["_id"] for one in documents], list({one["accountId"] for one in documents})
+    )
+    change = {"$set": {"partition": {"$subtract": [-1, "$partition"]}}}
+    return {"q": query, "u": [change], "multi": True}
+
+
+_DONE = {"partition": "", "metadata": ""}
+
+
+def _build_waiting(trigger_ids: Collection[str], account_ids: Collection[str]) -> Document:
+    return {
+        "_id": {"$in": list(trigger_ids)}, "accountId": {"$in": list(account_ids)},
+        "partition": {"$exists": True},
+    }  # fmt: skip

@@ -1,1 +1,1 @@
-"""Commands' work: backfill, replay, verify, reconcile, erase."""
+"""Commands' work: backfill, verify, reconcile, erase."""

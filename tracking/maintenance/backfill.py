@@ -7,6 +7,7 @@ conflict with concurrent counting, and contacts are merged so that repeating cha
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import STATS_RETENTION
 from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups.hours import build_base_id
-from tracking.rollups.rebuild import HourRebuilder
+from tracking.rollups.rebuild import HourRebuilder, hold_base
 from tracking.rollups.totals import Total, TotalStore, newest_of, parse_count
 
 Document = dict[str, Any]
@@ -125,25 +126,25 @@ class Backfill:
         """Note that hours and contacts are complete, and how many runs stand in no hour."""
         run_in_transaction(
             self._database.client,
-            lambda session: self._settle_in(automation_id, session),
+            partial(self._settle_in, automation_id),
             seconds=60.0,
         )
 
     def _settle_in(self, automation_id: str, session: ClientSession) -> None:
-        counts = DriftStore(self._database, now=self._now).read_counts(
-            automation_id, None, since=self._now, session=session
-        )
-        base = counts.base or {}
-        unrolled = counts.total - parse_count(base.get("base")) - counts.rolled
-        change = {
-            "rollupsSince": None,
-            "claimsUntil": None,
-            "unrolled": Int64(max(unrolled, 0)),
-            "hoursSince": counts.oldest_hour or base.get("takenAt"),
-        }
-        self._stats.update_one(
-            {"_id": build_base_id(automation_id)}, {"$set": change}, session=session
-        )
+        with hold_base(self._stats, automation_id, session):
+            counts = DriftStore(self._database, now=self._now).read_counts(
+                automation_id, None, since=self._now, session=session
+            )
+            base = counts.base or {}
+            unrolled = counts.total - parse_count(base.get("base")) - counts.rolled
+            change = {
+                "rollupsSince": None,
+                "claimsUntil": None,
+                "unrolled": Int64(max(unrolled, 0)),
+                "hoursSince": counts.oldest_hour or base.get("takenAt"),
+            }
+            query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+            self._stats.update_one(query, {"$set": change}, session=session)
 
     def _write_fields(self, batch: Sequence[Document]) -> int:
         """Add missing fields and bring copies up to their totals; return documents changed."""
@@ -166,7 +167,9 @@ class Backfill:
             writes.append(UpdateOne({"_id": document["_id"]}, [{"$set": change}]))
         if not writes:
             return 0
-        return self._automations.bulk_write(writes, ordered=False).modified_count
+        # Some got theirs together with their base.
+        self._automations.bulk_write(writes, ordered=False)
+        return len(writes)
 
     def _raise_total(self, automation_id: str, key: Any) -> int:
         return run_in_transaction(
@@ -193,7 +196,8 @@ class Backfill:
         if newest is not None:
             update["$max"] = {"lastRunAt": newest}
         if update:
-            self._stats.update_one({"_id": build_base_id(automation_id)}, update, session=session)
+            query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+            self._stats.update_one(query, update, session=session)
         return int(wanted > total.runs)
 
 

@@ -83,13 +83,15 @@ class ContactStore:
         return changes
 
     def update_contacts(self, changes: dict[str, Document], session: ClientSession) -> None:
-        """Write changes; whoever counts for one of these pairs meanwhile conflicts."""
+        """Write changes; a batch that counts one of these pairs meanwhile conflicts."""
         writes = []
         for contact_id, change in changes.items():
             owner = {name: change[name] for name in ("automationId", "userId", "workspaceId")}
             fields = {name: value for name, value in change.items() if name not in owner}
-            update = {"$set": fields, "$setOnInsert": owner}
-            writes.append(UpdateOne({"_id": contact_id}, update, upsert=True))
+            new = {name: owner[name] for name in ("userId", "workspaceId")}
+            update = {"$set": fields, "$setOnInsert": new}
+            query = {"_id": contact_id, "automationId": owner["automationId"]}
+            writes.append(UpdateOne(query, update, upsert=True))
         if writes:
             self._contacts.bulk_write(writes, ordered=False, session=session)
 
@@ -171,7 +173,6 @@ def _build_contact_write(automation_id: str, row: Document) -> UpdateOne:
     earlier = {"$max": [{"$ifNull": ["$earlier", 0]}, row["runs"]]}
     own = {"$subtract": [{"$ifNull": ["$runs", 0]}, {"$ifNull": ["$earlier", 0]}]}
     change = {
-        "automationId": {"$literal": automation_id},
         "userId": {"$literal": row["_id"]},
         "workspaceId": {"$ifNull": ["$workspaceId", {"$literal": row["workspaceId"]}]},
         "firstRunAt": {"$min": ["$firstRunAt", row["first"]]},
@@ -181,4 +182,5 @@ def _build_contact_write(automation_id: str, row: Document) -> UpdateOne:
         "earlier": earlier,
     }
     contact_id = build_contact_id(automation_id, row["_id"])
-    return UpdateOne({"_id": contact_id}, [{"$set": change}], upsert=True)
+    query = {"_id": contact_id, "automationId": automation_id}
+    return UpdateOne(query, [{"$set": change}], upsert=True)

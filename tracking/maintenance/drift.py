@@ -1,6 +1,6 @@
 """Where an automation's stored counts differ from its runs: the comparison alone. Pure.
 
-What holds at every snapshot, however many processes count and fold meanwhile:
+What holds at every snapshot, whatever is counted and folded meanwhile:
 
 - an hour that the TTL has not touched holds the runs that were created in it, minute by minute;
 - the closed hours of the last days stand in the base document, too;

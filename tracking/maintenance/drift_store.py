@@ -13,8 +13,8 @@ from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups.hours import (
     build_base_id,
     build_hour_id,
-    build_live_ids,
     hour_of,
+    merge_hours,
     start_of_hour,
 )
 from tracking.rollups.rebuild import build_hours_pipeline
@@ -74,21 +74,19 @@ class DriftStore:
     ) -> Counts:
         """Return an automation's counts; `key` is its own typed `_id`."""
         first = hour_of(since)
-        base_id = build_base_id(automation_id)
-        ids = {"_id": {"$in": [base_id, *build_live_ids(automation_id)]}}
-        documents = list(self._stats.find(ids, session=session))
-        base = next((one for one in documents if one["_id"] == base_id), None)
+        base = self._stats.find_one({"_id": build_base_id(automation_id)}, session=session)
+        known = base or {}
         recent = {
             int(hour): count
-            for hours in (base or {}).get("hours", {}).values()
+            for hours in known.get("hours", {}).values()
             for hour, count in hours.items()
             if int(hour) >= first
         }
         counts = Counts(
             automation_id=automation_id,
             base=base,
-            total=sum(parse_count(one.get("runs")) for one in documents),
-            last_run_at=newest_of(*[one.get("lastRunAt") for one in documents]),
+            total=parse_count(known.get("runs")),
+            last_run_at=newest_of(known.get("lastRunAt")),
             minutes={},
             raw_minutes=self._count_raw(automation_id, since, session),
             hours={},
@@ -99,9 +97,8 @@ class DriftStore:
                 {"_id": key}, {"totalRuns": 1, "lastRunAt": 1}, session=session
             ),
         )
-        for document in documents:
-            for hour, parts in document.get("h", {}).items():
-                _add_hour(counts, int(hour), parts, first=first)
+        for hour, parts in known.get("h", {}).items():
+            _add_hour(counts, int(hour), parts, first=first)
         self._add_closed(counts, first, session)
         return counts
 
@@ -132,14 +129,12 @@ class DriftStore:
     def read_rolled(self, automation_id: str, hours: Sequence[int], session: ClientSession) -> int:
         """Return how many runs these hours hold."""
         ids = [build_hour_id(automation_id, hour) for hour in hours]
-        ids += build_live_ids(automation_id)
-        rolled = 0
-        for document in self._stats.find({"_id": {"$in": ids}}, session=session):
-            if "stripe" in document:
-                open_hours = document.get("h", {})
-                rolled += sum(open_hours.get(str(hour), {}).get("n", 0) for hour in hours)
-            else:
-                rolled += document.get("n", 0)
+        parts = list(self._stats.find({"_id": {"$in": ids}}, session=session))
+        query = {"_id": build_base_id(automation_id)}
+        base = self._stats.find_one(query, {"h": 1}, session=session) or {}
+        open_hours = base.get("h", {})
+        parts += [open_hours.get(str(hour), {}) for hour in hours]
+        rolled: int = merge_hours(parts)["n"]
         return rolled
 
     def _find_newest_run(self, automation_id: str, session: ClientSession) -> datetime | None:

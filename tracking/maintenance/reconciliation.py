@@ -3,15 +3,14 @@
 The runs are what is true: hours are counted anew from them where they differ, the total follows
 from the hours, the copy in `automations` from the total, and contacts from the runs of their pairs.
 Hours that a TTL may have touched are left alone. Every step is one transaction that reads what it
-judges, or a write that does nothing twice: it may be killed, repeated, and run under traffic. All
-steps of one automation write its base, so that two of them never build on each other's past.
+judges: it may be killed, repeated, and run under traffic. All steps of one automation write its
+base, as counting does, so that two of them never build on each other's past.
 
 Coming back from an older product (`is_adopting`), its runs are found as such a difference, and what
 its counter has beyond them joins the base: it is never lost, and never counted twice.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,15 +28,14 @@ from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import find_retention
 from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups.hours import build_base_id
-from tracking.rollups.rebuild import HourRebuilder, chunk_hours
-from tracking.rollups.totals import TotalStore, newest_of, parse_count
+from tracking.rollups.rebuild import HourRebuilder, chunk_hours, hold_base
+from tracking.rollups.totals import newest_of, parse_count
 
 logger = logging.getLogger("tracking")
 
 Document = dict[str, Any]
 
 _SECONDS = 120.0
-_MERGE_SECONDS = 0.5
 _COPY = "copy in automations"
 _BUILT = "built by add_run_fields"
 
@@ -72,7 +70,6 @@ class Reconciler:
         self._automations = database["automations"]
         self._runs = database["automation_runs"]
         self._stats = database["automation_run_stats"]
-        self._totals = TotalStore(database)
         self._contacts = ContactStore(database)
         self._drift = DriftStore(database, now=now)
         self._since = self._drift.find_first_hour(retention)
@@ -91,11 +88,7 @@ class Reconciler:
 
     def preview(self, automation_id: str, key: Any) -> list[Repair]:
         """Return what `repair` would do, each kind of difference as one line. Reads only."""
-        repairs = self._list_repairs(automation_id, key)
-        if [one.what for one in repairs] == [_COPY]:
-            time.sleep(_MERGE_SECONDS)  # one that is behind a flush is right in a moment
-            repairs = self._list_repairs(automation_id, key)
-        return repairs
+        return self._list_repairs(automation_id, key)
 
     def repair(self, automation_id: str, key: Any) -> list[Repair]:
         """Put one automation right and return what differed; nothing is left of that."""
@@ -105,13 +98,13 @@ class Reconciler:
         if repairs[0].wanted == _BUILT:
             stored = self._automations.find_one({"_id": key}, {"totalRuns": 1, "lastRunAt": 1})
             self._backfill.run_batch([stored or {"_id": key}], recount=False)
-        # Before anything else: until then a flush may count a person whom another product counted.
+        # First: until then a person whom another product counted may be counted again.
         self._repair_contacts(automation_id)
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
         for hours in chunk_hours(drift.hours, counts.count_raw_hours()):
-            self._run(partial(self._rebuild, automation_id, hours, drift))
-        self._run(partial(self._settle, automation_id, key))
-        self._repair_copy(automation_id, key)
+            self._run(automation_id, partial(self._rebuild, automation_id, hours, drift))
+        self._run(automation_id, partial(self._settle, automation_id, key))
+        self._run(automation_id, partial(self._repair_copy, automation_id, key))
         for one in repairs:
             logger.info(
                 "ℹ️ [TRACKING] Reconciled %s, %s: %s -> %s",
@@ -119,8 +112,12 @@ class Reconciler:
             )  # fmt: skip
         return repairs
 
-    def _run(self, work: Callable[[ClientSession], None]) -> None:
-        run_in_transaction(self._database.client, work, seconds=_SECONDS)
+    def _run(self, automation_id: str, work: Callable[[ClientSession], None]) -> None:
+        def hold_and_work(session: ClientSession) -> None:
+            with hold_base(self._stats, automation_id, session):
+                work(session)
+
+        run_in_transaction(self._database.client, hold_and_work, seconds=_SECONDS)
 
     def _list_repairs(self, automation_id: str, key: Any) -> list[Repair]:
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
@@ -186,7 +183,7 @@ class Reconciler:
     def _repair_contacts(self, automation_id: str) -> None:
         for people in self._contacts.list_people(automation_id, newest=None):
             if self._contacts.measure(automation_id, people, oldest=self._since):
-                self._run(partial(self._repair_people, automation_id, people))
+                self._run(automation_id, partial(self._repair_people, automation_id, people))
 
     def _repair_people(self, automation_id: str, people: list[str], session: ClientSession) -> None:
         changes = self._contacts.find_changes(
@@ -230,21 +227,16 @@ class Reconciler:
         update: Document = {"$inc": increments, "$set": {"reconciledAt": self._now}}
         if newest is not None:
             update["$max"] = {"lastRunAt": newest}
-        self._stats.update_one({"_id": build_base_id(automation_id)}, update, session=session)
+        query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+        self._stats.update_one(query, update, session=session)
 
-    def _repair_copy(self, automation_id: str, key: Any) -> None:
-        """Set a copy that is too high or of another type, then merge as every flush does.
-
-        Only if it is still what was read: a merge in between is the newer one. One that changed
-        nothing, because the copy was too high, is made up for by the merge after it.
-        """
-        counts, _ = self._drift.measure(automation_id, key, since=self._now)
+    def _repair_copy(self, automation_id: str, key: Any, session: ClientSession) -> None:
+        """Set a copy that is wrong; a batch that counts meanwhile writes it too, and conflicts."""
+        counts = self._drift.read_counts(automation_id, key, since=self._now, session=session)
         if counts.copy is None or is_copy_right(counts):
             return
         surplus = parse_count(counts.copy.get("totalRuns")) - counts.total
         if self._must_adopt(counts, surplus):
             return
-        seen = {name: counts.copy.get(name) for name in ("totalRuns", "lastRunAt")}
         change = {"totalRuns": Int64(counts.total), "lastRunAt": counts.last_run_at}
-        self._automations.update_one({"_id": key, **seen}, {"$set": change})
-        self._totals.merge_totals({automation_id: key}, now=self._now)
+        self._automations.update_one({"_id": key}, {"$set": change}, session=session)

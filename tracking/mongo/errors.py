@@ -19,7 +19,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from tracking.exceptions import SwitchHeld, TrackingUnavailable
+from tracking.exceptions import TrackingUnavailable
 
 # A client that looks for a server it does not find sees the end of its time this much later
 # (MIN_HEARTBEAT_INTERVAL in pymongo, which its wait is made of).
@@ -31,12 +31,11 @@ DEADLINE_SECONDS = 3.0
 class Failure(Enum):
     """What went wrong, by what helps."""
 
-    CONFLICT = "somebody else holds or wrote the same keys: try again, then split"
-    STALE_SESSION = "the snapshot or the session is gone: try again with a new session"
-    CONNECTIVITY = "the server is away or slow: try again until the deadline, then 503"
-    DOCUMENT = "a document of ours cannot be stored: split until it stands alone"
-    HELD = "tracking is being switched on: try again in a moment"
-    OTHER = "anything else: store the triggers as untracked"
+    CONFLICT = "another program holds or wrote the same keys"
+    STALE_SESSION = "the snapshot or the session is gone"
+    CONNECTIVITY = "the database is unavailable or slow"
+    DOCUMENT = "a document cannot be stored"
+    OTHER = "unexpected error"
 
 
 # 112 WriteConflict, 24 LockTimeout, 11000 DuplicateKey: a duplicate key aborts the transaction and
@@ -51,8 +50,9 @@ _STALE_CODES = frozenset({246, 239, 251, 206, 225, 244, 290})
 _AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 11600, 11601, 11602,
                          13388, 13435, 13436})  # fmt: skip
 # Refused because of what a document holds: 2 BadValue, 9 FailedToParse, 52 DollarPrefixedFieldName,
-# 57 DottedFieldName, 121 DocumentValidationFailure, 10334 and 17280 to 17420 too large.
-_DOCUMENT_CODES = frozenset({2, 9, 52, 57, 121, 10334, 17280, 17419, 17420})
+# 15 Overflow (nested too deep), 57 DottedFieldName, 121 DocumentValidationFailure, 10334 and 17280
+# to 17420 too large.
+_DOCUMENT_CODES = frozenset({2, 9, 15, 52, 57, 121, 10334, 17280, 17419, 17420})
 # The server does not let us in: 13 Unauthorized, 18 AuthenticationFailed, 8000 Atlas.
 _REFUSED_CODES = frozenset({13, 18, 8000})
 _BY_CODE = (
@@ -71,8 +71,6 @@ def classify(error: BaseException) -> Failure:
         return Failure.CONFLICT
     if isinstance(error, DocumentTooLarge | BSONError | OverflowError | UnicodeError):
         return Failure.DOCUMENT
-    if isinstance(error, SwitchHeld):
-        return Failure.HELD
     if isinstance(error, PyMongoError):
         return _classify_codes(error)
     return Failure.DOCUMENT  # a bug of ours, on one of the events

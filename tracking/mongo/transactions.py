@@ -1,4 +1,4 @@
-"""Transactions outside the flush: bounded in time, retried on conflict, read at a snapshot.
+"""Transactions: committed or known not to be, bounded in time, retried on conflict.
 
 `ClientSession.with_transaction` retries for up to 120 s and never on a duplicate key; these stop
 when the caller's time is over.
@@ -16,7 +16,7 @@ import pymongo
 from bson.binary import Binary
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from tracking.mongo.errors import Failure, classify
@@ -49,19 +49,44 @@ def kill_session(client: MongoClient[dict[str, Any]], session_id: UUID) -> None:
         logger.warning("⚠️ [TRACKING] killSessions refused: %s", error.code)
 
 
+class CommitUnclear(ConnectionFailure):
+    """The reply of a commit was lost: it may have happened."""
+
+
+def transact(session: ClientSession, work: Callable[[ClientSession], Result]) -> Result:
+    """Run `work` once in a transaction of the session.
+
+    Raises CommitUnclear, and for every other error nothing was written; but where the server could
+    not be reached the transaction may be open, and its keys locked, until the session is killed.
+    """
+    session.start_transaction(
+        read_concern=SNAPSHOT, write_concern=MAJORITY, read_preference=PRIMARY
+    )
+    try:
+        result = work(session)
+    except BaseException:
+        session.abort_transaction()
+        raise
+    try:
+        session.commit_transaction()
+    except PyMongoError as error:
+        if error.has_error_label("TransientTransactionError"):
+            raise
+        raise CommitUnclear(type(error).__name__) from error
+    return result
+
+
 def run_in_transaction(
     client: MongoClient[dict[str, Any]],
     work: Callable[[ClientSession], Result],
     *,
     seconds: float = 10.0,
-    on_session: Callable[[UUID], None] | None = None,
 ) -> Result:
     """Run `work` in a transaction and return its result.
 
     Conflicts, lost snapshots and lost connections are retried with a new session until `seconds`
     are over; then, and for every other error, pymongo's error is raised. A duplicate key is
     retried once only: the second time the document was there in the new snapshot too.
-    `on_session` is told each session's id before it writes, so that a lease can name it.
     """
     deadline = time.monotonic() + seconds
     attempt = 0
@@ -74,8 +99,6 @@ def run_in_transaction(
                 client.start_session() as session,
             ):
                 session_id = session_id_of(session)
-                if on_session is not None:
-                    on_session(session_id)
                 with session.start_transaction(
                     read_concern=SNAPSHOT, write_concern=MAJORITY, read_preference=PRIMARY
                 ):

@@ -1,60 +1,38 @@
 """Runs by hour of the last days, for many automations at once: what small charts are drawn from.
 
-Read from the base and live documents alone, however many runs there are (I9). Hours that the base
-does not know, as before `add_run_fields` has built them, are not there.
+Read from the base documents alone, however many runs there are (I9). Hours that a base does not
+know, as before `add_run_fields` has built them, are not there.
 """
 
 from collections.abc import Collection
 from typing import Any
 
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
-from tracking.exceptions import TrackingUnavailable
-from tracking.mongo.transactions import read_at_snapshot
-from tracking.rollups.hours import build_total_ids
-
-Hours = dict[int, int]
+from tracking.mongo.errors import reach_mongo
+from tracking.rollups.hours import build_base_id
 
 
 def list_recent_hours(
     database: Database[dict[str, Any]], automation_ids: Collection[str], *, seconds: float
-) -> dict[str, Hours]:
+) -> dict[str, dict[int, int]]:
     """Return `{automation id: {hour number: runs}}` of the last eight days at least.
 
     Hours are those of tracking.rollups (since 1970, UTC). Raises TrackingUnavailable.
     """
-    if not automation_ids:
-        return {}
-
-    def read(session: ClientSession) -> dict[str, Hours]:
-        return _read(database, automation_ids, session)
-
-    try:
-        return read_at_snapshot(database.client, read, seconds=seconds)
-    except PyMongoError as error:
-        raise TrackingUnavailable(f"MongoDB: {type(error).__name__}") from error
-
-
-def _read(
-    database: Database[dict[str, Any]], automation_ids: Collection[str], session: ClientSession
-) -> dict[str, Hours]:
-    # By the hours' names as they are stored: merging whole dictionaries is what makes it quick.
-    counts: dict[str, dict[str, int]] = {one: {} for one in automation_ids}
-    live: list[dict[str, Any]] = []
-    ids = [key for one in counts for key in build_total_ids(one)]
-    fields = {"automationId": 1, "stripe": 1, "hours": 1, "h": 1}
-    for document in database["automation_run_stats"].find(
-        {"_id": {"$in": ids}}, fields, session=session, batch_size=len(ids) + 1
-    ):
-        if "stripe" in document:
-            live.append(document)
-            continue
-        for by_hour in document.get("hours", {}).values():
-            counts[document["automationId"]].update(by_hour)
-    for document in live:
-        hours = counts[document["automationId"]]
-        for name, parts in document.get("h", {}).items():
-            hours[name] = hours.get(name, 0) + parts.get("n", 0)
-    return {one: {int(name): runs for name, runs in hours.items()} for one, hours in counts.items()}
+    counts: dict[str, dict[int, int]] = {one: {} for one in automation_ids}
+    if not counts:
+        return counts
+    ids = [build_base_id(one) for one in counts]
+    fields = {"automationId": 1, "hours": 1, "h": 1}
+    with reach_mongo(seconds=seconds):
+        # One document is one instant: no snapshot is needed.
+        for base in database["automation_run_stats"].find(
+            {"_id": {"$in": ids}}, fields, batch_size=len(ids) + 1
+        ):
+            hours = counts[base["automationId"]]
+            for by_hour in base.get("hours", {}).values():
+                hours |= {int(name): runs for name, runs in by_hour.items()}
+            for name, parts in base.get("h", {}).items():
+                hours[int(name)] = hours.get(int(name), 0) + parts.get("n", 0)
+    return counts

@@ -6,7 +6,6 @@ by `_id` on their own. A page costs what it holds and the runs that share its la
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -43,10 +42,14 @@ _LENIENT: CodecOptions[Document] = CodecOptions(
 
 
 class RunPage(msgspec.Struct, frozen=True):
-    """Run documents, newest first, and the cursor of the next page, None on the last one."""
+    """Run documents, newest first, and the cursor of the next page, None on the last one.
+
+    `pending` triggers had arrived and were not counted when the page was read.
+    """
 
     runs: list[Document]
     next_cursor: str | None
+    pending: int = 0
 
 
 class FoundRun(msgspec.Struct, frozen=True):
@@ -179,16 +182,6 @@ class RunStore:
             )
         [row] = rows or [{"people": 0, "runs": 0}]
         return PeopleCount(row["people"], row["runs"] <= MOST_RUNS_FOR_PEOPLE)
-
-    def count_untracked(self, automation_id: str, from_: datetime, to: datetime) -> int:
-        """Return how many triggers of the time wait to be counted."""
-        query = {
-            "outcome": Outcome.UNTRACKED.value,
-            "createdAt": {"$gte": from_, "$lt": to},
-            "automationId": automation_id,
-        }
-        with bounded(self._seconds):
-            return self._triggers.count_documents(query)
 
 
 def build_people_pipeline(query: Document) -> Sequence[Document]:

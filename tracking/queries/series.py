@@ -1,4 +1,4 @@
-"""Reading counts by hour or day: live documents for open hours, hour documents for closed ones.
+"""Reading counts by hour or day: base documents for open hours, hour documents for closed ones.
 
 All of an answer is read at one snapshot, so that an hour that is being folded is seen once. What
 it costs depends on the hours of the range, not on the number of runs; only for automations whose
@@ -15,8 +15,8 @@ from pymongo.database import Database
 
 from tracking.mongo.errors import bounded
 from tracking.mongo.indexes import STATS_RETENTION
-from tracking.mongo.transactions import read_at_snapshot
 from tracking.queries.series_store import SeriesStore
+from tracking.queries.stats import read_counted
 from tracking.queries.time_grid import QUARTERS, Counts, Grid, quarter_of, split_hour, sum_hour
 from tracking.rollups.hours import hour_of
 from tracking.rollups.outcomes import flatten_counts
@@ -24,6 +24,7 @@ from tracking.rollups.outcomes import flatten_counts
 Document = dict[str, Any]
 
 _HOUR = timedelta(hours=1)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Series(msgspec.Struct, kw_only=True):
@@ -32,7 +33,8 @@ class Series(msgspec.Struct, kw_only=True):
     `outcomes` are `{"<step>.<state>": runs, ..., "completed": runs}` of the runs counted in each
     bucket, None where they were not asked for or a bucket's edge cuts an hour, of which they are
     kept as a whole. Figures of buckets from `exact_since` on equal a count of the runs;
-    duplicates and new people are known from `known_since` on, None if always.
+    duplicates and new people are known from `known_since` on, None if always. `pending` triggers of
+    the range arrived by `as_of` and were not counted when it was read.
     """
 
     grid: Grid
@@ -40,6 +42,7 @@ class Series(msgspec.Struct, kw_only=True):
     by_automation: dict[str, list[Counts]]
     outcomes: list[dict[str, int]] | None
     as_of: datetime
+    pending: int = 0
     exact_since: datetime
     known_since: datetime | None
 
@@ -66,13 +69,18 @@ def read_counts(
     """
     store = SeriesStore(database)
     with bounded(seconds):
-        return read_at_snapshot(
-            database.client,
+        pending, series = read_counted(
+            database,
+            automation_ids,
             lambda session: _Reading(store, automation_ids, grid, session).read(
                 at=at, retention=retention, is_split=is_split, has_outcomes=has_outcomes
             ),
+            at=min(at, grid.end - _MILLISECOND),
+            since=grid.start,
             seconds=seconds,
         )
+    series.pending = pending
+    return series
 
 
 class _Reading:
@@ -93,13 +101,7 @@ class _Reading:
         self, *, at: datetime, retention: timedelta, is_split: bool, has_outcomes: bool
     ) -> Series:
         grid, session, store = self._grid, self._session, self._store
-        bases: dict[str, Document] = {}
-        live: list[Document] = []
-        for document in store.find_totals(self._ids, session):
-            if "stripe" in document:
-                live.append(document)
-            else:
-                bases[document["automationId"]] = document
+        bases = store.find_bases(self._ids, session)
         raw = {one for one in self._ids if not _is_rolled_up(bases.get(one), grid.start)}
         self._split = {one: grid.build_counts() for one in self._ids} if is_split else {}
         for ids, is_counted in (
@@ -107,8 +109,8 @@ class _Reading:
             (sorted(raw), False),
         ):
             self._add_closed(ids, is_split=is_split, is_counted=is_counted)
-        for document in live:
-            self._add_live(document, is_counted=document["automationId"] not in raw)
+        for automation_id, base in bases.items():
+            self._add_open(base, is_counted=automation_id not in raw)
         earlier: set[str] = set()
         if raw:
             for row in store.count_raw(sorted(raw), grid, session):
@@ -142,8 +144,8 @@ class _Reading:
                 bucket = self._grid.find_bucket(first + quarter)
                 self._add(row["_id"].get("automation"), bucket, counts)
 
-    def _add_live(self, document: Document, *, is_counted: bool) -> None:
-        for name, parts in document.get("h", {}).items():
+    def _add_open(self, base: Document, *, is_counted: bool) -> None:
+        for name, parts in base.get("h", {}).items():
             hour = int(name)
             is_cut = hour in self._cut
             quarters: Iterable[Counts] = split_hour(parts) if is_cut else [sum_hour(parts)]
@@ -151,7 +153,7 @@ class _Reading:
                 if not is_counted:
                     counts.counted = 0
                 bucket = self._grid.find_bucket(hour * QUARTERS + offset)
-                self._add(document["automationId"], bucket, counts)
+                self._add(base["automationId"], bucket, counts)
 
     def _add(self, automation_id: str | None, bucket: int | None, counts: Counts) -> None:
         if bucket is None:

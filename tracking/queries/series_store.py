@@ -11,14 +11,14 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.queries.time_grid import QUARTER, QUARTERS, Grid
-from tracking.rollups.hours import build_hour_id, build_total_ids, hour_of, start_of_hour
+from tracking.rollups.hours import build_base_id, build_hour_id, hour_of, start_of_hour
 from tracking.rollups.outcome_store import build_outcome_id
 
 Document = dict[str, Any]
 
 _HOUR = timedelta(hours=1)
 _BATCH = 5000
-_BASE_FIELDS = ("automationId", "stripe", "h", "base", "takenAt", "rollupsSince")
+_BASE_FIELDS = ("automationId", "h", "base", "takenAt", "rollupsSince")
 
 
 class SeriesStore:
@@ -29,14 +29,14 @@ class SeriesStore:
         self._hours = database["automation_hours"]
         self._runs = database["automation_runs"]
 
-    def find_totals(self, ids: Sequence[str], session: ClientSession) -> list[Document]:
-        """Return the base and live documents of the automations."""
-        names = [name for automation_id in ids for name in build_total_ids(automation_id)]
+    def find_bases(self, ids: Sequence[str], session: ClientSession) -> dict[str, Document]:
+        """Return the base documents of the automations, by automation id."""
+        names = [build_base_id(automation_id) for automation_id in ids]
         fields = dict.fromkeys(_BASE_FIELDS, 1)
         found = self._stats.find(
             {"_id": {"$in": names}}, fields, session=session, batch_size=len(names) + 1
         )
-        return list(found)
+        return {base["automationId"]: base for base in found}
 
     def has_hours_before(
         self, automation_id: str, hours: range, moment: datetime, session: ClientSession

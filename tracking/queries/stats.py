@@ -1,29 +1,36 @@
 """Reading statistics: a bounded number of small documents, whatever the number of runs (I8, I9)."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.clock import truncate_to_milliseconds
-from tracking.mongo.commands import run_find, run_read
+from tracking.ids import partition_of
+from tracking.mongo.commands import run_read
 from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups.hours import (
     LAST_7_DAYS,
     LAST_24_HOURS,
     WindowEdge,
+    build_base_id,
     build_hour_id,
-    build_total_ids,
 )
 from tracking.rollups.totals import newest_of, parse_count
 
 Document = dict[str, Any]
+Answer = TypeVar("Answer")
 
-STATS, RUNS = "automation_run_stats", "automation_runs"
-_FIELDS = ["automationId", "stripe", "hour", "runs", "lastRunAt", "rollupsSince", "h", "m", "days"]
+STATS, RUNS, TRIGGERS = "automation_run_stats", "automation_runs", "automation_triggers"
+# How long a read waits for what arrived before it to be counted (I5).
+WAIT_SECONDS = 0.25
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.02
+_FIELDS = ["automationId", "hour", "runs", "lastRunAt", "rollupsSince", "h", "m", "days"]
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -33,6 +40,27 @@ class RunSummary(msgspec.Struct, frozen=True):
     last_run_at: datetime | None
     last_24_hours: int = 0
     last_7_days: int = 0
+
+
+Summaries = dict[str, RunSummary]
+
+
+class RunSummaries(msgspec.Struct, frozen=True):
+    """What automations counted at `as_of`, by automation id.
+
+    `pending` triggers arrived by then and were not counted when it was read.
+    """
+
+    as_of: datetime
+    pending: int
+    by_automation: dict[str, RunSummary]
+
+
+class Pending(NamedTuple):
+    """How many triggers are not counted yet, and how many of them a counter is about to count."""
+
+    all: int = 0
+    coming: int = 0
 
 
 class _Part(NamedTuple):
@@ -46,22 +74,16 @@ class _Part(NamedTuple):
 class _Stored:
     """The stored counts of one automation, as one read found them."""
 
-    __slots__ = ("base", "edge_hours", "live")
+    __slots__ = ("base", "edge_hours")
 
     def __init__(self) -> None:
         self.base: Document | None = None
-        self.live: list[Document] = []
         self.edge_hours: dict[str, Document] = {}
 
     def total(self, automation: Mapping[str, Any]) -> tuple[int, datetime | None]:
-        runs = sum(parse_count(document.get("runs")) for document in self.live)
-        newest = [document.get("lastRunAt") for document in self.live]
         if self.base is not None:
-            return runs + parse_count(self.base["runs"]), newest_of(
-                self.base.get("lastRunAt"), *newest
-            )
-        stored = parse_count(automation.get("totalRuns"))
-        return runs + stored, newest_of(automation.get("lastRunAt"), *newest)
+            return parse_count(self.base["runs"]), newest_of(self.base.get("lastRunAt"))
+        return parse_count(automation.get("totalRuns")), newest_of(automation.get("lastRunAt"))
 
     def is_complete_since(self, start: datetime) -> bool:
         if self.base is None:
@@ -76,42 +98,42 @@ class StatsStore:
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
 
-    def list_totals(
-        self, automations: Sequence[Mapping[str, Any]]
-    ) -> dict[str, tuple[int, datetime | None]]:
-        """Return (total, newest run) by automation id, without windows."""
-        if not automations:
-            return {}
-        stored = read_at_snapshot(
-            self._database.client, lambda session: self._read(automations, (), session)
-        )
-        return {
-            str(automation["_id"]): stored[str(automation["_id"])].total(automation)
-            for automation in automations
-        }
-
     def summarize(
-        self, automations: Sequence[Mapping[str, Any]], *, at: datetime
-    ) -> dict[str, RunSummary]:
-        """Return each automation's summary at the instant `at`, by automation id.
+        self,
+        automations: Sequence[Mapping[str, Any]],
+        *,
+        at: datetime,
+        has_windows: bool = True,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> RunSummaries:
+        """Return each automation's summary at the instant `at`, windows only if `has_windows`.
 
         `automations` are documents with `_id` and, where an older product left them, `totalRuns`
         and `lastRunAt`.
         """
-        if not automations:
-            return {}
-        return read_at_snapshot(
-            self._database.client,
-            lambda session: self._summarize(automations, at, session),
-        )
-
-    def _summarize(
-        self, automations: Sequence[Mapping[str, Any]], at: datetime, session: ClientSession
-    ) -> dict[str, RunSummary]:
         # A date of MongoDB is cut to milliseconds, and so is where a window starts.
         at = truncate_to_milliseconds(at)
-        edges = (WindowEdge(at - LAST_24_HOURS), WindowEdge(at - LAST_7_DAYS))
-        stored = self._read(automations, edges, session)
+        lengths = (LAST_24_HOURS, LAST_7_DAYS) if has_windows else ()
+        edges = [WindowEdge(at - length) for length in lengths]
+        if not automations:
+            return RunSummaries(at, 0, {})
+
+        def attempt(is_last: bool, session: ClientSession) -> tuple[int, Summaries] | None:
+            pending, stored = self._read(automations, edges, session, at=at)
+            if pending.coming and not is_last:
+                return None
+            return pending.all, self._summarize(automations, edges, stored, session)
+
+        pending, summaries = wait_until_counted(self._database, attempt, wait_seconds=wait_seconds)
+        return RunSummaries(at, pending, summaries)
+
+    def _summarize(
+        self,
+        automations: Sequence[Mapping[str, Any]],
+        edges: Sequence[WindowEdge],
+        stored: Mapping[str, _Stored],
+        session: ClientSession,
+    ) -> Summaries:
         windows, parts = [], []
         for index, edge in enumerate(edges):
             counts, uncounted = _count_whole(stored, edge, index=index)
@@ -134,27 +156,34 @@ class StatsStore:
         automations: Sequence[Mapping[str, Any]],
         edges: Sequence[WindowEdge],
         session: ClientSession,
-    ) -> dict[str, _Stored]:
-        stored: dict[str, _Stored] = {}
-        ids: list[str] = []
-        for automation in automations:
-            automation_id = str(automation["_id"])
-            stored[automation_id] = _Stored()
-            ids += build_total_ids(automation_id)
-            ids += [build_hour_id(automation_id, edge.hour) for edge in edges]
+        *,
+        at: datetime,
+    ) -> tuple[Pending, dict[str, _Stored]]:
+        """Return what is pending, and the stored counts by automation, by one command."""
+        stored = {str(automation["_id"]): _Stored() for automation in automations}
+        ids = [build_base_id(one) for one in stored]
+        ids += [build_hour_id(one, edge.hour) for one in stored for edge in edges]
         # Of the hours that a base keeps, those of the two days that the windows cut.
         fields = _FIELDS + [f"hours.{edge.day}" for edge in edges]
-        for document in run_find(
-            self._database, STATS, {"_id": {"$in": ids}}, fields, most=len(ids), session=session
-        ):
+        pipeline = [
+            {"$match": {"_id": {"$in": ids}}},
+            {"$project": dict.fromkeys(fields, 1)},
+            {"$unionWith": {
+                "coll": TRIGGERS, "pipeline": build_pending_pipeline(list(stored), before=at),
+            }},
+        ]  # fmt: skip
+        command = {"aggregate": STATS, "pipeline": pipeline, "cursor": {"batchSize": len(ids) + 2}}
+        pending = Pending()
+        for document in run_read(self._database, STATS, command, session):
+            if document["_id"] is None:
+                pending = parse_pending(document)
+                continue
             parts = stored[document["automationId"]]
-            if "stripe" in document:
-                parts.live.append(document)
-            elif "hour" in document:
+            if "hour" in document:
                 parts.edge_hours[document["_id"]] = document
             else:
                 parts.base = document
-        return stored
+        return pending, stored
 
     def _count_runs(self, parts: Sequence[_Part], session: ClientSession) -> list[Document]:
         """Return `{_id, edge, runs}` for each automation that has runs in a part."""
@@ -167,6 +196,102 @@ class StatsStore:
             "cursor": {"batchSize": most + 1},
         }
         return run_read(self._database, RUNS, command, session)
+
+
+def read_counted(
+    database: Database[Document],
+    automation_ids: Collection[str],
+    read: Callable[[ClientSession], Answer],
+    *,
+    at: datetime,
+    since: datetime | None = None,
+    seconds: float = 10.0,
+    wait_seconds: float = WAIT_SECONDS,
+) -> tuple[int, Answer]:
+    """Return how many triggers that arrived by `at` are not counted, and what `read` finds.
+
+    Both are of one snapshot; it is taken as soon as nothing is pending, or after `wait_seconds`.
+    What arrived before `since` does not matter.
+    """
+
+    def attempt(is_last: bool, session: ClientSession) -> tuple[int, Answer] | None:
+        pending = find_pending(database, automation_ids, before=at, since=since, session=session)
+        if pending.coming and not is_last:
+            return None
+        return pending.all, read(session)
+
+    return wait_until_counted(database, attempt, seconds=seconds, wait_seconds=wait_seconds)
+
+
+def wait_until_counted(
+    database: Database[Document],
+    attempt: Callable[[bool, ClientSession], tuple[int, Answer] | None],
+    *,
+    seconds: float = 10.0,
+    wait_seconds: float = WAIT_SECONDS,
+) -> tuple[int, Answer]:
+    """Attempt a read, each time at another snapshot, until it gives an answer.
+
+    The last attempt, after `wait_seconds`, is told that it is the last and must give one.
+    """
+    until = time.monotonic() + wait_seconds
+    pause = _SHORTEST_PAUSE
+    while True:
+        is_last = time.monotonic() >= until
+        answer = read_at_snapshot(database.client, partial(attempt, is_last), seconds=seconds)
+        if answer is not None:
+            return answer
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def find_pending(
+    database: Database[Document],
+    automation_ids: Collection[str],
+    *,
+    before: datetime,
+    since: datetime | None = None,
+    session: ClientSession | None = None,
+) -> Pending:
+    """Count the triggers of these automations that arrived by `before` and are not counted.
+
+    The index `uncounted` covers it.
+    """
+    if not automation_ids:
+        return Pending()
+    command = {
+        "aggregate": TRIGGERS,
+        "pipeline": build_pending_pipeline(automation_ids, before=before, since=since),
+        "cursor": {},
+    }
+    rows = run_read(database, TRIGGERS, command, session)
+    return parse_pending(rows[0]) if rows else Pending()
+
+
+def parse_pending(document: Document) -> Pending:
+    """Return what `build_pending_pipeline` counted."""
+    return Pending(document["pending"], document["coming"])
+
+
+def build_pending_pipeline(
+    automation_ids: Collection[str], *, before: datetime, since: datetime | None = None
+) -> list[Document]:
+    """Return the pipeline that counts what is not counted yet; no document where all is.
+
+    `coming` are those that a counter is about to count: all but those of stuck automations.
+    """
+    numbers = {partition_of(one) for one in automation_ids}
+    # A stuck automation's triggers wait in a lane of their own (`tracking.counting`).
+    lanes = sorted({-number - 1 for number in numbers} | numbers)
+    times = {"$lte": before} if since is None else {"$gte": since, "$lte": before}
+    match = {
+        "partition": {"$in": lanes},
+        "createdAt": times,
+        "automationId": {"$in": list(automation_ids)},
+    }
+    is_coming = {"$cond": [{"$gte": ["$partition", 0]}, 1, 0]}
+    counts = {"_id": None, "pending": {"$sum": 1}, "coming": {"$sum": is_coming}}
+    return [{"$match": match}, {"$group": counts}]
 
 
 def _count_whole(
@@ -182,7 +307,7 @@ def _count_whole(
             continue
         counts[automation_id], in_cut_minute = edge.count_whole(
             parts.base,
-            [document.get("h", {}) for document in parts.live],
+            parts.base.get("h", {}),
             parts.edge_hours.get(build_hour_id(automation_id, edge.hour)),
         )
         if in_cut_minute:

@@ -1,26 +1,23 @@
 """Counts per automation, hour and minute: their keys, their increments and their sums. Pure.
 
-A *live* document exists per automation and stripe. It holds the runs counted on that stripe and
-the hours that are still open: `{runs, lastRunAt, h: {<hour>: {n, m, d, p}}}`, where an hour is
-its number since 1970 (UTC), `n` its runs, `m` runs by minute, and `d` (duplicates) and `p` (new
-people) by quarter of the hour, because every time zone in use is a multiple of 15 minutes away
-from UTC. Closed hours are folded into an hour document of the same four fields, and their `n`
-into the base document's `days` and `hours`, of which an answer reads eight sums and two days.
+The *base* document of an automation holds its total and, in `h`, the hours that are still open:
+`{runs, lastRunAt, h: {<hour>: {n, m, d, p}}}`, where an hour is its number since 1970 (UTC), `n`
+its runs, `m` runs by minute, and `d` (duplicates) and `p` (new people) by quarter of the hour,
+because every time zone in use is a multiple of 15 minutes away from UTC. Closed hours are folded
+into an hour document of the same four fields, and their `n` into `days` and `hours` of the base,
+of which an answer reads eight sums and two days.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tracking.runs import Outcome, Planned
+from tracking.runs import Decision, Outcome
 
-STRIPES = 8
 RECENT_DAYS = 9
 HOURS_PER_DAY = 24
 LAST_24_HOURS = timedelta(hours=24)
 LAST_7_DAYS = timedelta(days=7)
-# Those of the others stand in no hour.
-_COUNTED = frozenset({Outcome.COUNTED, Outcome.DUPLICATE})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 _MINUTE = timedelta(minutes=1)
@@ -31,24 +28,9 @@ def build_base_id(automation_id: str) -> str:
     return f"{automation_id}:b"
 
 
-def build_live_id(automation_id: str, stripe: int) -> str:
-    """Return the `_id` of the automation's live document on a stripe."""
-    return f"{automation_id}:s{stripe}"
-
-
-def build_live_ids(automation_id: str) -> list[str]:
-    """Return the `_id`s of the automation's live documents on all stripes."""
-    return [build_live_id(automation_id, stripe) for stripe in range(STRIPES)]
-
-
 def build_hour_id(automation_id: str, hour: int) -> str:
     """Return the `_id` of the automation's document of a closed hour."""
     return f"{automation_id}:h{hour}"
-
-
-def build_total_ids(automation_id: str) -> list[str]:
-    """Return the `_id`s of all documents whose `runs` add up to the automation's total."""
-    return [build_base_id(automation_id), *build_live_ids(automation_id)]
 
 
 def hour_of(moment: datetime) -> int:
@@ -61,38 +43,19 @@ def start_of_hour(hour: int) -> datetime:
     return _EPOCH + hour * _HOUR
 
 
-def build_increments(planned: Iterable[Planned]) -> dict[str, dict[str, int]]:
-    """Return, for each automation of a flush, the `$inc` of its live document."""
-    increments: dict[str, dict[str, int]] = {}
-    paths: dict[tuple[datetime, Outcome], tuple[str, str, str]] = {}
-    for item in planned:
-        if item.outcome not in _COUNTED:
-            continue
-        trigger = item.trigger
-        inc = increments.get(trigger.automation_id)
-        if inc is None:
-            inc = increments[trigger.automation_id] = {"runs": 0}
-        # Deliveries share their arrival: the paths are built once for each of them.
-        key = (trigger.arrived_at, item.outcome)
-        found = paths.get(key)
-        if found is None:
-            found = paths[key] = _build_paths(trigger.arrived_at, item.outcome)
-        main, by_minute, people = found
-        if item.outcome is Outcome.COUNTED:
-            inc["runs"] += 1
-            inc[by_minute] = inc.get(by_minute, 0) + 1
-            if item.is_new_person:
-                inc[people] = inc.get(people, 0) + 1
-        inc[main] = inc.get(main, 0) + 1
-    return increments
-
-
-def _build_paths(moment: datetime, outcome: Outcome) -> tuple[str, str, str]:
+def build_increments(increments: dict[str, int], moment: datetime, decision: Decision) -> None:
+    """Add a decided trigger to the `$inc` of its automation's open hours, in place."""
     moment = moment.astimezone(UTC)
     hour = f"h.{hour_of(moment)}"
     quarter = moment.minute // 15
-    main = f"{hour}.n" if outcome is Outcome.COUNTED else f"{hour}.d.{quarter}"
-    return main, f"{hour}.m.{moment.minute}", f"{hour}.p.{quarter}"
+    if decision.outcome is Outcome.DUPLICATE:
+        paths = [f"{hour}.d.{quarter}"]
+    else:
+        paths = [f"{hour}.n", f"{hour}.m.{moment.minute}"]
+        if decision.is_new_person:
+            paths.append(f"{hour}.p.{quarter}")
+    for path in paths:
+        increments[path] = increments.get(path, 0) + 1
 
 
 def merge_hours(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -138,14 +101,13 @@ class WindowEdge:
     def count_whole(
         self,
         recent: Mapping[str, Mapping[str, Any]],
-        live: Iterable[Mapping[str, Mapping[str, Any]]],
+        open_hours: Mapping[str, Mapping[str, Any]],
         edge_hour: Mapping[str, Any] | None,
     ) -> tuple[int, int]:
         """Return (runs in the whole minutes of the window, runs in the minute that is cut).
 
-        `recent` is the base document, of whose `hours` the day that is cut is enough, `live` are
-        the `h` of the live documents, `edge_hour` is the closed document of the hour that is cut,
-        or None.
+        `recent` is the base document, of whose `hours` the day that is cut is enough,
+        `open_hours` its `h`, `edge_hour` is the closed document of the hour that is cut, or None.
         """
         # Numbers as texts: days have five digits from 1997 to 2243, hours six from 1981 to 2084.
         key, day = str(self.hour), str(self.day)
@@ -153,12 +115,11 @@ class WindowEdge:
         hours_of_day = recent.get("hours", {}).get(day, {})
         whole += sum([count for number, count in hours_of_day.items() if number > key])
         edges = [edge_hour] if edge_hour is not None else []
-        for hours in live:
-            for number, parts in hours.items():
-                if number > key:
-                    whole += parts.get("n", 0)
-                elif number == key:
-                    edges.append(parts)
+        for number, parts in open_hours.items():
+            if number > key:
+                whole += parts.get("n", 0)
+            elif number == key:
+                edges.append(parts)
         cut = 0
         for parts in edges:
             for minute, count in parts.get("m", {}).items():

@@ -1,14 +1,14 @@
 """Hour documents beside those of the runs: what became of steps.
 
-In `automation_hours`, a collection of their own: no flush, fold or rebuild ever meets them, so that
-workers and flushes cannot conflict. Kept as long as the other hours (`tracking/mongo/indexes.py`).
+In `automation_hours`, a collection of their own, so that workers and counters never conflict. Kept
+as long as the other hours (`tracking/mongo/indexes.py`).
 
     "<automationId>:o<hour>"        {automationId, hour, o: {<step>: {<state>: n}, completed: n}}
 
 Those of accounts (`tracking/rollups/account_hours.py`) lie beside them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -49,13 +49,22 @@ class OutcomeStore:
     def _record(self, outcomes: Sequence[StepOutcome], session: ClientSession) -> None:
         ids = list({outcome.run_id for outcome in outcomes})
         fields = {"automationId": 1, "createdAt": 1, "steps": 1, "completedAt": 1}
-        found = self._runs.find({"_id": {"$in": ids}}, fields, session=session)
-        plan = plan_outcomes(outcomes, {run["_id"]: run for run in found})
+        query = {
+            "_id": {"$in": ids},
+            "automationId": {"$in": list({outcome.automation_id for outcome in outcomes})},
+        }  # fmt: skip
+        found = {run["_id"]: run for run in self._runs.find(query, fields, session=session)}
+        plan = plan_outcomes(outcomes, found)
         if plan.runs:
-            self._write(plan, session)
+            self._write(plan, found, session)
 
-    def _write(self, plan: OutcomePlan, session: ClientSession) -> None:
-        runs = [UpdateOne({"_id": key}, {"$set": changes}) for key, changes in plan.runs.items()]
+    def _write(
+        self, plan: OutcomePlan, found: Mapping[Any, Document], session: ClientSession
+    ) -> None:
+        runs = [
+            UpdateOne({"_id": key, "automationId": found[key]["automationId"]}, {"$set": changes})
+            for key, changes in plan.runs.items()
+        ]
         self._runs.bulk_write(runs, ordered=False, session=session)
         hours = [
             UpdateOne(

@@ -1,11 +1,13 @@
-"""Hour rollups, counted anew from the runs that exist."""
+"""Hour rollups, counted again from the runs that exist."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from tracking.mongo.transactions import run_in_transaction
@@ -13,8 +15,8 @@ from tracking.rollups.hours import (
     HOURS_PER_DAY,
     build_base_id,
     build_hour_id,
-    build_live_ids,
     build_recent,
+    hour_of,
     merge_hours,
     start_of_hour,
 )
@@ -64,42 +66,49 @@ class HourRebuilder:
     ) -> None:
         """Replace the run counts of some hours by a count of the runs in the same snapshot.
 
-        A flush that counts in one of them meanwhile either conflicts, or writes a live document
-        that is not seen here: exact both ways. Duplicates and new people are carried over.
+        Duplicates and new people are carried over.
         """
+        with hold_base(self._stats, automation_id, session):
+            self._rebuild_hours(automation_id, hours, session)
+
+    def _rebuild_hours(
+        self, automation_id: str, hours: Sequence[int], session: ClientSession
+    ) -> None:
+        of_this = {"automationId": automation_id}
         raw = self._count_minutes(automation_id, hours, session)
-        seen: dict[int, list[Document]] = {hour: [] for hour in hours}
         hour_ids = [build_hour_id(automation_id, hour) for hour in hours]
-        for document in self._stats.find({"_id": {"$in": hour_ids}}, session=session):
-            seen[int(document["_id"].rpartition(":h")[2])].append(document)
-        writes: list[ReplaceOne[Document] | UpdateOne] = []
-        live_ids = {"_id": {"$in": build_live_ids(automation_id)}}
-        for document in self._stats.find(live_ids, session=session):
-            present = [hour for hour in hours if str(hour) in document.get("h", {})]
-            for hour in present:
-                seen[hour].append(document["h"][str(hour)])
-            if present:
-                unset = {f"h.{hour}": "" for hour in present}
-                writes.append(UpdateOne({"_id": document["_id"]}, {"$unset": unset}))
+        found = self._stats.find({"_id": {"$in": hour_ids}, **of_this}, session=session)
+        closed = {hour_of(document["hour"]): document for document in found}
+        base_query = {"_id": build_base_id(automation_id), **of_this}
+        base = self._stats.find_one(base_query, session=session) or {}
+        open_hours = base.get("h", {})
         counts: dict[int, int] = {}
+        change: Document = {}
+        writes: list[ReplaceOne[Document] | UpdateOne] = []
         for hour in hours:
             minutes = raw.get(hour, {})
-            carried = merge_hours(seen[hour])
-            document = carried | {
+            seen = [closed.get(hour, {}), open_hours.get(str(hour), {})]
+            document = merge_hours(seen) | {
                 "_id": build_hour_id(automation_id, hour),
-                "automationId": automation_id,
+                **of_this,
                 "hour": start_of_hour(hour),
                 "n": sum(minutes.values()),
                 "m": minutes,
             }
-            writes.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
+            if str(hour) in open_hours:
+                change.setdefault("$unset", {})[f"h.{hour}"] = ""
+            if document != closed.get(hour):
+                writes.append(
+                    ReplaceOne({"_id": document["_id"], **of_this}, document, upsert=True)
+                )
             if is_recent_day(hour // HOURS_PER_DAY, self._now):
                 counts[hour] = document["n"]
-        if counts:
-            base_id = {"_id": build_base_id(automation_id)}
-            base = self._stats.find_one(base_id, {"hours": 1}, session=session) or {}
-            writes.append(UpdateOne(base_id, {"$set": _build_recent_change(base, counts)}))
-        self._stats.bulk_write(writes, ordered=False, session=session)
+        if recent := _build_recent_change(base, counts):
+            change["$set"] = recent
+        if change:
+            writes.append(UpdateOne(base_query, change))
+        if writes:
+            self._stats.bulk_write(writes, ordered=False, session=session)
 
     def _count_minutes(
         self, automation_id: str, hours: Sequence[int], session: ClientSession
@@ -117,8 +126,26 @@ class HourRebuilder:
         return minutes
 
 
+@contextmanager
+def hold_base(
+    stats: Collection[Document], automation_id: str, session: ClientSession
+) -> Iterator[None]:
+    """Keep a transaction's base from being counted in; must be the transaction's first write.
+
+    A batch that is counted meanwhile conflicts. Without it a busy automation would never let a
+    transaction that writes its base at the end come through. Nothing of it is stored.
+    """
+    query = {"_id": build_base_id(automation_id), "automationId": automation_id}
+    stats.update_one(query, {"$set": {"isHeld": True}}, session=session)
+    yield
+    stats.update_one(query, {"$unset": {"isHeld": ""}}, session=session)
+
+
 def _build_recent_change(base: Document, counts: dict[int, int]) -> Document:
-    """Return the `$set` that puts these hours' counts into a base document, their days whole."""
+    """Return the `$set` that puts these hours' counts into a base document, days as a whole.
+
+    Only what differs from what the base has.
+    """
     days = {str(hour // HOURS_PER_DAY) for hour in counts}
     known = {
         int(hour): count
@@ -127,7 +154,12 @@ def _build_recent_change(base: Document, counts: dict[int, int]) -> Document:
         if day in days
     }
     recent = build_recent(known | counts)
-    return {f"{name}.{day}": recent[name][day] for day in days for name in ("days", "hours")}
+    return {
+        f"{name}.{day}": recent[name][day]
+        for day in days
+        for name in ("days", "hours")
+        if base.get(name, {}).get(day) != recent[name][day]
+    }
 
 
 def build_hours_pipeline(match: Document, *, minutes_per_group: int = 60) -> list[Document]:

@@ -1,12 +1,11 @@
 """Totals: the base an automation had before us, and the copy kept in `automations`.
 
-The base document is created once per automation, by whoever meets it first: its `runs` are
-max(stored `totalRuns`, number of existing runs), its `base` is that minus the existing runs. It is
-never taken again. `totalRuns` is the sum of `runs` over the base and the live documents.
+The base document is created once per automation, before it is first counted: its `runs` are
+max(stored `totalRuns`, number of existing runs), its `base` is that minus the existing runs.
+Counting adds to `runs`, which is the automation's total from then on.
 """
 
 import math
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -21,12 +20,11 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from tracking.mongo.commands import run_find, run_update
-from tracking.mongo.transactions import read_at_snapshot, retry, run_in_transaction
+from tracking.mongo.transactions import read_at_snapshot, run_in_transaction, transact
 from tracking.rollups.hours import (
     HOURS_PER_DAY,
     RECENT_DAYS,
     build_base_id,
-    build_total_ids,
     hour_of,
 )
 
@@ -74,18 +72,11 @@ class TotalStore:
         self._runs: MongoCollection[Document] = database["automation_runs"]
         self._stats = database["automation_run_stats"]
 
-    def find_key(self, automation_id: Any) -> Any:
-        """Return the stored `_id` that `automation_id` names; a guess where there is none.
+    def find_stored_key(self, text: str) -> Any | None:
+        """Return the stored `_id` that is `text` or the ObjectId it spells, None if none is.
 
         Engines often hold an ObjectId as its text, and a text `_id` may look like one.
         """
-        if not is_ambiguous(automation_id):
-            return automation_id
-        stored = self.find_stored_key(automation_id)
-        return ObjectId(automation_id) if stored is None else stored
-
-    def find_stored_key(self, text: str) -> Any | None:
-        """Return the stored `_id` that is `text` or the ObjectId it spells, None if none is."""
         forms = [text, ObjectId(text)]
         found = self._automations.find_one({"_id": {"$in": forms}}, {"_id": 1})
         return found["_id"] if found else None
@@ -107,27 +98,34 @@ class TotalStore:
         return {document["automationId"]: document for document in cursor}
 
     def ensure_bases(
-        self, keys: Mapping[str, Any], *, now: datetime, seconds: float = 2.0
+        self,
+        keys: Mapping[str, Any],
+        *,
+        now: datetime,
+        seconds: float = 2.0,
+        session: ClientSession | None = None,
     ) -> dict[str, Document]:
         """Create the base documents that are missing and return all of them.
 
-        `keys` maps automation ids to the automations' own typed `_id`s. Runs that exist and were
-        not counted by us are found by subtracting what the live documents hold, in one snapshot.
+        `keys` maps automation ids to the automations' own typed `_id`s. A counter writes them in
+        its own `session`, once.
         """
         bases = self.find_bases(keys)
         missing = {key: value for key, value in keys.items() if key not in bases}
         if missing:
             # Counting millions of runs takes longer than a transaction may. It need not be in one:
-            # what a flush does meanwhile changes runs and live documents alike.
+            # nothing of an automation is counted before it has a base.
             client = self._database.client
             documents = read_at_snapshot(
                 client, lambda session: self._build_bases(missing, now, session), seconds=seconds
             )
+            insert = partial(self._insert_bases, documents)
             # Another process may be first: its base is as good.
             with suppress(DuplicateKeyError):
-                run_in_transaction(
-                    client, lambda session: self._insert_bases(documents, session), seconds=seconds
-                )
+                if session is None:
+                    run_in_transaction(client, insert, seconds=seconds)
+                else:
+                    transact(session, insert)
             bases = self.find_bases(keys)
         return bases
 
@@ -142,29 +140,27 @@ class TotalStore:
             )
         }  # fmt: skip
         existing = self.count_runs(keys, session)
-        counted = self.list_totals(keys, session)
         documents = []
         for automation_id, key in keys.items():
             automation = stored.get(automation_id, {})
             runs, newest_run = existing.get(automation_id, (0, None))
-            total = counted.get(automation_id)
-            earlier = max(runs - (total.runs if total else 0), 0)
-            taken = max(parse_count(automation.get("totalRuns")), earlier)
+            taken = max(parse_count(automation.get("totalRuns")), runs)
             until = newest_of(now, newest_run)
             documents.append({
                 "_id": build_base_id(automation_id),
                 "automationId": automation_id,
                 "automationKey": key,
                 "runs": Int64(taken),
-                "base": Int64(taken - earlier),
+                "base": Int64(taken - runs),
                 "lastRunAt": newest_of(automation.get("lastRunAt"), newest_run),
                 "takenAt": now,
                 # Rollups are complete from after here on; None: from the very first run.
-                "rollupsSince": until if earlier else None,
+                "rollupsSince": until if runs else None,
                 # Pairs of earlier runs have no contacts; None: there are no earlier runs.
-                "claimsUntil": (newest_run or until) if earlier else None,
+                "claimsUntil": (newest_run or until) if runs else None,
                 "days": {},
                 "hours": {},
+                "h": {},
             })  # fmt: skip
         return documents
 
@@ -173,15 +169,24 @@ class TotalStore:
         missing = [one for one in documents if one["automationId"] not in present]
         if not missing:
             return
-        totals = {one["automationKey"]: one["runs"] for one in missing}
+        bases = {one["automationId"]: one for one in missing}
+        keys = [one["automationKey"] for one in missing]
         automations = self._automations.find(
-            {"_id": {"$in": list(totals)}}, {"totalRuns": 1}, session=session
+            {"_id": {"$in": keys}}, {"totalRuns": 1}, session=session
         )
+        updates = []
         for automation in automations:
+            base = bases[str(automation["_id"])]
+            newest = {} if base["lastRunAt"] is None else {"lastRunAt": base["lastRunAt"]}
+            total = {"totalRuns": base["runs"]}
             if is_replaceable(automation.get("totalRuns")):
-                change = {"$set": {"totalRuns": totals[automation["_id"]]}}
-                self._automations.update_one({"_id": automation["_id"]}, change, session=session)
+                change = {"$set": total, "$max": newest}
+            else:
+                change = {"$max": total | newest}
+            updates.append({"q": {"_id": automation["_id"]}, "u": change})
         self._stats.insert_many(missing, session=session)
+        if updates:
+            run_update(self._database, "automations", updates, session)
 
     def count_runs(
         self, automation_ids: Iterable[str], session: ClientSession | None = None
@@ -200,54 +205,18 @@ class TotalStore:
     def list_totals(
         self, automation_ids: Iterable[str], session: ClientSession | None = None
     ) -> dict[str, Total]:
-        """Return each automation's total: the sum over its base and its live documents."""
-        ids = [one for automation_id in automation_ids for one in build_total_ids(automation_id)]
+        """Return each automation's total, of those that have a base."""
+        ids = [build_base_id(automation_id) for automation_id in automation_ids]
         found = run_find(
             self._database, "automation_run_stats", {"_id": {"$in": ids}},
             ("automationId", "runs", "lastRunAt"), most=len(ids), session=session,
         )  # fmt: skip
-        totals: dict[str, Total] = {}
-        for document in found:
-            automation_id = document["automationId"]
-            known = totals.get(automation_id, Total(0, None))
-            totals[automation_id] = Total(
-                known.runs + parse_count(document.get("runs")),
-                newest_of(known.last_run_at, document.get("lastRunAt")),
+        return {
+            one["automationId"]: Total(
+                parse_count(one.get("runs")), newest_of(one.get("lastRunAt"))
             )
-        return totals
-
-    def merge_totals(
-        self, keys: Mapping[str, Any], *, now: datetime, seconds: float = 10.0
-    ) -> None:
-        """Bring `totalRuns` and `lastRunAt` of these automations up to their totals.
-
-        Sums read after a commit hold it, and `$max` keeps the newest of concurrent merges, so the
-        last one to write leaves the right figure. An automation that is gone stays gone. At a
-        snapshot, because folding moves runs from one document to another.
-        """
-        deadline = time.monotonic() + seconds
-        totals = read_at_snapshot(
-            self._database.client,
-            lambda session: self.list_totals(keys, session),
-            seconds=seconds,
-        )
-        updates = build_merge_updates(keys, totals, now)
-        if updates:
-            retry(partial(run_update, self._database, "automations", updates), deadline=deadline)
-
-
-def build_merge_updates(
-    keys: Mapping[str, Any], totals: Mapping[str, Total], now: datetime
-) -> list[Document]:
-    """Return the updates of `automations`, addressed by each automation's own typed `_id`."""
-    updates = []
-    for automation_id, total in totals.items():
-        newest: Document = {"totalRuns": Int64(total.runs)}
-        if total.last_run_at is not None:
-            newest["lastRunAt"] = total.last_run_at
-        change = {"$max": newest, "$set": {"updatedAt": now}}
-        updates.append({"q": {"_id": keys[automation_id]}, "u": change})
-    return updates
+            for one in found
+        }
 
 
 def is_recent_day(day: int, now: datetime) -> bool:

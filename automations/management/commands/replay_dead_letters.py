@@ -1,5 +1,6 @@
 """Handle what is kept in `webhook_dead_letters` again, oldest first; list it, or discard one."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +8,6 @@ from django.core.management.base import CommandError, CommandParser
 
 from automations.webhook.dead_letters import get_dead_letters
 from automations.webhook.deliveries import handle_delivery
-from tracking import service
 from tracking.clock import format_time
 from tracking.exceptions import TrackingError
 from tracking.management.database_command import DatabaseCommand
@@ -57,23 +57,26 @@ class Command(DatabaseCommand):
     def _replay(self) -> None:
         letters = get_dead_letters()
         replayed = kept = 0
+        outcomes: Counter[str] = Counter()
         try:
             for letter_id in letters.list_waiting_ids():
                 letter = letters.find_letter(letter_id)
                 if letter is None:
                     continue  # another replay was faster
-                summary = handle_delivery(letter.raw, arrived_at=letter.arrived_at, is_late=True)
+                summary = handle_delivery(letter.raw, arrived_at=letter.arrived_at)
+                outcomes += summary.outcomes
                 if summary.dead_letters:
                     kept += 1
                 else:
                     letters.delete_letter(letter_id)
                     replayed += 1
-            # What an interrupted replay has left is counted here, too.
-            report = service.replay_untracked()
         except TrackingError as error:
             raise CommandError(
                 f"MongoDB did not answer ({error}): {replayed} replayed, run it again."
             ) from error
-        self.stdout.write(f"triggers counted: {report.counted}, duplicates: {report.duplicates}")
+        # A counter takes them, with their first arrival.
+        self.stdout.write(
+            f"triggers stored: {outcomes['stored']}, stored before: {outcomes['redelivered']}"
+        )
         self.stdout.write(f"dead letters replayed: {replayed}")
         self.stdout.write(f"dead letters waiting: {kept}")

@@ -1,4 +1,4 @@
-"""`serve`: the web processes, and the embedded MongoDB when MONGODB_URI is unset."""
+"""`serve`: web processes, a worker, counters, and the embedded MongoDB if it is to be used."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from django.urls import Resolver404, resolve
 
 from automations.operations import serve
 from tracking.conf import conf as tracking_conf
+from tracking.ids import PARTITIONS
 
 DEFAULT_PORT = 8000
-# Request threads mostly wait for the flush that carries their events.
-DEFAULT_PROCESSES, DEFAULT_THREADS = 2, 64
+# Request threads mostly wait for the insert that carries their events.
+DEFAULT_PROCESSES, DEFAULT_THREADS, DEFAULT_COUNTERS = 2, 64, 1
 # Shown at start where the project has them.
 _PAGES = {
     "Webhook": "/api/webhooks/instagram",
@@ -87,6 +88,7 @@ def add_shared_arguments(parser: CommandParser) -> None:
     numbers = (
         ("--processes", DEFAULT_PROCESSES, "web processes"),
         ("--threads", DEFAULT_THREADS, "concurrent requests of each process"),
+        ("--counters", DEFAULT_COUNTERS, "processes that count, 0 where run_counter does"),
     )
     for option, default, meaning in numbers:
         parser.add_argument(
@@ -100,11 +102,14 @@ def build_address(options: dict[str, Any], *, host: str) -> serve.Address:
         raise CommandError(f"--port is {options['port']}; use 1 to 65535.")
     if options["processes"] < 1 or options["threads"] < 1:
         raise CommandError("--processes and --threads must be 1 or more.")
+    if not 0 <= options["counters"] <= PARTITIONS:
+        raise CommandError(f"--counters is {options['counters']}; use 0 to {PARTITIONS}.")
     return serve.Address(
         host=host,
         port=options["port"],
         processes=options["processes"],
         threads=options["threads"],
+        counters=options["counters"],
     )
 
 

@@ -18,6 +18,7 @@ from automations.accounts.accounts import (
     AccountState,
     AccountTaken,
     add_account,
+    finish_notes,
     get_account,
     list_accounts,
     note_webhooks,
@@ -151,16 +152,16 @@ class TestState:
     ) -> None:
         add("1")
         add("2")
-        note_webhooks(["1", "unknown"], at=NOW)
-        note_webhooks(["1"], at=NOW + timedelta(seconds=59))
+        note(["1", "unknown"], at=NOW)
+        note(["1"], at=NOW + timedelta(seconds=59))
         assert [one.last_webhook_at for one in list_accounts()] == [NOW, None]
-        note_webhooks(["1", "2"], at=NOW + timedelta(seconds=60))
+        note(["1", "2"], at=NOW + timedelta(seconds=60))
         assert {one.last_webhook_at for one in list_accounts()} == {NOW + timedelta(seconds=60)}
         # Another process does not know what this one wrote, and writes no more often for it.
         monkeypatch.setattr(accounts, "_noted_at", {})
-        note_webhooks(["1"], at=NOW + timedelta(seconds=61))
+        note(["1"], at=NOW + timedelta(seconds=61))
         assert {one.last_webhook_at for one in list_accounts()} == {NOW + timedelta(seconds=60)}
-        note_webhooks([], at=LATER)
+        note([], at=LATER)
         assert db.accounts.count_documents({}) == 2
 
     def test_a_database_that_is_away(self, settings: Any) -> None:
@@ -172,9 +173,15 @@ class TestState:
                 add()
             started = time.monotonic()
             note_webhooks(["178"], at=NOW)
-            assert time.monotonic() - started < 1.5
+            assert time.monotonic() - started < 0.05
+            finish_notes()
         finally:
             mongo.close()
+
+
+def note(account_ids: list[str], *, at: datetime) -> None:
+    note_webhooks(account_ids, at=at)
+    finish_notes()
 
 
 def run(*arguments: str) -> str:
@@ -243,7 +250,7 @@ class TestCommands:
         assert run("list_accounts").startswith("There is no account;")
         add("1")
         add("2", workspace_id="other")
-        note_webhooks(["1"], at=NOW)
+        note(["1"], at=NOW)
         set_state("2", AccountState.TOKEN_DEAD, "error 190", at=LATER)
         lines = [line.split() for line in run("list_accounts").splitlines()]
         assert lines[1:] == [

@@ -24,8 +24,12 @@ def test_the_list_has_its_exact_shape(db: Db) -> None:
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
     assert response["Cache-Control"] == "no-store"
-    assert response.json() == {
+    answer = response.json()
+    as_of = datetime.fromisoformat(answer.pop("asOf"))
+    assert abs(datetime.now(UTC) - as_of) < timedelta(minutes=1)
+    assert answer == {
         "success": True,
+        "pending": 0,
         "automations": [
             {
                 "_id": str(automation["_id"]),
@@ -47,7 +51,9 @@ def test_the_list_has_its_exact_shape(db: Db) -> None:
 
 
 def test_an_empty_workspace_has_an_empty_list(db: Db) -> None:
-    assert make_client().get(build_path()).json() == {"success": True, "automations": []}
+    answer = make_client().get(build_path()).json()
+    assert answer.pop("asOf")
+    assert answer == {"success": True, "pending": 0, "automations": []}
 
 
 def test_runs_are_counted_in_their_windows(db: Db) -> None:
@@ -66,6 +72,7 @@ def test_without_stats_the_rest_is_the_same(db: Db, settings: Any) -> None:
     with_stats = client.get(build_path()).json()
     settings.TRACKING_STATS_ENABLED = False
     without = client.get(build_path()).json()
+    assert with_stats.pop("asOf") <= without.pop("asOf")
     assert with_stats["automations"][0].pop("stats")["totalRuns"] == 7
     assert without == with_stats
 
@@ -156,7 +163,7 @@ def test_stats_stand_alone_with_their_instant(db: Db, settings: Any) -> None:
     as_of = datetime.fromisoformat(shown.pop("asOf"))
     assert abs(datetime.now(UTC) - as_of) < timedelta(minutes=1)
     assert shown == {
-        "success": True, "_id": str(automation["_id"]), "totalRuns": 5,
+        "success": True, "pending": 0, "_id": str(automation["_id"]), "totalRuns": 5,
         "lastRunAt": "2026-11-23T12:00:00.000Z",
         "stats": {"totalRuns": 5, "last24Hours": 0, "last7Days": 0},
     }  # fmt: skip

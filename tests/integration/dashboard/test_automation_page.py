@@ -12,6 +12,7 @@ from django.test import Client
 from pymongo.database import Database
 
 from tests.support.api_client import build_automation, log_in
+from tests.support.triggers import count_triggers
 from tracking import service
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger
@@ -35,9 +36,9 @@ def visitor(db: Db) -> Client:
 
 
 def record(*arrivals: tuple[str, datetime], **fields: Any) -> None:
-    """Record a trigger of each (person, arrival)."""
-    service.record_triggers(
-        [
+    """Count a trigger of each (person, arrival)."""
+    count_triggers(
+        *(
             Trigger(
                 account_id="178414", kind="comment", event_id=f"e-{person}-{at.timestamp()}",
                 automation_key="a1", automation_id="a1", workspace_id="ws1",
@@ -46,8 +47,7 @@ def record(*arrivals: tuple[str, datetime], **fields: Any) -> None:
                 metadata={"messageText": f"from {person}", "postId": fields.get("post_id")},
             )
             for person, at in arrivals
-        ],
-        seconds=30,
+        )
     )  # fmt: skip
 
 

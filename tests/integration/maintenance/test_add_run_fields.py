@@ -13,6 +13,7 @@ from bson import ObjectId
 from django.core.management import CommandError, call_command
 from pymongo.database import Database
 
+from tests.support.uncounted import count_everything
 from tracking import service
 from tracking.queries.stats import StatsStore
 from tracking.rollups import rebuild, totals
@@ -78,7 +79,8 @@ def read_automations(db: Database[Document]) -> dict[str, Document]:
 def assert_windows_exact(db: Database[Document]) -> None:
     at = datetime.now(UTC)
     automations = list(db["automations"].find())
-    for automation_id, summary in StatsStore(db).summarize(automations, at=at).items():
+    summaries = StatsStore(db).summarize(automations, at=at).by_automation
+    for automation_id, summary in summaries.items():
         for window, count in (
             (timedelta(hours=24), summary.last_24_hours),
             (timedelta(days=7), summary.last_7_days),
@@ -208,7 +210,7 @@ def test_traffic_may_flow_meanwhile(old_database: Database[Document]) -> None:
             number += 1
             key = keys[number % 3]
             trigger = build_trigger(key, f"new{number}", f"e{number}", datetime.now(UTC))
-            if service.record_triggers([trigger]) == [Outcome.COUNTED]:
+            if service.record_triggers([trigger]) == [Outcome.STORED]:
                 counted.append(str(key))
 
     sender = threading.Thread(target=send)
@@ -220,11 +222,14 @@ def test_traffic_may_flow_meanwhile(old_database: Database[Document]) -> None:
         stop.set()
         sender.join()
     service.close()
+    count_everything(old_database)
     assert len(counted) > 10
     assert_windows_exact(old_database)
     runs = old_database["automation_runs"]
-    summaries = StatsStore(old_database).summarize(
-        list(old_database["automations"].find()), at=datetime.now(UTC)
+    summaries = (
+        StatsStore(old_database)
+        .summarize(list(old_database["automations"].find()), at=datetime.now(UTC))
+        .by_automation
     )
     for automation_id, automation in read_automations(old_database).items():
         existing = runs.count_documents({"automationId": automation_id})
@@ -245,7 +250,8 @@ def test_old_runs_hold_the_window_before_and_after_the_command(
     )
     for step, user_id in enumerate(("early", "late")):
         trigger = build_trigger("migrated", user_id, f"e{step}", now)
-        assert service.record_triggers([trigger]) == [Outcome.DUPLICATE]
+        service.record_triggers([trigger])
+        assert service.wait_for_outcomes([trigger]) == [Outcome.DUPLICATE]
         service.close()
         run_command("--recount")
     service.close()

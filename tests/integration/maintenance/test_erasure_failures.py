@@ -3,94 +3,142 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from bson import Binary
 from bson.binary import UUID_SUBTYPE
+from pymongo import MongoClient
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
+from pymongo.errors import AutoReconnect
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from tests.integration.conftest import FailPoint, flush
-from tests.integration.maintenance.test_erasure import ACCOUNT, PERSON, SECOND, list_holders, wrote
-from tests.support.laboratory import lose_commit_replies
+from tests.integration.conftest import FailPoint, MakeTracker
+from tests.integration.maintenance.test_erasure import (
+    ACCOUNT,
+    PERSON,
+    SECOND,
+    list_holders,
+    list_outcomes,
+    wrote,
+)
 from tests.support.oracle import recount
+from tests.support.tracker import Tracker
 from tests.support.triggers import T0, WINDOW, make_trigger
-from tests.support.wire import Crash, Process
-from tracking.conf import conf
-from tracking.counting.flush import Flusher
 from tracking.maintenance.erasure import Eraser
-from tracking.runs import Outcome
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class Death(CommandListener):
+    """Ends a client's process at its command of that number, before it is sent or after."""
+
+    def __init__(self, place: int, *, is_after_reply: bool) -> None:
+        self._place = place
+        self._is_after_reply = is_after_reply
+        self._commands = 0
+        self.is_dead = False
+        self.sessions: set[bytes] = set()
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if self.is_dead:
+            raise Crash
+        self._commands += 1
+        if "lsid" in event.command:
+            self.sessions.add(bytes(event.command["lsid"]["id"]))
+        self._die_if_due(is_after_reply=False)
+
+    def succeeded(self, event: Any) -> None:
+        self._die_if_due(is_after_reply=True)
+
+    def failed(self, event: Any) -> None: ...
+
+    def _die_if_due(self, *, is_after_reply: bool) -> None:
+        if self._commands == self._place and self._is_after_reply is is_after_reply:
+            self.is_dead = True
+            raise Crash
 
 
 @pytest.fixture
-def written(db: Database[Any], make_flusher: Any) -> Flusher:
+def written(db: Database[Any], tracker: Tracker) -> Tracker:
     documents = [{"_id": name, "accountId": ACCOUNT, "workspaceId": "w1"} for name in ("a1", "a2")]
     db["automations"].insert_many(documents)
-    flusher = make_flusher(db, claim_keys=conf.claim_keys)
-    flush(flusher, wrote(T0), wrote(T0 + SECOND), wrote(T0, "a2"), make_trigger())
-    return flusher
+    tracker.record(wrote(T0), wrote(T0 + SECOND), wrote(T0, "a2"), make_trigger())
+    # These wait: one is a duplicate, one is not.
+    tracker.store(wrote(T0 + WINDOW), wrote(T0 + 2 * WINDOW, "a2"))
+    return tracker
 
 
-def check_erased(db: Database[Any], flusher: Flusher) -> None:
+def check_erased(db: Database[Any], tracker: Tracker) -> None:
+    tracker.count()
     assert list_holders(db) == []
-    assert recount(db, at=T0 + WINDOW) == []
-    assert db["automation_runs"].count_documents({}) == 3
+    assert recount(db, at=T0 + 3 * WINDOW) == []
+    assert db["automation_runs"].count_documents({}) == 4
     assert db["automation_contacts"].count_documents({}) == 3
-    assert flush(flusher, wrote(T0 + WINDOW), wrote(T0 + WINDOW, "a2")) == [Outcome.DUPLICATE] * 2
+    assert sorted(list_outcomes(db)) == ["counted"] * 4 + ["duplicate"] * 2
+    assert len(db["automation_triggers"].distinct("userId")) == 3
 
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_commit_whose_reply_is_lost(
-    db: Database[Any], written: Flusher, mongodb_server: str, times: int
+    db: Database[Any], written: Tracker, mongodb_server: str, times: int
 ) -> None:
-    process = Process(mongodb_server)
-    process.start(db.name, window=WINDOW)
-    eraser = Eraser(process.database, window=WINDOW, keys=conf.claim_keys)
-    with lose_commit_replies(process, times):
-        eraser.erase(ACCOUNT, PERSON, at=T0 + SECOND)
-    process.client.close()
+    commit = ClientSession.commit_transaction
+    left = times
+
+    def commit_and_lose(session: ClientSession) -> None:
+        nonlocal left
+        commit(session)
+        if left:
+            left -= 1
+            raise AutoReconnect("connection closed")
+
+    with mock.patch.object(ClientSession, "commit_transaction", commit_and_lose):
+        Eraser(db).erase(ACCOUNT, PERSON)
     check_erased(db, written)
 
 
 @pytest.mark.parametrize("is_after_reply", [False, True])
 def test_a_process_that_dies_at_any_command(
-    db: Database[Any], written: Flusher, mongodb_server: str, is_after_reply: bool
+    db: Database[Any], written: Tracker, mongodb_server: str, is_after_reply: bool
 ) -> None:
     """It dies one command later each time, until it comes to the end."""
-    dead: list[Process] = []
     place = 0
-    while place < 100:
-        process = Process(mongodb_server)
-        process.start(db.name, window=WINDOW)
-        eraser = Eraser(process.database, window=WINDOW, keys=conf.claim_keys)
-        process.wire.arm(process.wire.die, place=place, is_after_reply=is_after_reply)
-        try:
-            eraser.erase(ACCOUNT, PERSON, at=T0 + SECOND)
-        except Crash:
-            # As its lease or its time would; an empty list would end every session there is, those
-            # of other tests on the same server too.
-            if ids := [{"id": Binary(one, UUID_SUBTYPE)} for one in process.wire.open]:
-                db.client.admin.command("killSessions", ids)
-            assert recount(db, at=T0 + WINDOW) == []
-        dead.append(process)
-        if not process.wire.is_dead:
-            break
+    is_dead = True
+    while is_dead and place < 100:
         place += 1
+        death = Death(place, is_after_reply=is_after_reply)
+        client = MongoClient[Any](
+            mongodb_server, tz_aware=True, w="majority", journal=True, event_listeners=[death]
+        )
+        try:
+            Eraser(client[db.name]).erase(ACCOUNT, PERSON)
+        except Crash:
+            # As the server's time limit for transactions would.
+            ids = [{"id": Binary(one, UUID_SUBTYPE)} for one in death.sessions]
+            if ids:
+                db.client.admin.command("killSessions", ids)
+        is_dead = death.is_dead
+        death.is_dead = False
+        death._place = -1
+        client.close()
     assert 10 < place < 100
-    for process in dead:
-        process.wire.reset()
-        process.client.close()
     check_erased(db, written)
 
 
 def test_conflicts_are_tried_again(
-    victim_db: Database[Any], fragile_db: Database[Any], make_flusher: Any, fail_point: FailPoint
+    victim_db: Database[Any],
+    fragile_db: Database[Any],
+    make_tracker: MakeTracker,
+    fail_point: FailPoint,
 ) -> None:
     fragile_db["automations"].insert_one({"_id": "a1", "accountId": ACCOUNT})
-    flusher = make_flusher(fragile_db, claim_keys=conf.claim_keys)
-    flush(flusher, wrote(T0))
-    eraser = Eraser(victim_db, window=WINDOW, keys=conf.claim_keys)
+    make_tracker(fragile_db).record(wrote(T0))
     labels = ["TransientTransactionError"]
-    with fail_point("update", "delete", times=3, errorCode=112, errorLabels=labels):
-        assert eraser.erase(ACCOUNT, PERSON, at=T0).runs == 1
+    with fail_point("update", "findAndModify", times=3, errorCode=112, errorLabels=labels):
+        assert Eraser(victim_db).erase(ACCOUNT, PERSON).runs == 1
     assert list_holders(fragile_db) == []
     assert recount(fragile_db, at=T0 + WINDOW) == []

@@ -70,16 +70,21 @@ class TestIndexes:
         live["automation_runs"].drop_index("workspaceId_createdAt")
         assert list_wrong() == ["indexes", "index automation_runs.workspaceId_createdAt"]
 
-    def test_a_read_that_scans_its_collection(self, live: Database[Document]) -> None:
-        live["automations"].drop_index("accountId_isActive")
-        live["automation_triggers"].drop_index("outbox_mids")
-        assert list_wrong("--only", "plans", "outbox_plans") == [
-            "query plans", "plan of automations of an account (automations)",
-            "query plans of sending", "plan of message by its id (automation_triggers)",
-        ]  # fmt: skip
-        _, findings = verify("--only", "plans")
-        line = findings["plan of automations of an account (automations)"]
-        assert line["figure"] == "scans the collection, 3 examined for 2"
+    def test_indexes_in_use_and_those_of_another_hand(self, live: Database[Document]) -> None:
+        live["automation_runs"].create_index("metadata.postId", name="posts")
+        live["automation_runs"].create_index(
+            [("createdAt", 1), ("userId", 1), ("_id", 1)], name="once", unique=True
+        )
+        try:
+            code, findings = verify("--only", "plans")
+        finally:
+            live["automation_runs"].drop_index("posts")
+            live["automation_runs"].drop_index("once")
+        assert code == 1
+        assert "2 that are not ours: automation_runs.once" in findings["indexes in use"]["figure"]
+        assert not findings["indexes in use"]["figure"].startswith("0 of")
+        line = findings["unique indexes that are not ours"]
+        assert (line["state"], line["figure"]) == ("wrong", "automation_runs.once")
 
     def test_a_ttl_changed_by_hand(self, live: Database[Document]) -> None:
         change = {"name": "createdAt_ttl", "expireAfterSeconds": 30 * 86_400}
@@ -99,12 +104,6 @@ class TestIndexes:
         assert "index automation_runs.createdAt_ttl" in list_wrong()
 
 
-@pytest.fixture
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracking.maintenance.verification.counts._COPY_SECONDS", 0.1)
-
-
-@pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize(("break_it", "lines"), FAULTS, ids=[one.__name__ for one, _ in FAULTS])
 def test_red_with_the_right_line(
     live: Database[Document], break_it: Fault, lines: list[str]
@@ -113,7 +112,6 @@ def test_red_with_the_right_line(
     assert list_wrong() == lines
 
 
-@pytest.mark.usefixtures("_impatient")
 def test_a_full_verification_sees_the_same(live: Database[Document]) -> None:
     for break_it in (drop_an_hour, insert_a_run_twice, delete_a_contact, change_a_copy):
         break_it(live)

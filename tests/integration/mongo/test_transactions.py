@@ -1,4 +1,4 @@
-"""Transactions outside the flush: bounded in time, and never in their own way."""
+"""Transactions: bounded in time, never in their own way, and never taken for what they are not."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
+from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.synchronous.client_session import _TxnState
 
 from tests.integration.conftest import FailPoint
-from tracking.mongo.transactions import read_at_snapshot, run_in_transaction
+from tracking.mongo.transactions import (
+    CommitUnclear,
+    read_at_snapshot,
+    run_in_transaction,
+    transact,
+)
 
 Db = Database[dict[str, Any]]
 
@@ -67,14 +72,20 @@ def test_a_lock_is_waited_for_until_the_time_is_over(db: Db) -> None:
     run_in_transaction(db.client, insert(db), seconds=0.3)
 
 
-def test_each_session_is_named_before_it_writes(db: Db) -> None:
-    named = []
-
-    def work(session: ClientSession) -> int:
-        assert named[-1] == session.session_id["id"].as_uuid()
-        return len(named)
-
-    assert run_in_transaction(db.client, work, on_session=named.append) == 1
+def test_a_commit_is_done_unclear_or_surely_not_done(
+    fragile_db: Db, victim_db: Db, fail_point: FailPoint
+) -> None:
+    with victim_db.client.start_session() as session:
+        assert transact(session, insert(victim_db, "k1")).inserted_id == "k1"
+        with pytest.raises(DuplicateKeyError):
+            transact(session, insert(victim_db, "k1"))
+        conflict = {"errorCode": 112, "errorLabels": ["TransientTransactionError"]}
+        with fail_point("commitTransaction", **conflict), pytest.raises(OperationFailure):
+            transact(session, insert(victim_db, "k2"))
+        with fail_point("commitTransaction", errorCode=91), pytest.raises(CommitUnclear):
+            transact(session, insert(victim_db, "k3"))
+    fragile_db.client.admin.command("killAllSessions", [])
+    assert fragile_db["accounts"].distinct("_id") == ["k1"]
 
 
 def test_an_error_of_the_work_aborts_it(db: Db) -> None:

@@ -29,7 +29,16 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> HealthReader:
 
 def test_ready(db: Database[Any], client: Client) -> None:
     db["webhook_dead_letters"].insert_many([{"_id": "1", "state": "waiting"}, {"_id": "2"}])
-    db["automation_triggers"].insert_one({"_id": "a:comment:1", "outcome": "untracked"})
+    now = datetime.now(UTC)
+    db["automation_triggers"].insert_many([
+        {"_id": "a:comment:1", "partition": 3, "createdAt": now - timedelta(minutes=2)},
+        {"_id": "a:comment:2", "partition": 3, "createdAt": now},
+        # Of a stuck automation: it is not late, it is named.
+        {"_id": "a:comment:3", "partition": -5, "createdAt": now - timedelta(hours=9)},
+        {"_id": "a:comment:4", "createdAt": now, "outcome": "counted"},
+    ])  # fmt: skip
+    stuck = {"automationId": "a1", "reason": "x", "since": now, "tries": 1, "retryAt": now}
+    db["tracking_partitions"].insert_one({"_id": 4, "owner": None, "stuck": [stuck]})
     response = client.get("/readyz")
     document = response.json()
     assert response.status_code == 200, document
@@ -42,8 +51,10 @@ def test_ready(db: Database[Any], client: Client) -> None:
         "clock": {"ok": True, "limitSeconds": 1.0},
         "indexes": {"ok": True, "missing": []},
     }
+    assert 120 <= document["waiting"].pop("countingLateSeconds") < 130
     assert document["waiting"] == {
-        "sends": 0, "sendsLateSeconds": 0.0, "sendsLate": False, "deadLetters": 1, "untracked": 1,
+        "sends": 0, "sendsLateSeconds": 0.0, "sendsLate": False, "deadLetters": 1, "uncounted": 3,
+        "stuckAutomations": 1,
     }  # fmt: skip
 
 

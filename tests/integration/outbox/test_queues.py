@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from automations.accounts.accounts import AccountState, add_account, note_webhooks, set_state
+from automations.accounts.accounts import (
+    AccountState,
+    add_account,
+    finish_notes,
+    note_webhooks,
+    set_state,
+)
 from automations.accounts.encryption import make_key
 from automations.outbox.jobs import PRIVATE_REPLY
 from automations.outbox.queues import Queue, summarize_queue, summarize_queues
@@ -94,6 +100,7 @@ class TestAccountsOfTheApi:
         rig.db["automations"].insert_one(build_automation(accountId="178"))
         add_account("178", workspace_id="ws1", token=TOKEN, at=at)
         note_webhooks(["178"], at=at)
+        finish_notes()
         rig.add(make_job_document(account_id="178"))
         response = make_client().get(PATH)
         assert response.status_code == 200

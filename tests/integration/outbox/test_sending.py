@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -311,10 +312,111 @@ class TestTelling:
         assert rig.outcomes() == [("comment_reply", "sent"), ("main_dm", "sent")]
         assert "reportAt" not in rig.find(job_id)
 
-    def test_an_untracked_trigger_is_sent_and_stays_until_it_is_counted(self, rig: Rig) -> None:
-        document = make_job_document(outcome="untracked", runId=None)
-        del document["expireAt"]
-        job_id = rig.add(document)
+    def test_a_trigger_that_is_not_counted_yet_is_sent_and_told_once_it_is(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document(outcome=None, runId="chosen at the door"))
         rig.worker.drain(now=T0)
         assert rig.find(job_id)["state"] == "sent"
-        assert "expireAt" not in rig.find(job_id)
+        assert rig.find(job_id)["reportAt"] == T0
+        assert rig.outcomes() == []
+        mark(rig, job_id, outcome="duplicate", runId="of the pair")
+        rig.worker.drain(now=T0 + timedelta(seconds=1))
+        assert rig.outcomes() == [("main_dm", "sent")]
+        assert rig.told[0].job.run_id == "of the pair"
+        assert "reportAt" not in rig.find(job_id)
+
+    def test_what_waits_long_is_looked_at_less_often_and_is_never_lost(self, rig: Rig) -> None:
+        job_id = rig.add(make_job_document(outcome=None))
+        rig.worker.drain(now=T0)
+        looks = []
+        for minute in range(1, 300):
+            before = rig.find(job_id)["reportAt"]
+            rig.worker.drain(now=T0 + minute * MINUTE)
+            if rig.find(job_id)["reportAt"] != before:
+                looks.append(minute)
+        assert looks[0] <= 2
+        assert 6 <= len(looks) <= 12
+        assert all(later - earlier <= 62 for earlier, later in pairwise(looks))
+        mark(rig, job_id, outcome="counted", runId="r1")
+        rig.worker.drain(now=T0 + 365 * MINUTE)
+        assert rig.outcomes() == [("main_dm", "sent")]
+
+    def test_what_is_not_counted_keeps_nobody_elses_outcomes_waiting(self, rig: Rig) -> None:
+        documents = [make_job_document(outcome=None) for _ in range(250)]
+        progress = {"main_dm": {"state": "sent", "at": T0}}
+        done = {"state": "sent", "progress": progress, "reportAt": T0}
+        rig.add(*({**one, **done} for one in documents))
+        rig.db["automation_triggers"].update_many({}, {"$unset": {"nextAt": ""}})
+        late = make_job_document() | done | {"reportAt": T0 + MINUTE}
+        del late["nextAt"]
+        rig.add(late)
+        rig.worker.drain(now=T0 + 3 * MINUTE)
+        assert [one.job.id for one in rig.told] == [late["_id"]]
+
+
+def mark(rig: Rig, job_id: str, **fields: Any) -> None:
+    """What a counter does when it has counted the trigger."""
+    rig.db["automation_triggers"].update_one({"_id": job_id}, {"$set": fields})
+
+
+class TestTaps:
+    def add_tap(self, rig: Rig, **fields: Any) -> str:
+        """A tap as the webhook stores it."""
+        document = make_job_document(
+            outcome=None, workspaceId="", continues="acc1:comment:c1", **fields
+        )
+        del document["send"]["steps"]
+        document["send"] |= {"tapped": "opening_dm"}
+        return rig.add(document)
+
+    def test_it_has_what_was_left_of_the_message_under_which_it_is(self, rig: Rig) -> None:
+        source = make_comment_document(PUBLIC, OPENING, MAIN, _id="acc1:comment:c1")
+        rig.add(source)
+        rig.db["automation_triggers"].update_one({}, {"$unset": {"nextAt": ""}})
+        job_id = self.add_tap(rig)
+        rig.worker.drain(now=T0)
+        assert rig.graph.sent == [("dm", "main_dm")]
+        job = rig.find(job_id)
+        assert (job["state"], job["workspaceId"]) == ("sent", "w1")
+        assert job["send"] == {
+            "tapped": "opening_dm", "steps": [MAIN], "rootId": "acc1:comment:c1", "via": "dm",
+            "position": 1, "windowEndsAt": T0 + timedelta(hours=24),
+        }  # fmt: skip
+
+    def test_long_after_the_automation_as_it_is_now_goes_on(self, rig: Rig) -> None:
+        rig.db["automations"].insert_one(
+            {"_id": "a1", "type": "comment_to_dm", "workspaceId": "w1", "isActive": False,
+             "openingDm": {"text": "Hi"}, "mainDm": {"text": "New"}}
+        )  # fmt: skip
+        job_id = self.add_tap(rig)
+        rig.worker.drain(now=T0)
+        assert rig.find(job_id)["send"]["steps"] == [
+            {"name": "main_dm", "text": "New", "links": []}
+        ]
+        assert rig.graph.sent == [("dm", "main_dm")]
+
+    def test_where_nothing_is_left_it_ends(self, rig: Rig) -> None:
+        job_id = self.add_tap(rig)
+        rig.worker.drain(now=T0)
+        job = rig.find(job_id)
+        assert (job["state"], job["send"]["steps"]) == ("skipped", [])
+        assert "nextAt" not in job
+        assert rig.outcomes() == []
+
+    def test_its_window_can_end_before_anybody_looks(self, rig: Rig) -> None:
+        rig.add(make_comment_document(OPENING, MAIN, _id="acc1:comment:c1"))
+        rig.db["automation_triggers"].update_one({}, {"$unset": {"nextAt": ""}})
+        job_id = self.add_tap(rig)
+        rig.worker.drain(now=T0 + timedelta(hours=25))
+        assert rig.find(job_id)["state"] == "expired"
+        assert rig.graph.journal == []
+
+    def test_a_source_that_cannot_be_read_ends_it_alone(self, rig: Rig) -> None:
+        odd = make_comment_document(OPENING, MAIN, _id="acc1:comment:c1")
+        odd["send"]["steps"] = ["x"]
+        rig.add(odd)
+        rig.db["automation_triggers"].update_one({}, {"$unset": {"nextAt": ""}})
+        job_id = self.add_tap(rig)
+        rig.add(make_job_document())
+        rig.worker.drain(now=T0)
+        assert rig.find(job_id)["state"] == "failed"
+        assert len(rig.graph.journal) == 1

@@ -19,6 +19,7 @@ from tests.integration.conftest import VICTIM, FailPoint
 from tests.support.oracle import recount
 from tests.support.outbox_fakes import FakeGraph
 from tests.support.triggers import now_in_milliseconds
+from tests.support.uncounted import count_everything
 from tests.support.webhook_cases import (
     ACCOUNTS,
     build_automation,
@@ -32,7 +33,7 @@ from tracking.mongo import client as mongo
 # Everything of tracking but the triggers themselves, which are the queue.
 COLLECTIONS = (
     "automation_runs", "automation_contacts", "automation_run_stats", "automation_hours",
-    "tracking_switch", "tracking_writers",
+    "tracking_switch", "tracking_partitions",
 )  # fmt: skip
 COMMANDS = ("find", "aggregate", "insert", "update", "findAndModify", "delete", "distinct", "count")
 UNAUTHORIZED = 13  # as for a user whose role leaves one collection out
@@ -93,10 +94,11 @@ def test_a_collection_that_fails_stops_no_message(
 ) -> None:
     with fail_point(*COMMANDS, namespace=collection, errorCode=UNAUTHORIZED):
         check_sent(hold_conversation())
-    service.close()  # as if the process had come up anew
-    service.replay_untracked()
+    service.close()  # as if the process had come up again
+    service.retry_stuck()
+    count_everything(served)
     assert served["automation_runs"].count_documents({}) == 1
-    assert served["automation_triggers"].count_documents({"outcome": "untracked"}) == 0
+    assert served["automation_triggers"].count_documents({"partition": {"$exists": True}}) == 0
     assert recount(served) == []
 
 
@@ -112,5 +114,7 @@ def test_tracking_that_is_off_stops_no_message(
     assert served["automation_runs"].count_documents({}) == 0
     settings.TRACKING_ENABLED = True
     call_command("tracking", "on")
+    service.close()
+    count_everything(served)
     assert served["automation_runs"].count_documents({}) == 1
     assert recount(served) == []

@@ -49,11 +49,15 @@ def test_the_switch(db: Db) -> None:
     assert status == {
         "tracking": {"state": "on", "since": None, "isAllowed": True},
         "stats": {"state": "on", "since": None, "isAllowed": True},
-        "untracked": 0,
-        "replayed": None,
+        "waiting": {"triggers": 0, "stuck": 0, "oldestAt": None, "byAge": {}},
+        "lagSeconds": 0.0,
+        "counters": [],
+        "unowned": list(range(16)),
+        "stuck": [],
+        "retried": None,
     }
     assert run("tracking", "off")["tracking"]["state"] == "off"
-    assert run("tracking", "on")["replayed"] == {"counted": 0, "duplicates": 0}
+    assert run("tracking", "retry")["retried"] == 0
 
 
 def test_add_run_fields(bare_db: Db) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from django.test import Client
 from pymongo.database import Database
+from tracking.counting.committer import Committer
 
 from project.logs import HideQueryStrings, JsonFormatter, request_id
 from project.middleware import read_request_id
 from tests.support.triggers import make_trigger
 from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment, sign
-from tracking.counting.committer import Committer
 from tracking.exceptions import TrackingUnavailable
 from tracking.runs import Outcome
 

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from tests.integration.conftest import MakeFlusher, flush
+from tests.integration.conftest import MakeTracker
+from tests.support.tracker import Tracker
 from tests.support.triggers import MILLISECOND, T0, make_run, make_trigger
 from tracking import reports
-from tracking.counting.flush import Flusher
 from tracking.maintenance.backfill import Backfill
 from tracking.queries.series import Series
 from tracking.queries.time_grid import BadRange, Counts, Unit
@@ -75,12 +75,12 @@ times = st.lists(
 @given(runs=times, folded=st.sampled_from([0, 50, 100]))
 @pytest.mark.parametrize("change", CHANGES, ids=["forward", "back"])
 def test_series_equal_a_recount_of_raw_runs_by_local_day_and_hour(
-    db: Db, make_flusher: MakeFlusher, change: datetime, runs: list[Any], folded: int
+    db: Db, make_tracker: MakeTracker, change: datetime, runs: list[Any], folded: int
 ) -> None:
     for name in ("automation_runs", "automation_run_stats", "automation_contacts"):
         db[name].delete_many({})
     db["automation_triggers"].delete_many({})
-    flusher = make_flusher(db)
+    tracker = make_tracker(db)
     at = change + 3 * DAY
     duplicates: list[tuple[str, datetime]] = []
     arrivals = sorted(
@@ -91,14 +91,14 @@ def test_series_equal_a_recount_of_raw_runs_by_local_day_and_hour(
         trigger = make_trigger(
             automation_id=automation, user_id=f"p{person}", arrived_at=arrived_at
         )
-        [outcome] = flush(flusher, trigger)
+        [outcome] = tracker.record(trigger)
         if outcome is Outcome.DUPLICATE:
             duplicates.append((automation, arrived_at))
         if number == len(arrivals) * folded // 100:
             Folder(db).fold_all(now=arrived_at)
     if folded == 100:
         Folder(db).fold_all(now=at)
-    flusher.close()
+    tracker.close()
     stored = list(db["automation_runs"].find())
     for zone in ZONES:
         for unit in Unit:
@@ -146,9 +146,9 @@ def recount(
     }
 
 
-def test_open_hours_folded_hours_and_both_are_the_same(db: Db, flusher: Flusher) -> None:
+def test_open_hours_folded_hours_and_both_are_the_same(db: Db, tracker: Tracker) -> None:
     for minutes in (0, 10, 70, 130, 190):
-        flush(flusher, make_trigger(user_id=f"p{minutes}", arrived_at=T0 - minutes * MINUTE))
+        tracker.record(make_trigger(user_id=f"p{minutes}", arrived_at=T0 - minutes * MINUTE))
     before = read(db, unit=Unit.HOUR)
     assert sum(one.counted for one in before.total) == 5
     for now in (T0 - HOUR, T0 + HOUR, T0 + 5 * HOUR):
@@ -190,12 +190,12 @@ class TestWhatIsSaidToBeExact:
         assert not read(db, from_=T0 - 100 * DAY).is_exact
 
     def test_earlier_runs_and_ours_before_and_after_the_backfill(
-        self, db: Db, flusher: Flusher
+        self, db: Db, tracker: Tracker
     ) -> None:
         now = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
         db["automations"].insert_one({"_id": "a1", "totalRuns": 3})
         make_earlier(db, now - 2 * DAY, now - 3 * HOUR, now - 2 * HOUR)
-        flush(flusher, make_trigger(arrived_at=now), make_trigger(arrived_at=now))
+        tracker.record(make_trigger(arrived_at=now), make_trigger(arrived_at=now))
         options = {"unit": Unit.HOUR, "from_": now - 3 * DAY, "to": now + HOUR, "at": now + HOUR}
         base = db["automation_run_stats"].find_one({"_id": "a1:b"})
         assert base is not None
@@ -211,9 +211,9 @@ class TestWhatIsSaidToBeExact:
         # Duplicates were not kept before us.
         assert after.known_since == before.known_since == base["takenAt"]
 
-    def test_what_was_counted_without_a_run(self, db: Db, flusher: Flusher) -> None:
+    def test_what_was_counted_without_a_run(self, db: Db, tracker: Tracker) -> None:
         db["automations"].insert_one({"_id": "a1", "totalRuns": 900})
-        flush(flusher, make_trigger(arrived_at=T0))
+        tracker.record(make_trigger(arrived_at=T0))
         base = db["automation_run_stats"].find_one({"_id": "a1:b"})
         assert base is not None
         later = base["takenAt"] + DAY
@@ -221,16 +221,16 @@ class TestWhatIsSaidToBeExact:
         assert (series.is_exact, series.exact_since) == (False, base["takenAt"])
         assert read(db, from_=later - HOUR, to=later, at=later, unit=Unit.HOUR).is_exact
 
-    def test_an_automation_of_ours_lacks_nothing(self, db: Db, flusher: Flusher) -> None:
-        flush(flusher, make_trigger(arrived_at=T0))
+    def test_an_automation_of_ours_lacks_nothing(self, db: Db, tracker: Tracker) -> None:
+        tracker.record(make_trigger(arrived_at=T0))
         Folder(db).fold_all(now=T0 + DAY)
         series = read(db, from_=T0 - DAY, to=T0 + HOUR, at=T0 + HOUR)
         assert (series.is_exact, series.known_since) == (True, None)
 
 
-def test_outcomes_by_bucket_where_no_edge_cuts_an_hour(db: Db, flusher: Flusher) -> None:
-    flush(flusher, make_trigger(arrived_at=T0))
-    flush(flusher, make_trigger(user_id="p2", arrived_at=T0 - DAY))
+def test_outcomes_by_bucket_where_no_edge_cuts_an_hour(db: Db, tracker: Tracker) -> None:
+    tracker.record(make_trigger(arrived_at=T0))
+    tracker.record(make_trigger(user_id="p2", arrived_at=T0 - DAY))
     runs = list(db["automation_runs"].find().sort("createdAt", 1))
     record_step_outcomes([
         StepOutcome(run_id=run["_id"], automation_id="a1", step="main_dm", state=state, at=T0,
@@ -243,9 +243,9 @@ def test_outcomes_by_bucket_where_no_edge_cuts_an_hour(db: Db, flusher: Flusher)
     assert read(db).outcomes is None
 
 
-def test_an_automation_whose_id_goes_on_as_another_does(db: Db, flusher: Flusher) -> None:
+def test_an_automation_whose_id_goes_on_as_another_does(db: Db, tracker: Tracker) -> None:
     hour_id = "a1:h495000:x"
-    flush(flusher, make_trigger(automation_id=hour_id, automation_key=hour_id, arrived_at=T0))
+    tracker.record(make_trigger(automation_id=hour_id, automation_key=hour_id, arrived_at=T0))
     Folder(db).fold_all(now=T0 + DAY)
     series = read(db, from_=T0 - 300 * DAY, is_split=True)
     assert sum(one.counted for one in series.total) == 0

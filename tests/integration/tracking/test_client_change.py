@@ -1,4 +1,4 @@
-"""A new client, as when the embedded server has moved, has a new committer."""
+"""A new client, as when the embedded server has moved, is stored and counted with."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from typing import Any
 
 from pymongo.database import Database
 
+from tests.support.oracle import recount
+from tests.support.triggers import make_trigger, now_in_milliseconds
+from tests.support.uncounted import count_everything
 from tracking import service
 from tracking.mongo import client as mongo
+from tracking.runs import Outcome
 
 
 def test_counting_goes_on_with_a_new_client(db: Database[dict[str, Any]]) -> None:
-    db["automations"].insert_one({"_id": "a1", "workspaceId": "w1"})
-    assert service.track_automation_run("a1", "w1", "opening_dm", "p1")
-    mongo.close()
-    assert service.track_automation_run("a1", "w1", "opening_dm", "p2")
-    assert not service.track_automation_run("a1", "w1", "opening_dm", "p1")
+    for user_id in ("p1", "p2", "p1"):
+        trigger = make_trigger(user_id=user_id, arrived_at=now_in_milliseconds())
+        assert service.record_triggers([trigger]) == [Outcome.STORED]
+        mongo.close()
+    # Whoever counted with the client before could not say that it leaves.
+    count_everything(db)
     assert db["automation_runs"].count_documents({}) == 2
+    assert recount(db) == []

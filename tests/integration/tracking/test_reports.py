@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,11 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from tests.integration.conftest import flush
+from tests.support.tracker import Tracker
 from tests.support.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
 from tracking import reports
-from tracking.counting.flush import Flusher
-from tracking.counting.switch import SwitchState, write_switch
 from tracking.exceptions import TrackingUnavailable
 from tracking.queries import reasons, run_store
 from tracking.queries.run_filters import InvalidCursor, RunFilter, build_cursor, parse_cursor
@@ -88,6 +87,17 @@ class TestPages:
         assert len(set(ids)) == 5
         assert second.next_cursor is None
 
+    def test_a_first_page_waits_for_what_arrived_before(self, db: Db, tracker: Tracker) -> None:
+        tracker.record(make_trigger(user_id="first", arrived_at=T0 - HOUR))
+        tracker.store(make_trigger())
+        options: dict[str, Any] = {"limit": 3, "automation_ids": ["a1"]}
+        assert reports.list_runs(ALL, at=T0, **options).pending == 1
+        counting = threading.Timer(0.05, tracker.count)
+        counting.start()
+        page = reports.list_runs(ALL, at=T0, **options)
+        counting.join()
+        assert (page.pending, len(page.runs)) == (0, 2)
+
     def test_each_filter_keeps_what_it_names(self, db: Db) -> None:
         insert(db, T0, workspaceId="w2")
         [plain] = insert(db, T0)
@@ -151,12 +161,12 @@ class TestPages:
 
 class TestOneRun:
     def test_a_run_has_what_counted_it_its_duplicates_and_its_taps(
-        self, db: Db, flusher: Flusher
+        self, db: Db, tracker: Tracker
     ) -> None:
         db["automations"].insert_one({"_id": "a1", "accountId": "17841400000000001"})
         counted = make_trigger(event_id="first")
-        assert flush(
-            flusher, counted, make_trigger(arrived_at=T0 + HOUR), make_trigger(user_id="p2")
+        assert tracker.record(
+            counted, make_trigger(arrived_at=T0 + HOUR), make_trigger(user_id="p2")
         ) == [Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED]
         run = db["automation_runs"].find_one({"userId": "p1"})
         assert run is not None
@@ -165,23 +175,23 @@ class TestOneRun:
                 kind="message", event_id=f"tap{number}", run_id=run["_id"],
                 arrived_at=T0 + (1 + number) * DAY, continues=f"17841400000000001:{continued}",
             )  # fmt: skip
-            assert flush(flusher, tap) == [Outcome.CONTINUATION]
+            assert tracker.record(tap) == [Outcome.CONTINUATION]
         found = reports.find_run("w1", str(run["_id"]))
         assert found is not None
         assert found.run == run
         told = [one["outcome"] for one in found.triggers]
         assert told == ["counted", "duplicate", "continuation", "continuation"]
 
-    def test_a_run_of_another_engine_has_its_trigger_too(self, db: Db, flusher: Flusher) -> None:
-        flush(flusher, make_trigger(account_id="w1", kind="call", automation_id="no document"))
+    def test_a_run_of_another_engine_has_its_trigger_too(self, db: Db, tracker: Tracker) -> None:
+        tracker.record(make_trigger(account_id="w1", kind="call", automation_id="no document"))
         [run] = db["automation_runs"].find()
         found = reports.find_run("w1", str(run["_id"]))
         assert found is not None
         assert [one["outcome"] for one in found.triggers] == ["counted"]
 
-    def test_looking_for_what_is_behind_a_run_scans_nothing(self, db: Db, flusher: Flusher) -> None:
+    def test_looking_for_what_is_behind_a_run_scans_nothing(self, db: Db, tracker: Tracker) -> None:
         db["automations"].insert_one({"_id": "a1", "accountId": "17841400000000001"})
-        flush(flusher, *make_people(200))
+        tracker.record(*make_people(200))
         [run] = db["automation_runs"].find({"userId": "p7"})
         db.command("profile", 2)
         try:
@@ -242,8 +252,8 @@ def tell_steps(db: Db) -> None:
     ])  # fmt: skip
 
 
-def test_the_funnel_narrows(db: Db, flusher: Flusher) -> None:
-    flush(flusher, *make_people(3, arrived_at=T0))
+def test_the_funnel_narrows(db: Db, tracker: Tracker) -> None:
+    tracker.record(*make_people(3, arrived_at=T0))
     tell_steps(db)
     funnel = reports.summarize_funnel(["a1"], from_=T0 - DAY, to=T0 + MILLISECOND, at=T0)
     told = (funnel.triggered, funnel.opened, funnel.asked, funnel.completed)
@@ -253,12 +263,13 @@ def test_the_funnel_narrows(db: Db, flusher: Flusher) -> None:
     }  # fmt: skip
     start = T0.replace(minute=0, second=0, microsecond=0)
     assert (funnel.from_, funnel.to, funnel.is_exact) == (start - DAY, start + HOUR, True)
+    assert (funnel.as_of, funnel.pending) == (T0, 0)
 
 
 def test_reasons_come_with_the_most_frequent_first(
-    db: Db, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
+    db: Db, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flush(flusher, *make_people(3, arrived_at=T0))
+    tracker.record(*make_people(3, arrived_at=T0))
     tell_steps(db)
     insert(db, T0, steps="nonsense")
     found = reports.summarize_reasons(RunFilter(workspace_id="w1", automation_id="a1"))
@@ -272,16 +283,16 @@ def test_reasons_come_with_the_most_frequent_first(
     assert reports.summarize_reasons(RunFilter(workspace_id="w2")).reasons == []
 
 
-def test_why_not_everything_was_counted(db: Db, flusher: Flusher) -> None:
-    flush(flusher, *make_people(2, arrived_at=T0), *make_people(1, arrived_at=T0 + MILLISECOND))
-    write_switch(db, "tracking", SwitchState.OFF, now=T0)
-    assert flush(flusher, make_trigger(user_id="p9", arrived_at=T0)) == [Outcome.UNTRACKED]
+def test_why_not_everything_was_counted(db: Db, tracker: Tracker) -> None:
+    tracker.record(*make_people(2, arrived_at=T0), *make_people(1, arrived_at=T0 + MILLISECOND))
+    times = [T0, T0 - 2 * HOUR, T0 + 2 * HOUR]  # of which one is in the range
+    tracker.store(*(make_trigger(user_id="p9", arrived_at=at) for at in times))
     account = "17841400000000001"
     hours = {(account, hour_of(T0)): AccountHour({"own_comment": 2, "test": 1}, redelivered=4)}
     AccountHourStore(db).add_account_hours(hours, seconds=5)
-    told = {"from_": T0 - HOUR, "to": T0 + HOUR, "at": T0}
+    told: dict[str, Any] = {"from_": T0 - HOUR, "to": T0 + HOUR, "at": T0}
     why = reports.summarize_uncounted("a1", account, **told)
-    assert (why.counted, why.duplicates, why.untracked, why.redelivered) == (2, 1, 1, 4)
+    assert (why.counted, why.duplicates, why.pending, why.redelivered) == (2, 1, 1, 4)
     assert why.ignored == {"own_comment": 2, "test": 1}
     assert why.is_exact
     alone = reports.summarize_uncounted("a1", None, **told)

@@ -35,6 +35,7 @@ NOTHING_OF = ("automation_triggers", "automation_runs", "webhook_dead_letters")
 
 class TestSigned(WebhookCases):
     def is_counted(self, trigger_id: str) -> bool:
+        self.count()
         trigger = self.db["automation_triggers"].find_one({"_id": trigger_id})
         return trigger is not None and trigger["outcome"] == "counted"
 

@@ -1,4 +1,4 @@
-"""Taps, from Meta's POST to what is stored: they carry a run on and are never one."""
+"""Taps, from Meta's POST to the run that they carry on: they are never a run themselves."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from automations.instagram.buttons import build_payload
-from automations.outbox.store import OutboxStore
+from automations.outbox.wiring import build_worker
 from automations.webhook.deliveries import DeliverySummary, handle_delivery
 from tests.support.oracle import recount
+from tests.support.outbox_fakes import FakeGraph
+from tests.support.uncounted import count_everything
 from tests.support.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
 from tracking import service
 from tracking.counting.switch import SwitchState, write_switch
-from tracking.maintenance.replay import Replayer
-from tracking.mongo import client as mongo
 from tracking.rollups.outcomes import StepOutcome
 
 T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
@@ -73,7 +73,16 @@ class TestTaps(WithDatabase):
         self.comment = build_body(comment)
 
     def handle(self, body: bytes, after: timedelta = timedelta(0)) -> DeliverySummary:
-        return handle_delivery(body, arrived_at=T0 + after)
+        """Handle a delivery and wait until what is in it is counted."""
+        summary = handle_delivery(body, arrived_at=T0 + after)
+        count_everything(self.db)
+        return summary
+
+    def drain(self, after: timedelta = timedelta(0)) -> list[tuple[str, str]]:
+        """Let a worker send what is due; return (kind, step) of what went out."""
+        graph = FakeGraph()
+        build_worker(graph).drain(now=T0 + after)
+        return graph.sent
 
     def find(self, mid: str = "tap1") -> Any:
         return self.db["automation_triggers"].find_one({"_id": f"{ACCOUNT}:message:{mid}"})
@@ -88,48 +97,64 @@ class TestTaps(WithDatabase):
         assert run is not None
         later = timedelta(hours=2)  # past the window: a new event would be a new run
         summary = self.handle(build(self.payload(run_id=str(run["_id"]))), later)
-        assert summary.outcomes == {"continuation": 1}
+        assert summary.outcomes == {"stored": 1}
         stored = self.find()
-        steps = stored.pop("send")
+        assert stored.pop("expireAt") > T0 + later
         assert stored == {
-            "_id": f"{ACCOUNT}:message:tap1", "accountId": ACCOUNT, "workspaceId": "ws1",
-            "automationId": self.automation_id, "triggerType": "comment_reply",
-            "userId": PERSON, "createdAt": T0 + later, "occurredAt": stored["occurredAt"],
-            "outcome": "continuation", "runId": run["_id"], "continues": TRIGGER_ID,
-            "state": "queued", "nextAt": T0 + later,
-            "expireAt": T0 + later + timedelta(days=14),
-        }  # fmt: skip
-        assert [step["name"] for step in steps.pop("steps")] == ["ask_follow", "main_dm"]
-        assert steps == {
-            "position": 0, "via": "dm", "windowEndsAt": T0 + later + timedelta(hours=24),
-            "rootId": TRIGGER_ID,
+            "_id": f"{ACCOUNT}:message:tap1", "accountId": ACCOUNT, "workspaceId": "",
+            "automationId": self.automation_id, "automationKey": self.automation_id,
+            "triggerType": "opening_dm", "userId": PERSON, "createdAt": T0 + later,
+            "occurredAt": stored["occurredAt"], "outcome": "continuation", "runId": run["_id"],
+            "continues": TRIGGER_ID, "state": "queued", "nextAt": T0 + later,
+            "send": {
+                "tapped": "opening_dm", "position": 0, "via": "dm",
+                "windowEndsAt": T0 + later + timedelta(hours=24),
+            },
         }  # fmt: skip
         assert self.db["automation_runs"].count_documents({}) == 1
         assert recount(self.db) == []
 
+    def test_nothing_is_read_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.handle(self.comment)
+        commands: list[str] = []
+        run_command = Database.command
+
+        def note(self: Any, command: Any, *args: Any, **options: Any) -> Any:
+            commands.append(next(iter(command)) if isinstance(command, dict) else command)
+            return run_command(self, command, *args, **options)
+
+        monkeypatch.setattr(Database, "command", note)
+        monkeypatch.setattr("pymongo.collection.Collection.find", None)
+        handle_delivery(build_postback(self.payload()), arrived_at=T0)
+        assert "insert" in commands
+
     def test_tap_on_the_message_of_a_tap_goes_on_from_there(self) -> None:
         self.handle(self.comment)
         self.handle(build_postback(self.payload()))
+        self.drain()
         second = self.payload("ask_follow", trigger_id=f"{ACCOUNT}:message:tap1")
-        self.handle(build_postback(second, "tap2"))
+        self.handle(build_postback(second, "tap2"), timedelta(seconds=1))
+        self.drain(timedelta(seconds=1))
         stored, run = self.find("tap2"), self.db["automation_runs"].find_one()
         assert run is not None
         assert (stored["continues"], stored["runId"]) == (f"{ACCOUNT}:message:tap1", run["_id"])
-        assert stored["send"]["rootId"] == TRIGGER_ID
+        assert (stored["send"]["rootId"], stored["workspaceId"]) == (TRIGGER_ID, "ws1")
         assert [s["name"] for s in stored["send"]["steps"]] == ["ask_follow", "main_dm"]
 
     def test_same_tap_again_is_a_redelivery(self) -> None:
         self.handle(self.comment)
         body = build_postback(self.payload())
-        assert self.handle(body).outcomes == {"continuation": 1}
+        assert self.handle(body).outcomes == {"stored": 1}
         assert self.handle(body, timedelta(days=1)).outcomes == {"redelivered": 1}
-        assert self.handle(build_postback(self.payload(), "tap2")).outcomes == {"continuation": 1}
+        assert self.handle(build_postback(self.payload(), "tap2")).outcomes == {"stored": 1}
 
     def test_duplicates_button_names_the_run_of_its_pair(self) -> None:
         self.handle(self.comment)
         comment = build_comment(2, id="c2")
         comment["from"]["id"] = PERSON
-        assert self.handle(build_body(comment)).outcomes == {"duplicate": 1}
+        self.handle(build_body(comment))
+        duplicate = self.db["automation_triggers"].find_one({"outcome": "duplicate"})
+        assert duplicate is not None
         self.handle(build_postback(self.payload(trigger_id=f"{ACCOUNT}:comment:c2")))
         run = self.db["automation_runs"].find_one()
         assert run is not None
@@ -142,16 +167,19 @@ class TestTaps(WithDatabase):
             {"_id": ObjectId(self.automation_id)},
             {"$set": {"isActive": False}, "$unset": {"askFollow": ""}},
         )
-        run_id = ObjectId()
-        self.handle(build_postback(self.payload(run_id=str(run_id))), timedelta(days=60))
+        run_id, later = ObjectId(), timedelta(days=60)
+        self.handle(build_postback(self.payload(run_id=str(run_id))), later)
+        self.drain(later)
         stored = self.find()
         assert (stored["runId"], stored["workspaceId"]) == (run_id, "ws1")
         assert [step["name"] for step in stored["send"]["steps"]] == ["main_dm"]
 
-    def test_tap_of_an_automation_that_is_gone_is_stored_with_nothing_to_send(self) -> None:
-        assert self.handle(build_postback(make_payload())).outcomes == {"continuation": 1}
-        assert "send" not in self.find()
-        assert "state" not in self.find()
+    def test_tap_of_an_automation_that_is_gone_has_nothing_to_send(self) -> None:
+        assert self.handle(build_postback(make_payload())).outcomes == {"stored": 1}
+        assert self.drain() == []
+        stored = self.find()
+        assert (stored["state"], stored["send"]["steps"]) == ("skipped", [])
+        assert (stored["outcome"], stored["runId"]) == ("continuation", None)
 
     @pytest.mark.parametrize("build", [build_postback, build_quick_reply])
     @pytest.mark.parametrize(
@@ -176,49 +204,37 @@ class TestTaps(WithDatabase):
         payload = self.payload()
         settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
         settings.SECRET_KEY = "another"
-        assert self.handle(build_postback(payload)).outcomes == {"continuation": 1}
+        assert self.handle(build_postback(payload)).outcomes == {"stored": 1}
 
     def test_foreign_quick_reply_stays_the_message_that_it_is(self) -> None:
-        assert self.handle(build_quick_reply("SIZES")).outcomes == {"counted": 1}
+        self.handle(build_quick_reply("SIZES"))
+        assert self.find()["outcome"] == "counted"
 
     def test_taps_and_triggers_of_one_delivery_are_stored_together(self) -> None:
         self.handle(self.comment)
         envelope = json.loads(build_body(*(build_comment(n) for n in range(2, 5))))
         envelope["entry"] += json.loads(build_postback(self.payload()))["entry"]
         summary = self.handle(json.dumps(envelope).encode())
-        assert summary.outcomes == {"counted": 3, "continuation": 1}
+        assert summary.outcomes == {"stored": 4}
+        assert self.db["automation_triggers"].count_documents({"outcome": "continuation"}) == 1
         assert recount(self.db) == []
 
-    def test_tap_while_tracking_is_off_continues_the_untracked_trigger(self) -> None:
+    def test_tap_while_counting_is_off_continues_what_waits_too(self) -> None:
         write_switch(self.db, "tracking", SwitchState.OFF, now=T0)
-        assert self.handle(self.comment).outcomes == {"untracked": 1}
-        assert self.handle(build_postback(self.payload())).outcomes == {"continuation": 1}
         second = self.payload("ask_follow", trigger_id=f"{ACCOUNT}:message:tap1")
-        self.handle(build_postback(second, "tap2"))
-        stored = self.find()
-        assert (stored["outcome"], stored["runId"], stored["continues"]) == (
-            "continuation", None, TRIGGER_ID,
-        )  # fmt: skip
-        assert stored["send"]["steps"]
-        self.db["automation_triggers"].update_many(
-            {"_id": {"$in": [TRIGGER_ID, stored["_id"]]}},
-            {"$set": {"progress": {"main_dm": {"state": "sent", "at": T0}}}},
-        )
-        Replayer(self.db, window=timedelta(hours=1)).turn_on(now=T0)
+        for body in (
+            self.comment, build_postback(self.payload()), build_postback(second, "tap2"),
+        ):  # fmt: skip
+            assert handle_delivery(body, arrived_at=T0).outcomes == {"stored": 1}
+        assert "outcome" not in self.find()
+        write_switch(self.db, "tracking", SwitchState.ON, now=T0)
+        count_everything(self.db)
         run = self.db["automation_runs"].find_one()
         assert run is not None
-        assert {self.find(mid)["runId"] for mid in ("tap1", "tap2")} == {run["_id"]}
+        for mid in ("tap1", "tap2"):
+            stored = self.find(mid)
+            assert (stored["outcome"], stored["runId"]) == ("continuation", run["_id"])
         assert recount(self.db) == []
-        # What was sent meanwhile is told to the run, which was not there then.
-        late = OutboxStore(mongo.get_database(), owner="w").list_unreported(before=T0)
-        assert {job.id: job.run_id for job, _ in late} == {
-            TRIGGER_ID: run["_id"], stored["_id"]: run["_id"],
-        }  # fmt: skip
-
-    def test_tap_is_kept_when_counting_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tracking.counting.documents.build_increments", lambda _: 1 / 0)
-        self.handle(self.comment)
-        assert self.handle(build_postback(self.payload())).outcomes == {"continuation": 1}
 
     def test_echo_settles_what_was_sent_without_an_answer(self) -> None:
         self.handle(self.comment)
@@ -249,6 +265,7 @@ class TestOutcomes(WithDatabase):
         self.db["automations"].insert_one(build_automation("a1", **PARTS))
         comments = [build_comment(n) for n in range(1, 4)]
         handle_delivery(build_body(*comments), arrived_at=T0)
+        count_everything(self.db)
         runs = list(self.db["automation_runs"].find())
         before = list(self.db["automation_run_stats"].find().sort("_id", 1))
         reports = [

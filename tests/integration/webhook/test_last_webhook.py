@@ -20,6 +20,7 @@ def test_a_delivery_notes_its_account(db: Database[dict[str, Any]]) -> None:
     db["accounts"].insert_one({"_id": entry["id"], "workspaceId": "w1"})
     arrived_at = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
     handle_delivery(body, arrived_at=arrived_at)
+    accounts.finish_notes()
     account = db["accounts"].find_one({"_id": entry["id"]})
     assert account is not None
     assert account["lastWebhookAt"] == arrived_at

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,17 @@ import pytest
 from bson import ObjectId
 from django.core.management import CommandError, call_command
 from django.test import Client
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
 
 from automations.instagram.payloads import parse_delivery
 from automations.rules.cache import get_rules_cache
 from automations.rules.matching import AccountRules
 from automations.webhook import dead_letters, deliveries
-from tests.support.oracle import recount
 from tests.support.webhook_cases import (
     ACCOUNTS,
     PATH,
@@ -33,6 +39,7 @@ from tests.support.webhook_cases import (
     post_body,
     read_payload,
 )
+from tracking.mongo import client as mongo_client
 
 VERIFY = {
     "hub.mode": "subscribe",
@@ -180,14 +187,14 @@ class TestCounting(WebhookCases):
         self.insert_automations()
         body = build_body(*(build_comment(n) for n in range(1000)))
         assert post_body(body).status_code == 200
-        assert self.db["automation_runs"].count_documents({}) == 1000
+        assert len(self.list_stored("automation_runs")) == 1000
         [counted] = self.db["automations"].find({"totalRuns": {"$gt": 0}})
         assert counted["totalRuns"] == 1000
 
 
 class TestRedelivery(WebhookCases):
     def assert_counted_once(self, comments: int) -> None:
-        assert self.db["automation_triggers"].count_documents({}) == comments
+        assert len(self.list_stored("automation_triggers")) == comments
         assert self.db["automation_runs"].count_documents({}) == comments
         total = sum(one["totalRuns"] for one in self.db["automations"].find())
         assert total == comments
@@ -408,6 +415,7 @@ class TestDeadLetters(WebhookCases):
         assert self.replay_lines("--dry-run")[-1] == "dead letters waiting: 1"
         assert self.replay_lines() == ["dead letters replayed: 1", "dead letters waiting: 0"]
         assert self.list_stored("webhook_dead_letters") == []
+        assert self.recount() == []
         [run] = self.db["automation_runs"].find({"userId": "666"})
         assert (run["createdAt"], run["eventId"]) == (arrived_at, cursed["id"])
         assert self.replay_lines() == ["dead letters replayed: 0", "dead letters waiting: 0"]
@@ -421,7 +429,9 @@ class TestDeadLetters(WebhookCases):
         post_body(body)
         bug()
         post_body(body)
-        assert self.replay_lines()[0] == "dead letters replayed: 1"
+        assert self.replay().splitlines()[:2] == [
+            "triggers stored: 0, stored before: 1", "dead letters replayed: 1",
+        ]  # fmt: skip
         assert len(self.list_stored("automation_runs")) == 1
 
     @pytest.mark.parametrize(("hours", "outcome"), [(5, "counted"), (1, "duplicate")])
@@ -435,18 +445,13 @@ class TestDeadLetters(WebhookCases):
         self.db["webhook_dead_letters"].update_one({}, {"$set": {"arrivedAt": arrived_at}})
         bug()
         post_body(build_body(build_comment(3, **cursed)))
-        lines = self.replay().splitlines()
-        assert (
-            lines[0]
-            == {
-                "counted": "triggers counted: 1, duplicates: 0",
-                "duplicate": "triggers counted: 0, duplicates: 1",
-            }[outcome]
-        )
+        self.count()
+        assert self.replay().splitlines()[0] == "triggers stored: 1, stored before: 0"
+        self.count()
         trigger = self.db["automation_triggers"].find_one({"createdAt": arrived_at})
         assert trigger is not None
         assert trigger["outcome"] == outcome
-        assert recount(self.db) == []
+        assert self.recount() == []
 
     def test_while_tracking_is_off_a_letter_waits_to_be_counted(
         self, bug: Callable[[], None]
@@ -455,11 +460,12 @@ class TestDeadLetters(WebhookCases):
         post_body(build_body(build_comment(2, **{"from": {"id": "666"}})))
         bug()
         call_command("tracking", "off", stdout=StringIO())
-        assert self.replay().splitlines()[0] == "triggers counted: 0, duplicates: 0"
-        assert self.list_stored("webhook_dead_letters") == []
+        assert self.replay().splitlines()[0] == "triggers stored: 1, stored before: 0"
+        assert self.db["webhook_dead_letters"].count_documents({}) == 0
+        assert self.db["automation_runs"].count_documents({}) == 0
         call_command("tracking", "on", stdout=StringIO())
         assert len(self.list_stored("automation_runs")) == 1
-        assert recount(self.db) == []
+        assert self.recount() == []
 
     def test_letters_are_listed_without_content_and_can_be_given_up(self) -> None:
         post_body(b'"my secret')
@@ -524,6 +530,7 @@ class TestLogLines(WebhookCases):
         body = build_body(build_comment(1, **person), build_comment(2, **person))
         post_body(body)
         post_body(body)
+        self.count()
         lines = [record.getMessage() for record in caplog.records if record.name == "tracking"]
         assert lines == [
             f"✅ [TRACKING] Automation run tracked: {key} (comment_reply)",
@@ -536,15 +543,61 @@ class TestLogLines(WebhookCases):
         caplog.set_level(logging.INFO)
         self.db["automations"].insert_one(build_automation("a", mainDm=None))
         post_body(read_payload(self.payload))
+        self.count()
         assert "✅ [TRACKING] Automation run tracked: a (opening_dm)" in caplog.messages
 
     def test_no_line_holds_a_text_or_a_name(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         for name in PAYLOAD_NAMES:
             self.post_delivery(name)
+        self.count()
         said = "\n".join(caplog.messages)
         assert "ana.example" not in said
         assert "rice please" not in said
+
+
+class Listener(CommandListener):
+    """Notes (thread, command, collection) of what a process sends."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        name = event.command_name
+        self.commands.append((threading.current_thread().name, name, event.command[name]))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None: ...
+    def failed(self, event: CommandFailedEvent) -> None: ...
+
+
+class TestOneInsert(WebhookCases):
+    def test_a_delivery_waits_for_one_insert_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What other threads do, counters above all, no delivery waits for."""
+        listener = Listener()
+        monkeypatch.setitem(mongo_client._TUNING, "event_listeners", [listener])
+        self.insert_automations()
+        first, *others = (build_body(build_comment(number)) for number in range(20))
+        post_body(first)  # reads the rules, which are cached then
+        listener.commands.clear()
+        for body in others:
+            assert post_body(body).status_code == 200
+        this = threading.current_thread().name
+        waited_for = [one for one in listener.commands if one[0] in (this, "tracking-storage")]
+        assert [one[1:] for one in waited_for] == [("insert", "automation_triggers")] * len(others)
+
+    def test_an_odd_run_or_a_counter_that_fails_delays_no_answer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError("a bug of ours")
+
+        self.insert_automations()
+        monkeypatch.setattr("tracking.counting.batch.BatchCounter.count", fail)
+        for number in range(10):
+            assert post_body(build_body(build_comment(number))).status_code == 200
+        assert self.db["automation_triggers"].count_documents({"outcome": None}) == 10
+        monkeypatch.undo()
+        assert len(self.list_stored("automation_runs")) == 10
 
 
 class TestUnavailable(WebhookCases):

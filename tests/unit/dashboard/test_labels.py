@@ -72,7 +72,7 @@ def test_a_run_in_a_line(run: dict[str, object], outcome: tuple[str, str]) -> No
 
 def make_funnel(**counts: int) -> Funnel:
     zero = dict.fromkeys(("triggered", "opened", "asked", "completed"), 0)
-    return Funnel(**zero | counts, steps={}, from_=T0, to=T0, as_of=T0, is_exact=True)  # type: ignore[arg-type]
+    return Funnel(**zero | counts, steps={}, from_=T0, to=T0, as_of=T0, pending=0, is_exact=True)  # type: ignore[arg-type]
 
 
 def test_stages_are_those_of_the_automation_or_those_that_were_reached() -> None:
@@ -99,7 +99,7 @@ def test_outcomes_are_in_the_order_of_sending() -> None:
 
 def test_what_is_not_counted_adds_up() -> None:
     found = Uncounted(
-        counted=140, duplicates=57, untracked=3, redelivered=5, ignored={"test": 1, "echo": 9},
+        counted=140, duplicates=57, pending=3, redelivered=5, ignored={"test": 1, "echo": 9},
         from_=T0, to=T0, as_of=T0, is_exact=True,
     )  # fmt: skip
     shown = build_uncounted(found)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,12 @@ def list_metrics() -> set[str]:
         if family.type == "histogram":
             found |= {f"{family.name}_{part}" for part in ("bucket", "sum", "count")}
         found.add(f"{family.name}_total" if family.type == "counter" else family.name)
-    waiting = Waiting(dead_letters=0, untracked=0, queued=0)
-    health = Health(clock_offset=0.0, missing_indexes=[], waiting=waiting)
-    found |= {family.name for family in list_health_metrics(health)} | {"outbox_lag_seconds"}
+    waiting = Waiting(dead_letters=0, uncounted=0, stuck=0, queued=0)
+    health = Health(
+        clock_offset=0.0, missing_indexes=[], waiting=waiting,
+        queue_lag=timedelta(0), counting_lag=timedelta(0),
+    )  # fmt: skip
+    found |= {family.name for family in list_health_metrics(health)}
     return {name for name in found if name.startswith(OWN)}
 
 
@@ -99,7 +103,10 @@ def test_every_metric_is_in_the_table_for_operators() -> None:
     assert base <= table
 
 
-@pytest.mark.parametrize("name", ["instagram-automations", "instagram-automations-worker@"])
+@pytest.mark.parametrize(
+    "name",
+    ["instagram-automations", "instagram-automations-worker@", "instagram-automations-counter@"],
+)
 def test_a_unit_starts_a_command_that_exists_and_outlasts_its_stop(name: str) -> None:
     text = read(f"deploy/{name}.service")
     [command] = re.findall(r"^ExecStart=\S+ manage\.py (\w+)", text, re.MULTILINE)

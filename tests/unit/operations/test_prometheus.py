@@ -14,9 +14,6 @@ from django.test import Client, RequestFactory
 from automations.operations import prometheus
 from automations.operations.prometheus import VARIABLE, metrics_directory
 from project.operations import may_read_metrics
-from tracking.counting import metrics as tracking_metrics
-from tracking.exceptions import TrackingUnavailable
-from tracking.runs import Outcome
 
 TOKEN = "a-token-of-sixteen-or-more"
 
@@ -52,20 +49,6 @@ class TestWhoMayRead:
     def test_a_refusal_says_nothing(self, client: Client) -> None:
         response = client.get("/metrics", REMOTE_ADDR="203.0.113.9")
         assert (response.status_code, response.content) == (403, b"Forbidden\n")
-
-
-def test_a_flush_is_noted_by_outcome() -> None:
-    def read(name: str, **labels: str) -> float:
-        return prometheus.REGISTRY.get_sample_value(name, labels) or 0.0
-
-    names = ["counted", "duplicate", "untracked"]
-    before = [read("tracking_triggers_total", outcome=name) for name in names]
-    events = read("tracking_flush_events_sum")
-    answers = [Outcome.COUNTED] * 3 + [Outcome.DUPLICATE, None, TrackingUnavailable("away")]
-    tracking_metrics.note_flush(answers, events=6, seconds=0.01)
-    after = [read("tracking_triggers_total", outcome=name) for name in names]
-    assert [b - a for a, b in zip(before, after, strict=True)] == [3, 1, 0]
-    assert read("tracking_flush_events_sum") - events == 6
 
 
 class TestDirectory:

@@ -101,6 +101,15 @@ def test_what_cannot_be_helped_is_given_up(
     assert "keeps ending right after its start" in caplog.text
 
 
+def test_one_that_is_not_vital_may_keep_ending(tmp_path: Path, numbers: Iterator[int]) -> None:
+    child = msgspec.structs.replace(
+        build_child("raise SystemExit(3)", tmp_path, numbers), is_vital=False
+    )
+    one = Supervisor([child])
+    assert one.run(is_ready=lambda: one._running[0].young_deaths > 8, on_ready=stop_this_process)
+    assert next(numbers) > 8
+
+
 def test_restart_starts_everything_anew(tmp_path: Path, numbers: Iterator[int]) -> None:
     one = Supervisor([build_child(WAITING, tmp_path, numbers)])
     asked = count()

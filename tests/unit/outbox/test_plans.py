@@ -94,9 +94,8 @@ def test_tap_goes_on_after_the_step_of_its_button(tapped: str, remaining: list[s
     ]
 
 
-def test_tap_opens_the_conversation_for_a_day() -> None:
-    assert build_tap_send(CONTENTS, "ask_follow", root_id="t1", arrived_at=T0) == {
-        "steps": CONTENTS[2:], "position": 0, "via": "dm",
-        "windowEndsAt": T0 + timedelta(hours=24), "rootId": "t1",
+def test_tap_opens_the_conversation_for_a_day_whatever_is_left_to_send() -> None:
+    assert build_tap_send("ask_follow", arrived_at=T0) == {
+        "tapped": "ask_follow", "position": 0, "via": "dm",
+        "windowEndsAt": T0 + timedelta(hours=24),
     }  # fmt: skip
-    assert build_tap_send(CONTENTS, "main_dm", root_id="t1", arrived_at=T0) is None

@@ -11,31 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.triggers import MILLISECOND, T0, make_trigger
+from tests.support.triggers import MILLISECOND, T0
 from tracking.rollups.hours import (
     LAST_24_HOURS,
     WindowEdge,
     build_base_id,
     build_hour_id,
     build_increments,
-    build_live_ids,
     build_recent,
-    build_total_ids,
     hour_of,
     merge_hours,
     start_of_hour,
 )
-from tracking.runs import Outcome, Planned
+from tracking.runs import Decision, Outcome
 
 MINUTE = timedelta(minutes=1)
 START = T0 - LAST_24_HOURS
 
 
-def make_planned(
-    at: datetime, outcome: Outcome = Outcome.COUNTED, *, automation_id: str = "a1", new: bool = True
-) -> Planned:
-    trigger = make_trigger(automation_id=automation_id, arrived_at=at)
-    return Planned(trigger, trigger.event_id, outcome, 1, new and outcome is Outcome.COUNTED)
+NEW = Decision(Outcome.COUNTED, "r", is_new_person=True)
+KNOWN = Decision(Outcome.COUNTED, "r")
+DUPLICATE = Decision(Outcome.DUPLICATE, "r")
 
 
 def apply_increments(document: dict[str, Any], increments: dict[str, int]) -> None:
@@ -48,44 +44,37 @@ def apply_increments(document: dict[str, Any], increments: dict[str, int]) -> No
         part[leaf] = part.get(leaf, 0) + amount
 
 
-def build_live(times: Sequence[datetime]) -> dict[str, Any]:
-    live: dict[str, Any] = {}
-    if times:
-        apply_increments(live, build_increments([make_planned(at) for at in times])["a1"])
-    return live
+def build_open(*runs: tuple[datetime, Decision]) -> dict[str, Any]:
+    """Return the open hours of a base document that counted these."""
+    increments: dict[str, int] = {}
+    for at, decision in runs:
+        build_increments(increments, at, decision)
+    base: dict[str, Any] = {"h": {}}
+    apply_increments(base, increments)
+    open_hours: dict[str, Any] = base["h"]
+    return open_hours
+
+
+def build_runs(times: Sequence[datetime]) -> dict[str, Any]:
+    return build_open(*((at, NEW) for at in times))
 
 
 def count_window(
-    edge: WindowEdge, recent: dict[str, int], live: Sequence[Any], closed: Any, runs: Any
+    edge: WindowEdge, recent: dict[str, Any], open_hours: Any, closed: Any, runs: Any
 ) -> int:
     """Count as the reader does: whole minutes from rollups, the minute that is cut from runs."""
-    whole, cut = edge.count_whole(recent, live, closed)
+    whole, cut = edge.count_whole(recent, open_hours, closed)
     return whole + (sum(edge.start <= at < edge.minute_end for at in runs) if cut else 0)
 
 
-def test_the_increments_of_a_flush() -> None:
+def test_the_increments_of_a_batch() -> None:
     at = T0.replace(minute=47)
-    hour = hour_of(at)
-    increments = build_increments(
-        [
-            make_planned(at),
-            make_planned(at + MINUTE, new=False),
-            make_planned(at, Outcome.DUPLICATE),
-            make_planned(at, Outcome.DUPLICATE),
-            make_planned(at - 30 * MINUTE, Outcome.DUPLICATE, automation_id="a2"),
-        ]
-    )
-    assert increments == {
-        "a1": {
-            "runs": 2,
-            f"h.{hour}.n": 2,
-            f"h.{hour}.m.47": 1,
-            f"h.{hour}.m.48": 1,
-            f"h.{hour}.p.3": 1,
-            f"h.{hour}.d.3": 2,
-        },
-        "a2": {"runs": 0, f"h.{hour}.d.1": 1},
-    }
+    assert build_open(
+        (at, NEW), (at + MINUTE, KNOWN), (at, DUPLICATE), (at, DUPLICATE),
+        (at - 30 * MINUTE, DUPLICATE),
+    ) == {
+        str(hour_of(at)): {"n": 2, "m": {"47": 1, "48": 1}, "p": {"3": 1}, "d": {"1": 1, "3": 2}},
+    }  # fmt: skip
 
 
 def test_hours_are_numbered_in_utc() -> None:
@@ -97,15 +86,8 @@ def test_hours_are_numbered_in_utc() -> None:
 
 def test_document_ids_are_unambiguous() -> None:
     names = ["a", "a:b", "a:s1", "a:h1", "a:b:b", ""]
-    ids = [one for name in names for one in [*build_total_ids(name), build_hour_id(name, 1)]]
+    ids = [one for name in names for one in (build_base_id(name), build_hour_id(name, 1))]
     assert len(set(ids)) == len(ids)
-    assert build_total_ids("a") == [build_base_id("a"), *build_live_ids("a")]
-
-
-def test_the_base_is_read_before_the_live_documents() -> None:
-    # A read that is not at a snapshot meets documents in the order of their ids: what folding
-    # moves from a live document to the base may be missed so, but never be counted twice.
-    assert build_total_ids("a") == sorted(build_total_ids("a"))
 
 
 def test_merged_hours_are_sums() -> None:
@@ -142,11 +124,11 @@ def test_a_run_is_inside_from_the_very_millisecond_on(start: datetime) -> None:
         run = start + offset * MILLISECOND
         expected = int(offset >= 0)
         hour = str(hour_of(run))
-        live = build_live([run])["h"]
-        assert count_window(edge, {}, [live], None, [run]) == expected
-        recent = build_recent({int(hour): live[hour]["n"]})
-        closed = live[hour] if hour_of(run) == edge.hour else None
-        assert count_window(edge, recent, [{}], closed, [run]) == expected
+        open_hours = build_runs([run])
+        assert count_window(edge, {}, open_hours, None, [run]) == expected
+        recent = build_recent({int(hour): open_hours[hour]["n"]})
+        closed = open_hours[hour] if hour_of(run) == edge.hour else None
+        assert count_window(edge, recent, {}, closed, [run]) == expected
 
 
 @given(
@@ -158,30 +140,28 @@ def test_a_run_is_inside_from_the_very_millisecond_on(start: datetime) -> None:
 def test_windows_equal_a_count_however_runs_are_spread(
     start: datetime, near: list[int], far: list[int], seed: random.Random
 ) -> None:
-    """Runs anywhere in live documents of three stripes or folded, against counting them."""
+    """Runs in open hours or folded, against counting them."""
     edge = WindowEdge(start)
     runs = [start + offset * MILLISECOND for offset in near + far]
-    stripes: list[list[datetime]] = [[], [], []]
+    still_open: list[datetime] = []
     folded: list[datetime] = []
     for run in runs:
-        seed.choice([*stripes, folded]).append(run)
-    live = [build_live(times).get("h", {}) for times in stripes]
-    closed = build_live(folded).get("h", {})
+        seed.choice([still_open, folded]).append(run)
+    closed = build_runs(folded)
     recent = build_recent({int(hour): parts["n"] for hour, parts in closed.items()})
-    counted = count_window(edge, recent, live, closed.get(str(edge.hour)), runs)
+    counted = count_window(edge, recent, build_runs(still_open), closed.get(str(edge.hour)), runs)
     assert counted == sum(run >= start for run in runs)
 
 
 def test_no_run_is_read_where_the_window_cuts_none() -> None:
     even = WindowEdge(START.replace(second=0, microsecond=0))
     runs = [even.start, even.start + MILLISECOND, even.start + 59 * MINUTE]
-    assert even.count_whole({}, [build_live(runs)["h"]], None) == (3, 0)
+    assert even.count_whole({}, build_runs(runs), None) == (3, 0)
     cut = WindowEdge(even.start + MILLISECOND)
-    assert cut.count_whole({}, [build_live(runs)["h"]], None) == (1, 2)
-    assert cut.count_whole({}, [build_live(runs[2:])["h"]], None) == (1, 0)
+    assert cut.count_whole({}, build_runs(runs), None) == (1, 2)
+    assert cut.count_whole({}, build_runs(runs[2:]), None) == (1, 0)
 
 
 def test_an_hour_of_duplicates_alone_counts_nothing() -> None:
-    live: dict[str, Any] = {}
-    apply_increments(live, build_increments([make_planned(START, Outcome.DUPLICATE)])["a1"])
-    assert WindowEdge(START).count_whole({}, [live["h"]], None) == (0, 0)
+    open_hours = build_open((START, DUPLICATE))
+    assert WindowEdge(START).count_whole({}, open_hours, None) == (0, 0)

@@ -1,7 +1,6 @@
 """Runs, hours, totals, copies and contacts agree."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +9,9 @@ from tracking.maintenance.drift import is_copy_right
 from tracking.maintenance.drift_store import DriftStore
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
 from tracking.rollups.hours import RECENT_DAYS, build_base_id, hour_of, start_of_hour
+from tracking.rollups.totals import parse_count
 
 _FIX = "run 'python manage.py reconcile_runs', which shows and repairs it"
-# A copy is written right after the commit that it follows.
-_COPY_SECONDS = 3.0
 
 _NEWEST = 100
 
@@ -33,7 +31,7 @@ def check_counts(scope: Scope) -> Iterator[Finding]:
         since = max(since, recent)
     hours: dict[str, int] = {}
     totals: dict[str, int] = {}
-    behind: list[tuple[str, Any]] = []
+    copies: dict[str, int] = {}
     count = unknown = 0
     for automation_id, key in list_sample(scope):
         counts, drift = store.measure(automation_id, key, since=since)
@@ -44,29 +42,12 @@ def check_counts(scope: Scope) -> Iterator[Finding]:
         if drift.total_difference or drift.newest_run:
             totals[automation_id] = -drift.total_difference
         if not is_copy_right(counts):
-            behind.append((automation_id, key))
-    copies = _list_wrong_copies(scope, store, behind)
+            shown = counts.copy.get("totalRuns") if counts.copy else None
+            copies[automation_id] = parse_count(shown) - counts.total
     yield _build("hours against runs", hours, count, "runs missing in hours")
     of_known = count - unknown
     yield _build("totals against hours", totals, of_known, "runs too many in totals")
     yield _build("copies in automations against totals", copies, count, "runs too many in copies")
-
-
-def _list_wrong_copies(
-    scope: Scope, store: DriftStore, behind: Sequence[tuple[str, Any]]
-) -> dict[str, int]:
-    """Return copies that stay wrong: those of a flush under way are right in a moment."""
-    deadline = time.monotonic() + _COPY_SECONDS
-    while True:
-        wrong: dict[str, int] = {}
-        for automation_id, key in behind:
-            counts, _ = store.measure(automation_id, key, since=scope.now)
-            if not is_copy_right(counts):
-                shown = counts.copy.get("totalRuns") if counts.copy else None
-                wrong[automation_id] = int(shown or 0) - counts.total
-        if not wrong or time.monotonic() >= deadline:
-            return wrong
-        time.sleep(0.5)
 
 
 def _build(what: str, wrong: dict[str, int], count: int, unit: str) -> Finding:

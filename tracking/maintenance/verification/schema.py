@@ -1,5 +1,6 @@
 """Fields, bases, indexes and times to live are as they are declared."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,10 @@ _BATCH = 1000
 _FIX_FIELDS = "run 'python manage.py add_run_fields'"
 
 _FIX_INDEXES = "run 'python manage.py add_run_indexes'"
+
+_WRITTEN_BY_COUNTING = (
+    "automation_runs", "automation_contacts", "automation_triggers", "automation_run_stats",
+)  # fmt: skip
 
 # MongoDB looks once a minute; a backlog after `add_run_indexes` takes longer.
 MARGIN = timedelta(hours=1)
@@ -94,6 +99,37 @@ def check_indexes(scope: Scope) -> Iterator[Finding]:
             f"index {one.index.collection}.{one.index.name}", figure, declared,
             is_ok=False, fix=_FIX_INDEXES,
         )  # fmt: skip
+
+
+def check_index_use(scope: Scope) -> Iterator[Finding]:
+    """Say which indexes the server uses, and which of another hand are in the way.
+
+    https://www.mongodb.com/docs/manual/reference/operator/aggregation/indexStats/
+    """
+    declared = {(one.collection, one.name) for one in list_indexes(timedelta(days=1))}
+    used: Counter[tuple[str, str]] = Counter()
+    foreign: dict[tuple[str, str], bool] = {}
+    for collection in COLLECTIONS:
+        for one in scope.database[collection].aggregate([{"$indexStats": {}}]):
+            name = (collection, one["name"])
+            used[name] += one["accesses"]["ops"]
+            if name not in declared and one["name"] != "_id_":
+                foreign[name] = bool(one["spec"].get("unique"))
+    in_use = sum(used[one] > 0 for one in declared & used.keys())
+    others = describe_some(f"{'.'.join(one)} ({used[one]} times)" for one in foreign)
+    yield build_finding(
+        "indexes in use", f"{in_use} of {len(declared & used.keys())} since MongoDB started, "
+        f"{len(foreign)} that are not ours" + (f": {others}" if others else ""), "none of its own",
+        is_ok=True, fix="",
+    )  # fmt: skip
+    unique = describe_some(
+        ".".join(one) for one, is_unique in foreign.items()
+        if is_unique and one[0] in _WRITTEN_BY_COUNTING
+    )  # fmt: skip
+    yield build_finding(
+        "unique indexes that are not ours", unique or "0", "0 where counting writes",
+        is_ok=not unique, fix="drop them, or their automations cannot be counted",
+    )  # fmt: skip
 
 
 def check_expiry(scope: Scope) -> Iterator[Finding]:

@@ -7,21 +7,25 @@ from pymongo.errors import OperationFailure
 from tracking.maintenance.verification.capacity import check_growth, check_speed
 from tracking.maintenance.verification.counts import check_contacts, check_counts, check_pairs
 from tracking.maintenance.verification.findings import Check, Finding, Scope, State
-from tracking.maintenance.verification.plans import check_plans
-from tracking.maintenance.verification.schema import check_expiry, check_fields, check_indexes
-from tracking.maintenance.verification.switches import check_switches, check_untracked
+from tracking.maintenance.verification.schema import (
+    check_expiry,
+    check_fields,
+    check_index_use,
+    check_indexes,
+)
+from tracking.maintenance.verification.switches import check_counting, check_switches
 
 CHECKS: dict[str, Check] = {
     "fields": check_fields,
     "indexes": check_indexes,
     "expiry": check_expiry,
-    "plans": check_plans,
+    "plans": check_index_use,
     "speed": check_speed,
     "counts": check_counts,
     "contacts": check_contacts,
     "pairs": check_pairs,
     "switches": check_switches,
-    "untracked": check_untracked,
+    "counting": check_counting,
     "growth": check_growth,
 }
 

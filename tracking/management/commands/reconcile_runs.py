@@ -1,22 +1,17 @@
 """Show where counts differ from the runs, and repair it; take in what an older product counted."""
 
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from tracking import service
 from tracking.conf import conf
 from tracking.maintenance.reconciliation import Reconciler, Repair
-from tracking.maintenance.replay import Replayer, ReplayReport
 from tracking.management.database_command import DatabaseCommand
 from tracking.management.progress import show_progress
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import ensure_collections
-
-logger = logging.getLogger("tracking")
 
 
 class Command(DatabaseCommand):
@@ -39,12 +34,8 @@ class Command(DatabaseCommand):
         """Show everything that differs, then repair it."""
         database = mongo.get_database()
         is_dry = options["dry_run"]
-        if is_dry:
-            waiting = Replayer(database, window=conf.dedup_window).count_untracked()
-            self.stdout.write(f"untracked triggers waiting: {waiting}")
-        else:
+        if not is_dry:
             ensure_collections(database)
-            self._replay()
         reconciler = Reconciler(
             database, now=datetime.now(UTC), retention=conf.retention, is_adopting=options["adopt"]
         )
@@ -65,13 +56,6 @@ class Command(DatabaseCommand):
                 "Another product has counted here: its totals are left alone. Run "
                 "'python manage.py reconcile_runs --adopt' to take them in."
             )
-
-    def _replay(self) -> None:
-        report: ReplayReport = service.replay_untracked()
-        if report.replayed:
-            line = f"untracked triggers counted: {report.counted}, duplicates: {report.duplicates}"
-            self.stdout.write(line)
-            logger.info("ℹ️ [TRACKING] Reconciled: %s", line)
 
     def _go_through(
         self, label: str, keys: dict[str, Any], step: Callable[[str, Any], list[Repair]]

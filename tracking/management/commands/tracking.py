@@ -1,87 +1,95 @@
-"""Switch tracking (or the statistics) on or off for every process, without a deploy."""
+"""Switch counting (or the statistics) on or off for every process, show it, or try again."""
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from django.core.management.base import CommandParser
 
+from tracking import service
+from tracking.clock import read_now
 from tracking.conf import conf
-from tracking.counting.switch import (
-    SwitchState,
-    find_switch_time,
-    is_stats_switched_on,
-    read_switch,
-    write_switch,
-)
-from tracking.maintenance.replay import Replayer
+from tracking.counting.partitions import build_stuck
+from tracking.counting.switch import SwitchState, find_switch_time, read_switch, write_switch
+from tracking.maintenance.status import CountingStatus, describe_stuck, read_status
 from tracking.management.database_command import DatabaseCommand
 from tracking.mongo import client as mongo
-from tracking.mongo.indexes import ensure_collections
+
+_VETO = {"tracking": "ENABLED", "stats": "STATS_ENABLED"}
 
 
 class Command(DatabaseCommand):
-    """`manage.py tracking on|off|status`: automations go on answering whatever it says."""
+    """`manage.py tracking on|off|status|retry`: automations answer whatever it says."""
 
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("action", choices=("on", "off", "status"))
         parser.add_argument(
-            "--stats", action="store_true", help="the statistics of answers instead of tracking"
+            "action", choices=("on", "off", "status", "retry"),
+            help="off: triggers wait; on: they are counted in the order of their arrival; "
+            "retry: try at once what cannot be counted",
+        )  # fmt: skip
+        parser.add_argument(
+            "--stats", action="store_true", help="the statistics of answers instead of counting"
         )
-
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def run(self, **options: Any) -> None:
-        """Set the switch, or show it."""
+        """Set the switch, or try again, and show how counting is doing."""
         database = mongo.get_database()
-        action, now = options["action"], datetime.now(UTC)
-        replayed: dict[str, int] | None = None
-        if action != "status":
-            ensure_collections(database)
-        if action == "on" and not options["stats"]:
-            report = Replayer(database, window=conf.dedup_window).turn_on(now=now)
-            replayed = {"counted": report.counted, "duplicates": report.duplicates}
-        elif action != "status":
+        action, now = options["action"], read_now()
+        retried = service.retry_stuck() if action == "retry" else None
+        if action in ("on", "off"):
             name = "stats" if options["stats"] else "tracking"
             write_switch(database, name, SwitchState(action), now=now)
-        status = self._read_status()
+        switches = {name: _read_switch(name) for name in _VETO}
+        status = read_status(database, now=now)
         if options["json"]:
-            self.stdout.write(json.dumps(status | {"replayed": replayed}, indent=2))
-        else:
-            self._print(status, replayed)
+            lag = {"lagSeconds": round(status.lag(now).total_seconds(), 3)}
+            stuck = {"stuck": msgspec.to_builtins([build_stuck(one) for one in status.stuck])}
+            document = switches | msgspec.to_builtins(status) | stuck | lag
+            self.stdout.write(json.dumps(document | {"retried": retried}, indent=2))
+            return
+        if retried is not None:
+            self.stdout.write(f"automations to be tried again: {retried}")
+        self._print_switches(switches)
+        self._print_status(status)
+        seconds = status.lag(now).total_seconds()
+        self.stdout.write(f"lag: {seconds:.1f} s" if status.waiting.triggers else "lag: none")
 
-    def _read_status(self) -> dict[str, Any]:
-        database = mongo.get_database()
-        replayer = Replayer(database, window=conf.dedup_window)
-        state = read_switch(database)
-        stats = SwitchState.ON if is_stats_switched_on(database) else SwitchState.OFF
-        status: dict[str, Any] = {}
-        for name, value, is_allowed in (
-            ("tracking", state, conf.is_enabled),
-            ("stats", stats, conf.is_stats_enabled),
-        ):
-            since = find_switch_time(database, name)
-            status[name] = {
-                "state": value.value,
-                "since": since.isoformat(timespec="seconds") if since else None,
-                "isAllowed": is_allowed,
-            }
-        return status | {"untracked": replayer.count_untracked()}
-
-    def _print(self, status: Mapping[str, Any], replayed: Mapping[str, int] | None) -> None:
-        if replayed is not None:
-            self.stdout.write(f"untracked triggers counted: {replayed['counted']}")
-            self.stdout.write(f"untracked triggers that were duplicates: {replayed['duplicates']}")
+    def _print_switches(self, switches: Mapping[str, Any]) -> None:
         for name, variable in _VETO.items():
-            one = status[name]
+            one = switches[name]
             when = f" since {one['since']}" if one["since"] else ""
             veto = f", but the environment says off (TRACKING_{variable})"
             self.stdout.write(f"{name}: {one['state']}{when}{'' if one['isAllowed'] else veto}")
-        self.stdout.write(f"untracked triggers waiting: {status['untracked']}")
+
+    def _print_status(self, status: CountingStatus) -> None:
+        ages = ", ".join(
+            f"{count} longer" if age == "longer" else f"{count} up to {age}"
+            for age, count in status.waiting.by_age.items()
+        )
+        self.stdout.write(
+            f"triggers waiting: {status.waiting.triggers}" + (f" ({ages})" if ages else "")
+        )
+        for one in status.counters:
+            kind = "counter" if one.is_dedicated else "counter beside other work"
+            numbers = ", ".join(map(str, one.partitions)) or "none"
+            self.stdout.write(f"{kind} {one.host}:{one.pid}: partitions {numbers}")
+        if status.unowned:
+            self.stdout.write(f"partitions without a counter: {len(status.unowned)}")
+        self.stdout.write(f"triggers of stuck automations: {status.waiting.stuck}")
+        for line in describe_stuck(status.stuck):
+            self.stdout.write(line)
 
 
-_VETO = {"tracking": "ENABLED", "stats": "STATS_ENABLED"}
+def _read_switch(name: str) -> dict[str, Any]:
+    database = mongo.get_database()
+    since = find_switch_time(database, name)
+    return {
+        "state": read_switch(database, name).value,
+        "since": since.isoformat(timespec="seconds") if since else None,
+        "isAllowed": conf.is_enabled if name == "tracking" else conf.is_stats_enabled,
+    }

@@ -1,0 +1,54 @@
+"""`run_counter` as people start it: it counts, shares, hands over, and ends when told to."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from pymongo.database import Database
+
+from tests.acceptance.processes import build_environment, running, wait_until
+from tests.support.oracle import recount
+from tests.support.triggers import make_trigger, now_in_milliseconds
+from tracking import service
+
+Db = Database[dict[str, Any]]
+
+
+def store(settings: Any, name: str, number: int) -> None:
+    """Store triggers of many automations, in a process that leaves the counting to others."""
+    settings.TRACKING_ENABLED = False
+    at = now_in_milliseconds()
+    service.record_triggers([
+        make_trigger(automation_id=f"a{n % 40}", user_id=f"{name}{n}", arrived_at=at)
+        for n in range(number)
+    ])  # fmt: skip
+
+
+def count_owners(db: Db) -> list[int]:
+    """How many partitions each dedicated counter owns."""
+    owners = [one["owner"] for one in db["tracking_partitions"].find({"owner": {"$ne": None}})]
+    dedicated = [one["_id"] for one in db["tracking_partitions"].find({"isDedicated": True})]
+    return sorted(owners.count(one) for one in dedicated)
+
+
+def test_counters_share_count_and_hand_over(db: Db, settings: Any) -> None:
+    environment = build_environment(MONGODB_URI=settings.MONGODB_URI)
+    with running("run_counter", environment=environment) as first:
+        first.wait_for_line("Counting is on")
+        store(settings, "p", 400)
+        runs = db["automation_runs"]
+        wait_until(lambda: runs.count_documents({}) == 400, seconds=15)
+        with running("run_counter", environment=environment) as second:
+            wait_until(lambda: count_owners(db) == [8, 8], seconds=15)
+            second.process.send_signal(signal.SIGTERM)
+            assert second.wait() == 0
+        # A clean stop hands over at once, without waiting for a lease to run out.
+        wait_until(lambda: count_owners(db) == [16], seconds=2.5)
+        store(settings, "q", 100)
+        wait_until(lambda: runs.count_documents({}) == 500, seconds=15)
+        first.process.send_signal(signal.SIGTERM)
+        assert first.wait() == 0
+    assert count_owners(db) == []
+    wait_until(lambda: not db["automation_triggers"].find_one({"outcome": None}), seconds=5)
+    assert recount(db) == []

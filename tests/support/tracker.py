@@ -1,0 +1,54 @@
+"""Triggers that are stored and counted at once, by one process of the test's own."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from pymongo.database import Database
+
+from tests.support.triggers import WINDOW
+from tracking.counting.counter import Counter
+from tracking.counting.storage import Storage
+from tracking.ids import build_trigger_id
+from tracking.runs import Outcome, Trigger
+
+
+class Tracker:
+    """Stores triggers and counts them, in the caller's thread."""
+
+    def __init__(self, database: Database[dict[str, Any]], *, window: timedelta = WINDOW) -> None:
+        self._triggers = database["automation_triggers"]
+        self.storage = Storage(database)
+        self.counter = Counter(database, window=window)
+
+    def store(self, *triggers: Trigger) -> list[Outcome]:
+        """Store triggers and let them wait."""
+        return self.storage.store(triggers)
+
+    def count(self) -> None:
+        """Count what waits in the partitions of this process."""
+        self.counter.count_all()
+
+    def record(self, *triggers: Trigger, seconds: float = 10.0) -> list[Outcome]:
+        """Return what became of each trigger, once it is counted."""
+        answers = self.store(*triggers)
+        ids = [build_trigger_id(one.account_id, one.kind, one.event_id) for one in triggers]
+        query = {"_id": {"$in": ids}, "outcome": {"$exists": True}}
+        deadline = time.monotonic() + seconds
+        while True:
+            self.count()
+            found = {one["_id"]: one["outcome"] for one in self._triggers.find(query)}
+            if len(found) == len(set(ids)):
+                return [
+                    Outcome(found[one]) if answer is Outcome.STORED else answer
+                    for one, answer in zip(ids, answers, strict=True)
+                ]
+            assert time.monotonic() < deadline, f"not counted: {set(ids) - found.keys()}"
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """Free the partitions."""
+        self.storage.close()
+        self.counter.leave()
