@@ -54,7 +54,7 @@ def test_an_automation_that_cannot_be_counted_is_named(db: Db, visitor: Client, 
     page = visitor.get(path).text
     waiting, named = read_notes(page)
     assert "3 events" in waiting
-    assert named.startswith("Price <list> cannot be counted since just now : a unique index refuses")
+    assert named.startswith("Price <list> cannot be counted since just now : a unique index")
     assert "<list>" not in page
 
 
