@@ -22,7 +22,7 @@ from tracking.counting.switch import SwitchState, read_switch_of_late
 from tracking.exceptions import TrackingError
 from tracking.ids import build_trigger_id
 from tracking.mongo import client as mongo
-from tracking.mongo.errors import reach_mongo
+from tracking.mongo.errors import bounded
 from tracking.queries import recent_hours, stats
 from tracking.queries.stats import RunSummaries, StatsStore
 from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
@@ -68,7 +68,7 @@ def wait_for_outcomes(
     pause = 0.005
     stored = mongo.get_database()["automation_triggers"]
     while True:
-        with reach_mongo(seconds=_SECONDS):
+        with bounded(_SECONDS):
             found = {one["_id"]: one["outcome"] for one in stored.find(query, {"outcome": 1})}
         if len(found) == len(set(ids)) or time.monotonic() >= deadline:
             return [Outcome(found[one]) if one in found else None for one in ids]
@@ -239,19 +239,19 @@ def run_counter(stop: threading.Event) -> None:
 
 def count_pending(automation_ids: Collection[str], *, before: datetime) -> int:
     """Return how many triggers of these automations that arrived by then are not counted yet."""
-    with reach_mongo():
+    with bounded():
         return stats.find_pending(mongo.get_database(), automation_ids, before=before).all
 
 
 def list_stuck() -> list[partitions.Stuck]:
     """Return the automations that cannot be counted for now, with the reason of each."""
-    with reach_mongo(seconds=_SECONDS):
+    with bounded(_SECONDS):
         return partitions.list_stuck(mongo.get_database())
 
 
 def retry_stuck() -> int:
     """Have the automations that are stuck tried again at once; return how many there are."""
-    with reach_mongo(seconds=_SECONDS):
+    with bounded(_SECONDS):
         return partitions.retry_stuck(mongo.get_database(), now=read_now())
 
 
@@ -296,7 +296,7 @@ class _Process:
         if not is_ambiguous(automation_id):
             return automation_id
         if automation_id not in self._keys:
-            with reach_mongo(seconds=2.0):
+            with bounded(2.0):
                 key = self._totals.find_stored_key(automation_id)
             if key is None:
                 return ObjectId(automation_id)  # a guess, until there is one

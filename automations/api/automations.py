@@ -242,13 +242,14 @@ class AutomationStatsView(WorkspaceView):
         if document is None:
             raise NotFound
         head, [found] = build_answers([document], at=read_now())
-        answer = AutomationStats(
-            success=True,
-            _id=found["_id"],
-            totalRuns=found["totalRuns"],
-            lastRunAt=found["lastRunAt"],
-            **head,
-        )
+        answer: AutomationStats = {
+            "success": True,
+            "_id": found["_id"],
+            "totalRuns": found["totalRuns"],
+            "lastRunAt": found["lastRunAt"],
+            "asOf": head["asOf"],
+            "pending": head["pending"],
+        }
         if "stats" in found:
             answer["stats"] = found["stats"]
         return Response(answer)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from tracking.mongo.errors import reach_mongo
+from tracking.mongo.errors import bounded
 from tracking.rollups.hours import build_base_id
 
 
@@ -25,7 +25,7 @@ def list_recent_hours(
         return counts
     ids = [build_base_id(one) for one in counts]
     fields = {"automationId": 1, "hours": 1, "h": 1}
-    with reach_mongo(seconds=seconds):
+    with bounded(seconds):
         # One document is one instant: no snapshot is needed.
         for base in database["automation_run_stats"].find(
             {"_id": {"$in": ids}}, fields, batch_size=len(ids) + 1
