@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
 from pymongo.database import Database
-from tracking.counting.committer import Committer
 
-from project.logs import HideQueryStrings, JsonFormatter, request_id
+from project.logs import HideQueryStrings, JsonFormatter
 from project.middleware import read_request_id
-from tests.support.triggers import make_trigger
+from tests.support.uncounted import count_everything
 from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment, sign
-from tracking.exceptions import TrackingUnavailable
-from tracking.runs import Outcome
 
 MADE = re.compile(r"[0-9a-f]{16}")
 
@@ -67,7 +62,7 @@ def test_any_other_is_replaced(given: str | None) -> None:
     assert made != read_request_id(given)
 
 
-def test_every_line_of_a_delivery_has_it(db: Database[Any], lines: list[dict[str, Any]]) -> None:
+def test_the_lines_of_a_delivery_have_it(db: Database[Any], lines: list[dict[str, Any]]) -> None:
     db["automations"].insert_one(build_automation("a1"))
     person = {"id": "p\n1", "username": "x"}
     odd = [build_comment(number, **{"from": person}) for number in (2, 3)]
@@ -75,10 +70,11 @@ def test_every_line_of_a_delivery_has_it(db: Database[Any], lines: list[dict[str
     headers = {"X-Hub-Signature-256": sign(body), "X-Request-Id": "delivery-1"}
     response = Client().post(PATH, body, content_type="application/json", headers=headers)
     assert response["X-Request-Id"] == "delivery-1"
-    own = [line for line in lines if line["logger"] in {"tracking", "automations"}]
-    assert {line.get("request_id") for line in own} == {"delivery-1"}
+    [letter] = [line for line in lines if "dead letter" in line["message"]]
+    assert letter["request_id"] == "delivery-1"
     # The contract's lines stay verbatim, and an id that holds a line's end makes no line.
-    messages = [line["message"] for line in own]
+    count_everything(db)
+    messages = [line["message"] for line in lines]
     assert "✅ [TRACKING] Automation run tracked: a1 (main_dm)" in messages
     assert "ℹ️ [TRACKING] Duplicate run skipped for user p\n1" in messages
     formatted = JsonFormatter().format(
@@ -100,31 +96,3 @@ def test_outside_of_a_request_there_is_none(lines: list[dict[str, Any]], client:
     client.get("/healthz")
     logging.getLogger("tracking").warning("alone")
     assert "request_id" not in lines[-1]
-
-
-def test_what_the_flushing_thread_says_late_has_the_id_of_its_request() -> None:
-    said: list[tuple[str, str]] = []
-    may_go = threading.Event()
-
-    class SlowFlusher:
-        lease: Any = None
-
-        def flush(self, triggers: Any, *, deadline: float) -> list[Outcome]:
-            may_go.wait(10)
-            return [Outcome.COUNTED] * len(triggers)
-
-    committer = Committer(
-        SlowFlusher(),  # type: ignore[arg-type]
-        on_late=lambda *_: said.append((request_id.get(), threading.current_thread().name)),
-    )
-    committer._keep_lease = lambda: None  # type: ignore[method-assign]
-    token = request_id.set("delivery-2")
-    with pytest.raises(TrackingUnavailable):
-        committer.submit([make_trigger()], seconds=0.05)
-    request_id.reset(token)
-    may_go.set()
-    deadline = time.monotonic() + 10
-    while not said and time.monotonic() < deadline:
-        time.sleep(0.01)
-    committer.abandon()
-    assert said == [("delivery-2", "tracking_run")]
