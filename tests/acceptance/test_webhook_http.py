@@ -15,7 +15,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from automations.demo.simulation.connection import Connection
-from tests.acceptance.processes import wait_until
+from tests.support.mongod_process import find_mongod
+from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
 from tests.support.webhook_cases import (
     PATH,
@@ -25,7 +26,6 @@ from tests.support.webhook_cases import (
     read_payload,
     sign,
 )
-from tracking.embedded import mongod
 from tracking.embedded import server as embedded
 from tracking.mongo.indexes import ensure_collections
 
@@ -67,7 +67,8 @@ def _empty(database: Database[dict[str, Any]]) -> None:
 @contextmanager
 def frozen_mongod(data_dir: Path) -> Iterator[None]:
     """Stop mongod in its tracks: its sockets are open, and nobody answers."""
-    [pid] = mongod._list_pids_on(mongod.get_database_dir(data_dir.resolve()))
+    pid = find_mongod(data_dir)
+    assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
