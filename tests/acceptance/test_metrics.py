@@ -97,5 +97,6 @@ def test_the_worker_is_in_the_sum(server: Command, port: int, tmp_path: Path) ->
     path = "/api/workspaces/w1/automations"
     assert request(port, path, method="POST", body=body, **headers)[0] == 201
     assert post_delivery(port, 1) == 200
-    assert read_metric(port, 'tracking_triggers_total{outcome="counted"}') == 1.0
+    counted = 'tracking_triggers_total{outcome="counted"}'
+    wait_until(lambda: read_metric(port, counted) == 1.0, seconds=20)
     wait_until(lambda: read_metric(port, 'outbox_steps_total{state="shadow"}') == 1.0, seconds=20)

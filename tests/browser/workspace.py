@@ -11,6 +11,7 @@ from django.core.management import call_command
 from pymongo.database import Database
 
 from automations.demo import seed
+from tests.support.uncounted import count_everything
 from tracking import service
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger
@@ -37,6 +38,7 @@ def fill(db: Database[Document]) -> None:
     call_command("add_run_fields", verbosity=0)
     service.record_step_outcomes(list(_build_outcomes(runs, now)), seconds=60)
     service.record_triggers(list(_build_triggers(automations[0], now)), seconds=60)
+    count_everything(db)
     today = db["automation_runs"].find({"eventId": {"$exists": True}})
     service.record_step_outcomes(list(_build_outcomes(list(today), now)), seconds=60)
     service.note_ignored(

@@ -181,6 +181,8 @@ def build_marks(documents: Sequence[Mapping[str, Any]], decisions: Sequence[Deci
     """Return a batch's decisions as its counter keeps them until the triggers are marked.
 
     Most are counted: of these the ids are enough. `jobs` are those with something to send.
+    `newest` is the latest arrival: an event that is delivered again when its trigger has expired
+    is another trigger of the same id.
     """
     counted: list[str] = []
     jobs: list[str] = []
@@ -196,7 +198,10 @@ def build_marks(documents: Sequence[Mapping[str, Any]], decisions: Sequence[Deci
                 document["_id"], document["accountId"], is_job, decision.outcome.value,
                 decision.run_id,
             ])  # fmt: skip
-    return {"counted": counted, "jobs": jobs, "accounts": sorted(accounts), "others": others}
+    return {
+        "counted": counted, "jobs": jobs, "accounts": sorted(accounts), "others": others,
+        "newest": max((one["createdAt"] for one in documents), default=None),
+    }  # fmt: skip
 
 
 def build_mark_updates(marks: Mapping[str, Any], *, now: datetime) -> list[Document]:
@@ -222,6 +227,7 @@ def build_mark_updates(marks: Mapping[str, Any], *, now: datetime) -> list[Docum
         query = _build_waiting(ids, {one[1] for one in rows})
         updates.append({"q": query, "u": [{"$set": change}, {"$unset": [*_DONE]}], "multi": True})
     for one in updates:
+        one["q"]["createdAt"] = {"$lte": marks["newest"]}
         one["hint"] = "_id_"
     return updates
 

@@ -7,8 +7,11 @@ import threading
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
+from unittest import mock
 
+import msgspec
 import pytest
 from pymongo.database import Database
 
@@ -156,6 +159,25 @@ class TestFencing:
         assert step(second) == [16]
         assert count_waiting(db) == 0
         assert recount(db) == []
+
+    def test_a_later_trigger_of_the_same_id_is_not_marked_by_an_old_batch(
+        self, db: Db, storage: Storage, make_counter: Callable[..., Counter]
+    ) -> None:
+        first, second = make_counter(is_dedicated=True), make_counter(is_dedicated=True)
+        step(first)
+        old = make_trigger()
+        storage.store([old])
+        first.step()
+        # The trigger has expired, and Meta delivers its event once more.
+        db["automation_triggers"].delete_many({})
+        storage.store([msgspec.structs.replace(old, arrived_at=old.arrived_at + timedelta(days=8))])
+        expire(db, first)
+        second._look_at = 0
+        with mock.patch.object(Counter, "_count_next", return_value=False):
+            second.step()
+        assert count_waiting(db) == 1
+        second.count_all()
+        assert db["automation_runs"].count_documents({}) == 2
 
     def test_a_transaction_under_way_is_ended_and_its_keys_are_free(
         self, db: Db, storage: Storage, make_counter: Callable[..., Counter],

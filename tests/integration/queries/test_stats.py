@@ -369,7 +369,7 @@ def test_one_read_is_one_instant_while_others_write_and_fold(
             copies.append(automation["totalRuns"])
 
     run_threads(write_all, fold, read)
-    assert len(seen) > 20
+    assert len(seen) > 5  # each waits up to 250 ms for what is not counted
     for summary in seen:
         assert summary.total_runs == summary.last_24_hours == summary.last_7_days
     totals = [summary.total_runs for summary in seen]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from pymongo.database import Database
 from tests.support.oracle import recount
 from tests.support.triggers import T0, WINDOW, make_run, make_trigger, now_in_milliseconds
 from tests.support.uncounted import count_everything
+from tests.support.waiting import wait_until
 from tracking import service
 from tracking.conf import conf
 from tracking.counting import switch
@@ -38,7 +40,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def read(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the lines of tracking since the last read."""
+    """Return the lines of tracking since the last read: a counter writes after it has marked."""
+    with suppress(AssertionError):
+        wait_until(lambda: any(one.name == "tracking" for one in caplog.records), seconds=2)
     found = [one.getMessage() for one in caplog.records if one.name == "tracking"]
     caplog.clear()
     return found
