@@ -5,14 +5,16 @@ batches, which is a fifth of the time that counting takes in Python. Outside a t
 here is retried.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, WriteConcernError, WriteError
 
 Document = dict[str, Any]
+Item = TypeVar("Item")
 
 _DUPLICATE_KEY = 11000
 
@@ -92,3 +94,10 @@ def _raise_first_error(reply: Mapping[str, Any]) -> None:
     error = reply.get("writeConcernError")
     if error:
         raise WriteConcernError(error.get("errmsg", ""), error.get("code"), error)
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of at most `size` items; itertools has it from Python 3.12 on."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

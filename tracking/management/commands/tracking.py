@@ -1,11 +1,8 @@
 """Switch counting (or the statistics) on or off for every process, show it, or try again."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from django.core.management.base import CommandParser
 
 from tracking import service
 from tracking.clock import read_now
@@ -13,7 +10,7 @@ from tracking.conf import conf
 from tracking.counting.partitions import build_stuck
 from tracking.counting.switch import SwitchState, find_switch_time, read_switch, write_switch
 from tracking.maintenance.status import CountingStatus, describe_stuck, read_status
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import JSON, DatabaseCommand, flag
 from tracking.mongo import client as mongo
 
 _VETO = {"tracking": "ENABLED", "stats": "STATS_ENABLED"}
@@ -23,18 +20,15 @@ class Command(DatabaseCommand):
     """`manage.py tracking on|off|status|retry`: automations answer whatever it says."""
 
     help = __doc__
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
-        parser.add_argument(
-            "action", choices=("on", "off", "status", "retry"),
-            help="off: triggers wait; on: they are counted in the order of their arrival; "
+    arguments = {
+        "action": {
+            "choices": ("on", "off", "status", "retry"),
+            "help": "off: triggers wait; on: they are counted in the order of their arrival; "
             "retry: try at once what cannot be counted",
-        )  # fmt: skip
-        parser.add_argument(
-            "--stats", action="store_true", help="the statistics of answers instead of counting"
-        )
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        },
+        "--stats": flag("the statistics of answers instead of counting"),
+        "--json": JSON,
+    }
 
     def run(self, **options: Any) -> None:
         """Set the switch, or try again, and show how counting is doing."""
@@ -46,25 +40,20 @@ class Command(DatabaseCommand):
             write_switch(database, name, SwitchState(action), now=now)
         switches = {name: _read_switch(name) for name in _VETO}
         status = read_status(database, now=now)
+        seconds = status.lag(now).total_seconds()
         if options["json"]:
-            lag = {"lagSeconds": round(status.lag(now).total_seconds(), 3)}
-            stuck = {"stuck": msgspec.to_builtins([build_stuck(one) for one in status.stuck])}
-            document = switches | msgspec.to_builtins(status) | stuck | lag
-            self.stdout.write(json.dumps(document | {"retried": retried}, indent=2))
+            stuck = msgspec.to_builtins([build_stuck(one) for one in status.stuck])
+            rest = {"stuck": stuck, "lagSeconds": round(seconds, 3), "retried": retried}
+            self.write_json(switches | msgspec.to_builtins(status) | rest)
             return
         if retried is not None:
             self.stdout.write(f"automations to be tried again: {retried}")
-        self._print_switches(switches)
-        self._print_status(status)
-        seconds = status.lag(now).total_seconds()
-        self.stdout.write(f"lag: {seconds:.1f} s" if status.waiting.triggers else "lag: none")
-
-    def _print_switches(self, switches: Mapping[str, Any]) -> None:
-        for name, variable in _VETO.items():
-            one = switches[name]
+        for name, one in switches.items():
             when = f" since {one['since']}" if one["since"] else ""
-            veto = f", but the environment says off (TRACKING_{variable})"
+            veto = f", but the environment says off (TRACKING_{_VETO[name]})"
             self.stdout.write(f"{name}: {one['state']}{when}{'' if one['isAllowed'] else veto}")
+        self._print_status(status)
+        self.stdout.write(f"lag: {seconds:.1f} s" if status.waiting.triggers else "lag: none")
 
     def _print_status(self, status: CountingStatus) -> None:
         ages = ", ".join(

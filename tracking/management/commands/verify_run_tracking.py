@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from django.core.management.base import CommandParser
 from rich.console import Console
 from rich.table import Table
 
 from tracking.conf import conf
 from tracking.maintenance.verification.findings import Finding, Scope, State
 from tracking.maintenance.verification.table import CHECKS, run_checks
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import JSON, DatabaseCommand, flag
 from tracking.mongo import client as mongo
 
 _STYLES = {State.OK: "green", State.WRONG: "bold red", State.SKIPPED: "dim"}
@@ -25,24 +23,20 @@ class Command(DatabaseCommand):
     """`manage.py verify_run_tracking`: reads only; may run while traffic flows."""
 
     help = __doc__
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
-        parser.add_argument(
-            "--full", action="store_true",
-            help="look at every automation, run and contact, not at the newest only",
-        )  # fmt: skip
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
-        parser.add_argument(
-            "--keep-forever", action="store_true", help="runs and contacts have no TTL, on purpose"
-        )
-        parser.add_argument(
-            "--only", nargs="+", choices=sorted(CHECKS), default=(), metavar="CHECK",
-            help="run these checks only: " + ", ".join(CHECKS),
-        )  # fmt: skip
+    arguments = {
+        "--full": flag("look at every automation, run and contact, not at the newest only"),
+        "--json": JSON,
+        "--keep-forever": flag("runs and contacts have no TTL, on purpose"),
+        "--only": {
+            "nargs": "+",
+            "choices": sorted(CHECKS),
+            "default": (),
+            "metavar": "CHECK",
+            "help": "run these checks only: " + ", ".join(CHECKS),
+        },
+    }
 
     def run(self, **options: Any) -> None:
-        """Run the checks and print a line for each finding."""
         scope = Scope(
             database=mongo.get_database(),
             now=datetime.now(UTC),
@@ -55,24 +49,15 @@ class Command(DatabaseCommand):
         findings = list(run_checks(scope, options["only"]))
         wrong = sum(one.state is State.WRONG for one in findings)
         if options["json"]:
-            self._print_json(scope, findings)
-        elif self.stdout.isatty():
-            self._print_table(findings)
+            checked_at = scope.now.isoformat(timespec="milliseconds")
+            lines = msgspec.to_builtins(findings)
+            self.write_json({"ok": not wrong, "checkedAt": checked_at, "findings": lines})
         else:
-            self._print_lines(findings)
-        if not options["json"]:
+            (self._print_table if self.stdout.isatty() else self._print_lines)(findings)
             verdict = f"{wrong} of {len(findings)} lines are wrong" if wrong else "all is well"
             self.stdout.write(f"verify_run_tracking: {verdict}")
         if wrong:
             sys.exit(1)
-
-    def _print_json(self, scope: Scope, findings: list[Finding]) -> None:
-        document = {
-            "ok": all(one.state is not State.WRONG for one in findings),
-            "checkedAt": scope.now.isoformat(timespec="milliseconds"),
-            "findings": msgspec.to_builtins(findings),
-        }
-        self.stdout.write(json.dumps(document, ensure_ascii=False, indent=2))
 
     def _print_lines(self, findings: list[Finding]) -> None:
         for one in findings:
