@@ -10,6 +10,7 @@ What holds at every snapshot, whatever is counted and folded meanwhile:
 Hours are kept 400 days: past that, the last line can be told no more.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +25,7 @@ MINUTES_PER_HOUR = 60
 class Counts(msgspec.Struct, kw_only=True):
     """One automation's counts at one snapshot.
 
-    `rolled` is the sum over all hours; the mappings hold what is not older than the comparison:
+    `rolled` is the sum over all hours; the counters hold what is not older than the comparison:
     runs by minute since 1970 as `minutes` (of the hours) and `raw_minutes` (of the runs), by hour
     as `hours` (their own sums), `closed` (of the hour documents) and `recent` (of the base).
     """
@@ -34,22 +35,14 @@ class Counts(msgspec.Struct, kw_only=True):
     total: int
     last_run_at: datetime | None
     rolled: int = 0
-    minutes: dict[int, int]
-    raw_minutes: dict[int, int]
-    hours: dict[int, int]
-    closed: dict[int, int]
-    recent: dict[int, int]
+    minutes: Counter[int] = msgspec.field(default_factory=Counter)
+    raw_minutes: Counter[int]
+    hours: Counter[int] = msgspec.field(default_factory=Counter)
+    closed: Counter[int] = msgspec.field(default_factory=Counter)
+    recent: Counter[int]
     copy: Mapping[str, Any] | None
     oldest_hour: datetime | None = None  # of those that are older than the comparison
     newest_run: datetime | None = None
-
-    def count_raw_hours(self) -> dict[int, int]:
-        """Return how many runs were created in each hour."""
-        hours: dict[int, int] = {}
-        for minute, runs in self.raw_minutes.items():
-            hour = minute // MINUTES_PER_HOUR
-            hours[hour] = hours.get(hour, 0) + runs
-        return hours
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,51 +63,43 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
         """How many runs the total lacks, negative if it has too many; 0 where it is not known."""
         return 0 if self.expected_total is None else self.expected_total - self.total
 
-    @property
-    def is_none(self) -> bool:
-        """Whether everything is as it should be."""
-        return not self.hours and not self.total_difference and self.newest_run is None
-
 
 def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift:
     """Compare counts with each other; an automation whose hours are not built yet has no drift."""
-    if counts.base is None or counts.base.get("rollupsSince") is not None:
+    base = counts.base
+    if base is None or base.get("rollupsSince") is not None:
         return Drift(hours=[], hours_difference=0, total=counts.total, expected_total=None)
-    newest_day = hour_of(now) // HOURS_PER_DAY
-    numbers = {
-        minute // MINUTES_PER_HOUR
-        for minute in counts.minutes.keys() | counts.raw_minutes.keys()
-        if counts.minutes.get(minute, 0) != counts.raw_minutes.get(minute, 0)
-    }
-    sums: dict[int, int] = {}
-    for minute, runs in counts.minutes.items():
-        hour = minute // MINUTES_PER_HOUR
-        sums[hour] = sums.get(hour, 0) + runs
-    numbers |= {
-        hour
-        for hour in counts.hours.keys() | sums.keys()
-        if counts.hours.get(hour, 0) != sums.get(hour, 0)
-    }
-    numbers |= {
-        hour
-        for hour in counts.recent.keys() | counts.closed.keys()
-        if hour // HOURS_PER_DAY > newest_day - RECENT_DAYS
-        and counts.recent.get(hour, 0) != counts.closed.get(hour, 0)
-    }
-    raw = sum(
-        runs for minute, runs in counts.raw_minutes.items() if minute // MINUTES_PER_HOUR in numbers
-    )
+    oldest_day = hour_of(now) // HOURS_PER_DAY - RECENT_DAYS
+    differing = {one // MINUTES_PER_HOUR for one in _compare(counts.minutes, counts.raw_minutes)}
+    differing |= _compare(counts.hours, sum_hours(counts.minutes))
+    recent = _compare(counts.recent, counts.closed)
+    differing |= {hour for hour in recent if hour // HOURS_PER_DAY > oldest_day}
+    raw_hours = sum_hours(counts.raw_minutes)
+    since = base.get("hoursSince") or base.get("takenAt")
+    expected_total = None  # where some of the hours are gone
+    if isinstance(since, datetime) and since > now - hours_kept:
+        expected_total = base.get("base", 0) + base.get("unrolled", 0) + counts.rolled
     newest, last = counts.newest_run, counts.last_run_at
     is_behind = newest is not None and (last is None or last < newest)
     return Drift(
         newest_run=newest if is_behind else None,
-        hours=sorted(numbers),
-        hours_difference=raw - sum(counts.hours.get(hour, 0) for hour in numbers),
+        hours=sorted(differing),
+        hours_difference=sum(raw_hours[hour] - counts.hours[hour] for hour in differing),
         total=counts.total,
-        expected_total=find_expected_total(
-            counts.base, rolled=counts.rolled, now=now, hours_kept=hours_kept
-        ),
+        expected_total=expected_total,
     )
+
+
+def sum_hours(minutes: Counter[int]) -> Counter[int]:
+    """Return runs by hour, from runs by minute since 1970."""
+    hours: Counter[int] = Counter()
+    for minute, runs in minutes.items():
+        hours[minute // MINUTES_PER_HOUR] += runs
+    return hours
+
+
+def _compare(one: Counter[int], other: Counter[int]) -> set[int]:
+    return {number for number in one.keys() | other.keys() if one[number] != other[number]}
 
 
 def is_copy_right(
@@ -131,17 +116,6 @@ def is_copy_right(
     return shown == (wanted, counts.last_run_at if last_run_at is None else last_run_at)
 
 
-def find_expected_total(
-    base: Mapping[str, Any], *, rolled: int, now: datetime, hours_kept: timedelta
-) -> int | None:
-    """Return what the total should be by its hours, None where some of those are gone."""
-    since = base.get("hoursSince") or base.get("takenAt")
-    if not isinstance(since, datetime) or since <= now - hours_kept:
-        return None
-    expected: int = base.get("base", 0) + base.get("unrolled", 0) + rolled
-    return expected
-
-
 def round_past(moment: datetime) -> datetime:
     """Return the start of the first hour whose runs are all there if a TTL deletes up to `moment`.
 
@@ -150,36 +124,27 @@ def round_past(moment: datetime) -> datetime:
     return start_of_hour(hour_of(moment) + 2)
 
 
-class PairRuns(msgspec.Struct, frozen=True, kw_only=True):
-    """The runs of one automation and person that exist; `earlier` are an older product's."""
-
-    user_id: str
-    workspace_id: Any
-    first_at: datetime
-    newest_at: datetime
-    newest_id: Any
-    runs: int
-    earlier: int
-
-
 def build_contact_change(
-    pair: PairRuns, contact: Mapping[str, Any] | None, *, oldest: datetime
+    pair: Mapping[str, Any], contact: Mapping[str, Any] | None, *, oldest: datetime
 ) -> dict[str, Any]:
     """Return the fields of a contact that should be others, none if it is right.
 
-    Runs before `oldest` may be gone, so that a contact that is older keeps its number of runs.
+    `pair` holds the runs that exist: `first`, `newest` (`at` and `id`), how many `runs` there are,
+    and how many are `earlier`, an older product's. Runs before `oldest` may be gone, so that a
+    contact that is older keeps its number of runs.
     """
-    if pair.newest_at < oldest:
+    newest_at = pair["newest"]["at"]
+    if newest_at < oldest:
         return {}
     change: dict[str, Any] = {}
     stored = contact or {}
-    if stored.get("lastRunAt") != pair.newest_at:
-        change |= {"lastRunAt": pair.newest_at, "lastRunId": pair.newest_id}
-    first_at = min(pair.first_at, stored.get("firstRunAt") or pair.first_at)
+    if stored.get("lastRunAt") != newest_at:
+        change |= {"lastRunAt": newest_at, "lastRunId": pair["newest"]["id"]}
+    first_at = min(pair["first"], stored.get("firstRunAt") or pair["first"])
     is_whole = contact is None or first_at >= oldest
     counts = stored.get("runs"), stored.get("earlier", 0)
-    if is_whole and counts != (pair.runs, pair.earlier):
-        change |= {"runs": pair.runs, "earlier": pair.earlier}
+    if is_whole and counts != (pair["runs"], pair["earlier"]):
+        change |= {"runs": pair["runs"], "earlier": pair["earlier"]}
     if change and stored.get("firstRunAt") != first_at:
         change["firstRunAt"] = first_at
     return change

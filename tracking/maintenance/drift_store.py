@@ -1,5 +1,6 @@
 """Reading what `drift` compares: one automation's counts, all at one snapshot."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,13 +11,7 @@ from pymongo.database import Database
 from tracking.maintenance.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
 from tracking.mongo.indexes import STATS_RETENTION, find_retention
 from tracking.mongo.transactions import read_at_snapshot
-from tracking.rollups.hours import (
-    build_base_id,
-    build_hour_id,
-    hour_of,
-    merge_hours,
-    start_of_hour,
-)
+from tracking.rollups.hours import build_base_id, build_hour_id, hour_of, merge_hours, start_of_hour
 from tracking.rollups.rebuild import build_hours_pipeline
 from tracking.rollups.totals import newest_of, parse_count
 
@@ -82,17 +77,21 @@ class DriftStore:
             for hour, count in hours.items()
             if int(hour) >= first
         }
+        dated = {"automationId": automation_id, "createdAt": {"$type": "date"}}
+        newest = self._runs.find_one(
+            dated, {"_id": 0, "createdAt": 1}, sort=[("createdAt", -1)], session=session
+        )
+        match = {"automationId": automation_id, "createdAt": {"$gte": since}}
+        pipeline = build_hours_pipeline(match, minutes_per_group=1)
+        rows = self._runs.aggregate(pipeline, session=session, batchSize=10_000)
         counts = Counts(
             automation_id=automation_id,
             base=base,
             total=parse_count(known.get("runs")),
             last_run_at=newest_of(known.get("lastRunAt")),
-            minutes={},
-            raw_minutes=self._count_raw(automation_id, since, session),
-            hours={},
-            closed={},
-            recent=recent,
-            newest_run=self._find_newest_run(automation_id, session),
+            raw_minutes=Counter({int(row["_id"]): row["runs"] for row in rows}),
+            recent=Counter(recent),
+            newest_run=newest["createdAt"] if newest else None,
             copy=self._automations.find_one(
                 {"_id": key}, {"totalRuns": 1, "lastRunAt": 1}, session=session
             ),
@@ -108,20 +107,17 @@ class DriftStore:
         # Hours have six digits from 1981 to 2084, so that texts sort as numbers do. The other
         # documents of an automation sort before and after, those of another one are left out.
         edge = build_hour_id(automation_id, first)
-        old: Document = {"$gte": f"{automation_id}:h", "$lt": edge}
-        of_this = {"automationId": automation_id}
+        old = {"_id": {"$gte": f"{automation_id}:h", "$lt": edge}, "automationId": automation_id}
         pipeline: list[Document] = [
-            {"$match": {"_id": old, **of_this}},
+            {"$match": old},
             {"$group": {"_id": None, "runs": {"$sum": "$n"}, "oldest": {"$min": "$hour"}}},
         ]
         for row in self._stats.aggregate(pipeline, session=session):
             counts.rolled += row["runs"]
             counts.oldest_hour = row["oldest"]
-        new: Document = {"$gte": edge, "$lt": f"{automation_id}:i"}
+        new = {"_id": {"$gte": edge, "$lt": f"{automation_id}:i"}, "automationId": automation_id}
         fields = {"hour": 1, "n": 1, "m": 1}
-        for document in self._stats.find(
-            {"_id": new} | of_this, fields, session=session, batch_size=1000
-        ):
+        for document in self._stats.find(new, fields, session=session, batch_size=1000):
             hour = hour_of(document["hour"])
             counts.closed[hour] = document.get("n", 0)
             _add_hour(counts, hour, document, first=first)
@@ -137,28 +133,11 @@ class DriftStore:
         rolled: int = merge_hours(parts)["n"]
         return rolled
 
-    def _find_newest_run(self, automation_id: str, session: ClientSession) -> datetime | None:
-        query = {"automationId": automation_id, "createdAt": {"$type": "date"}}
-        newest = self._runs.find_one(
-            query, {"_id": 0, "createdAt": 1}, sort=[("createdAt", -1)], session=session
-        )
-        return newest["createdAt"] if newest else None
-
-    def _count_raw(
-        self, automation_id: str, since: datetime, session: ClientSession
-    ) -> dict[int, int]:
-        match = {"automationId": automation_id, "createdAt": {"$gte": since}}
-        rows = self._runs.aggregate(
-            build_hours_pipeline(match, minutes_per_group=1), session=session, batchSize=10_000
-        )
-        return {int(row["_id"]): row["runs"] for row in rows}
-
 
 def _add_hour(counts: Counts, hour: int, parts: Document, *, first: int) -> None:
     counts.rolled += parts.get("n", 0)
     if hour < first:
         return
-    counts.hours[hour] = counts.hours.get(hour, 0) + parts.get("n", 0)
+    counts.hours[hour] += parts.get("n", 0)
     for minute, runs in parts.get("m", {}).items():
-        number = hour * MINUTES_PER_HOUR + int(minute)
-        counts.minutes[number] = counts.minutes.get(number, 0) + runs
+        counts.minutes[hour * MINUTES_PER_HOUR + int(minute)] += runs

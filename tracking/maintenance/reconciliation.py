@@ -18,12 +18,13 @@ from typing import Any
 
 import msgspec
 from bson import Int64
+from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.maintenance.backfill import Backfill
 from tracking.maintenance.contacts import ContactStore
-from tracking.maintenance.drift import Counts, Drift, is_copy_right
+from tracking.maintenance.drift import Counts, Drift, is_copy_right, sum_hours
 from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import find_retention
 from tracking.mongo.transactions import run_in_transaction
@@ -54,8 +55,6 @@ class Repair(msgspec.Struct, frozen=True):
 
 
 class Reconciler:
-    """Finds and repairs differences."""
-
     def __init__(
         self,
         database: Database[Document],
@@ -83,12 +82,22 @@ class Reconciler:
             {"base": {"$exists": True}}, {"automationId": 1, "automationKey": 1}
         )
         keys = {base["automationId"]: base["automationKey"] for base in bases}
-        keys |= {str(one["_id"]): one["_id"] for one in self._automations.find({}, {"_id": 1})}
-        return keys
+        return keys | {
+            str(one["_id"]): one["_id"] for one in self._automations.find({}, {"_id": 1})
+        }
 
     def preview(self, automation_id: str, key: Any) -> list[Repair]:
         """Return what `repair` would do, each kind of difference as one line. Reads only."""
-        return self._list_repairs(automation_id, key)
+        counts, drift = self._drift.measure(automation_id, key, since=self._since)
+        if counts.base is None or counts.base.get("rollupsSince") is not None:
+            has_runs = counts.newest_run is not None or (counts.copy or {}).get("totalRuns")
+            missing = "base" if counts.base is None else "hours"
+            return [Repair(automation_id, missing, "none", _BUILT)] if has_runs else []
+        repairs = list(self._compare(counts, drift))
+        wrong = sum(len(changes) for _, changes in self._measure_contacts(automation_id))
+        if wrong:
+            repairs.append(Repair(automation_id, "contacts", f"{wrong} differ", "as their runs"))
+        return repairs
 
     def repair(self, automation_id: str, key: Any) -> list[Repair]:
         """Put one automation right and return what differed; nothing is left of that."""
@@ -99,9 +108,11 @@ class Reconciler:
             stored = self._automations.find_one({"_id": key}, {"totalRuns": 1, "lastRunAt": 1})
             self._backfill.run_batch([stored or {"_id": key}], recount=False)
         # First: until then a person whom another product counted may be counted again.
-        self._repair_contacts(automation_id)
+        for people, changes in self._measure_contacts(automation_id):
+            if changes:
+                self._run(automation_id, partial(self._repair_people, automation_id, people))
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
-        for hours in chunk_hours(drift.hours, counts.count_raw_hours()):
+        for hours in chunk_hours(drift.hours, sum_hours(counts.raw_minutes)):
             self._run(automation_id, partial(self._rebuild, automation_id, hours, drift))
         self._run(automation_id, partial(self._settle, automation_id, key))
         self._run(automation_id, partial(self._repair_copy, automation_id, key))
@@ -119,22 +130,10 @@ class Reconciler:
 
         run_in_transaction(self._database.client, hold_and_work, seconds=_SECONDS)
 
-    def _list_repairs(self, automation_id: str, key: Any) -> list[Repair]:
-        counts, drift = self._drift.measure(automation_id, key, since=self._since)
-        if counts.base is None or counts.base.get("rollupsSince") is not None:
-            has_runs = counts.newest_run is not None or (counts.copy or {}).get("totalRuns")
-            missing = "base" if counts.base is None else "hours"
-            return [Repair(automation_id, missing, "none", _BUILT)] if has_runs else []
-        repairs = list(self._compare(counts, drift))
-        wrong = sum(len(changes) for changes in self._measure_contacts(automation_id))
-        if wrong:
-            repairs.append(Repair(automation_id, "contacts", f"{wrong} differ", "as their runs"))
-        return repairs
-
     def _compare(self, counts: Counts, drift: Drift) -> Iterator[Repair]:
         name = counts.automation_id
         if drift.hours:
-            stored = sum(counts.hours.get(hour, 0) for hour in drift.hours)
+            stored = sum(counts.hours[hour] for hour in drift.hours)
             wanted = stored + drift.hours_difference
             yield Repair(name, f"runs in hours ({len(drift.hours)})", str(stored), str(wanted))
         total = self._find_total(drift, drift.hours_difference)
@@ -149,10 +148,8 @@ class Reconciler:
             newest = newest_of(newest, (counts.copy or {}).get("lastRunAt"))
         if not is_copy_right(counts, total=total, last_run_at=newest):
             is_foreign = self._must_adopt(counts, surplus)
-            yield Repair(
-                name, _COPY, str(shown), "run with --adopt" if is_foreign else str(total),
-                needs_adopting=is_foreign,
-            )  # fmt: skip
+            wanted_copy = "run with --adopt" if is_foreign else str(total)
+            yield Repair(name, _COPY, str(shown), wanted_copy, needs_adopting=is_foreign)
 
     def _find_total(self, drift: Drift, hours_difference: int) -> int:
         """Return the total once the hours are right. It rises only, but where it is known."""
@@ -176,25 +173,18 @@ class Reconciler:
         }
         return self._runs.find_one(query, {"_id": 1}) is not None
 
-    def _measure_contacts(self, automation_id: str) -> Iterator[dict[str, Document]]:
+    def _measure_contacts(self, automation_id: str) -> Iterator[tuple[list[str], list[UpdateOne]]]:
         for people in self._contacts.list_people(automation_id, newest=None):
-            yield self._contacts.measure(automation_id, people, oldest=self._since)
-
-    def _repair_contacts(self, automation_id: str) -> None:
-        for people in self._contacts.list_people(automation_id, newest=None):
-            if self._contacts.measure(automation_id, people, oldest=self._since):
-                self._run(automation_id, partial(self._repair_people, automation_id, people))
+            yield people, self._contacts.measure(automation_id, people, oldest=self._since)
 
     def _repair_people(self, automation_id: str, people: list[str], session: ClientSession) -> None:
-        changes = self._contacts.find_changes(
-            automation_id, people, oldest=self._since, session=session
-        )
+        changes = self._contacts.find_changes(automation_id, people, self._since, session)
         self._contacts.update_contacts(changes, session)
 
     def _rebuild(
         self, automation_id: str, hours: list[int], drift: Drift, session: ClientSession
     ) -> None:
-        """Count some hours anew; where the total cannot be told from all hours it rises with them.
+        """Count some hours again; where the total cannot be told from all hours it rises with them.
 
         Where it can, `_settle` brings it up to them.
         """

@@ -1,5 +1,6 @@
 """Runs, hours, totals, copies and contacts agree."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -7,16 +8,13 @@ from typing import Any
 from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift import is_copy_right
 from tracking.maintenance.drift_store import DriftStore
-from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
+from tracking.maintenance.verification.findings import Finding, Scope, build_finding
 from tracking.rollups.hours import RECENT_DAYS, build_base_id, hour_of, start_of_hour
 from tracking.rollups.totals import parse_count
 
 _FIX = "run 'python manage.py reconcile_runs', which shows and repairs it"
-
 _NEWEST = 100
-
 _CONTACT_RUNS = 500
-
 _PAIR_RUNS = 2000
 _BATCH = 10_000
 _INDEX = "automationId_userId_createdAt"
@@ -32,11 +30,11 @@ def check_counts(scope: Scope) -> Iterator[Finding]:
     hours: dict[str, int] = {}
     totals: dict[str, int] = {}
     copies: dict[str, int] = {}
-    count = unknown = 0
+    count = known = 0
     for automation_id, key in list_sample(scope):
         counts, drift = store.measure(automation_id, key, since=since)
         count += 1
-        unknown += drift.expected_total is None
+        known += drift.expected_total is not None
         if drift.hours:
             hours[automation_id] = drift.hours_difference
         if drift.total_difference or drift.newest_run:
@@ -44,18 +42,14 @@ def check_counts(scope: Scope) -> Iterator[Finding]:
         if not is_copy_right(counts):
             shown = counts.copy.get("totalRuns") if counts.copy else None
             copies[automation_id] = parse_count(shown) - counts.total
-    yield _build("hours against runs", hours, count, "runs missing in hours")
-    of_known = count - unknown
-    yield _build("totals against hours", totals, of_known, "runs too many in totals")
-    yield _build("copies in automations against totals", copies, count, "runs too many in copies")
-
-
-def _build(what: str, wrong: dict[str, int], count: int, unit: str) -> Finding:
-    named = describe_some(f"{one} ({difference:+d})" for one, difference in wrong.items())
-    figure = f"{len(wrong)} of {count} automations differ"
-    return build_finding(
-        what, figure + (f", {unit}: {named}" if wrong else ""), "0", is_ok=not wrong, fix=_FIX
-    )
+    for what, wrong, compared, unit in (
+        ("hours against runs", hours, count, "runs missing in hours"),
+        ("totals against hours", totals, known, "runs too many in totals"),
+        ("copies in automations against totals", copies, count, "runs too many in copies"),
+    ):
+        named = [f"{one} ({difference:+d})" for one, difference in wrong.items()]
+        figure = f"{len(wrong)} of {compared} automations differ" + (f", {unit}" if wrong else "")
+        yield build_finding(what, figure, named=named, fix=_FIX)
 
 
 def list_sample(scope: Scope) -> Iterator[tuple[str, Any]]:
@@ -67,19 +61,18 @@ def list_sample(scope: Scope) -> Iterator[tuple[str, Any]]:
     stats = scope.database["automation_run_stats"]
     query = {"base": {"$exists": True}, "rollupsSince": None}
     if scope.is_full:
-        for base in stats.find(query, {"automationId": 1, "automationKey": 1}):
-            yield base["automationId"], base["automationKey"]
-        return
-    newest = scope.database["automation_runs"].aggregate([
-        {"$sort": {"_id": -1}},
-        {"$limit": 20_000},
-        {"$group": {"_id": "$automationId", "runs": {"$sum": 1}}},
-        {"$sort": {"runs": -1, "_id": 1}},
-        {"$limit": _NEWEST},
-    ])  # fmt: skip
-    ids = [build_base_id(row["_id"]) for row in newest if isinstance(row["_id"], str)]
-    found = list(stats.find({"_id": {"$in": ids}} | query))
-    found += stats.find({"_id": {"$nin": ids}} | query, limit=_NEWEST - len(found))
+        found = stats.find(query, {"automationId": 1, "automationKey": 1})
+    else:
+        newest = scope.database["automation_runs"].aggregate([
+            {"$sort": {"_id": -1}},
+            {"$limit": 20_000},
+            {"$group": {"_id": "$automationId", "runs": {"$sum": 1}}},
+            {"$sort": {"runs": -1, "_id": 1}},
+            {"$limit": _NEWEST},
+        ])  # fmt: skip
+        ids = [build_base_id(row["_id"]) for row in newest if isinstance(row["_id"], str)]
+        found = list(stats.find({"_id": {"$in": ids}} | query))
+        found += stats.find({"_id": {"$nin": ids}} | query, limit=_NEWEST - len(found))
     for base in found:
         yield base["automationId"], base["automationKey"]
 
@@ -89,48 +82,38 @@ def check_contacts(scope: Scope) -> Iterator[Finding]:
     store = ContactStore(scope.database)
     drift = DriftStore(scope.database, now=scope.now)
     oldest = drift.find_first_hour(scope.retention or timedelta.max)
-    wrong: dict[str, int] = {}
+    wrong: Counter[str] = Counter()
     count = 0
+    newest = None if scope.is_full else _CONTACT_RUNS
     for automation_id, _ in list_sample(scope):
-        for people in store.list_people(
-            automation_id, newest=None if scope.is_full else _CONTACT_RUNS
-        ):
-            changes = store.measure(automation_id, people, oldest=oldest)
+        for people in store.list_people(automation_id, newest=newest):
+            wrong[automation_id] += len(store.measure(automation_id, people, oldest=oldest))
             count += len(people)
-            if changes:
-                wrong[automation_id] = wrong.get(automation_id, 0) + len(changes)
-    named = describe_some(f"{pairs} of {one}" for one, pairs in wrong.items())
-    yield build_finding(
-        "contacts against runs", f"{sum(wrong.values())} of {count} differ"
-        + (f": {named}" if named else ""), "0", is_ok=not wrong,
-        fix="run 'python manage.py reconcile_runs', which shows and repairs it",
-    )  # fmt: skip
+    named = [f"{pairs} of {one}" for one, pairs in (+wrong).items()]
+    figure = f"{wrong.total()} of {count} differ"
+    yield build_finding("contacts against runs", figure, named=named, fix=_FIX)
 
 
 def check_pairs(scope: Scope) -> Iterator[Finding]:
     """Look at neighbours: in the newest runs of each automation, or in all, by the index alone."""
     scan = _scan_all(scope) if scope.is_full else _scan_newest(scope)
     wrong, count = [], 0
-    before: Mapping[str, Any] | None = None
-    for run in scan:
+    later: Mapping[str, Any] | None = None
+    for run in scan:  # each pair from the newest
         count += 1
-        if before is not None and _pair_of(before) == _pair_of(run):
-            # Sorted from the newest: `before` is the later one of the two.
-            is_near = before["createdAt"] - run["createdAt"] <= scope.window
-            if is_near and _is_ours(scope, before):
-                wrong.append(f"{run['automationId']} at {before['createdAt'].isoformat()}")
-        before = run
+        pair = run["automationId"], run["userId"]
+        if later is not None and pair == (later["automationId"], later["userId"]):
+            is_near = later["createdAt"] - run["createdAt"] <= scope.window
+            if is_near and _is_ours(scope, later):
+                wrong.append(f"{run['automationId']} at {later['createdAt'].isoformat()}")
+        later = run
     yield build_finding(
         "runs of a pair within the window",
-        f"{len(wrong)} in {count} runs" + (f": {describe_some(wrong)}" if wrong else ""), "0",
-        is_ok=not wrong,
+        f"{len(wrong)} in {count} runs",
+        named=wrong,
         fix="delete the run that no trigger names (runId), then run "
         "'python manage.py reconcile_runs'",
-    )  # fmt: skip
-
-
-def _pair_of(run: Mapping[str, Any]) -> tuple[Any, Any]:
-    return run["automationId"], run["userId"]
+    )
 
 
 def _is_ours(scope: Scope, run: Mapping[str, Any]) -> bool:

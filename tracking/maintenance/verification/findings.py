@@ -45,9 +45,23 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 Check = Callable[[Scope], Iterable[Finding]]
 
 
-def build_finding(what: str, figure: str, limit: str, *, is_ok: bool, fix: str) -> Finding:
-    """Return a finding; what is right needs no fix."""
+def build_finding(
+    what: str,
+    figure: str,
+    limit: str = "0",
+    *,
+    named: Iterable[str] = (),
+    is_ok: bool | None = None,
+    fix: str = "",
+) -> Finding:
+    """Return a finding: the first of what is `named` follow the figure.
+
+    Unless `is_ok` says so, all is well if nothing is named. What is right needs no fix.
+    """
+    names = describe_some(named)
+    is_ok = not names if is_ok is None else is_ok
     state = State.OK if is_ok else State.WRONG
+    figure += f": {names}" if names else ""
     return Finding(what=what, state=state, figure=figure, limit=limit, fix="" if is_ok else fix)
 
 

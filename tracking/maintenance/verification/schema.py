@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
+from tracking.mongo.commands import batched
 from tracking.mongo.indexes import COLLECTIONS, IndexState, compare_indexes, list_indexes
 from tracking.rollups.hours import build_base_id
 
 _BATCH = 1000
 _FIX_FIELDS = "run 'python manage.py add_run_fields'"
-
 _FIX_INDEXES = "run 'python manage.py add_run_indexes'"
 
 _WRITTEN_BY_COUNTING = (
@@ -36,21 +36,14 @@ def check_fields(scope: Scope) -> Iterator[Finding]:
         ]
     }
     wrong = [str(one["_id"]) for one in automations.find(wrong_types, {"_id": 1})]
-    yield build_finding(
-        "run fields of automations", f"{len(wrong)} without or of another type"
-        + (f": {describe_some(wrong)}" if wrong else ""), "0", is_ok=not wrong, fix=_FIX_FIELDS,
-    )  # fmt: skip
+    figure = f"{len(wrong)} without or of another type"
+    yield build_finding("run fields of automations", figure, named=wrong, fix=_FIX_FIELDS)
     without = list(_list_without_base(automations, stats))
-    unfinished = [
-        one["automationId"]
-        for one in stats.find({"rollupsSince": {"$type": "date"}}, {"automationId": 1})
-    ]
+    open_bases = stats.find({"rollupsSince": {"$type": "date"}}, {"automationId": 1})
+    unfinished = [one["automationId"] for one in open_bases]
     figure = f"{len(without)} without a base, {len(unfinished)} with hours to build"
-    named = describe_some({*without, *unfinished})
-    yield build_finding(
-        "bases of totals", figure + (f": {named}" if named else ""), "0",
-        is_ok=not named, fix=_FIX_FIELDS,
-    )  # fmt: skip
+    named = {*without, *unfinished}
+    yield build_finding("bases of totals", figure, named=named, fix=_FIX_FIELDS)
 
 
 def _list_without_base(automations: Any, stats: Any) -> Iterator[str]:
@@ -59,46 +52,30 @@ def _list_without_base(automations: Any, stats: Any) -> Iterator[str]:
     One that is new has none until its first trigger, and holds 0.
     """
     has_runs = {"$or": [{"totalRuns": {"$nin": [0, None]}}, {"lastRunAt": {"$type": "date"}}]}
-    batch: list[str] = []
-    for document in automations.find(has_runs, {"_id": 1}):
-        batch.append(str(document["_id"]))
-        if len(batch) >= _BATCH:
-            yield from _drop_known(batch, stats)
-            batch = []
-    yield from _drop_known(batch, stats)
-
-
-def _drop_known(automation_ids: list[str], stats: Any) -> list[str]:
-    ids = {build_base_id(one): one for one in automation_ids}
-    known = {one["_id"] for one in stats.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
-    return [one for base_id, one in ids.items() if base_id not in known]
+    for batch in batched(automations.find(has_runs, {"_id": 1}), _BATCH):
+        ids = {build_base_id(str(one["_id"])): str(one["_id"]) for one in batch}
+        known = {one["_id"] for one in stats.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+        yield from (one for base_id, one in ids.items() if base_id not in known)
 
 
 def check_indexes(scope: Scope) -> Iterator[Finding]:
     """Name every index that is missing, has other keys, or another time to live."""
     missing = set(COLLECTIONS) - set(scope.database.list_collection_names())
-    yield build_finding(
-        "collections", f"{len(COLLECTIONS) - len(missing)} of {len(COLLECTIONS)}"
-        + (f", missing: {describe_some(missing)}" if missing else ""), "all",
-        is_ok=not missing, fix=_FIX_INDEXES,
-    )  # fmt: skip
+    figure = f"{len(COLLECTIONS) - len(missing)} of {len(COLLECTIONS)}"
+    figure += ", missing" if missing else ""
+    yield build_finding("collections", figure, "all", named=missing, fix=_FIX_INDEXES)
     findings = compare_indexes(scope.database, list_indexes(scope.retention))
-    present = sum(one.state is IndexState.PRESENT for one in findings)
-    yield build_finding(
-        "indexes", f"{present} of {len(findings)}", "all as declared",
-        is_ok=present == len(findings), fix="see the next lines",
-    )  # fmt: skip
-    for one in findings:
-        if one.state is IndexState.PRESENT:
-            continue
+    wrong = [one for one in findings if one.state is not IndexState.PRESENT]
+    figure = f"{len(findings) - len(wrong)} of {len(findings)}"
+    fix = "see the next lines"
+    yield build_finding("indexes", figure, "all as declared", is_ok=not wrong, fix=fix)
+    for one in wrong:
         wanted = one.index.expire_after
         declared = "present" if wanted is None else f"TTL {int(wanted.total_seconds())} s"
         found = one.found.get("expireAfterSeconds", "none")
         figure = f"TTL {found} s" if one.state is IndexState.TTL_DIFFERS else one.state.value
-        yield build_finding(
-            f"index {one.index.collection}.{one.index.name}", figure, declared,
-            is_ok=False, fix=_FIX_INDEXES,
-        )  # fmt: skip
+        what = f"index {one.index.collection}.{one.index.name}"
+        yield build_finding(what, figure, declared, is_ok=False, fix=_FIX_INDEXES)
 
 
 def check_index_use(scope: Scope) -> Iterator[Finding]:
@@ -115,21 +92,27 @@ def check_index_use(scope: Scope) -> Iterator[Finding]:
             used[name] += one["accesses"]["ops"]
             if name not in declared and one["name"] != "_id_":
                 foreign[name] = bool(one["spec"].get("unique"))
-    in_use = sum(used[one] > 0 for one in declared & used.keys())
-    others = describe_some(f"{'.'.join(one)} ({used[one]} times)" for one in foreign)
+    known = declared & used.keys()
     yield build_finding(
-        "indexes in use", f"{in_use} of {len(declared & used.keys())} since MongoDB started, "
-        f"{len(foreign)} that are not ours" + (f": {others}" if others else ""), "none of its own",
-        is_ok=True, fix="",
-    )  # fmt: skip
+        "indexes in use",
+        f"{sum(used[one] > 0 for one in known)} of {len(known)} since MongoDB started, "
+        f"{len(foreign)} that are not ours",
+        "none of its own",
+        named=[f"{'.'.join(one)} ({used[one]} times)" for one in foreign],
+        is_ok=True,
+    )
     unique = describe_some(
-        ".".join(one) for one, is_unique in foreign.items()
+        ".".join(one)
+        for one, is_unique in foreign.items()
         if is_unique and one[0] in _WRITTEN_BY_COUNTING
-    )  # fmt: skip
+    )
     yield build_finding(
-        "unique indexes that are not ours", unique or "0", "0 where counting writes",
-        is_ok=not unique, fix="drop them, or their automations cannot be counted",
-    )  # fmt: skip
+        "unique indexes that are not ours",
+        unique or "0",
+        "0 where counting writes",
+        is_ok=not unique,
+        fix="drop them, or their automations cannot be counted",
+    )
 
 
 def check_expiry(scope: Scope) -> Iterator[Finding]:
@@ -146,8 +129,10 @@ def check_expiry(scope: Scope) -> Iterator[Finding]:
         total += late
         worst += f", {late} of {index.collection}" if late else ""
     yield build_finding(
-        "documents past their TTL", f"{total}{worst}", "0, an hour late at most",
+        "documents past their TTL",
+        f"{total}{worst}",
+        "0, an hour late at most",
         is_ok=not total,
         fix="a backlog after add_run_indexes is deleted within hours; else look at "
         "db.adminCommand({getParameter: 1, ttlMonitorEnabled: 1})",
-    )  # fmt: skip
+    )
