@@ -19,8 +19,7 @@ from automations.privacy.redaction import build_trigger_update, split_letter
 from automations.webhook.dead_letters import get_dead_letters
 from automations.webhook.deliveries import DEADLINE_SECONDS
 from tracking.exceptions import TrackingUnavailable
-from tracking.maintenance.erasure import Eraser, Erasure
-from tracking.maintenance.people import PersonStore
+from tracking.maintenance.erasure import Eraser, Erasure, PersonStore
 from tracking.mongo import client as mongo
 
 _GRACE_SECONDS = DEADLINE_SECONDS + 1

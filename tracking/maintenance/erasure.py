@@ -25,8 +25,14 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.counting.documents import keep_metadata
-from tracking.ids import ERASED_PREFIX, build_contact_id, parse_trigger_id, partition_of
-from tracking.maintenance.people import PersonStore
+from tracking.ids import (
+    ERASED_PREFIX,
+    build_account_range,
+    build_contact_id,
+    parse_trigger_id,
+    partition_of,
+)
+from tracking.mongo.commands import batched
 from tracking.mongo.errors import bounded
 from tracking.mongo.transactions import run_in_transaction
 
@@ -42,6 +48,76 @@ _KEPT_RUN = (
 _BATCH = 2000
 _IDS_PER_UPDATE = 10_000
 _SECONDS = 60.0
+# Triggers have no index by person: those of an account, or all, are looked through.
+_SCAN_SECONDS = 900.0
+_AUTOMATIONS_PER_READ = 1000
+
+
+class PersonStore:
+    """Finds what is stored of a person. Every method raises TrackingUnavailable.
+
+    `account_id` is the account that the person wrote to, None is every account: elsewhere the same
+    id is another person's.
+    """
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._automations = database["automations"]
+        self._contacts = database["automation_contacts"]
+        self._triggers = database["automation_triggers"]
+        self._runs = database["automation_runs"]
+
+    def list_pairs(self, account_id: str | None, user_id: str) -> dict[str, list[str]]:
+        """Return the person's automations, each with the ids of the triggers there."""
+        pairs: dict[str, list[str]] = {}
+        with bounded(_SCAN_SECONDS):
+            others: set[str] = set()
+            if account_id is not None:
+                foreign = {"accountId": {"$nin": [account_id, None]}}
+                others = {str(one["_id"]) for one in self._automations.find(foreign, {"_id": 1})}
+            for trigger in self._find_triggers(account_id, user_id):
+                if trigger["automationId"] not in others:
+                    pairs.setdefault(trigger["automationId"], []).append(trigger["_id"])
+            # By the indexes of runs and contacts: a key for each automation there is or was.
+            known = {str(one["_id"]) for one in self._automations.find({}, {"_id": 1})}
+            known |= {one for one in self._runs.distinct("automationId") if isinstance(one, str)}
+            for ids in batched(sorted(known - others), _AUTOMATIONS_PER_READ):
+                contact_ids = [build_contact_id(one, user_id) for one in ids]
+                found = self._contacts.distinct("automationId", {"_id": {"$in": contact_ids}})
+                query = {"automationId": {"$in": ids}, "userId": user_id}
+                found += self._runs.distinct("automationId", query)
+                for automation_id in found:
+                    pairs.setdefault(automation_id, [])
+        return pairs
+
+    def list_documents(self, account_id: str | None, user_id: str) -> dict[str, list[Document]]:
+        """Return everything stored of the person, by collection, the oldest first."""
+        runs: list[Document] = []
+        contacts: list[Document] = []
+        triggers: list[Document] = []
+        for automation_id, trigger_ids in self.list_pairs(account_id, user_id).items():
+            pair = {"automationId": automation_id, "userId": user_id}
+            contact_id = build_contact_id(automation_id, user_id)
+            with bounded(_SECONDS):
+                runs += self._runs.find(pair).sort("createdAt", 1)
+                contacts += self._contacts.find({"_id": contact_id})
+                triggers += self._triggers.find({"_id": {"$in": trigger_ids}}).sort("createdAt", 1)
+        return {
+            "automation_runs": runs,
+            "automation_contacts": contacts,
+            "automation_triggers": triggers,
+        }
+
+    def _find_triggers(self, account_id: str | None, user_id: str) -> Iterator[Document]:
+        fields = {"automationId": 1}
+        if account_id is None:
+            yield from self._triggers.find({"userId": user_id}, fields)
+            return
+        # An engine that counts by itself names the workspace for the account.
+        owners = {account_id, *self._automations.distinct("workspaceId", {"accountId": account_id})}
+        for owner in owners:
+            first, last = build_account_range(str(owner))
+            query = {"_id": {"$gt": first, "$lt": last}, "userId": user_id}
+            yield from self._triggers.find(query, fields)
 
 
 class Erasure(msgspec.Struct):
@@ -52,7 +128,6 @@ class Erasure(msgspec.Struct):
     triggers: int = 0
 
     def add(self, other: "Erasure") -> None:
-        """Add another one's figures to this one."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -66,42 +141,32 @@ def build_trigger_update(document: Document, name: str) -> Document:
     return {"$set": {"userId": name}, "$unset": {"metadata": ""}}
 
 
-class Eraser:
-    """Erases one person at a time. Safe to repeat, to interrupt, and under traffic.
-
-    Every method raises TrackingUnavailable.
-    """
+class Eraser(PersonStore):
+    """Erases one person at a time. Safe to repeat, to interrupt, and under traffic."""
 
     def __init__(
         self, database: Database[Document], *, build_update: BuildUpdate = build_trigger_update
     ) -> None:
+        super().__init__(database)
         self._client = database.client
         self._build_update = build_update
-        self._people = PersonStore(database)
-        self._contacts = database["automation_contacts"]
-        self._triggers = database["automation_triggers"]
-        self._runs = database["automation_runs"]
         self._partitions = database["tracking_partitions"]
 
     def erase(self, account_id: str | None, user_id: str) -> Erasure:
-        """Erase what is stored of the person and return what that was; all zero: nothing is left.
-
-        `account_id` is the account that the person wrote to, None is every account.
-        """
+        """Erase what is stored of the person and return what that was."""
         report = Erasure()
-        for automation_id, trigger_ids in self._people.list_pairs(account_id, user_id).items():
+        for automation_id, trigger_ids in self.list_pairs(account_id, user_id).items():
             report.add(self._erase_pair(automation_id, user_id, trigger_ids))
         return report
 
     def _erase_pair(self, automation_id: str, user_id: str, trigger_ids: Sequence[str]) -> Erasure:
         pair = {"automationId": automation_id, "userId": user_id}
         name = ERASED_PREFIX + uuid4().hex
-        moved, oldest = self._run(partial(self._move, pair, name, trigger_ids))
-        report = Erasure(*moved)
+        report, oldest = self._run(partial(self._move, pair, name, trigger_ids))
         while oldest is not None:
             number, oldest = self._run(partial(self._rename_runs, pair, name, oldest))
             report.runs += number
-        for ids in _chunk(trigger_ids, _BATCH):
+        for ids in batched(trigger_ids, _BATCH):
             report.triggers += self._run(partial(self._rewrite_triggers, pair, name, ids))
         return report
 
@@ -110,33 +175,27 @@ class Eraser:
             return run_in_transaction(self._client, work, seconds=_SECONDS / 2)
 
     def _move(
-        self,
-        pair: Document,
-        name: str,
-        trigger_ids: Sequence[str],
-        session: ClientSession,
-    ) -> tuple[tuple[int, int], datetime | None]:
+        self, pair: Document, name: str, trigger_ids: Sequence[str], session: ClientSession
+    ) -> tuple[Erasure, datetime | None]:
         """Give the contact, the newest runs and the triggers their name, all at once."""
+        automation_id = pair["automationId"]
         # First, while the snapshot is young: counting writes its own document all the time.
-        self._conflict_with_counting(pair["automationId"], session)
-        query = {
-            "_id": build_contact_id(pair["automationId"], pair["userId"]),
-            "automationId": pair["automationId"],
-        }
-        contact = self._contacts.find_one_and_delete(query, session=session)
+        self._conflict_with_counting(automation_id, session)
+        contact_id = build_contact_id(automation_id, pair["userId"])
+        contact = self._contacts.find_one_and_delete(
+            {"_id": contact_id, "automationId": automation_id}, session=session
+        )
         if contact is not None:
-            contact_id = build_contact_id(pair["automationId"], name)
-            self._contacts.insert_one(
-                contact | {"_id": contact_id, "userId": name}, session=session
-            )
-        for ids in _chunk(trigger_ids, _IDS_PER_UPDATE):
+            moved = {"_id": build_contact_id(automation_id, name), "userId": name}
+            self._contacts.insert_one(contact | moved, session=session)
+        for ids in batched(trigger_ids, _IDS_PER_UPDATE):
             self._triggers.update_many(
                 {**_build_trigger_query(pair, ids), "erasedAs": {"$exists": False}},
                 {"$set": {"erasedAs": name}},
                 session=session,
             )
         runs, oldest = self._rename_runs(pair, name, None, session)
-        return (runs, int(contact is not None)), oldest
+        return Erasure(runs, int(contact is not None)), oldest
 
     def _conflict_with_counting(self, automation_id: str, session: ClientSession) -> None:
         change = {"$inc": {"erasures": 1}}
@@ -157,18 +216,12 @@ class Eraser:
         query = pair if before is None else {**pair, "createdAt": {"$lte": before}}
         found = self._runs.find(query, session=session, batch_size=_BATCH + 1)
         runs = list(found.sort("createdAt", -1).limit(_BATCH))
-        if runs:
-            self._runs.bulk_write(
-                [
-                    ReplaceOne(
-                        {"_id": run["_id"], "automationId": pair["automationId"]},
-                        build_run(run, name),
-                    )
-                    for run in runs
-                ],
-                ordered=False,
-                session=session,
-            )
+        writes = []
+        for run in runs:
+            key = {"_id": run["_id"], "automationId": pair["automationId"]}
+            writes.append(ReplaceOne(key, build_run(run, name)))
+        if writes:
+            self._runs.bulk_write(writes, ordered=False, session=session)
         return len(runs), runs[-1]["createdAt"] if len(runs) == _BATCH else None
 
     def _rewrite_triggers(
@@ -194,11 +247,6 @@ class Eraser:
 def _build_trigger_query(pair: Mapping[str, Any], trigger_ids: Sequence[str]) -> Document:
     accounts = {parse_trigger_id(one)[0] for one in trigger_ids}
     return {"_id": {"$in": list(trigger_ids)}, "accountId": {"$in": list(accounts)}, **pair}
-
-
-def _chunk(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
 
 
 def build_run(run: Mapping[str, Any], name: str) -> Document:

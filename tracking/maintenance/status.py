@@ -13,7 +13,7 @@ from tracking.ids import PARTITIONS
 Document = dict[str, Any]
 
 # From here on it is told apart how long triggers have been waiting.
-_AGES = (timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1))
+_AGES = {f"{seconds} s": timedelta(seconds=seconds) for seconds in (1, 60, 3600)}
 
 
 class CounterStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -46,13 +46,11 @@ class CountingStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stuck: list[Stuck]
 
     def lag(self, now: datetime) -> timedelta:
-        """How long the oldest trigger has been waiting."""
         oldest = self.waiting.oldest_at
         return timedelta(0) if oldest is None else max(now - oldest, timedelta(0))
 
 
 def read_status(database: Database[Document], *, now: datetime) -> CountingStatus:
-    """Return how counting is doing."""
     counters = list_counters(database)
     owned = {number for one in counters for number in one.partitions}
     return CountingStatus(
@@ -65,58 +63,45 @@ def read_status(database: Database[Document], *, now: datetime) -> CountingStatu
 
 def list_counters(database: Database[Document]) -> list[CounterStatus]:
     """Return the counters whose lease runs, by host and process."""
-    documents = list(database["tracking_partitions"].aggregate([
-        {"$project": {"owner": 1, "isOver": IS_OVER, "isDedicated": 1, "host": 1, "pid": 1}},
-    ]))  # fmt: skip
+    fields = {"owner": 1, "isOver": IS_OVER, "isDedicated": 1, "host": 1, "pid": 1}
+    documents = list(database["tracking_partitions"].aggregate([{"$project": fields}]))
     owners: dict[Any, list[int]] = {}
     for one in documents:
         if isinstance(one["_id"], int) and one.get("owner") is not None:
             owners.setdefault(one["owner"], []).append(one["_id"])
-    return sorted(
-        (
-            CounterStatus(
-                host=one.get("host", ""),
-                pid=one.get("pid", 0),
-                is_dedicated=bool(one.get("isDedicated")),
-                partitions=sorted(owners.get(one["_id"], ())),
-            )
-            for one in documents
-            if isinstance(one["_id"], str) and not one["isOver"]
-        ),
-        key=lambda one: (one.host, one.pid),
-    )
+    counters = [
+        CounterStatus(
+            host=one.get("host", ""),
+            pid=one.get("pid", 0),
+            is_dedicated=bool(one.get("isDedicated")),
+            partitions=sorted(owners.get(one["_id"], ())),
+        )
+        for one in documents
+        if isinstance(one["_id"], str) and not one["isOver"]
+    ]
+    return sorted(counters, key=lambda one: (one.host, one.pid))
 
 
 def read_waiting(database: Database[Document], *, now: datetime) -> Waiting:
     """Count what waits, by the index `uncounted` alone."""
+    branches = [{"case": {"$lt": ["$partition", 0]}, "then": "stuck"}]
+    for name, age in _AGES.items():
+        branches.append({"case": {"$gt": ["$createdAt", now - age]}, "then": name})
+    by_age = {"$switch": {"branches": branches, "default": "longer"}}
     rows = database["automation_triggers"].aggregate([
         {"$match": {"partition": {"$gte": -PARTITIONS, "$lt": PARTITIONS}}},
         {"$group": {
-            "_id": {"$switch": {
-                "branches": [
-                    {"case": {"$lt": ["$partition", 0]}, "then": "stuck"},
-                    *({"case": {"$gt": ["$createdAt", now - age]}, "then": _name(age)}
-                      for age in _AGES),
-                ],
-                "default": "longer",
-            }},
-            "triggers": {"$sum": 1},
-            "oldest": {"$min": "$createdAt"},
+            "_id": by_age, "triggers": {"$sum": 1}, "oldest": {"$min": "$createdAt"},
         }},
     ])  # fmt: skip
     found = {row["_id"]: row for row in rows}
     stuck = found.pop("stuck", {"triggers": 0})["triggers"]
-    names = [*map(_name, _AGES), "longer"]
     return Waiting(
         triggers=sum(row["triggers"] for row in found.values()),
         stuck=stuck,
         oldest_at=min((row["oldest"] for row in found.values()), default=None),
-        by_age={name: found[name]["triggers"] for name in names if name in found},
+        by_age={name: found[name]["triggers"] for name in (*_AGES, "longer") if name in found},
     )
-
-
-def _name(age: timedelta) -> str:
-    return f"{int(age.total_seconds())} s"
 
 
 def describe_stuck(stuck: Sequence[Stuck]) -> list[str]:

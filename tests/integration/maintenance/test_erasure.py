@@ -24,8 +24,7 @@ from tracking.counting.partitions import list_stuck
 from tracking.ids import build_trigger_id, partition_of
 from tracking.maintenance import erasure
 from tracking.maintenance.backfill import Backfill
-from tracking.maintenance.erasure import Eraser, Erasure
-from tracking.maintenance.people import PersonStore
+from tracking.maintenance.erasure import Eraser, Erasure, PersonStore
 from tracking.queries.stats import StatsStore
 from tracking.runs import Outcome, Trigger, Waiting, plan_batch
 
