@@ -134,7 +134,6 @@ def is_primary(port: int, replica_set: str) -> bool:
 
 
 def wait_until(is_true: Callable[[], bool], *, seconds: float) -> bool:
-    """Return True as soon as it is so, False when it is not within the time."""
     deadline = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > deadline:

@@ -48,8 +48,6 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Server:
-    """The server of one data directory, owned by this process or attached to."""
-
     def __init__(self, data_dir: Path, *, test_commands: bool) -> None:
         self._program = mongod.find_mongod()
         self._data_dir = data_dir

@@ -49,9 +49,6 @@ class Backfill:
         self._stats = database["automation_run_stats"]
         self._totals = TotalStore(database)
 
-    def count_automations(self) -> int:
-        return self._automations.count_documents({})
-
     def list_batches(self, batch_size: int) -> Iterator[list[Document]]:
         """Yield all automations (`_id`, `totalRuns`, `lastRunAt`) in batches, by `_id`."""
         fields = {"totalRuns": 1, "lastRunAt": 1}
@@ -77,7 +74,6 @@ class Backfill:
         return report
 
     def run_batch(self, batch: Sequence[Document], *, recount: bool) -> Counter[str]:
-        """Bring a batch of automations up to date and report what changed."""
         keys = {str(document["_id"]): document["_id"] for document in batch}
         before = self._totals.find_bases(keys)
         bases = self._totals.ensure_bases(keys, now=self._now, seconds=600.0)
@@ -100,9 +96,8 @@ class Backfill:
     def _settle(self, automation_id: str, session: ClientSession) -> None:
         """Note that hours and contacts are complete, and how many runs stand in no hour."""
         with hold_base(self._stats, automation_id, session):
-            counts = DriftStore(self._database, now=self._now).read_counts(
-                automation_id, None, since=self._now, session=session
-            )
+            store = DriftStore(self._database, now=self._now)
+            counts = store.read_counts(automation_id, None, self._now, session)
             base = counts.base or {}
             unrolled = counts.total - parse_count(base.get("base")) - counts.rolled
             change = {

@@ -1,7 +1,8 @@
 """Contacts beside the runs of their pairs: compared at a snapshot, repaired, and imported."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pymongo import UpdateOne
@@ -20,15 +21,30 @@ _CONTACTS_PER_WRITE = 1000
 
 
 class ContactStore:
-    """Reads and writes of `automation_contacts` for comparisons with the runs."""
-
     def __init__(self, database: Database[Document]) -> None:
         self._client = database.client
         self._contacts = database["automation_contacts"]
         self._runs = database["automation_runs"]
 
-    def list_people(self, automation_id: str, *, newest: int | None) -> Iterator[list[str]]:
-        """Yield batches of the people of an automation's runs: of the newest ones, or of all."""
+    def compare(
+        self, automation_id: str, *, oldest: datetime, newest: int | None = None
+    ) -> Iterator[tuple[list[str], list[UpdateOne]]]:
+        """Yield people and a change for each contact that differs, a batch at a snapshot.
+
+        They are those of all runs, or of the `newest` ones; runs before `oldest` may be gone.
+        """
+        for people in self._list_people(automation_id, newest):
+            find = partial(self._find_changes, automation_id, people, oldest)
+            yield people, read_at_snapshot(self._client, find, seconds=60.0)
+
+    def repair(
+        self, automation_id: str, people: list[str], oldest: datetime, session: ClientSession
+    ) -> None:
+        """Write what differs; a batch that counts one of these pairs meanwhile conflicts."""
+        if changes := self._find_changes(automation_id, people, oldest, session):
+            self._contacts.bulk_write(changes, ordered=False, session=session)
+
+    def _list_people(self, automation_id: str, newest: int | None) -> Iterator[list[str]]:
         if newest is not None:
             match = {"automationId": automation_id, "createdAt": {"$type": "date"}}
             found = self._runs.find(match, {"userId": 1}).sort("createdAt", -1).limit(newest)
@@ -39,25 +55,10 @@ class ContactStore:
         rows = self._runs.aggregate(pipeline, allowDiskUse=True)
         return batched((row["_id"] for row in rows), _BATCH)
 
-    def measure(
-        self, automation_id: str, people: Collection[str], *, oldest: datetime
+    def _find_changes(
+        self, automation_id: str, people: list[str], oldest: datetime, session: ClientSession
     ) -> list[UpdateOne]:
-        """Return what `find_changes` does, at a snapshot of its own."""
-        return read_at_snapshot(
-            self._client,
-            lambda session: self.find_changes(automation_id, people, oldest, session),
-            seconds=60.0,
-        )
-
-    def find_changes(
-        self,
-        automation_id: str,
-        people: Collection[str],
-        oldest: datetime,
-        session: ClientSession,
-    ) -> list[UpdateOne]:
-        """Return a change for each contact that differs; all reads see the session's snapshot."""
-        of_people = {"automationId": automation_id, "userId": {"$in": list(people)}}
+        of_people = {"automationId": automation_id, "userId": {"$in": people}}
         match = of_people | {"createdAt": {"$type": "date"}}
         rows = self._runs.aggregate(_build_pipeline(match), session=session, batchSize=1000)
         pairs = {build_contact_id(automation_id, row["_id"]): row for row in rows}
@@ -74,11 +75,6 @@ class ContactStore:
                 query = {"_id": contact_id, "automationId": automation_id}
                 changes.append(UpdateOne(query, update, upsert=True))
         return changes
-
-    def update_contacts(self, changes: list[UpdateOne], session: ClientSession) -> None:
-        """Write changes; a batch that counts one of these pairs meanwhile conflicts."""
-        if changes:
-            self._contacts.bulk_write(changes, ordered=False, session=session)
 
 
 def merge_contacts(database: Database[Document], automation_id: str) -> int:

@@ -91,7 +91,6 @@ def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift
 
 
 def sum_hours(minutes: Counter[int]) -> Counter[int]:
-    """Return runs by hour, from runs by minute since 1970."""
     hours: Counter[int] = Counter()
     for minute, runs in minutes.items():
         hours[minute // MINUTES_PER_HOUR] += runs

@@ -1,8 +1,8 @@
 """Reading what `drift` compares: one automation's counts, all at one snapshot."""
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pymongo.client_session import ClientSession
@@ -11,7 +11,7 @@ from pymongo.database import Database
 from tracking.maintenance.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
 from tracking.mongo.indexes import STATS_RETENTION, find_retention
 from tracking.mongo.transactions import read_at_snapshot
-from tracking.rollups.hours import build_base_id, build_hour_id, hour_of, merge_hours, start_of_hour
+from tracking.rollups.hours import build_base_id, build_hour_id, hour_of, start_of_hour
 from tracking.rollups.rebuild import build_hours_pipeline
 from tracking.rollups.totals import newest_of, parse_count
 
@@ -51,21 +51,18 @@ class DriftStore:
 
     def measure(self, automation_id: str, key: Any, *, since: datetime) -> tuple[Counts, Drift]:
         """Return what `read_drift` does, at a snapshot of its own."""
-        return read_at_snapshot(
-            self._database.client,
-            lambda session: self.read_drift(automation_id, key, since=since, session=session),
-            seconds=60.0,
-        )
+        read = partial(self.read_drift, automation_id, key, since)
+        return read_at_snapshot(self._database.client, read, seconds=60.0)
 
     def read_drift(
-        self, automation_id: str, key: Any, *, since: datetime, session: ClientSession
+        self, automation_id: str, key: Any, since: datetime, session: ClientSession
     ) -> tuple[Counts, Drift]:
         """Return an automation's counts from the hour `since` on, and where they differ."""
-        counts = self.read_counts(automation_id, key, since=since, session=session)
+        counts = self.read_counts(automation_id, key, since, session)
         return counts, find_drift(counts, now=self._now, hours_kept=_HOURS_KEPT)
 
     def read_counts(
-        self, automation_id: str, key: Any, *, since: datetime, session: ClientSession
+        self, automation_id: str, key: Any, since: datetime, session: ClientSession
     ) -> Counts:
         """Return an automation's counts; `key` is its own typed `_id`."""
         first = hour_of(since)
@@ -121,17 +118,6 @@ class DriftStore:
             hour = hour_of(document["hour"])
             counts.closed[hour] = document.get("n", 0)
             _add_hour(counts, hour, document, first=first)
-
-    def read_rolled(self, automation_id: str, hours: Sequence[int], session: ClientSession) -> int:
-        """Return how many runs these hours hold."""
-        ids = [build_hour_id(automation_id, hour) for hour in hours]
-        parts = list(self._stats.find({"_id": {"$in": ids}}, session=session))
-        query = {"_id": build_base_id(automation_id)}
-        base = self._stats.find_one(query, {"h": 1}, session=session) or {}
-        open_hours = base.get("h", {})
-        parts += [open_hours.get(str(hour), {}) for hour in hours]
-        rolled: int = merge_hours(parts)["n"]
-        return rolled
 
 
 def _add_hour(counts: Counts, hour: int, parts: Document, *, first: int) -> None:

@@ -121,8 +121,6 @@ class PersonStore:
 
 
 class Erasure(msgspec.Struct):
-    """How many documents of a person were made anonymous, or would be."""
-
     runs: int = 0
     contacts: int = 0
     triggers: int = 0
@@ -153,7 +151,6 @@ class Eraser(PersonStore):
         self._partitions = database["tracking_partitions"]
 
     def erase(self, account_id: str | None, user_id: str) -> Erasure:
-        """Erase what is stored of the person and return what that was."""
         report = Erasure()
         for automation_id, trigger_ids in self.list_pairs(account_id, user_id).items():
             report.add(self._erase_pair(automation_id, user_id, trigger_ids))

@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 from bson import Int64
-from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
@@ -94,7 +93,8 @@ class Reconciler:
             missing = "base" if counts.base is None else "hours"
             return [Repair(automation_id, missing, "none", _BUILT)] if has_runs else []
         repairs = list(self._compare(counts, drift))
-        wrong = sum(len(changes) for _, changes in self._measure_contacts(automation_id))
+        compared = self._contacts.compare(automation_id, oldest=self._since)
+        wrong = sum(len(changes) for _, changes in compared)
         if wrong:
             repairs.append(Repair(automation_id, "contacts", f"{wrong} differ", "as their runs"))
         return repairs
@@ -108,9 +108,10 @@ class Reconciler:
             stored = self._automations.find_one({"_id": key}, {"totalRuns": 1, "lastRunAt": 1})
             self._backfill.run_batch([stored or {"_id": key}], recount=False)
         # First: until then a person whom another product counted may be counted again.
-        for people, changes in self._measure_contacts(automation_id):
+        for people, changes in self._contacts.compare(automation_id, oldest=self._since):
             if changes:
-                self._run(automation_id, partial(self._repair_people, automation_id, people))
+                repair = partial(self._contacts.repair, automation_id, people, self._since)
+                self._run(automation_id, repair)
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
         for hours in chunk_hours(drift.hours, sum_hours(counts.raw_minutes)):
             self._run(automation_id, partial(self._rebuild, automation_id, hours, drift))
@@ -173,14 +174,6 @@ class Reconciler:
         }
         return self._runs.find_one(query, {"_id": 1}) is not None
 
-    def _measure_contacts(self, automation_id: str) -> Iterator[tuple[list[str], list[UpdateOne]]]:
-        for people in self._contacts.list_people(automation_id, newest=None):
-            yield people, self._contacts.measure(automation_id, people, oldest=self._since)
-
-    def _repair_people(self, automation_id: str, people: list[str], session: ClientSession) -> None:
-        changes = self._contacts.find_changes(automation_id, people, self._since, session)
-        self._contacts.update_contacts(changes, session)
-
     def _rebuild(
         self, automation_id: str, hours: list[int], drift: Drift, session: ClientSession
     ) -> None:
@@ -188,15 +181,13 @@ class Reconciler:
 
         Where it can, `_settle` brings it up to them.
         """
-        before = self._drift.read_rolled(automation_id, hours, session)
-        self._rebuilder.rebuild_hours(automation_id, hours, session)
-        after = self._drift.read_rolled(automation_id, hours, session)
-        rise = max(after - before, 0) if drift.expected_total is None else 0
+        rise = max(self._rebuilder.rebuild_hours(automation_id, hours, session), 0)
+        rise = rise if drift.expected_total is None else 0
         self._add_to_base(automation_id, {"runs": Int64(rise)}, None, session)
 
     def _settle(self, automation_id: str, key: Any, session: ClientSession) -> None:
         """Bring the total up to its hours, and take in what another product's counter has more."""
-        counts, drift = self._drift.read_drift(automation_id, key, since=self._now, session=session)
+        counts, drift = self._drift.read_drift(automation_id, key, self._now, session)
         total = self._find_total(drift, 0)
         increments = {"runs": Int64(total - counts.total)}
         newest = drift.newest_run
@@ -222,7 +213,7 @@ class Reconciler:
 
     def _repair_copy(self, automation_id: str, key: Any, session: ClientSession) -> None:
         """Set a copy that is wrong; a batch that counts meanwhile writes it too, and conflicts."""
-        counts = self._drift.read_counts(automation_id, key, since=self._now, session=session)
+        counts = self._drift.read_counts(automation_id, key, self._now, session)
         if counts.copy is None or is_copy_right(counts):
             return
         surplus = parse_count(counts.copy.get("totalRuns")) - counts.total

@@ -17,8 +17,6 @@ _AGES = {f"{seconds} s": timedelta(seconds=seconds) for seconds in (1, 60, 3600)
 
 
 class CounterStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One counting process with a lease, and the partitions that it owns."""
-
     host: str
     pid: int
     is_dedicated: bool
@@ -105,7 +103,6 @@ def read_waiting(database: Database[Document], *, now: datetime) -> Waiting:
 
 
 def describe_stuck(stuck: Sequence[Stuck]) -> list[str]:
-    """Return a sentence for each automation that cannot be counted."""
     return [
         f"{one.automation_id} cannot be counted since {one.since.isoformat(timespec='seconds')} "
         f"({one.tries} tries): {one.reason}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pymongo import ReplaceOne, UpdateOne
@@ -52,28 +53,23 @@ class HourRebuilder:
         counts = {int(row["_id"]): row["runs"] for row in rows}
         hours = [hour for hour in sorted(counts) if start_of_hour(hour) >= self._oldest]
         for chunk in chunk_hours(hours, counts):
-            run_in_transaction(
-                self._database.client,
-                lambda session, chunk=chunk: self.rebuild_hours(  # type: ignore[misc]
-                    automation_id, chunk, session
-                ),
-                seconds=120.0,
-            )
+            rebuild = partial(self.rebuild_hours, automation_id, chunk)
+            run_in_transaction(self._database.client, rebuild, seconds=120.0)
         return len(hours)
 
     def rebuild_hours(
         self, automation_id: str, hours: Sequence[int], session: ClientSession
-    ) -> None:
+    ) -> int:
         """Replace the run counts of some hours by a count of the runs in the same snapshot.
 
-        Duplicates and new people are carried over.
+        Duplicates and new people are carried over. Return how many runs the hours have more.
         """
         with hold_base(self._stats, automation_id, session):
-            self._rebuild_hours(automation_id, hours, session)
+            return self._rebuild_hours(automation_id, hours, session)
 
     def _rebuild_hours(
         self, automation_id: str, hours: Sequence[int], session: ClientSession
-    ) -> None:
+    ) -> int:
         of_this = {"automationId": automation_id}
         raw = self._count_minutes(automation_id, hours, session)
         hour_ids = [build_hour_id(automation_id, hour) for hour in hours]
@@ -84,17 +80,20 @@ class HourRebuilder:
         open_hours = base.get("h", {})
         counts: dict[int, int] = {}
         change: Document = {}
+        rise = 0
         writes: list[ReplaceOne[Document] | UpdateOne] = []
         for hour in hours:
             minutes = raw.get(hour, {})
             seen = [closed.get(hour, {}), open_hours.get(str(hour), {})]
-            document = merge_hours(seen) | {
+            before = merge_hours(seen)
+            document = before | {
                 "_id": build_hour_id(automation_id, hour),
                 **of_this,
                 "hour": start_of_hour(hour),
                 "n": sum(minutes.values()),
                 "m": minutes,
             }
+            rise += document["n"] - before["n"]
             if str(hour) in open_hours:
                 change.setdefault("$unset", {})[f"h.{hour}"] = ""
             if document != closed.get(hour):
@@ -109,6 +108,7 @@ class HourRebuilder:
             writes.append(UpdateOne(base_query, change))
         if writes:
             self._stats.bulk_write(writes, ordered=False, session=session)
+        return rise
 
     def _count_minutes(
         self, automation_id: str, hours: Sequence[int], session: ClientSession

@@ -76,9 +76,7 @@ def read_pages(db: Db) -> None:
 
 def measure(db: Db) -> None:
     DriftStore(db, now=NOW).measure("a1", "a1", since=NOW - 2 * DAY)
-    store = ContactStore(db)
-    for people in store.list_people("a1", newest=20):
-        store.measure("a1", people, oldest=NOW - 90 * DAY)
+    list(ContactStore(db).compare("a1", newest=20, oldest=NOW - 90 * DAY))
 
 
 READS: dict[str, Callable[[Db], Any]] = {

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from tracking.conf import conf
 from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift import is_copy_right
 from tracking.maintenance.drift_store import DriftStore
@@ -86,8 +87,8 @@ def check_contacts(scope: Scope) -> Iterator[Finding]:
     count = 0
     newest = None if scope.is_full else _CONTACT_RUNS
     for automation_id, _ in list_sample(scope):
-        for people in store.list_people(automation_id, newest=newest):
-            wrong[automation_id] += len(store.measure(automation_id, people, oldest=oldest))
+        for people, changes in store.compare(automation_id, oldest=oldest, newest=newest):
+            wrong[automation_id] += len(changes)
             count += len(people)
     named = [f"{pairs} of {one}" for one, pairs in (+wrong).items()]
     figure = f"{wrong.total()} of {count} differ"
@@ -103,7 +104,7 @@ def check_pairs(scope: Scope) -> Iterator[Finding]:
         count += 1
         pair = run["automationId"], run["userId"]
         if later is not None and pair == (later["automationId"], later["userId"]):
-            is_near = later["createdAt"] - run["createdAt"] <= scope.window
+            is_near = later["createdAt"] - run["createdAt"] <= conf.dedup_window
             if is_near and _is_ours(scope, later):
                 wrong.append(f"{run['automationId']} at {later['createdAt'].isoformat()}")
         later = run

@@ -35,11 +35,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     database: Any
     now: datetime
-    window: timedelta
     retention: timedelta | None
     is_full: bool = False
-    is_enabled: bool = True
-    is_stats_enabled: bool = True
 
 
 Check = Callable[[Scope], Iterable[Finding]]
@@ -66,7 +63,6 @@ def build_finding(
 
 
 def describe_some(names: Iterable[str], *, most: int = 3) -> str:
-    """Return the first few names, and how many there are besides."""
     listed = sorted(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

@@ -59,7 +59,6 @@ def _list_without_base(automations: Any, stats: Any) -> Iterator[str]:
 
 
 def check_indexes(scope: Scope) -> Iterator[Finding]:
-    """Name every index that is missing, has other keys, or another time to live."""
     missing = set(COLLECTIONS) - set(scope.database.list_collection_names())
     figure = f"{len(COLLECTIONS) - len(missing)} of {len(COLLECTIONS)}"
     figure += ", missing" if missing else ""

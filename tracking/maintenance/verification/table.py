@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from pymongo.errors import OperationFailure
 
+from tracking.conf import conf
 from tracking.counting.switch import SwitchState, find_switch_time, read_switch
 from tracking.maintenance.status import describe_stuck, read_status
 from tracking.maintenance.verification.capacity import check_growth, check_speed
@@ -22,10 +23,9 @@ LONGEST_WAIT = timedelta(minutes=1)
 
 
 def check_switches(scope: Scope) -> Iterator[Finding]:
-    """The stored switches and the environment say on."""
     for name, is_allowed, variable, option in (
-        ("tracking", scope.is_enabled, "TRACKING_ENABLED", ""),
-        ("stats", scope.is_stats_enabled, "TRACKING_STATS_ENABLED", " --stats"),
+        ("tracking", conf.is_enabled, "TRACKING_ENABLED", ""),
+        ("stats", conf.is_stats_enabled, "TRACKING_STATS_ENABLED", " --stats"),
     ):
         value = read_switch(scope.database, name)
         since = find_switch_time(scope.database, name)
@@ -39,7 +39,6 @@ def check_switches(scope: Scope) -> Iterator[Finding]:
 
 
 def check_counting(scope: Scope) -> Iterator[Finding]:
-    """What waits to be counted, who counts it, and which automations cannot be counted."""
     status = read_status(scope.database, now=scope.now)
     lag = status.lag(scope.now)
     is_late = lag > LONGEST_WAIT

@@ -1,4 +1,4 @@
-"""Add run fields, totals, hour rollups and contacts to a database that has automations already."""
+"""Add run fields, totals, hours and contacts; safe to repeat and while traffic flows."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -32,8 +32,6 @@ _LINES = {
 
 
 class Command(DatabaseCommand):
-    """`manage.py add_run_fields`: safe to repeat, to interrupt, and while traffic flows."""
-
     help = __doc__
     arguments = {
         "--recount": flag("count again where totals exist; a total is raised, never lowered"),
@@ -53,7 +51,8 @@ class Command(DatabaseCommand):
         backfill = Backfill(database, now=datetime.now(UTC), retention=retention)
         step = backfill.preview_batch if is_dry else backfill.run_batch
         report: Counter[str] = Counter()
-        with self.show_progress("automations", backfill.count_automations()) as advance:
+        total = database["automations"].count_documents({})
+        with self.show_progress("automations", total) as advance:
             for batch in backfill.list_batches(options["batch_size"]):
                 report += step(batch, recount=options["recount"])
                 advance(len(batch))

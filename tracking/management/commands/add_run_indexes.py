@@ -1,4 +1,4 @@
-"""Create the named indexes and the TTL; nothing is ever dropped."""
+"""Create the named indexes and the TTL; safe to repeat, and nothing is ever dropped."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -30,8 +30,6 @@ _LABELS = {
 
 
 class Command(DatabaseCommand):
-    """`manage.py add_run_indexes`: safe to repeat and while traffic flows."""
-
     help = __doc__
     arguments = {
         "--dry-run": flag(
@@ -42,7 +40,6 @@ class Command(DatabaseCommand):
     }
 
     def run(self, **options: Any) -> None:
-        """Compare every index with its declaration and create or change what differs."""
         database, is_dry = mongo.get_database(), options["dry_run"]
         if not is_dry:
             ensure_collections(database)

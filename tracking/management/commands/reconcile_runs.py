@@ -1,4 +1,4 @@
-"""Show where counts differ from the runs, and repair it; take in what an older product counted."""
+"""Show where counts differ from the runs and repair it; safe to repeat and under traffic."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,8 +14,6 @@ from tracking.mongo.indexes import ensure_collections
 
 
 class Command(DatabaseCommand):
-    """`manage.py reconcile_runs`: safe to repeat, to interrupt, and while traffic flows."""
-
     help = __doc__
     arguments = {
         "--dry-run": DRY_RUN,
@@ -26,7 +24,6 @@ class Command(DatabaseCommand):
     }
 
     def run(self, **options: Any) -> None:
-        """Show everything that differs, then repair it."""
         database, is_dry = mongo.get_database(), options["dry_run"]
         if not is_dry:
             ensure_collections(database)

@@ -17,8 +17,6 @@ _VETO = {"tracking": "ENABLED", "stats": "STATS_ENABLED"}
 
 
 class Command(DatabaseCommand):
-    """`manage.py tracking on|off|status|retry`: automations answer whatever it says."""
-
     help = __doc__
     arguments = {
         "action": {
@@ -31,7 +29,6 @@ class Command(DatabaseCommand):
     }
 
     def run(self, **options: Any) -> None:
-        """Set the switch, or try again, and show how counting is doing."""
         database = mongo.get_database()
         action, now = options["action"], read_now()
         retried = service.retry_stuck() if action == "retry" else None

@@ -1,4 +1,4 @@
-"""Check that tracking is as it should be; end with 1 if something is wrong."""
+"""Check, by reading only, that tracking is as it should be; end with 1 if it is not."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ _STYLES = {State.OK: "green", State.WRONG: "bold red", State.SKIPPED: "dim"}
 
 
 class Command(DatabaseCommand):
-    """`manage.py verify_run_tracking`: reads only; may run while traffic flows."""
-
     help = __doc__
     arguments = {
         "--full": flag("look at every automation, run and contact, not at the newest only"),
@@ -40,11 +38,8 @@ class Command(DatabaseCommand):
         scope = Scope(
             database=mongo.get_database(),
             now=datetime.now(UTC),
-            window=conf.dedup_window,
             retention=None if options["keep_forever"] else conf.retention,
             is_full=options["full"],
-            is_enabled=conf.is_enabled,
-            is_stats_enabled=conf.is_stats_enabled,
         )
         findings = list(run_checks(scope, options["only"]))
         wrong = sum(one.state is State.WRONG for one in findings)
