@@ -29,11 +29,7 @@ Document = dict[str, Any]
 
 
 class Backfill:
-    """Adds fields, bases, rollups and contacts, a batch of automations at a time.
-
-    A report has `automations`, `automationsUpdated`, `basesCreated`, `totalsRaised`,
-    `hoursRebuilt` and `contactsWritten`.
-    """
+    """Works on a batch of automations at a time; reports are by the names of `--json`."""
 
     def __init__(
         self, database: Database[Document], *, now: datetime, retention: timedelta | None
@@ -97,7 +93,7 @@ class Backfill:
         """Note that hours and contacts are complete, and how many runs stand in no hour."""
         with hold_base(self._stats, automation_id, session):
             store = DriftStore(self._database, now=self._now)
-            counts = store.read_counts(automation_id, None, self._now, session)
+            counts, _ = store.read_drift(automation_id, None, self._now, session)
             base = counts.base or {}
             unrolled = counts.total - parse_count(base.get("base")) - counts.rolled
             change = {

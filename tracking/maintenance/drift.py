@@ -19,8 +19,6 @@ import msgspec
 
 from tracking.rollups.hours import HOURS_PER_DAY, RECENT_DAYS, hour_of, start_of_hour
 
-MINUTES_PER_HOUR = 60
-
 
 class Counts(msgspec.Struct, kw_only=True):
     """One automation's counts at one snapshot.
@@ -70,7 +68,7 @@ def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift
     if base is None or base.get("rollupsSince") is not None:
         return Drift(hours=[], hours_difference=0, total=counts.total, expected_total=None)
     oldest_day = hour_of(now) // HOURS_PER_DAY - RECENT_DAYS
-    differing = {one // MINUTES_PER_HOUR for one in _compare(counts.minutes, counts.raw_minutes)}
+    differing = {one // 60 for one in _compare(counts.minutes, counts.raw_minutes)}
     differing |= _compare(counts.hours, sum_hours(counts.minutes))
     recent = _compare(counts.recent, counts.closed)
     differing |= {hour for hour in recent if hour // HOURS_PER_DAY > oldest_day}
@@ -93,7 +91,7 @@ def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift
 def sum_hours(minutes: Counter[int]) -> Counter[int]:
     hours: Counter[int] = Counter()
     for minute, runs in minutes.items():
-        hours[minute // MINUTES_PER_HOUR] += runs
+        hours[minute // 60] += runs
     return hours
 
 

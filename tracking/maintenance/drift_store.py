@@ -8,7 +8,7 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.maintenance.drift import MINUTES_PER_HOUR, Counts, Drift, find_drift, round_past
+from tracking.maintenance.drift import Counts, Drift, find_drift, round_past
 from tracking.mongo.indexes import STATS_RETENTION, find_retention
 from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups.hours import build_base_id, build_hour_id, hour_of, start_of_hour
@@ -57,14 +57,10 @@ class DriftStore:
     def read_drift(
         self, automation_id: str, key: Any, since: datetime, session: ClientSession
     ) -> tuple[Counts, Drift]:
-        """Return an automation's counts from the hour `since` on, and where they differ."""
-        counts = self.read_counts(automation_id, key, since, session)
-        return counts, find_drift(counts, now=self._now, hours_kept=_HOURS_KEPT)
+        """Return an automation's counts from the hour `since` on, and where they differ.
 
-    def read_counts(
-        self, automation_id: str, key: Any, since: datetime, session: ClientSession
-    ) -> Counts:
-        """Return an automation's counts; `key` is its own typed `_id`."""
+        `key` is its own typed `_id`.
+        """
         first = hour_of(since)
         base = self._stats.find_one({"_id": build_base_id(automation_id)}, session=session)
         known = base or {}
@@ -96,7 +92,7 @@ class DriftStore:
         for hour, parts in known.get("h", {}).items():
             _add_hour(counts, int(hour), parts, first=first)
         self._add_closed(counts, first, session)
-        return counts
+        return counts, find_drift(counts, now=self._now, hours_kept=_HOURS_KEPT)
 
     def _add_closed(self, counts: Counts, first: int, session: ClientSession) -> None:
         """Add the hour documents: the old ones as a sum, the others minute by minute."""
@@ -126,4 +122,4 @@ def _add_hour(counts: Counts, hour: int, parts: Document, *, first: int) -> None
         return
     counts.hours[hour] += parts.get("n", 0)
     for minute, runs in parts.get("m", {}).items():
-        counts.minutes[hour * MINUTES_PER_HOUR + int(minute)] += runs
+        counts.minutes[hour * 60 + int(minute)] += runs

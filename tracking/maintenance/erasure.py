@@ -1,16 +1,13 @@
-"""Erasing a person: what was counted stays, and nothing says any more whom it was about.
+"""Finding a person, and erasing: what was counted stays, and nothing says whom it was about.
 
 The runs, the contact and the triggers of one automation get one random name in the person's place
-and lose every text; counts, totals and windows are those of the same documents. Who writes again
-afterwards is a new person.
+and lose every text. Who writes again afterwards is a new person.
 
 One transaction moves the contact with the newest runs, and sets the name on every trigger as
 `erasedAs`, which no index holds, so that 60,000 of them take about a second. Counting takes that
-name for the person's from then on, so that triggers that wait are decided by the contact that was
-moved. The rest is rewritten in batches; after an interruption, `erasedAs` says which name to use.
-
-The transaction writes the documents of the partition and of its counter, because counting does not
-write triggers: a batch that read the person's id conflicts.
+name for the person's from then on. The rest is rewritten in batches; after an interruption,
+`erasedAs` says which name to use. The transaction writes the documents of the partition and of its
+counter, because counting does not write triggers: a batch that read the person's id conflicts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,21 +88,16 @@ class PersonStore:
 
     def list_documents(self, account_id: str | None, user_id: str) -> dict[str, list[Document]]:
         """Return everything stored of the person, by collection, the oldest first."""
-        runs: list[Document] = []
-        contacts: list[Document] = []
-        triggers: list[Document] = []
+        collections = self._runs, self._contacts, self._triggers
+        documents: dict[str, list[Document]] = {one.name: [] for one in collections}
         for automation_id, trigger_ids in self.list_pairs(account_id, user_id).items():
             pair = {"automationId": automation_id, "userId": user_id}
-            contact_id = build_contact_id(automation_id, user_id)
+            contact = {"_id": build_contact_id(automation_id, user_id)}
+            queries: tuple[Document, ...] = (pair, contact, {"_id": {"$in": trigger_ids}})
             with bounded(_SECONDS):
-                runs += self._runs.find(pair).sort("createdAt", 1)
-                contacts += self._contacts.find({"_id": contact_id})
-                triggers += self._triggers.find({"_id": {"$in": trigger_ids}}).sort("createdAt", 1)
-        return {
-            "automation_runs": runs,
-            "automation_contacts": contacts,
-            "automation_triggers": triggers,
-        }
+                for collection, query in zip(collections, queries, strict=True):
+                    documents[collection.name] += collection.find(query).sort("createdAt", 1)
+        return documents
 
     def _find_triggers(self, account_id: str | None, user_id: str) -> Iterator[Document]:
         fields = {"automationId": 1}

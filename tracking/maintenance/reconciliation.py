@@ -35,8 +35,6 @@ logger = logging.getLogger("tracking")
 
 Document = dict[str, Any]
 
-_SECONDS = 120.0
-_COPY = "copy in automations"
 _BUILT = "built by add_run_fields"
 
 
@@ -60,7 +58,7 @@ class Reconciler:
         *,
         now: datetime,
         retention: timedelta,
-        is_adopting: bool = False,
+        is_adopting: bool,
     ) -> None:
         self._database = database
         self._now = now
@@ -117,11 +115,9 @@ class Reconciler:
             self._run(automation_id, partial(self._rebuild, automation_id, hours, drift))
         self._run(automation_id, partial(self._settle, automation_id, key))
         self._run(automation_id, partial(self._repair_copy, automation_id, key))
+        line = "ℹ️ [TRACKING] Reconciled %s, %s: %s -> %s"
         for one in repairs:
-            logger.info(
-                "ℹ️ [TRACKING] Reconciled %s, %s: %s -> %s",
-                one.automation_id, one.what, one.stored, one.wanted,
-            )  # fmt: skip
+            logger.info(line, one.automation_id, one.what, one.stored, one.wanted)
         return repairs
 
     def _run(self, automation_id: str, work: Callable[[ClientSession], None]) -> None:
@@ -129,7 +125,7 @@ class Reconciler:
             with hold_base(self._stats, automation_id, session):
                 work(session)
 
-        run_in_transaction(self._database.client, hold_and_work, seconds=_SECONDS)
+        run_in_transaction(self._database.client, hold_and_work, seconds=120.0)
 
     def _compare(self, counts: Counts, drift: Drift) -> Iterator[Repair]:
         name = counts.automation_id
@@ -150,7 +146,8 @@ class Reconciler:
         if not is_copy_right(counts, total=total, last_run_at=newest):
             is_foreign = self._must_adopt(counts, surplus)
             wanted_copy = "run with --adopt" if is_foreign else str(total)
-            yield Repair(name, _COPY, str(shown), wanted_copy, needs_adopting=is_foreign)
+            what = "copy in automations"
+            yield Repair(name, what, str(shown), wanted_copy, needs_adopting=is_foreign)
 
     def _find_total(self, drift: Drift, hours_difference: int) -> int:
         """Return the total once the hours are right. It rises only, but where it is known."""
@@ -181,30 +178,32 @@ class Reconciler:
 
         Where it can, `_settle` brings it up to them.
         """
-        rise = max(self._rebuilder.rebuild_hours(automation_id, hours, session), 0)
-        rise = rise if drift.expected_total is None else 0
-        self._add_to_base(automation_id, {"runs": Int64(rise)}, None, session)
+        rise = self._rebuilder.rebuild_hours(automation_id, hours, session)
+        if drift.expected_total is None:
+            self._add_to_base(automation_id, session, runs=max(rise, 0))
 
     def _settle(self, automation_id: str, key: Any, session: ClientSession) -> None:
         """Bring the total up to its hours, and take in what another product's counter has more."""
         counts, drift = self._drift.read_drift(automation_id, key, self._now, session)
         total = self._find_total(drift, 0)
-        increments = {"runs": Int64(total - counts.total)}
-        newest = drift.newest_run
+        newest, surplus = drift.newest_run, 0
         if self._is_adopting and counts.copy is not None:
-            surplus = parse_count(counts.copy.get("totalRuns")) - total
+            # What no run accounts for belongs to the base.
+            surplus = max(parse_count(counts.copy.get("totalRuns")) - total, 0)
             newest = newest_of(newest, counts.copy.get("lastRunAt"))
-            if surplus > 0:  # what no run accounts for belongs to the base
-                increments = {"runs": Int64(total - counts.total + surplus), "base": Int64(surplus)}
-        self._add_to_base(automation_id, increments, newest, session)
+        rise = total - counts.total + surplus
+        self._add_to_base(automation_id, session, runs=rise, base=surplus, newest=newest)
 
     def _add_to_base(
         self,
         automation_id: str,
-        increments: dict[str, Int64],
-        newest: datetime | None,
         session: ClientSession,
+        *,
+        runs: int,
+        base: int = 0,
+        newest: datetime | None = None,
     ) -> None:
+        increments = {"runs": Int64(runs), "base": Int64(base)}
         update: Document = {"$inc": increments, "$set": {"reconciledAt": self._now}}
         if newest is not None:
             update["$max"] = {"lastRunAt": newest}
@@ -213,7 +212,7 @@ class Reconciler:
 
     def _repair_copy(self, automation_id: str, key: Any, session: ClientSession) -> None:
         """Set a copy that is wrong; a batch that counts meanwhile writes it too, and conflicts."""
-        counts = self._drift.read_counts(automation_id, key, self._now, session)
+        counts, _ = self._drift.read_drift(automation_id, key, self._now, session)
         if counts.copy is None or is_copy_right(counts):
             return
         surplus = parse_count(counts.copy.get("totalRuns")) - counts.total

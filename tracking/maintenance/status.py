@@ -49,18 +49,7 @@ class CountingStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def read_status(database: Database[Document], *, now: datetime) -> CountingStatus:
-    counters = list_counters(database)
-    owned = {number for one in counters for number in one.partitions}
-    return CountingStatus(
-        waiting=read_waiting(database, now=now),
-        counters=counters,
-        unowned=[number for number in range(PARTITIONS) if number not in owned],
-        stuck=list_stuck(database),
-    )
-
-
-def list_counters(database: Database[Document]) -> list[CounterStatus]:
-    """Return the counters whose lease runs, by host and process."""
+    """Return how counting is doing; counters, whose lease runs, are by host and process."""
     fields = {"owner": 1, "isOver": IS_OVER, "isDedicated": 1, "host": 1, "pid": 1}
     documents = list(database["tracking_partitions"].aggregate([{"$project": fields}]))
     owners: dict[Any, list[int]] = {}
@@ -77,7 +66,13 @@ def list_counters(database: Database[Document]) -> list[CounterStatus]:
         for one in documents
         if isinstance(one["_id"], str) and not one["isOver"]
     ]
-    return sorted(counters, key=lambda one: (one.host, one.pid))
+    owned = {number for one in counters for number in one.partitions}
+    return CountingStatus(
+        waiting=read_waiting(database, now=now),
+        counters=sorted(counters, key=lambda one: (one.host, one.pid)),
+        unowned=[number for number in range(PARTITIONS) if number not in owned],
+        stuck=list_stuck(database),
+    )
 
 
 def read_waiting(database: Database[Document], *, now: datetime) -> Waiting:

@@ -20,7 +20,7 @@ from tests.support.triggers import make_people, make_trigger, now_in_millisecond
 from tests.support.uncounted import count_everything
 from tracking import service
 from tracking.counting.switch import SwitchState, read_switch
-from tracking.maintenance.status import list_counters, read_status
+from tracking.maintenance.status import read_status
 
 Document = dict[str, Any]
 MINUTE = timedelta(minutes=1)
@@ -71,7 +71,7 @@ def test_what_waits_by_age_and_who_counts(
         "triggers of stuck automations: 0",
     ]
     assert lines[5].startswith("lag: 108")
-    [counter] = list_counters(db)
+    [counter] = read_status(db, now=now).counters
     assert counter.partitions == list(range(16))
 
 

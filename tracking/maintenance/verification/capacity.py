@@ -13,7 +13,6 @@ from tracking.queries.stats import StatsStore
 DAY = timedelta(days=1)
 FEWEST_DAYS = 14
 _MOST = 5_000_000
-
 MOST_MILLISECONDS = 200.0
 _AUTOMATIONS = 50
 _TRIES = 3

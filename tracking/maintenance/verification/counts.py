@@ -18,7 +18,6 @@ _NEWEST = 100
 _CONTACT_RUNS = 500
 _PAIR_RUNS = 2000
 _BATCH = 10_000
-_INDEX = "automationId_userId_createdAt"
 
 
 def check_counts(scope: Scope) -> Iterator[Finding]:
@@ -130,7 +129,7 @@ def _scan_all(scope: Scope) -> Iterator[Mapping[str, Any]]:
     dates = {"createdAt": {"$type": "date"}}
     runs = scope.database["automation_runs"].find(dates, fields, batch_size=_BATCH)
     order = [("automationId", 1), ("userId", 1), ("createdAt", -1)]
-    yield from runs.sort(order).hint(_INDEX)
+    yield from runs.sort(order).hint("automationId_userId_createdAt")
 
 
 def _scan_newest(scope: Scope) -> Iterator[Mapping[str, Any]]:

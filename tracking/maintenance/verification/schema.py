@@ -13,11 +13,9 @@ from tracking.rollups.hours import build_base_id
 _BATCH = 1000
 _FIX_FIELDS = "run 'python manage.py add_run_fields'"
 _FIX_INDEXES = "run 'python manage.py add_run_indexes'"
-
 _WRITTEN_BY_COUNTING = (
     "automation_runs", "automation_contacts", "automation_triggers", "automation_run_stats",
 )  # fmt: skip
-
 # MongoDB looks once a minute; a backlog after `add_run_indexes` takes longer.
 MARGIN = timedelta(hours=1)
 _MOST = 100_000
