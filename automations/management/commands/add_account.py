@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 
 from automations.accounts.accounts import AccountTaken, add_account
 from automations.accounts.encryption import EncryptionKeyMissing
@@ -15,46 +15,41 @@ from automations.accounts.store import list_other_workspaces
 from automations.instagram.access_tokens import Host
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
+from tracking.management.database_command import DatabaseCommand
 
-_HOSTS = {"instagram": Host.INSTAGRAM, "facebook": Host.FACEBOOK}
 
-
-class Command(BaseCommand):
-    """Stores an account with its token; never takes the token as an argument, which `ps` shows."""
+class Command(DatabaseCommand):
+    """Never takes the token as an argument, which `ps` shows."""
 
     help = "Add an Instagram account, or give it a new token, and set it active."
+    arguments = {
+        "account": {"help": "the id of the Instagram professional account"},
+        "--workspace": {"required": True, "help": "the workspace it belongs to"},
+        "--host": {
+            "choices": ("facebook", "instagram"),
+            "default": "instagram",
+            "help": "the login its token comes from (default instagram)",
+        },
+        "--token-file": {
+            "type": Path,
+            "help": "a file that holds the token; without one it is asked for, or read from stdin",
+        },
+    }
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("account", help="the id of the Instagram professional account")
-        parser.add_argument("--workspace", required=True, help="the workspace it belongs to")
-        parser.add_argument(
-            "--host",
-            choices=sorted(_HOSTS),
-            default="instagram",
-            help="the login its token comes from (default instagram)",
-        )
-        parser.add_argument(
-            "--token-file",
-            type=Path,
-            help="a file that holds the token; without one it is asked for, or read from stdin",
-        )
-
-    def handle(self, *args: Any, **options: Any) -> None:
+    def run(self, **options: Any) -> None:
+        account_id, workspace_id = options["account"], options["workspace"]
         token = _read_token(options["token_file"])
         try:
             # Read before anything is stored, because an error says that nothing was.
-            others = list_other_workspaces(options["account"], options["workspace"])
+            others = list_other_workspaces(account_id, workspace_id)
+            host = Host[options["host"].upper()]
             add_account(
-                options["account"],
-                workspace_id=options["workspace"],
-                token=token,
-                host=_HOSTS[options["host"]],
-                at=read_now(),
+                account_id, workspace_id=workspace_id, token=token, host=host, at=read_now()
             )
         except (ValueError, AccountTaken, EncryptionKeyMissing, TrackingError) as error:
             raise CommandError(f"Nothing was stored. {error}") from None
         self.stdout.write(
-            f"Account {options['account']} of workspace {options['workspace']} is active; "
+            f"Account {account_id} of workspace {workspace_id} is active; "
             "its token is stored encrypted."
         )
         if others:

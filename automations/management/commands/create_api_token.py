@@ -5,38 +5,37 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError
 
 from automations.auth.tokens import create_token
 from tracking.clock import read_now
 from tracking.management.database_command import DatabaseCommand
 
-_DEFAULT_DAYS = 365
+_DAYS = 365
 _MOST_DAYS = 3650
 
 
 class Command(DatabaseCommand):
-    """Creates an API token; only its hash is stored, so it is shown this once."""
-
     help = "Create an API token for a workspace and print it alone on the last line."
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--workspace", required=True, help="the workspace it opens")
-        parser.add_argument("--name", default="", help="what it is for")
-        days_help = f"how long it is valid (1 to {_MOST_DAYS}, default {_DEFAULT_DAYS})"
-        parser.add_argument("--days", type=int, default=_DEFAULT_DAYS, help=days_help)
+    arguments = {
+        "--workspace": {"required": True, "help": "the workspace it opens"},
+        "--name": {"default": "", "help": "what it is for"},
+        "--days": {
+            "type": int,
+            "default": _DAYS,
+            "help": f"how long it is valid (1 to {_MOST_DAYS}, default {_DAYS})",
+        },
+    }
 
     def run(self, **options: Any) -> None:
         days: int = options["days"]
         if not 1 <= days <= _MOST_DAYS:
             raise CommandError(f"--days is {days}; it should be 1 to {_MOST_DAYS}.")
         at = read_now()
+        ends = at + timedelta(days=days)
         try:
             secret, token = create_token(
-                workspace_id=options["workspace"],
-                name=options["name"],
-                at=at,
-                expires_at=at + timedelta(days=days),
+                workspace_id=options["workspace"], name=options["name"], at=at, expires_at=ends
             )
         except ValueError as error:
             raise CommandError(f"--workspace: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.urls import reverse
 
 from automations.accounts import accounts
@@ -22,25 +22,18 @@ from automations.demo import store as seed_store
 from automations.demo.followers import Followers
 from automations.demo.sandbox import Sandbox
 from automations.demo.simulation.plan import KINDS, build_targets
-from automations.management.commands.serve import (
-    add_shared_arguments,
-    build_address,
-    describe_mongodb,
-    list_urls,
-    write_summary,
-)
+from automations.management.commands.serve import ServingCommand, describe_mongodb, list_urls
 from automations.operations import serve
 from tracking.clock import read_now
 from tracking.conf import conf as tracking_conf
-from tracking.exceptions import TrackingError
 
-DEFAULT_RATE = 5.0
+_RATE = 5.0
 # Every fourth webhook comes twice, as some of Meta's do.
 _DOUBLE_EVERY = 4
 _TOKEN_LIFETIME = timedelta(days=7)
 
 
-class Command(BaseCommand):
+class Command(ServingCommand):
     """Serves a made-up shop's workspace, and an Instagram that its followers use.
 
     They write, tap and follow. What they are sent goes to that stand-in; Meta receives nothing.
@@ -51,42 +44,34 @@ class Command(BaseCommand):
         "people write, are answered, tap and follow; print the URLs, a token and a curl line. "
         "Safe to repeat on the same data directory."
     )
-    requires_system_checks = ()  # run by handle(), once the secrets are made
+    arguments = {
+        **ServingCommand.arguments,
+        "--rate": {
+            "type": float,
+            "default": _RATE,
+            "metavar": "N",
+            "help": f"simulated events per second; 0 for none ({_RATE:g})",
+        },
+    }
+    last_words = "Stopped; the next start continues with the same data."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        add_shared_arguments(parser)
-        rate_help = f"simulated events per second; 0 for none ({DEFAULT_RATE:g})"
-        parser.add_argument("--rate", type=float, default=DEFAULT_RATE, metavar="N", help=rate_help)
-
-    def handle(self, **options: Any) -> None:
-        address = build_address(options, host="127.0.0.1")
+    def serve_until_stopped(self, address: serve.Address, options: dict[str, Any]) -> bool:
         if options["rate"] < 0:
             raise CommandError("--rate must be 0 or more.")
-        try:
-            serve.use_data_dir(options["data_dir"])
-            made = serve.make_missing_secrets(is_allowed=True)
-            if not conf.field_encryption_keys:
-                made["FIELD_ENCRYPTION_KEYS"] = make_key()
-                settings.FIELD_ENCRYPTION_KEYS = (made["FIELD_ENCRYPTION_KEYS"],)
-            self.check()
-            serve.verify_address(address)
-            serve.prepare_database()  # seeding fixes what it warns of
-            self._seed()
-            at = read_now()
-            secret, _ = tokens.create_token(
-                workspace_id=seed.WORKSPACE_ID,
-                at=at,
-                name="demo",
-                expires_at=at + _TOKEN_LIFETIME,
-            )
-            is_stopped = self._run(address, made, secret, rate=options["rate"])
-        except (serve.ServeRefused, TrackingError) as error:
-            raise CommandError(str(error)) from error
-        except KeyboardInterrupt:
-            raise CommandError("Interrupted before serving.", returncode=130) from None
-        if not is_stopped:
-            raise CommandError("The web processes keep ending; their output is above.")
-        self.stdout.write("Stopped; the next start continues with the same data.")
+        made = serve.make_missing_secrets(is_allowed=True)
+        if not conf.field_encryption_keys:
+            made["FIELD_ENCRYPTION_KEYS"] = make_key()
+            settings.FIELD_ENCRYPTION_KEYS = (made["FIELD_ENCRYPTION_KEYS"],)
+        self.check()
+        serve.verify_address(address)
+        serve.prepare_database()  # seeding fixes what it warns of
+        self._seed()
+        at = read_now()
+        ends = at + _TOKEN_LIFETIME
+        secret, _ = tokens.create_token(
+            workspace_id=seed.WORKSPACE_ID, at=at, name="demo", expires_at=ends
+        )
+        return self._run(address, made, secret, rate=options["rate"])
 
     def _run(
         self, address: serve.Address, made: dict[str, str], secret: str, *, rate: float
@@ -171,7 +156,7 @@ class Command(BaseCommand):
         ]
         if log_path is not None:
             rows.append(("Log", f"tail -f {log_path}"))
-        write_summary(self, f"The demo is up on {address.url}", rows, made)
+        self.write_summary(f"The demo is up on {address.url}", rows, made)
         url = f"{address.url}/api/workspaces/{seed.WORKSPACE_ID}/automations"
         write("\nSee the counts grow:\n")
         write(f"curl -s -H 'Authorization: Bearer {secret}' {url}\n")

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandParser
-
 from automations.privacy.erasure import erase_person, preview_erasure
 from tracking.clock import read_now
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import DatabaseCommand, flag
+
+PERSON = {
+    "account": {"help": "the account that the person wrote to, or `all`"},
+    "person": {"help": "the person's id, as in `userId`"},
+}
 
 
 class Command(DatabaseCommand):
-    """`manage.py erase_person <account> <person>`: safe to repeat, and under traffic."""
-
     help = (
-        "Erase a person from every collection. Their runs stay counted without a link to the "
-        "person; queued messages are dropped. If they write again, they are a new person."
+        "Erase a person from every collection; safe to repeat. Their runs stay counted without a "
+        "link to the person; queued messages are dropped. If they write again, they are a new "
+        "person."
     )
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("account", help="the account that the person wrote to, or `all`")
-        parser.add_argument("person", help="the person's id, as in `userId`")
-        parser.add_argument("--dry-run", action="store_true", help="only count what there is")
+    arguments = {**PERSON, "--dry-run": flag("only count what there is")}
 
     def run(self, **options: Any) -> None:
         account_id = None if options["account"] == "all" else options["account"]
-        person_id = options["person"]
         if options["dry_run"]:
-            found = preview_erasure(account_id, person_id)
+            found = preview_erasure(account_id, options["person"])
             self.stdout.write("dry run, nothing was changed")
         else:
-            found = erase_person(account_id, person_id, at=read_now())
+            found = erase_person(account_id, options["person"], at=read_now())
         self.stdout.write(f"runs made anonymous: {found.documents.runs}")
         self.stdout.write(f"contacts made anonymous: {found.documents.contacts}")
         self.stdout.write(f"triggers made anonymous: {found.documents.triggers}")

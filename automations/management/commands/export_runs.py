@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError
 from rest_framework.exceptions import ValidationError
 
 from automations.api.errors import build_error
@@ -15,47 +15,37 @@ from automations.api.renderers import OrjsonRenderer
 from automations.api.runs import build_run, write_csv
 from tracking import reports
 from tracking.clock import read_now
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import DatabaseCommand, flag
 from tracking.queries.run_filters import STEPS, RunFilter
 
 # By the API's names, which an error message repeats.
 _FILTERS = ("triggerType", "outcome", "userId", "postId", "from", "to", "zone")
 
 
+def _option(metavar: str, meaning: str, **more: Any) -> dict[str, Any]:
+    return {"metavar": metavar, "help": meaning, **more}
+
+
 class Command(DatabaseCommand):
-    """`manage.py export_runs`: reads only; may run while traffic flows."""
-
     help = __doc__
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--workspace", required=True, metavar="ID", help="whose runs")
-        parser.add_argument("--automation", metavar="ID", help="of this automation only")
-        parser.add_argument(
-            "--type", dest="triggerType", metavar="STEP", help=f"one of {', '.join(STEPS)}"
-        )
-        parser.add_argument(
-            "--outcome",
-            metavar="OUTCOME",
-            help=f"of any step ({', '.join(OUTCOMES[:4])}, …) or of one (main_dm.sent, …)",
-        )
-        parser.add_argument("--person", dest="userId", metavar="ID", help="of this person only")
-        parser.add_argument("--post", dest="postId", metavar="ID", help="of this post only")
-        parser.add_argument(
-            "--from", metavar="TIME", help="2026-11-23, or a time like 2026-11-23T10:30:00Z"
-        )
-        parser.add_argument("--to", metavar="TIME", help="up to, and without, this time or day")
-        parser.add_argument(
-            "--zone", metavar="NAME", help="the zone of those days, like Asia/Kolkata (UTC)"
-        )
-        parser.add_argument(
-            "--json", action="store_true", help="a JSON object per line instead of CSV"
-        )
-        parser.add_argument(
-            "--output",
-            type=Path,
-            metavar="FILE",
-            help="write here; the file appears when it is complete (standard output)",
-        )
+    arguments = {
+        "--workspace": _option("ID", "whose runs", required=True),
+        "--automation": _option("ID", "of this automation only"),
+        "--type": _option("STEP", f"one of {', '.join(STEPS)}", dest="triggerType"),
+        "--outcome": _option(
+            "OUTCOME",
+            f"of any step ({', '.join(OUTCOMES[:4])}, …) or of one (main_dm.sent, …)",
+        ),
+        "--person": _option("ID", "of this person only", dest="userId"),
+        "--post": _option("ID", "of this post only", dest="postId"),
+        "--from": _option("TIME", "2026-11-23, or a time like 2026-11-23T10:30:00Z"),
+        "--to": _option("TIME", "up to, and without, this time or day"),
+        "--zone": _option("NAME", "the zone of those days, like Asia/Kolkata (UTC)"),
+        "--json": flag("a JSON object per line instead of CSV"),
+        "--output": _option(
+            "FILE", "write here; the file appears when it is complete (standard output)", type=Path
+        ),
+    }
 
     def run(self, **options: Any) -> None:
         wanted = RunFilter(
@@ -64,7 +54,9 @@ class Command(DatabaseCommand):
             **parse_filters(options),
         )
         counted = _Counted(reports.iterate_runs(wanted))
-        pieces = write_lines(counted) if options["json"] else write_csv(counted)
+        render = OrjsonRenderer().render
+        lines = (render(build_run(run)) + b"\n" for run in counted)
+        pieces = lines if options["json"] else write_csv(counted)
         if options["output"] is None:
             for piece in pieces:
                 self.stdout.write(piece.decode(), ending="")
@@ -85,8 +77,6 @@ class Command(DatabaseCommand):
 
 
 class _Counted:
-    """Counts the runs that pass through."""
-
     def __init__(self, runs: Iterator[Mapping[str, Any]]) -> None:
         self._runs = runs
         self.number = 0
@@ -109,9 +99,3 @@ def parse_filters(options: Mapping[str, Any]) -> dict[str, Any]:
         fact = build_error(error)
         raise CommandError(f"{fact['field']}: {fact['message']}") from error
     return build_filter(query.validated_data)
-
-
-def write_lines(runs: _Counted) -> Iterator[bytes]:
-    renderer = OrjsonRenderer()
-    for run in runs:
-        yield renderer.render(build_run(run)) + b"\n"

@@ -30,12 +30,7 @@ class Command(ListCommand):
 
     def build_row(self, item: Mapping[str, Any]) -> tuple[str, ...]:
         state, reason = item["state"], item["stateReason"]
-        return (
-            item["id"],
-            item["workspaceId"],
-            item["host"],
-            "stored" if item["hasToken"] else "none",
-            item["lastWebhookAt"] or "never",
-            item["stateAt"] or "never",
-            f"{state}: {reason}" if reason and state != AccountState.ACTIVE.value else state,
-        )
+        token = "stored" if item["hasToken"] else "none"
+        times = item["lastWebhookAt"] or "never", item["stateAt"] or "never"
+        state = f"{state}: {reason}" if reason and state != AccountState.ACTIVE.value else state
+        return item["id"], item["workspaceId"], item["host"], token, *times, state

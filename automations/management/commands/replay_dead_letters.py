@@ -1,21 +1,18 @@
-"""Handle what is kept in `webhook_dead_letters` again, oldest first; list it, or discard one."""
+"""Handle dead letters again, oldest first, at their original arrival; list or discard them."""
 
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from automations.webhook.dead_letters import get_dead_letters
 from automations.webhook.deliveries import handle_delivery
-from tracking.clock import format_time
+from tracking.clock import format_time, read_now
 from tracking.exceptions import TrackingError
 from tracking.management.database_command import DatabaseCommand
 
 
 class Command(DatabaseCommand):
-    """`manage.py replay_dead_letters`: safe to repeat, keeps the original arrival."""
-
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,7 +27,6 @@ class Command(DatabaseCommand):
         one_of.add_argument("--discard", metavar="ID", help="delete the letter of this id for good")
 
     def run(self, **options: Any) -> None:
-        """List, discard one, or replay all; what fails again stays."""
         if options["is_listing"]:
             self._list()
         elif options["discard"]:
@@ -39,7 +35,7 @@ class Command(DatabaseCommand):
             self._replay()
 
     def _list(self) -> None:
-        now = datetime.now(UTC)
+        now = read_now()
         letters = get_dead_letters().list_waiting()
         for letter in letters:
             hours = (now - letter.arrived_at).total_seconds() / 3600

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError
 
 from automations.auth.tokens import revoke_token
 from tracking.clock import format_time, read_now
@@ -13,9 +13,7 @@ from tracking.management.database_command import DatabaseCommand
 
 class Command(DatabaseCommand):
     help = "Revoke an API token; sessions opened with it end too."
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("token", help="its id (see list_api_tokens), or the token itself")
+    arguments = {"token": {"help": "its id (see list_api_tokens), or the token itself"}}
 
     def run(self, **options: Any) -> None:
         token = revoke_token(options["token"].strip(), at=read_now())

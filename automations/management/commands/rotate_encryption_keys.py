@@ -12,15 +12,12 @@ from tracking.management.database_command import DatabaseCommand
 
 
 class Command(DatabaseCommand):
-    """Encrypts again; safe to repeat, to interrupt, and while messages are sent."""
-
     help = (
-        "Encrypt every stored access token with the first key of FIELD_ENCRYPTION_KEYS. When it "
-        "says so, the other keys can go."
+        "Encrypt every stored access token with the first key of FIELD_ENCRYPTION_KEYS; safe to "
+        "repeat and while messages are sent. When it says so, the other keys can go."
     )
 
     def run(self, **options: Any) -> None:
-        """Print how many; the command fails when a token cannot be read with any key."""
         try:
             rotation = rotate_tokens()
         except EncryptionKeyMissing as error:

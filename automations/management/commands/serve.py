@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.urls import Resolver404, resolve
 
 from automations.operations import serve
 from tracking.conf import conf as tracking_conf
 from tracking.ids import PARTITIONS
+from tracking.management.database_command import DatabaseCommand
 
-DEFAULT_PORT = 8000
-# Request threads mostly wait for the insert that carries their events.
-DEFAULT_PROCESSES, DEFAULT_THREADS, DEFAULT_COUNTERS = 2, 64, 1
 # Shown at start where the project has them.
 _PAGES = {
     "Webhook": "/api/webhooks/instagram",
@@ -27,90 +25,89 @@ _PAGES = {
 }
 
 
-class Command(BaseCommand):
-    """Serves plain HTTP until SIGTERM or Ctrl-C; TLS ends at a proxy in front."""
+def _number(default: int, meaning: str) -> dict[str, Any]:
+    return {"type": int, "default": default, "metavar": "N", "help": f"{meaning} ({default})"}
 
-    help = (
-        "Serve the webhook, the API and its pages over plain HTTP. Without MONGODB_URI the "
-        "embedded MongoDB of the data directory is started too."
-    )
-    requires_system_checks = ()  # run by handle(), once the options are in the settings
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--host", default="127.0.0.1", help="address (127.0.0.1)")
-        add_shared_arguments(parser)
+class ServingCommand(DatabaseCommand):
+    """The base of `serve` and `demo`: what must not or cannot be served is one sentence."""
 
-    def handle(self, **options: Any) -> None:
-        """Serve. Raises CommandError, in one sentence, for what must not or cannot be served."""
-        address = build_address(options, host=options["host"])
+    requires_system_checks = ()  # run later, once the options are in the settings
+    arguments = {
+        "--port": _number(8000, "where it listens"),
+        "--data-dir": {"metavar": "PATH", "help": "of the embedded MongoDB (DATA_DIR, or .data)"},
+        "--processes": _number(2, "web processes"),
+        # Request threads mostly wait for the insert that carries their events.
+        "--threads": _number(64, "concurrent requests of each process"),
+        "--counters": _number(1, "processes that count, 0 where run_counter does"),
+    }
+    last_words = "Stopped."
+
+    def serve_until_stopped(self, address: serve.Address, options: dict[str, Any]) -> bool:
+        """Serve until a signal comes; return whether one ended it. Raises ServeRefused."""
+        raise NotImplementedError
+
+    def run(self, **options: Any) -> None:
+        address = _build_address(options)
         try:
             serve.use_data_dir(options["data_dir"])
-            made = serve.make_missing_secrets(is_allowed=settings.DEBUG)
-            self.check()
-            serve.verify_address(address)
-            for warning in serve.prepare_database():
-                self.stderr.write(self.style.WARNING(f"Warning: {warning}"))
-            is_stopped = serve.run_processes(
-                address, made=made, on_ready=lambda: self._announce(address, made)
-            )
+            is_stopped = self.serve_until_stopped(address, options)
         except serve.ServeRefused as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted before serving.", returncode=130) from None
         if not is_stopped:
             raise CommandError("The web processes keep ending; their output is above.")
-        self.stdout.write("Stopped.")
+        self.stdout.write(self.last_words)
+
+    def write_summary(self, title: str, rows: list[tuple[str, str]], made: dict[str, str]) -> None:
+        """Print a title, named values, and the secrets that were made."""
+        self.stdout.write(self.style.SUCCESS(title))
+        for name, value in rows:
+            self.stdout.write(f"  {name:<10} {value}")
+        for name, value in made.items():
+            self.stdout.write(f"  made for this run: {name}={value}")
+
+
+class Command(ServingCommand):
+    """Serves plain HTTP until SIGTERM or Ctrl-C; TLS ends at a proxy in front."""
+
+    help = (
+        "Serve the webhook, the API and its pages over plain HTTP. Without MONGODB_URI the "
+        "embedded MongoDB of the data directory is started too."
+    )
+    arguments = {
+        "--host": {"default": "127.0.0.1", "help": "address (127.0.0.1)"},
+        **ServingCommand.arguments,
+    }
+
+    def serve_until_stopped(self, address: serve.Address, options: dict[str, Any]) -> bool:
+        made = serve.make_missing_secrets(is_allowed=settings.DEBUG)
+        self.check()
+        serve.verify_address(address)
+        for warning in serve.prepare_database():
+            self.stderr.write(self.style.WARNING(f"Warning: {warning}"))
+        return serve.run_processes(
+            address, made=made, on_ready=lambda: self._announce(address, made)
+        )
 
     def _announce(self, address: serve.Address, made: dict[str, str]) -> None:
         rows = [*list_urls(address, workspace="<workspace>"), ("MongoDB", describe_mongodb())]
-        write_summary(self, f"Serving on {address.url}", rows, made)
+        self.write_summary(f"Serving on {address.url}", rows, made)
         self.stdout.write("Stop with Ctrl-C.")
         self.stdout.flush()
 
 
-def write_summary(
-    command: BaseCommand, title: str, rows: list[tuple[str, str]], made: dict[str, str]
-) -> None:
-    """Print a title, named values, and the secrets that were made."""
-    command.stdout.write(command.style.SUCCESS(title))
-    for name, value in rows:
-        command.stdout.write(f"  {name:<10} {value}")
-    for name, value in made.items():
-        command.stdout.write(f"  made for this run: {name}={value}")
-
-
-def add_shared_arguments(parser: CommandParser) -> None:
-    """Declare the options that `serve` and `demo` have in common."""
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"({DEFAULT_PORT})")
-    parser.add_argument(
-        "--data-dir", metavar="PATH", help="of the embedded MongoDB (DATA_DIR, or .data)"
-    )
-    numbers = (
-        ("--processes", DEFAULT_PROCESSES, "web processes"),
-        ("--threads", DEFAULT_THREADS, "concurrent requests of each process"),
-        ("--counters", DEFAULT_COUNTERS, "processes that count, 0 where run_counter does"),
-    )
-    for option, default, meaning in numbers:
-        parser.add_argument(
-            option, type=int, default=default, metavar="N", help=f"{meaning} ({default})"
-        )
-
-
-def build_address(options: dict[str, Any], *, host: str) -> serve.Address:
-    """Return the address that the options ask for. Raises CommandError for numbers out of range."""
+def _build_address(options: dict[str, Any]) -> serve.Address:
     if not 1 <= options["port"] <= 65535:
         raise CommandError(f"--port is {options['port']}; use 1 to 65535.")
     if options["processes"] < 1 or options["threads"] < 1:
         raise CommandError("--processes and --threads must be 1 or more.")
     if not 0 <= options["counters"] <= PARTITIONS:
         raise CommandError(f"--counters is {options['counters']}; use 0 to {PARTITIONS}.")
-    return serve.Address(
-        host=host,
-        port=options["port"],
-        processes=options["processes"],
-        threads=options["threads"],
-        counters=options["counters"],
-    )
+    names = ("port", "processes", "threads", "counters")
+    host = options.get("host", "127.0.0.1")
+    return serve.Address(host=host, **{name: options[name] for name in names})
 
 
 def list_urls(address: serve.Address, *, workspace: str) -> list[tuple[str, str]]:

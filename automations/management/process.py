@@ -1,0 +1,39 @@
+"""The base of commands that work until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from automations.operations.parent_watch import die_with_parent
+from tracking.management.database_command import DatabaseCommand
+from tracking.mongo import client as mongo
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class ProcessCommand(DatabaseCommand):
+    """Any number may run, anywhere; `serve` starts some itself, with `--parent`."""
+
+    arguments = {"--parent": {"type": int, "help": argparse.SUPPRESS}}
+
+    def prepare(self) -> tuple[str, Callable[[], None], Callable[[], None]]:
+        """Return what is said at start, what does the work, and what makes that return."""
+        raise NotImplementedError
+
+    def run(self, **options: Any) -> None:
+        if options["parent"]:
+            die_with_parent(options["parent"])
+        state, work, stop = self.prepare()
+        before = {number: signal.signal(number, lambda *_: stop()) for number in _STOP_SIGNALS}
+        if not options["parent"]:
+            self.stdout.write(f"{state}. Stop with Ctrl-C.")
+            self.stdout.flush()
+        try:
+            work()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            mongo.close()
