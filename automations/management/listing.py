@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tracking.management.database_command import JSON, DatabaseCommand
+from tracking.management.database_command import JSON, DatabaseCommand, option
 
 
 class ListCommand(DatabaseCommand):
     header: tuple[str, ...]
     hint_when_empty: str
-    arguments = {"--workspace": {"help": "only those of this workspace"}, "--json": JSON}
+    arguments = {"--workspace": option("only those of this workspace"), "--json": JSON}
 
     def list_items(self, workspace_id: str | None) -> Iterable[dict[str, Any]]:
         """Return what `--json` prints."""

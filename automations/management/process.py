@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from automations.operations.parent_watch import die_with_parent
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import DatabaseCommand, option
 from tracking.mongo import client as mongo
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -17,7 +17,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class ProcessCommand(DatabaseCommand):
     """Any number may run, anywhere; `serve` starts some itself, with `--parent`."""
 
-    arguments = {"--parent": {"type": int, "help": argparse.SUPPRESS}}
+    arguments = {"--parent": option(argparse.SUPPRESS, type=int)}
 
     def prepare(self) -> tuple[str, Callable[[], None], Callable[[], None]]:
         """Return what is said at start, what does the work, and what makes that return."""

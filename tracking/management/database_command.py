@@ -16,9 +16,13 @@ from tracking.exceptions import TrackingError
 _LINE_EVERY_SECONDS = 5.0
 
 
+def option(meaning: str, **more: Any) -> dict[str, Any]:
+    """Return an argument of a command, as argparse takes it."""
+    return {"help": meaning, **more}
+
+
 def flag(meaning: str) -> dict[str, Any]:
-    """Return an option without a value, as argparse takes it."""
-    return {"action": "store_true", "help": meaning}
+    return option(meaning, action="store_true")
 
 
 DRY_RUN = flag("change nothing, say what would")

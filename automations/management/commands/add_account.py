@@ -15,7 +15,7 @@ from automations.accounts.store import list_other_workspaces
 from automations.instagram.access_tokens import Host
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import DatabaseCommand, option
 
 
 class Command(DatabaseCommand):
@@ -23,17 +23,17 @@ class Command(DatabaseCommand):
 
     help = "Add an Instagram account, or give it a new token, and set it active."
     arguments = {
-        "account": {"help": "the id of the Instagram professional account"},
-        "--workspace": {"required": True, "help": "the workspace it belongs to"},
-        "--host": {
-            "choices": ("facebook", "instagram"),
-            "default": "instagram",
-            "help": "the login its token comes from (default instagram)",
-        },
-        "--token-file": {
-            "type": Path,
-            "help": "a file that holds the token; without one it is asked for, or read from stdin",
-        },
+        "account": option("the id of the Instagram professional account"),
+        "--workspace": option("the workspace it belongs to", required=True),
+        "--host": option(
+            "the login its token comes from (default instagram)",
+            choices=("facebook", "instagram"),
+            default="instagram",
+        ),
+        "--token-file": option(
+            "a file that holds the token; without one it is asked for, or read from stdin",
+            type=Path,
+        ),
     }
 
     def run(self, **options: Any) -> None:

@@ -9,22 +9,17 @@ from django.core.management.base import CommandError
 
 from automations.auth.tokens import create_token
 from tracking.clock import read_now
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import DatabaseCommand, option
 
-_DAYS = 365
 _MOST_DAYS = 3650
 
 
 class Command(DatabaseCommand):
     help = "Create an API token for a workspace and print it alone on the last line."
     arguments = {
-        "--workspace": {"required": True, "help": "the workspace it opens"},
-        "--name": {"default": "", "help": "what it is for"},
-        "--days": {
-            "type": int,
-            "default": _DAYS,
-            "help": f"how long it is valid (1 to {_MOST_DAYS}, default {_DAYS})",
-        },
+        "--workspace": option("the workspace it opens", required=True),
+        "--name": option("what it is for", default=""),
+        "--days": option("how long it is valid (1 to 3650, default 365)", type=int, default=365),
     }
 
     def run(self, **options: Any) -> None:

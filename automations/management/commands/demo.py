@@ -26,8 +26,8 @@ from automations.management.commands.serve import ServingCommand, describe_mongo
 from automations.operations import serve
 from tracking.clock import read_now
 from tracking.conf import conf as tracking_conf
+from tracking.management.database_command import option
 
-_RATE = 5.0
 # Every fourth webhook comes twice, as some of Meta's do.
 _DOUBLE_EVERY = 4
 _TOKEN_LIFETIME = timedelta(days=7)
@@ -46,12 +46,9 @@ class Command(ServingCommand):
     )
     arguments = {
         **ServingCommand.arguments,
-        "--rate": {
-            "type": float,
-            "default": _RATE,
-            "metavar": "N",
-            "help": f"simulated events per second; 0 for none ({_RATE:g})",
-        },
+        "--rate": option(
+            "simulated events per second; 0 for none (5)", type=float, default=5.0, metavar="N"
+        ),
     }
     last_words = "Stopped; the next start continues with the same data."
 

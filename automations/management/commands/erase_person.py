@@ -6,11 +6,11 @@ from typing import Any
 
 from automations.privacy.erasure import erase_person, preview_erasure
 from tracking.clock import read_now
-from tracking.management.database_command import DatabaseCommand, flag
+from tracking.management.database_command import DatabaseCommand, flag, option
 
 PERSON = {
-    "account": {"help": "the account that the person wrote to, or `all`"},
-    "person": {"help": "the person's id, as in `userId`"},
+    "account": option("the account that the person wrote to, or `all`"),
+    "person": option("the person's id, as in `userId`"),
 }
 
 

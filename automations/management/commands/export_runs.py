@@ -15,35 +15,32 @@ from automations.api.renderers import OrjsonRenderer
 from automations.api.runs import build_run, write_csv
 from tracking import reports
 from tracking.clock import read_now
-from tracking.management.database_command import DatabaseCommand, flag
+from tracking.management.database_command import DatabaseCommand, flag, option
 from tracking.queries.run_filters import STEPS, RunFilter
 
 # By the API's names, which an error message repeats.
 _FILTERS = ("triggerType", "outcome", "userId", "postId", "from", "to", "zone")
 
 
-def _option(metavar: str, meaning: str, **more: Any) -> dict[str, Any]:
-    return {"metavar": metavar, "help": meaning, **more}
-
-
 class Command(DatabaseCommand):
     help = __doc__
     arguments = {
-        "--workspace": _option("ID", "whose runs", required=True),
-        "--automation": _option("ID", "of this automation only"),
-        "--type": _option("STEP", f"one of {', '.join(STEPS)}", dest="triggerType"),
-        "--outcome": _option(
-            "OUTCOME",
-            f"of any step ({', '.join(OUTCOMES[:4])}, …) or of one (main_dm.sent, …)",
+        "--workspace": option("whose runs", metavar="ID", required=True),
+        "--automation": option("of this automation only", metavar="ID"),
+        "--type": option(f"one of {', '.join(STEPS)}", dest="triggerType", metavar="STEP"),
+        "--outcome": option(
+            f"of any step ({', '.join(OUTCOMES[:4])}, …) or of one (main_dm.sent, …)"
         ),
-        "--person": _option("ID", "of this person only", dest="userId"),
-        "--post": _option("ID", "of this post only", dest="postId"),
-        "--from": _option("TIME", "2026-11-23, or a time like 2026-11-23T10:30:00Z"),
-        "--to": _option("TIME", "up to, and without, this time or day"),
-        "--zone": _option("NAME", "the zone of those days, like Asia/Kolkata (UTC)"),
+        "--person": option("of this person only", dest="userId", metavar="ID"),
+        "--post": option("of this post only", dest="postId", metavar="ID"),
+        "--from": option("2026-11-23, or a time like 2026-11-23T10:30:00Z", metavar="TIME"),
+        "--to": option("up to, and without, this time or day", metavar="TIME"),
+        "--zone": option("the zone of those days, like Asia/Kolkata (UTC)", metavar="NAME"),
         "--json": flag("a JSON object per line instead of CSV"),
-        "--output": _option(
-            "FILE", "write here; the file appears when it is complete (standard output)", type=Path
+        "--output": option(
+            "write here; the file appears when it is complete (standard output)",
+            type=Path,
+            metavar="FILE",
         ),
     }
 

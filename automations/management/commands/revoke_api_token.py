@@ -8,12 +8,12 @@ from django.core.management.base import CommandError
 
 from automations.auth.tokens import revoke_token
 from tracking.clock import format_time, read_now
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import DatabaseCommand, option
 
 
 class Command(DatabaseCommand):
     help = "Revoke an API token; sessions opened with it end too."
-    arguments = {"token": {"help": "its id (see list_api_tokens), or the token itself"}}
+    arguments = {"token": option("its id (see list_api_tokens), or the token itself")}
 
     def run(self, **options: Any) -> None:
         token = revoke_token(options["token"].strip(), at=read_now())

@@ -11,7 +11,7 @@ from django.urls import Resolver404, resolve
 from automations.operations import serve
 from tracking.conf import conf as tracking_conf
 from tracking.ids import PARTITIONS
-from tracking.management.database_command import DatabaseCommand
+from tracking.management.database_command import DatabaseCommand, option
 
 # Shown at start where the project has them.
 _PAGES = {
@@ -26,7 +26,7 @@ _PAGES = {
 
 
 def _number(default: int, meaning: str) -> dict[str, Any]:
-    return {"type": int, "default": default, "metavar": "N", "help": f"{meaning} ({default})"}
+    return option(f"{meaning} ({default})", type=int, default=default, metavar="N")
 
 
 class ServingCommand(DatabaseCommand):
@@ -35,7 +35,7 @@ class ServingCommand(DatabaseCommand):
     requires_system_checks = ()  # run later, once the options are in the settings
     arguments = {
         "--port": _number(8000, "where it listens"),
-        "--data-dir": {"metavar": "PATH", "help": "of the embedded MongoDB (DATA_DIR, or .data)"},
+        "--data-dir": option("of the embedded MongoDB (DATA_DIR, or .data)", metavar="PATH"),
         "--processes": _number(2, "web processes"),
         # Request threads mostly wait for the insert that carries their events.
         "--threads": _number(64, "concurrent requests of each process"),
@@ -76,10 +76,8 @@ class Command(ServingCommand):
         "Serve the webhook, the API and its pages over plain HTTP. Without MONGODB_URI the "
         "embedded MongoDB of the data directory is started too."
     )
-    arguments = {
-        "--host": {"default": "127.0.0.1", "help": "address (127.0.0.1)"},
-        **ServingCommand.arguments,
-    }
+    _host = option("address (127.0.0.1)", default="127.0.0.1")
+    arguments = {"--host": _host, **ServingCommand.arguments}
 
     def serve_until_stopped(self, address: serve.Address, options: dict[str, Any]) -> bool:
         made = serve.make_missing_secrets(is_allowed=settings.DEBUG)

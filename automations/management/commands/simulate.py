@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import IO, Any, cast
 
 import msgspec
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from rich.console import Console
 
 from automations.conf import conf
@@ -20,70 +20,67 @@ from automations.demo.simulation.plan import KINDS, build_account_targets, build
 from automations.demo.simulation.report import Counted, print_figures
 from automations.demo.store import list_active_automations, read_totals
 from tracking.exceptions import TrackingError
+from tracking.management.database_command import JSON, DatabaseCommand, flag, option
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_EVENTS = 200
 
 
-class Command(BaseCommand):
+def _parse_share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ArgumentTypeError(f"{text!r} is not a share; use 0 to 1")
+    return share
+
+
+def _share(default: float, meaning: str) -> dict[str, Any]:
+    text = f"{meaning} ({default:g})"
+    return option(text, type=_parse_share, default=default, metavar="SHARE")
+
+
+class Command(DatabaseCommand):
     help = (
         "Post signed, realistic deliveries to a running server and print what came back. "
         "Exits with 1 when an event was not acknowledged or a forged delivery was accepted."
     )
     requires_system_checks = ()
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        traffic = parser.add_argument_group("traffic")
-        traffic.add_argument(
-            "kind",
+    arguments = {
+        "kind": option(
+            "what people do; mixed (the default) is all three",
             nargs="?",
             default="mixed",
             choices=(*KINDS, "mixed"),
-            help="what people do; mixed (the default) is all three",
-        )
-        traffic.add_argument(
-            "--events", type=int, help=f"distinct events ({DEFAULT_EVENTS}; 0: no end)"
-        )
-        traffic.add_argument("--duration", type=float, metavar="SECONDS", help="stop after this")
-        traffic.add_argument(
-            "--batch", type=int, metavar="N", help="events per delivery (a mix like Meta's)"
-        )
-        shares = (
-            ("--duplicates", 0.3, "events by a person who called the automation within the hour"),
-            ("--redeliveries", 0.3, "deliveries sent again, also in other batches"),
-            ("--bad-signatures", 0.0, "deliveries with a wrong signature and events of their own"),
-        )
-        for option, default, meaning in shares:
-            help_text = f"{meaning} ({default:g})"
-            traffic.add_argument(
-                option, type=_parse_share, default=default, metavar="SHARE", help=help_text
-            )
-        traffic.add_argument("--people", type=int, metavar="N", help="people per account (no end)")
-        traffic.add_argument("--text", help="every event's text (made from the keywords)")
-        traffic.add_argument(
-            "--account",
+        ),
+        "--events": option(f"distinct events ({DEFAULT_EVENTS}; 0: no end)", type=int),
+        "--duration": option("stop after this", type=float, metavar="SECONDS"),
+        "--batch": option("events per delivery (a mix like Meta's)", type=int, metavar="N"),
+        "--duplicates": _share(0.3, "events by a person who called the automation within the hour"),
+        "--redeliveries": _share(0.3, "deliveries sent again, also in other batches"),
+        "--bad-signatures": _share(
+            0.0, "deliveries with a wrong signature and events of their own"
+        ),
+        "--people": option("people per account (no end)", type=int, metavar="N"),
+        "--text": option("every event's text (made from the keywords)"),
+        "--account": option(
+            "account to write to, repeatable (those of the active automations in MongoDB)",
             action="append",
             metavar="ID",
-            help="account to write to, repeatable (those of the active automations in MongoDB)",
-        )
-        traffic.add_argument("--seed", type=int, help="make the same traffic again (random)")
-        sending = parser.add_argument_group("sending")
-        sending.add_argument(
-            "--url", action="append", help=f"server, repeatable: they take turns ({DEFAULT_URL})"
-        )
-        rate_help = "events per second (0: as fast as possible)"
-        sending.add_argument("--rate", type=float, default=0.0, metavar="N", help=rate_help)
-        sending.add_argument(
-            "--connections", type=int, default=4, metavar="N", help="at the same time (4)"
-        )
-        sending.add_argument(
-            "--retry",
-            action="store_true",
-            help="send again what got no answer, 429 or 5xx, as Meta does, for up to a minute",
-        )
-        sending.add_argument("--json", action="store_true", help="print one JSON object")
+        ),
+        "--seed": option("make the same traffic again (random)", type=int),
+        "--url": option(f"server, repeatable: they take turns ({DEFAULT_URL})", action="append"),
+        "--rate": option("events per second (0: as fast as possible)", type=float, default=0.0),
+        "--connections": option("at the same time (4)", type=int, default=4, metavar="N"),
+        "--retry": flag(
+            "send again what got no answer, 429 or 5xx, as Meta does, for up to a minute"
+        ),
+        "--json": JSON,
+    }
 
-    def handle(self, **options: Any) -> None:
+    def run(self, **options: Any) -> None:
         if not conf.app_secrets:
             raise CommandError(
                 "Set INSTAGRAM_APP_SECRET to the secret of the server; `serve` and `demo` print "
@@ -189,13 +186,3 @@ def _list_targets(options: dict[str, Any], kinds: tuple[str, ...]) -> tuple[Targ
             "name accounts with --account ID."
         )
     return targets
-
-
-def _parse_share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ArgumentTypeError(f"{text!r} is not a share; use 0 to 1")
-    return share

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 
 from tracking.conf import conf
 from tracking.maintenance.backfill import Backfill
-from tracking.management.database_command import DRY_RUN, JSON, DatabaseCommand, flag
+from tracking.management.database_command import DRY_RUN, JSON, DatabaseCommand, flag, option
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import (
     IndexState,
@@ -36,7 +36,7 @@ class Command(DatabaseCommand):
     arguments = {
         "--recount": flag("count again where totals exist; a total is raised, never lowered"),
         "--dry-run": DRY_RUN,
-        "--batch-size": {"type": int, "default": 200, "help": "automations a batch (default 200)"},
+        "--batch-size": option("automations a batch (default 200)", type=int, default=200),
         "--json": JSON,
     }
 

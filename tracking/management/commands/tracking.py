@@ -10,7 +10,7 @@ from tracking.conf import conf
 from tracking.counting.partitions import build_stuck
 from tracking.counting.switch import SwitchState, find_switch_time, read_switch, write_switch
 from tracking.maintenance.status import CountingStatus, describe_stuck, read_status
-from tracking.management.database_command import JSON, DatabaseCommand, flag
+from tracking.management.database_command import JSON, DatabaseCommand, flag, option
 from tracking.mongo import client as mongo
 
 _VETO = {"tracking": "ENABLED", "stats": "STATS_ENABLED"}
@@ -19,11 +19,11 @@ _VETO = {"tracking": "ENABLED", "stats": "STATS_ENABLED"}
 class Command(DatabaseCommand):
     help = __doc__
     arguments = {
-        "action": {
-            "choices": ("on", "off", "status", "retry"),
-            "help": "off: triggers wait; on: they are counted in the order of their arrival; "
+        "action": option(
+            "off: triggers wait; on: they are counted in the order of their arrival; "
             "retry: try at once what cannot be counted",
-        },
+            choices=("on", "off", "status", "retry"),
+        ),
         "--stats": flag("the statistics of answers instead of counting"),
         "--json": JSON,
     }

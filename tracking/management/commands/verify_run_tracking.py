@@ -13,7 +13,7 @@ from rich.table import Table
 from tracking.conf import conf
 from tracking.maintenance.verification.findings import Finding, Scope, State
 from tracking.maintenance.verification.table import CHECKS, run_checks
-from tracking.management.database_command import JSON, DatabaseCommand, flag
+from tracking.management.database_command import JSON, DatabaseCommand, flag, option
 from tracking.mongo import client as mongo
 
 _STYLES = {State.OK: "green", State.WRONG: "bold red", State.SKIPPED: "dim"}
@@ -25,13 +25,13 @@ class Command(DatabaseCommand):
         "--full": flag("look at every automation, run and contact, not at the newest only"),
         "--json": JSON,
         "--keep-forever": flag("runs and contacts have no TTL, on purpose"),
-        "--only": {
-            "nargs": "+",
-            "choices": sorted(CHECKS),
-            "default": (),
-            "metavar": "CHECK",
-            "help": "run these checks only: " + ", ".join(CHECKS),
-        },
+        "--only": option(
+            "run these checks only: " + ", ".join(CHECKS),
+            nargs="+",
+            choices=sorted(CHECKS),
+            default=(),
+            metavar="CHECK",
+        ),
     }
 
     def run(self, **options: Any) -> None:
