@@ -11,20 +11,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 from pymongo import UpdateOne
 from pymongo.database import Database
 
 from automations.outbox import taps
-from automations.outbox.documents import END_BROKEN, LONG_AGO, build_change, build_lapsed
-from automations.outbox.jobs import BrokenJob, Change, Job, JobState, StepState, parse_job
+from automations.outbox.jobs import (
+    END_BROKEN,
+    LONG_AGO,
+    BrokenJob,
+    Change,
+    Document,
+    Job,
+    JobState,
+    StepState,
+    build_change,
+    build_lapsed,
+    parse_job,
+)
 from automations.outbox.lanes import QUICK
 from automations.outbox.rate_limits import build_now, in_ms
 from tracking.mongo.errors import bounded
 
-Document = dict[str, Any]
 logger = logging.getLogger("automations.outbox")
 
 # A call takes 8 s at most, and each one renews the lease.

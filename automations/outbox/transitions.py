@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from automations.instagram.graph_errors import ErrorClass
 from automations.outbox.jobs import PRIVATE_REPLY, Change, Job, JobState, StepResult, StepState
 from automations.rules.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
 
@@ -57,14 +58,14 @@ class Verdict(Enum):
     RESTRICTED = "the account is restricted, so it is paused"
 
 
-# By the names of graph_errors.ErrorClass; every other class is a refusal.
+# Every other class is a refusal.
 _VERDICTS = {
-    "ALREADY_REPLIED": Verdict.DELIVERED,
-    "UNKNOWN": Verdict.UNKNOWN,
-    "NOT_SENT": Verdict.NOT_SENT,
-    "RATE": Verdict.RATE,
-    "TOKEN_DEAD": Verdict.TOKEN_DEAD,
-    "RESTRICTED": Verdict.RESTRICTED,
+    ErrorClass.ALREADY_REPLIED: Verdict.DELIVERED,
+    ErrorClass.UNKNOWN: Verdict.UNKNOWN,
+    ErrorClass.NOT_SENT: Verdict.NOT_SENT,
+    ErrorClass.RATE: Verdict.RATE,
+    ErrorClass.TOKEN_DEAD: Verdict.TOKEN_DEAD,
+    ErrorClass.RESTRICTED: Verdict.RESTRICTED,
 }
 _FOLLOW_SKIPS = {Follow.YES: "follows", Follow.UNKNOWN: "unknown"}
 _ENDS = {
@@ -135,7 +136,7 @@ def is_completed(step: str, state: StepState) -> bool:
     return step == MAIN_DM and state is StepState.SENT
 
 
-def judge(error_class: str, call: Call) -> Verdict:
+def judge(error_class: ErrorClass, call: Call) -> Verdict:
     """Return what an error of this class means for `call`."""
     verdict = _VERDICTS.get(error_class, Verdict.FAILED)
     if verdict is Verdict.DELIVERED and call is not Call.REPLY_PRIVATELY:

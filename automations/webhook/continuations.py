@@ -6,7 +6,7 @@ from datetime import datetime
 
 from automations.instagram.buttons import TapPayload, parse_payload
 from automations.instagram.events import Event
-from automations.outbox.plans import build_tap_send
+from automations.outbox.send_plans import build_tap_send
 from automations.rules.store import parse_key
 from tracking.ids import parse_trigger_id
 from tracking.runs import Trigger

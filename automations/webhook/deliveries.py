@@ -13,7 +13,7 @@ from automations.accounts import accounts
 from automations.instagram.events import Delivery, Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.outbox.echoes import settle_echoes
-from automations.outbox.plans import build_send
+from automations.outbox.send_plans import build_send
 from automations.rules.automation import Automation
 from automations.rules.cache import get_rules_cache
 from automations.webhook.continuations import build_continuation, parse_tap

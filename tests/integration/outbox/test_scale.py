@@ -16,9 +16,9 @@ import pytest
 from pymongo import WriteConcern
 from pymongo.database import Database
 
+from automations.outbox.account_status import summarize_queues
 from automations.outbox.jobs import DM, PRIVATE_REPLY
 from automations.outbox.lanes import LaneStore
-from automations.outbox.queues import summarize_queue
 from automations.outbox.store import OutboxStore
 from tests.support.outbox_fakes import (
     MAIN,
@@ -170,7 +170,7 @@ def test_a_viral_post_delays_no_other_account(quick_db: Database[dict[str, Any]]
     states = rig.db["automation_triggers"].distinct("state", {"accountId": {"$ne": "viral"}})
     assert states == ["sent"]
     started_at = time.perf_counter()
-    queue = summarize_queue("viral", now=at)
+    queue = summarize_queues(["viral"], now=at)["viral"]
     took = time.perf_counter() - started_at
     assert queue.finishes_at is not None
     left = queue.finishes_at - at

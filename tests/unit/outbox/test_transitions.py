@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from automations.instagram.graph_errors import ErrorClass
 from automations.outbox import transitions
 from automations.outbox.jobs import Job, JobState, StepResult, StepState
 from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
@@ -135,27 +136,27 @@ def test_a_shadow_goes_on_where_nobody_has_to_tap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "verdict"),
+    ("error", "verdict"),
     [
-        ("TOKEN_DEAD", Verdict.TOKEN_DEAD),
-        ("RATE", Verdict.RATE),
-        ("RESTRICTED", Verdict.RESTRICTED),
-        ("OUTSIDE_WINDOW", Verdict.FAILED),
-        ("CONFIGURATION", Verdict.FAILED),
-        ("PERMANENT", Verdict.FAILED),
-        ("CONFLICT", Verdict.FAILED),
-        ("NO_CONSENT", Verdict.FAILED),
-        ("ALREADY_REPLIED", Verdict.FAILED),
-        ("NOT_SENT", Verdict.NOT_SENT),
-        ("UNKNOWN", Verdict.UNKNOWN),
+        (ErrorClass.TOKEN_DEAD, Verdict.TOKEN_DEAD),
+        (ErrorClass.RATE, Verdict.RATE),
+        (ErrorClass.RESTRICTED, Verdict.RESTRICTED),
+        (ErrorClass.OUTSIDE_WINDOW, Verdict.FAILED),
+        (ErrorClass.CONFIGURATION, Verdict.FAILED),
+        (ErrorClass.PERMANENT, Verdict.FAILED),
+        (ErrorClass.CONFLICT, Verdict.FAILED),
+        (ErrorClass.NO_CONSENT, Verdict.FAILED),
+        (ErrorClass.ALREADY_REPLIED, Verdict.FAILED),
+        (ErrorClass.NOT_SENT, Verdict.NOT_SENT),
+        (ErrorClass.UNKNOWN, Verdict.UNKNOWN),
     ],
 )
-def test_what_an_error_means_for_a_message(name: str, verdict: Verdict) -> None:
-    assert transitions.judge(name, Call.SEND_MESSAGE) is verdict
+def test_what_an_error_means_for_a_message(error: ErrorClass, verdict: Verdict) -> None:
+    assert transitions.judge(error, Call.SEND_MESSAGE) is verdict
 
 
 def test_a_comment_that_was_replied_to_was_replied_to_by_us() -> None:
-    assert transitions.judge("ALREADY_REPLIED", Call.REPLY_PRIVATELY) is Verdict.DELIVERED
+    assert transitions.judge(ErrorClass.ALREADY_REPLIED, Call.REPLY_PRIVATELY) is Verdict.DELIVERED
 
 
 class TestUnknown:

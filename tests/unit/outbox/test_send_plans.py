@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from automations.instagram.events import KIND_BY_EVENT_TYPE, Event
-from automations.outbox.plans import build_send, build_tap_send, list_remaining
+from automations.outbox.send_plans import build_send, build_tap_send, list_remaining
 from automations.rules.automation import Automation, parse_automation
 from tests.support.triggers import T0
 
