@@ -23,7 +23,6 @@ from automations.outbox.store import OutboxStore
 from tests.support.outbox_fakes import (
     MAIN,
     Rig,
-    Sent,
     find_most,
     make_comment_document,
     make_job_document,
@@ -101,17 +100,17 @@ def test_a_claim_is_quick_however_many_jobs_wait(
     assert max(claimed.values()) <= 1.2 * min(claimed.values()) + 10
 
 
-class TimedGraph:
+class TimedGraph(FakeGraph):
     """Notes the simulated time of every call, by account."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = T0
         self.times: dict[str, list[datetime]] = {}
-        self.journal: list[Sent] = []
 
-    def reply_privately(self, account: str, comment_id: str, message: Any, *, token: str) -> Any:
+    def reply_privately(self, account: str, comment_id: str, message: Any, *, token: str) -> str:
         self.times.setdefault(account, []).append(self.now)
-        self.journal.append(Sent("private", comment_id, message))
+        return super().reply_privately(account, comment_id, message, token=token)
 
 
 def drain_minutes(rig: Rig, *, minutes: int) -> None:
