@@ -22,6 +22,7 @@ from automations.outbox.lanes import LaneStore
 from automations.outbox.store import OutboxStore
 from tests.support.outbox_fakes import (
     MAIN,
+    FakeGraph,
     Rig,
     find_most,
     make_comment_document,
