@@ -177,7 +177,6 @@ END_BROKEN: Document = {
 
 
 def build_change(job: Job, change: Change) -> Document:
-    """Return the update that applies `change` to `job`."""
     set_: Document = {"state": change.state.value, "send.position": change.position}
     unset: Document = {}
     for name, result in change.results.items():
@@ -211,5 +210,4 @@ def build_change(job: Job, change: Change) -> Document:
 
 
 def build_lapsed(moment: Any) -> Document:
-    """Return the query for expired leases."""
     return {"lease.until": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$lease.until", moment]}}

@@ -158,11 +158,9 @@ class LaneStore:
         self._update(turn.account_id, turn.via, [{"$set": update}])
 
     def give_back(self, account_id: str, via: str) -> None:
-        """Give back one unused token."""
         self._update(account_id, via, [{"$set": {"givenUntil": _give_back(via, 1)}}])
 
     def rest(self, turn: Turn, *, until: datetime) -> None:
-        """Give back a turn's tokens; the lane's next turn is at `until`."""
         changes = {"givenUntil": _give_back(turn.via, turn.granted), "turnAt": until}
         self._update(turn.account_id, turn.via, [{"$set": changes}])
 
@@ -197,7 +195,6 @@ class LaneStore:
             self._change(account_id, via, [{"$set": {"backOffUntil": until}}, _PUT_OFF_TURN])
 
     def _change(self, account_id: str, via: str, update: list[Document]) -> Document:
-        """Update a lane, created if missing, and return it."""
         named: Document = {"$set": {"accountId": account_id, "via": via}}
         with bounded(_SECONDS):
             lane: Document | None = self._lanes.find_one_and_update(

@@ -28,8 +28,6 @@ _MOST_LATE_BATCHES = 20
 
 
 class StepReport(msgspec.Struct, frozen=True):
-    """One thing to tell a run."""
-
     job: Job
     step: str
     result: StepResult
@@ -40,8 +38,6 @@ Record = Callable[[Sequence[StepReport]], None]
 
 
 class _Owed(msgspec.Struct, frozen=True):
-    """What a job's run has to be told of what happened up to `at`."""
-
     job: Job
     told: list[StepReport]
     at: datetime
@@ -62,7 +58,6 @@ class Reporter:
         self._waiting: list[_Owed] = []
 
     def add(self, job: Job, change: Change) -> None:
-        """Tell the job's run about a change later."""
         if change.report_at is not None:
             for result in change.results.values():
                 STEPS.labels(result.state.value).inc()

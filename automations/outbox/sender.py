@@ -178,7 +178,6 @@ class Sender:
         return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
 
     def _call(self, act: Act, message: Any, token: str) -> str | None:
-        """Send a step's message and return Meta's id of it."""
         job, graph = self._job, self._context.graph
         if act.call is Call.REPLY_PUBLICLY:
             return graph.reply_publicly(job.comment_id or "", message, token=token)

@@ -108,7 +108,6 @@ class OutboxStore:
         )
 
     def claim_step(self, job: Job, *, at: datetime) -> bool:
-        """Claim the job's next step; False: another tap of the same message sends it."""
         with bounded(_SECONDS):
             return taps.claim_step(self._quick, job, at=at)
 
@@ -177,7 +176,6 @@ class OutboxStore:
         return done.modified_count
 
     def list_cut_off(self, *, now: datetime | None) -> list[Job]:
-        """Return jobs whose worker went away in the middle of a call."""
         query = {**build_lapsed(build_now(now)), "state": JobState.SENDING.value}
         with bounded(_SECONDS):
             return self._parse(self._jobs.find(query, limit=_BATCH))
@@ -202,19 +200,16 @@ class OutboxStore:
             return self._parse(found)
 
     def expire_queued(self, job: Job, change: Change) -> bool:
-        """End a queued job."""
         query = {**_one_of(job), "state": JobState.QUEUED.value}
         with bounded(_SECONDS):
             return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
 
     def find_unsettled(self, account_id: str, user_id: str) -> list[Job]:
-        """Return the person's jobs whose message is being sent, or is unknown."""
         query = {"accountId": account_id, "userId": user_id, "sendingAt": {"$gt": LONG_AGO}}
         with bounded(_SECONDS):
             return self._parse(self._jobs.find(query))
 
     def has_message(self, mid: str) -> bool:
-        """Return whether a job is known to have sent this message."""
         with bounded(_SECONDS):
             return self._jobs.find_one({"mids": mid}, {"_id": 1}) is not None
 
@@ -229,7 +224,6 @@ class OutboxStore:
             return self._jobs.update_one(query, {"$set": {field: mid}}).modified_count == 1
 
     def list_unreported(self, *, before: datetime) -> list[Job]:
-        """Return jobs whose runs were not told of what happened up to then."""
         with bounded(_SECONDS):
             return self._parse(self._jobs.find({"reportAt": {"$lte": before}}, limit=_BATCH))
 
@@ -251,7 +245,6 @@ class OutboxStore:
                 job.outcome = found["outcome"]
 
     def clear_reports(self, reported: Sequence[tuple[Job, datetime]]) -> None:
-        """Note that these runs were told what happened up to then."""
         gone = {"$unset": {"reportAt": ""}}
         self._write([UpdateOne({**_one_of(job), "reportAt": at}, gone) for job, at in reported])
 

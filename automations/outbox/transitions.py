@@ -47,8 +47,6 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """What one of Meta's errors means for the message."""
-
     DELIVERED = "an earlier call of ours delivered it"
     FAILED = "it is refused for good"
     UNKNOWN = "it may have been delivered, so it is not sent again blindly"
@@ -137,7 +135,6 @@ def is_completed(step: str, state: StepState) -> bool:
 
 
 def judge(error_class: ErrorClass, call: Call) -> Verdict:
-    """Return what an error of this class means for `call`."""
     verdict = _VERDICTS.get(error_class, Verdict.FAILED)
     if verdict is Verdict.DELIVERED and call is not Call.REPLY_PRIVATELY:
         return Verdict.FAILED
@@ -154,7 +151,6 @@ def can_retry_unknown(job: Job) -> bool:
 
 
 def was_retried(job: Job) -> bool:
-    """Return whether the step at the job's position is being sent for the second time."""
     return job.progress.get(job.name_of(job.position), {}).get("reason") == RETRIED
 
 
@@ -194,7 +190,6 @@ def end_repeated(job: Job, *, at: datetime) -> Change:
 
 
 def expire(job: Job, *, at: datetime) -> Change:
-    """Return how a job ends whose window has."""
     if job.position >= len(job.steps):
         return Change(state=_end_without_step(job), position=job.position, done_at=at)
     return end_step(job, StepResult(state=StepState.EXPIRED, at=at), is_held=False)
@@ -206,7 +201,6 @@ def _end_without_step(job: Job) -> JobState:
 
 
 def retry_unknown(job: Job, *, at: datetime) -> Change:
-    """Return the change that queues a private reply for its one retry."""
     wait = _PRIVATE_RETRY_WAIT * (0.5 + random.random())  # noqa: S311
     result = StepResult(state=StepState.UNKNOWN, at=at, reason=RETRIED)
     return Change(

@@ -207,7 +207,6 @@ class Worker:
         return True
 
     def _discover(self) -> int:
-        """Open the lanes of accounts that have work and no turn."""
         at = self._context.read_clock()
         opened = 0
         for via in VIAS:

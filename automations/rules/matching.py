@@ -74,7 +74,6 @@ class _Rules:
         self._any = _NONE
 
     def add(self, automation: Automation, rank: int) -> None:
-        """Add a rule that ranks after all others here."""
         if automation.match == "any":
             self._any = min(self._any, rank)
             return

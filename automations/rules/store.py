@@ -133,7 +133,6 @@ def _one_of(workspace_id: str, automation_id: str) -> Document:
 
 
 def _read_age(document: Mapping[str, Any]) -> tuple[datetime, str]:
-    """Return what sorts automations by age."""
     created_at, key = document.get("createdAt"), document["_id"]
     if not isinstance(created_at, datetime):
         created_at = key.generation_time if isinstance(key, ObjectId) else _OLDEST
@@ -141,7 +140,6 @@ def _read_age(document: Mapping[str, Any]) -> tuple[datetime, str]:
 
 
 def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict[str, Document]:
-    """Return the automations by the text of their id."""
     if not automation_ids:
         return {}
     query = {"_id": {"$in": [key for text in automation_ids for key in list_stored_forms(text)]}}

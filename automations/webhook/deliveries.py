@@ -126,7 +126,6 @@ def _add_triggers(work: _Work, events: Sequence[Event], *, deadline: float) -> N
 
 
 def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime) -> Trigger:
-    """Return the trigger of an event that an automation answers, in tracking's plain values."""
     return Trigger(
         account_id=event.account_id,
         kind=event.kind,
