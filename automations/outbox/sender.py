@@ -49,7 +49,7 @@ class SendContext(msgspec.Struct, frozen=True, kw_only=True):
     lanes: LaneStore
     graph: GraphClient
     compose: Callable[[Job, Mapping[str, Any]], Any]
-    pause: Callable[[str, AccountState, str], None]
+    pause: Callable[[str, AccountState, str], object]
     report: Callable[[Job, Change], None]
     now: Callable[[], datetime | None]
     is_stopping: Callable[[], bool]
@@ -274,8 +274,7 @@ class Sender:
                     raise
                 time.sleep(_WAIT_SECONDS)
         if is_ours:
-            if change.report_at is not None:
-                self._context.report(job, change)
+            self._context.report(job, change)
             for name, result in change.results.items():
                 job.progress[name] = result.to_document()
             job.position = change.position

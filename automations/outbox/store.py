@@ -95,7 +95,7 @@ class OutboxStore:
             for job in jobs:
                 job.token += 1
             if leased.modified_count < len(jobs):  # another worker was faster with some
-                held = {**self._held(), "state": JobState.LEASED.value, "_id": {"$in": ids},
+                held = {"lease.owner": self.owner, "state": JobState.LEASED.value, "_id": {"$in": ids},
                         "accountId": account_id}  # fmt: skip
                 tokens = {
                     d["_id"]: d["lease"]["token"] for d in self._jobs.find(held, {"lease": 1})
@@ -129,8 +129,7 @@ class OutboxStore:
             f"{step}.state": StepState.SENDING.value,
             f"{step}.at": moment,
         }
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, [{"$set": change}]).modified_count == 1
+        return self._update(query, [{"$set": change}])
 
     def settle(
         self, job: Job, change: Change, *, expected: Sequence[JobState], without_echo: bool = False
@@ -142,8 +141,7 @@ class OutboxStore:
         query = self._held_job(job, *expected)
         if without_echo:
             query[f"progress.{job.name_of(job.position)}.echo"] = {"$exists": False}
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+        return self._update(query, build_change(job, change))
 
     def find_echo(self, job: Job) -> str | None:
         """Return the id of the message that came back as an echo while it was being sent."""
@@ -187,8 +185,7 @@ class OutboxStore:
             "send.position": job.position,
             "state": {"$in": [JobState.SENDING.value, JobState.UNKNOWN.value]},
         }  # fmt: skip
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+        return self._update(query, build_change(job, change))
 
     def list_overdue(self, account_id: str, via: str, *, at: datetime) -> list[Job]:
         """Return queued jobs whose window has ended; the index alone answers it."""
@@ -201,8 +198,7 @@ class OutboxStore:
 
     def expire_queued(self, job: Job, change: Change) -> bool:
         query = {**_one_of(job), "state": JobState.QUEUED.value}
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+        return self._update(query, build_change(job, change))
 
     def find_unsettled(self, account_id: str, user_id: str) -> list[Job]:
         query = {"accountId": account_id, "userId": user_id, "sendingAt": {"$gt": LONG_AGO}}
@@ -220,8 +216,7 @@ class OutboxStore:
             **_one_of(job), "lease.token": job.token, "sendingAt": job.sending_at,
             "state": JobState.SENDING.value, field: {"$exists": False},
         }  # fmt: skip
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, {"$set": {field: mid}}).modified_count == 1
+        return self._update(query, {"$set": {field: mid}})
 
     def list_unreported(self, *, before: datetime) -> list[Job]:
         with bounded(_SECONDS):
@@ -255,6 +250,10 @@ class OutboxStore:
             for job, at, until in waiting
         ])  # fmt: skip
 
+    def _update(self, query: Document, update: Document | list[Document]) -> bool:
+        with bounded(_SECONDS):
+            return self._jobs.update_one(query, update).modified_count == 1
+
     def _write(self, writes: Sequence[UpdateOne]) -> None:
         if writes:
             with bounded(_SECONDS):
@@ -272,12 +271,9 @@ class OutboxStore:
                 self._jobs.update_one(query, END_BROKEN)
         return jobs
 
-    def _held(self) -> Document:
-        return {"lease.owner": self.owner}
-
     def _held_job(self, job: Job, *states: JobState) -> Document:
         return {
-            **_one_of(job), **self._held(), "lease.token": job.token,
+            **_one_of(job), "lease.owner": self.owner, "lease.token": job.token,
             "state": {"$in": [state.value for state in states]}, "send.position": job.position,
         }  # fmt: skip
 

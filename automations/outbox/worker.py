@@ -50,7 +50,7 @@ class Worker:
         reporter: Reporter,
         graph: GraphClient,
         compose: Callable[[Job, Mapping[str, Any]], Any],
-        pause: Callable[[str, AccountState, str], None],
+        pause: Callable[[str, AccountState, str], object],
         get_account: Callable[[str], Account | None],
         setting: str,
     ) -> None:
