@@ -95,8 +95,12 @@ class OutboxStore:
             for job in jobs:
                 job.token += 1
             if leased.modified_count < len(jobs):  # another worker was faster with some
-                held = {"lease.owner": self.owner, "state": JobState.LEASED.value, "_id": {"$in": ids},
-                        "accountId": account_id}  # fmt: skip
+                held = {
+                    "_id": {"$in": ids},
+                    "accountId": account_id,
+                    "state": JobState.LEASED.value,
+                    "lease.owner": self.owner,
+                }
                 tokens = {
                     d["_id"]: d["lease"]["token"] for d in self._jobs.find(held, {"lease": 1})
                 }
