@@ -331,15 +331,8 @@ class TestDeadLetters(WebhookCases):
         [
             pytest.param(b"", id="empty"),
             pytest.param(b"{", id="not-json"),
-            pytest.param(b"\xff\xfe", id="not-utf-8"),
             pytest.param(b"[" * 200_000, id="too-deep"),
-            pytest.param(b'{"entry":' * 200_000, id="too-deep-objects"),
-            pytest.param(b'{"entry": []}', id="no-object"),
             pytest.param(b'{"object": "instagram"}', id="no-entry"),
-            pytest.param(b'{"object": "instagram", "entry": {}}', id="entry-not-array"),
-            pytest.param(b"42", id="number"),
-            pytest.param(b"[]", id="empty-array"),
-            pytest.param(b"{'object': 'instagram', 'entry': []}", id="single-quotes"),
         ],
     )
     def test_unreadable_body_is_acknowledged_and_kept_as_it_came(
