@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automations.instagram.events import Event, EventType
-from automations.rules.automation import MATCHES, Automation, parse_automation
-from automations.rules.keywords import has_word, normalise_text
-from automations.rules.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules
+from automations.rules.automation import MATCHES, Automation, normalise_text, parse_automation
+from automations.rules.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules, has_word
 from automations.rules.steps import STEPS_BY_TYPE
 
 ACCOUNT = "17841400000000001"
