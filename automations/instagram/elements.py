@@ -81,7 +81,6 @@ _JSON_NAMES: dict[type, str] = {
 def read_comment(
     comment: Any, account_id: str, sent_at: datetime | None, *, is_live: bool = False
 ) -> Event | Reason:
-    """Read the value of a `comments` change."""
     if type(comment) is not dict:
         refuse(comment, "", "an object")
     comment_id = comment.get("id")
@@ -141,7 +140,6 @@ def read_live_comment(comment: Any, account_id: str, sent_at: datetime | None) -
 def read_messaging(
     element: Any, account_id: str, sent_at: datetime | None
 ) -> Event | Echo | Reason:
-    """Read one element of `messaging`, or the value of a `messages` change."""
     if type(element) is not dict:
         refuse(element, "", "an object")
     message = element.get("message")
@@ -213,7 +211,6 @@ def _read_attachments(attachments: Any) -> EventType:
 
 
 def read_postback(element: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
-    """Read the value of a `messaging_postbacks` change."""
     postback = element.get("postback") if type(element) is dict else None
     if find_payload(postback) is None:
         return "postback"
@@ -237,7 +234,6 @@ def _is_id(value: Any) -> TypeGuard[str]:
 
 
 def find_payload(button: Any) -> str | None:
-    """Return a payload that claims to be ours."""
     payload = button.get("payload") if type(button) is dict else None
     return payload if type(payload) is str and payload.startswith(PAYLOAD_PREFIX) else None
 
@@ -315,7 +311,6 @@ class BrokenValue(ValueError):
         self.found = found
 
     def under(self, parent: str) -> "BrokenValue":
-        """Return the same fact, as seen from the element that holds it."""
         return BrokenValue(parent + self.path, self.expected, self.found)
 
 
@@ -354,7 +349,6 @@ def read_text(value: Any, path: str) -> str | None:
 
 
 def read_flag(value: Any, path: str) -> bool:
-    """Return a flag; one that is missing is False."""
     if value is None or value is False:
         return False
     if value is True:

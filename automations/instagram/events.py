@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 EventType = Literal["comment", "story_reply", "story_mention", "message", "tap"]
+# The namespace in which an event's id is unique: comment ids and message mids never meet.
 EventKind = Literal["comment", "message"]
 Reason = Literal[
     "deleted",
@@ -32,15 +33,6 @@ Reason = Literal[
     "unknown_field",
     "unsupported",
 ]
-
-# The namespace in which an event's id is unique: comment ids and message mids never meet.
-KIND_BY_EVENT_TYPE: dict[EventType, EventKind] = {
-    "comment": "comment",
-    "story_reply": "message",
-    "story_mention": "message",
-    "message": "message",
-    "tap": "message",
-}
 
 IGNORED_REASONS: dict[Reason, str] = {
     "deleted": "the person took the message back",

@@ -18,7 +18,6 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import httpx2
-import msgspec
 import orjson
 
 from automations.hosts import find_url_problem
@@ -49,13 +48,6 @@ _NOTHING_LEFT = (
     httpx2.PoolTimeout,
     httpx2.UnsupportedProtocol,
 )
-
-
-class SendResult(msgspec.Struct, frozen=True):
-    """What Meta accepted; a public reply has its comment's id as `message_id`."""
-
-    message_id: str | None
-    recipient_id: str | None
 
 
 class GraphClient:
@@ -108,8 +100,8 @@ class GraphClient:
 
     def reply_privately(
         self, account: str, comment_id: str, message: Mapping[str, Any], *, token: str
-    ) -> SendResult:
-        """Answer a comment in a private message. Raises GraphError, as every call does.
+    ) -> str | None:
+        """Answer a comment privately and return the message's id. Raises GraphError.
 
         Meta accepts one per comment, within COMMENT_WINDOW.
         """
@@ -117,15 +109,15 @@ class GraphClient:
 
     def send_message(
         self, account: str, person_id: str, message: Mapping[str, Any], *, token: str
-    ) -> SendResult:
-        """Send a message to a person who wrote or tapped within MESSAGE_WINDOW."""
+    ) -> str | None:
+        """Message a person who wrote or tapped within MESSAGE_WINDOW; return the message's id."""
         return self._send_message(account, {"id": person_id}, message, token)
 
-    def reply_publicly(self, comment_id: str, text: str, *, token: str) -> SendResult:
-        """Answer a comment where everybody sees it."""
+    def reply_publicly(self, comment_id: str, text: str, *, token: str) -> str | None:
+        """Answer a comment where everybody sees it; return the reply's id."""
         path = f"/{quote(comment_id, safe='')}/replies"
         answer = self._call("POST", path, token=token, body={"message": text})
-        return SendResult(message_id=_read_text(answer, "id"), recipient_id=None)
+        return _read_text(answer, "id")
 
     def is_following(self, person_id: str, *, token: str) -> bool | None:
         """Return whether the person follows the account, None if Meta does not say.
@@ -148,14 +140,11 @@ class GraphClient:
 
     def _send_message(
         self, account: str, recipient: Mapping[str, str], message: Mapping[str, Any], token: str
-    ) -> SendResult:
+    ) -> str | None:
         path = f"/{quote(account, safe='')}/messages"
         body = {"recipient": recipient, "message": message}
         answer = self._call("POST", path, token=token, body=body, account=account)
-        return SendResult(
-            message_id=_read_text(answer, "message_id"),
-            recipient_id=_read_text(answer, "recipient_id"),
-        )
+        return _read_text(answer, "message_id")
 
     def _call(
         self, method: str, path: str, *, token: str, body: Any = None, account: str | None = None

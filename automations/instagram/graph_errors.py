@@ -15,8 +15,6 @@ _SUCCESS = range(200, 300)
 
 
 class ErrorClass(Enum):
-    """What an error means; one class for each way to react to it."""
-
     TOKEN_DEAD = "the access token is dead, nothing was sent"  # noqa: S105 - a sentence
     RATE = "the account is over a limit, nothing was sent"
     OUTSIDE_WINDOW = "the person has not written for 24 hours"

@@ -127,7 +127,6 @@ def _read_envelope(envelope: Any, delivery: Delivery) -> None:
 
 
 def _read_entry(entry: Any, delivery: Delivery) -> None:
-    """Read one entry, which may hold several kinds of elements."""
     read_object(entry, "")
     account_id = read_id(entry.get("id"), ".id")
     head = {key: entry[key] for key in ("id", "time") if key in entry}

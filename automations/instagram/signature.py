@@ -37,17 +37,13 @@ def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) ->
     Raises InvalidSignature otherwise. Always tries every secret, in constant time, and compares
     bytes, because compare_digest raises on a `str` that is not ASCII. Empty secrets never match.
     """
-    usable = [secret.encode() for secret in secrets if secret]
-    if not usable:
+    if not any(secrets):
         raise InvalidSignature("no app secret is set: set INSTAGRAM_APP_SECRET")
     if not header:
         raise InvalidSignature("the header X-Hub-Signature-256 is missing")
     given = header.encode("utf-8", "surrogatepass")
-    is_valid = False
-    for secret in usable:
-        expected = PREFIX + hmac.digest(secret, body, sha256).hex().encode("ascii")
-        is_valid |= hmac.compare_digest(given, expected)
-    if not is_valid:
+    expected = [PREFIX + digest.hex().encode("ascii") for digest in _sign(body, secrets)]
+    if not any([hmac.compare_digest(given, one) for one in expected]):  # noqa: C419 - all
         raise InvalidSignature("the signature matches no app secret in INSTAGRAM_APP_SECRET")
 
 
@@ -56,11 +52,8 @@ def parse_signed_request(text: str, secrets: Sequence[str]) -> str:
     signature, _, payload = text.partition(".")
     given = _decode(signature)
     signed = payload.encode("utf-8", "surrogatepass")
-    is_valid = False
-    for secret in filter(None, secrets):
-        expected = hmac.digest(secret.encode(), signed, sha256)
-        is_valid |= given is not None and hmac.compare_digest(given, expected)
-    if not is_valid or len(text) > LONGEST_REQUEST:
+    matches = [hmac.compare_digest(given or b"", one) for one in _sign(signed, secrets)]
+    if not any(matches) or len(text) > LONGEST_REQUEST:
         raise InvalidSignature("the signed request matches no app secret in INSTAGRAM_APP_SECRET")
     content = _decode(payload)
     try:
@@ -73,6 +66,10 @@ def parse_signed_request(text: str, secrets: Sequence[str]) -> str:
     if isinstance(person_id, bool) or not isinstance(person_id, str | int) or not str(person_id):
         raise MalformedRequest("user_id should be an id")
     return str(person_id)
+
+
+def _sign(content: bytes, secrets: Sequence[str]) -> list[bytes]:
+    return [hmac.digest(secret.encode(), content, sha256) for secret in secrets if secret]
 
 
 def _decode(text: str) -> bytes | None:

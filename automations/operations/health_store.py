@@ -11,8 +11,7 @@ import msgspec
 import pymongo
 from pymongo.errors import PyMongoError
 
-from automations.outbox.documents import LONG_AGO
-from automations.outbox.jobs import VIAS
+from automations.outbox.jobs import LONG_AGO, VIAS
 from automations.outbox.lanes import LANES, build_lane_id
 from tracking import service
 from tracking.exceptions import TrackingError, TrackingUnavailable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -9,14 +10,34 @@ import msgspec
 from automations.accounts import accounts
 from automations.accounts.accounts import Account, AccountState
 from automations.conf import conf
+from automations.outbox.jobs import LONG_AGO, VIAS
+from automations.outbox.lanes import LANES, build_lane_id
 from automations.outbox.modes import Mode, find_mode
-from automations.outbox.queues import Queue, summarize_queues
+from automations.outbox.rate_limits import find_end
 from automations.rules import store
+from tracking.clock import read_now
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
 
 # States that an account can have besides those of AccountState.
 NO_TOKEN = "no_token"  # noqa: S105 - the name of a state
 OTHER_WORKSPACE = "other_workspace"
+_SECONDS = 3.0
 _SENDING = {Mode.SEND: "on", Mode.SHADOW: "shadow", Mode.HOLD: "off"}
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """The `queued` jobs of an account, without those that a worker has leased.
+
+    `oldest_at` is when the longest waiting job became due. `finishes_at` is when the last job
+    goes out if no more arrive, by the pace of Meta's limits and the account's back-off; a paused
+    account finishes later. Both are None for an empty queue.
+    """
+
+    account_id: str
+    queued: int = 0
+    oldest_at: datetime | None = None
+    finishes_at: datetime | None = None
 
 
 class AccountSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,3 +83,43 @@ def _summarize(account: Account | None, queue: Queue, workspace_id: str) -> Acco
         last_webhook_at=None if account is None else account.last_webhook_at,
         queue=queue,
     )
+
+
+def summarize_queues(
+    account_ids: Collection[str], *, now: datetime | None = None
+) -> dict[str, Queue]:
+    """Return each account's queue; `now` is for tests. Raises TrackingUnavailable."""
+    at = now or read_now()
+    # The index covers it.
+    query = {
+        "send.via": {"$in": list(VIAS)},
+        "accountId": {"$in": list(account_ids)},
+        "nextAt": {"$gt": LONG_AGO},
+    }
+    groups = {
+        "_id": {"accountId": "$accountId", "via": "$send.via"},
+        "count": {"$sum": 1},
+        "firstAt": {"$min": "$nextAt"},
+        "lastAt": {"$max": "$nextAt"},
+    }
+    ids = [build_lane_id(account_id, via) for account_id in account_ids for via in VIAS]
+    with bounded(_SECONDS):
+        database = mongo.get_database()
+        counted = list(
+            database["automation_triggers"].aggregate([{"$match": query}, {"$group": groups}])
+        )
+        found = database[LANES].find({"_id": {"$in": ids}}, batch_size=10_000)
+        lanes = {document["_id"]: document for document in found}
+    queues = {one: Queue(account_id=one) for one in account_ids}
+    for one in counted:
+        account_id, via, count = one["_id"]["accountId"], one["_id"]["via"], one["count"]
+        queue, lane = queues[account_id], lanes.get(build_lane_id(account_id, via), {})
+        # A job that is retried later is not ready before that.
+        end = max(find_end(lane, via, count, now=at), one["lastAt"])
+        queues[account_id] = Queue(
+            account_id=account_id,
+            queued=queue.queued + count,
+            oldest_at=min(one["firstAt"], queue.oldest_at or one["firstAt"]),
+            finishes_at=max(end, queue.finishes_at or end),
+        )
+    return queues

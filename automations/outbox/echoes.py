@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from automations.instagram.events import Echo
@@ -30,33 +30,26 @@ def settle_echoes(echoes: Sequence[Echo], *, arrived_at: datetime, deadline: flo
     people: dict[str, set[str]] = {}
     for echo in echoes:
         people.setdefault(echo.account_id, set()).add(echo.user_id)
-    awaited = {
-        account_id: list_awaited_people(account_id, user_ids, seconds=deadline - time.monotonic())
-        for account_id, user_ids in people.items()
-    }
+    awaited: set[tuple[str, str]] = set()
+    for account_id, user_ids in people.items():
+        # The people to whom a message without an answer was sent.
+        query = {
+            "accountId": account_id,
+            "userId": {"$in": list(user_ids)},
+            "sendingAt": {"$exists": True},
+        }
+        with bounded(deadline - time.monotonic()):
+            found = mongo.get_database()["automation_triggers"].distinct("userId", query)
+        awaited.update((account_id, user_id) for user_id in found)
     settled = 0
     for echo in echoes:
-        if echo.user_id not in awaited[echo.account_id]:
+        if (echo.account_id, echo.user_id) not in awaited:
             continue
         if time.monotonic() >= deadline:
             raise TrackingUnavailable("the echoes of a delivery were not settled in time")
         at = echo.occurred_at or arrived_at
         settled += settle_by_echo(echo.account_id, echo.mid, echo.user_id, at)
     return settled
-
-
-def list_awaited_people(
-    account_id: str, user_ids: Iterable[str], *, seconds: float
-) -> frozenset[str]:
-    """Return the people to whom a message without an answer was sent."""
-    query = {
-        "accountId": account_id,
-        "userId": {"$in": list(user_ids)},
-        "sendingAt": {"$exists": True},
-    }
-    with bounded(seconds):
-        triggers = mongo.get_database()["automation_triggers"]
-        return frozenset(triggers.distinct("userId", query))
 
 
 def settle_by_echo(account_id: str, mid: str, person_id: str, at: datetime) -> bool:

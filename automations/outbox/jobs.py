@@ -1,7 +1,7 @@
 """A job is one trigger with messages to send."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +13,12 @@ PRIVATE_REPLY = "private_reply"
 DM = "dm"
 # How the first message of a job is sent; each has its own lanes (automations/outbox/lanes.py).
 VIAS = (PRIVATE_REPLY, DM)
+
+DONE_RETENTION = timedelta(days=7)
+# $expr uses an index only beside a bound of the field's own type.
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+Document = dict[str, Any]
 
 
 class JobState(StrEnum):
@@ -160,3 +166,48 @@ def _parse_job(document: Mapping[str, Any]) -> Job:
         continues=document.get("continues"),
         root_id=send.get("rootId") or document.get("continues"),
     )
+
+
+# Ends a job that cannot be parsed.
+END_BROKEN: Document = {
+    "$set": {"state": JobState.FAILED.value},
+    "$unset": {"nextAt": "", "lease": "", "sendingAt": "", "reportAt": ""},
+    "$currentDate": {"doneAt": True},
+}
+
+
+def build_change(job: Job, change: Change) -> Document:
+    set_: Document = {"state": change.state.value, "send.position": change.position}
+    unset: Document = {}
+    for name, result in change.results.items():
+        set_[f"progress.{name}"] = result.to_document()
+    if change.forgets:
+        unset[f"progress.{job.name_of(job.position)}"] = ""
+    if change.attempts is not None:
+        set_["attempts"] = change.attempts
+    if change.state is not JobState.LEASED:
+        unset["lease.until"] = ""
+    if change.state is not JobState.UNKNOWN:
+        unset["sendingAt"] = ""
+    if change.next_at is not None:
+        set_["nextAt"] = change.next_at
+    if change.read_at is not None:
+        set_["readAt"] = change.read_at
+    if change.done_at is not None:
+        unset["nextAt"] = ""
+        if job.read_at is not None:
+            unset["readAt"] = ""
+        set_["doneAt"] = change.done_at
+        # Uncounted triggers too: the TTL index holds none before it is counted.
+        set_["expireAt"] = change.done_at + DONE_RETENTION
+    if change.report_at is not None:
+        set_["reportAt"] = change.report_at
+    update: Document = {"$set": set_, "$unset": unset}
+    mids = [result.mid for result in change.results.values() if result.mid is not None]
+    if mids:
+        update["$addToSet"] = {"mids": {"$each": mids}}
+    return {name: part for name, part in update.items() if part}
+
+
+def build_lapsed(moment: Any) -> Document:
+    return {"lease.until": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$lease.until", moment]}}

@@ -11,14 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.database import Database
 
-from automations.outbox.documents import LONG_AGO
-from automations.outbox.jobs import DM, PRIVATE_REPLY, VIAS
+from automations.outbox.jobs import DM, LONG_AGO, PRIVATE_REPLY, VIAS, Document
 from automations.outbox.rate_limits import (
     MAIN,
     READS,
@@ -30,7 +28,6 @@ from automations.outbox.rate_limits import (
 )
 from tracking.mongo.errors import bounded
 
-Document = dict[str, Any]
 LANES = "automation_lanes"
 # The most that clocks of hosts may differ; /readyz reports more.
 _CLOCK_MARGIN = timedelta(seconds=2)
@@ -45,16 +42,9 @@ _FIRST_BACK_OFF = timedelta(minutes=1)
 _LONGEST_BACK_OFF = timedelta(hours=1)
 _FORGIVEN_AFTER = timedelta(minutes=10)
 
+_LATER_TURN = {"$max": ["$turnAt", "$backOffUntil"]}
 _PUT_OFF_TURN: Document = {
-    "$set": {
-        "turnAt": {
-            "$cond": [
-                {"$gt": ["$turnAt", None]},
-                {"$max": ["$turnAt", "$backOffUntil"]},
-                "$$REMOVE",
-            ]
-        }
-    }
+    "$set": {"turnAt": {"$cond": [{"$gt": ["$turnAt", None]}, _LATER_TURN, "$$REMOVE"]}}
 }
 
 
@@ -151,9 +141,8 @@ class LaneStore:
         self, account_id: str, *, is_expected: bool, now: datetime | None = None
     ) -> datetime | None:
         """Take a profile read; return None, or when to come back with `is_expected`."""
-        lane = self._change(
-            account_id, DM, build_take_read(build_now(now), is_expected=is_expected)
-        )
+        update = build_take_read(build_now(now), is_expected=is_expected)
+        lane = self._change(account_id, DM, update)
         if lane["granted"]:
             return None
         given_until: datetime = lane[READS.field]
@@ -162,24 +151,17 @@ class LaneStore:
 
     def end_turn(self, turn: Turn, *, unused: int, is_empty: bool) -> None:
         """Give back unused tokens; a lane without work has no turn until it is opened."""
-        update: Document = {
-            "givenUntil": {"$subtract": ["$givenUntil", in_ms(unused * MAIN[turn.via].pace)]}
-        }
+        update: Document = {"givenUntil": _give_back(turn.via, unused)}
         if is_empty:
             is_ours = {"$eq": ["$turnAt", turn.next_at]}
             update["turnAt"] = {"$cond": [is_ours, "$$REMOVE", "$turnAt"]}
         self._update(turn.account_id, turn.via, [{"$set": update}])
 
     def give_back(self, account_id: str, via: str) -> None:
-        """Give back one unused token."""
-        earlier = {"$subtract": ["$givenUntil", in_ms(MAIN[via].pace)]}
-        self._update(account_id, via, [{"$set": {"givenUntil": earlier}}])
+        self._update(account_id, via, [{"$set": {"givenUntil": _give_back(via, 1)}}])
 
     def rest(self, turn: Turn, *, until: datetime) -> None:
-        """Give back a turn's tokens; the lane's next turn is at `until`."""
-        pace = in_ms(turn.granted * MAIN[turn.via].pace)
-        earlier = {"$subtract": ["$givenUntil", pace]}
-        changes = {"givenUntil": earlier, "turnAt": until}
+        changes = {"givenUntil": _give_back(turn.via, turn.granted), "turnAt": until}
         self._update(turn.account_id, turn.via, [{"$set": changes}])
 
     def back_off(
@@ -212,17 +194,7 @@ class LaneStore:
         for via in VIAS:
             self._change(account_id, via, [{"$set": {"backOffUntil": until}}, _PUT_OFF_TURN])
 
-    def resume(self, account_id: str, *, now: datetime) -> None:
-        """Give a resting account its turns now."""
-        lanes = [build_lane_id(account_id, via) for via in VIAS]
-        with bounded(_SECONDS):
-            self._lanes.update_many(
-                {"_id": {"$in": lanes}, "turnAt": {"$gt": now}},
-                [{"$set": {"turnAt": {"$max": [now, "$backOffUntil"]}}}],
-            )
-
     def _change(self, account_id: str, via: str, update: list[Document]) -> Document:
-        """Update a lane, created if missing, and return it."""
         named: Document = {"$set": {"accountId": account_id, "via": via}}
         with bounded(_SECONDS):
             lane: Document | None = self._lanes.find_one_and_update(
@@ -236,6 +208,10 @@ class LaneStore:
     def _update(self, account_id: str, via: str, update: list[Document]) -> None:
         with bounded(_SECONDS):
             self._lanes.update_one({"_id": build_lane_id(account_id, via)}, update)
+
+
+def _give_back(via: str, count: int) -> Document:
+    return {"$subtract": ["$givenUntil", in_ms(count * MAIN[via].pace)]}
 
 
 def build_lane_id(account_id: str, via: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-ACTIVE = "active"
-
 
 class Mode(Enum):
     SEND = "send"

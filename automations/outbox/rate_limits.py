@@ -29,7 +29,6 @@ class Bucket(msgspec.Struct, frozen=True):
 
     @property
     def depth(self) -> timedelta:
-        """How long an empty bucket takes to fill."""
         return self.burst * self.pace
 
 
@@ -45,7 +44,6 @@ READS = Bucket("readsGivenUntil", 1, timedelta(seconds=1))
 
 
 def build_now(now: datetime | None) -> Any:
-    """Return the expression of a test's clock, or of the server's for None."""
     return "$$NOW" if now is None else now
 
 
@@ -96,7 +94,6 @@ def build_take_read(moment: Any, *, is_expected: bool) -> list[Document]:
 
 
 def find_end(lane: Mapping[str, Any], via: str, length: int, *, now: datetime) -> datetime:
-    """Return when the last of `length` messages goes out if no others come."""
     bucket = MAIN[via]
     full = now - bucket.depth
     given_until: datetime = max(lane.get(bucket.field, full), full)

@@ -28,8 +28,6 @@ _MOST_LATE_BATCHES = 20
 
 
 class StepReport(msgspec.Struct, frozen=True):
-    """One thing to tell a run."""
-
     job: Job
     step: str
     result: StepResult
@@ -40,8 +38,6 @@ Record = Callable[[Sequence[StepReport]], None]
 
 
 class _Owed(msgspec.Struct, frozen=True):
-    """What a job's run has to be told of what happened up to `at`."""
-
     job: Job
     told: list[StepReport]
     at: datetime
@@ -62,11 +58,10 @@ class Reporter:
         self._waiting: list[_Owed] = []
 
     def add(self, job: Job, change: Change) -> None:
-        """Tell the job's run about a change later."""
         if change.report_at is not None:
-            for result in change.results.values():
-                STEPS.labels(result.state.value).inc()
             told = [StepReport(job, name, result) for name, result in change.results.items()]
+            for report in told:
+                STEPS.labels(report.result.state.value).inc()
             if job.report_at is not None:  # somebody else owed it the earlier ones
                 told = list_results(job) + told
             with self._lock:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
+from automations.accounts.accounts import AccountState
+from automations.instagram.graph import GraphClient
+from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.outbox import transitions
 from automations.outbox.jobs import Change, Job, JobState, StepResult, StepState
 from automations.outbox.lanes import LaneStore
-from automations.outbox.ports import SendContext, make_call, read_class
-from automations.outbox.recovery import settle_patiently
 from automations.outbox.store import OutboxStore
 from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
+from tracking.clock import read_now
+from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations.outbox")
 
@@ -21,25 +27,45 @@ logger = logging.getLogger("automations.outbox")
 _MOST_USAGE = 0.97
 _USAGE_WAIT = timedelta(minutes=1)
 _FOLLOWS = {True: Follow.YES, False: Follow.NO, None: Follow.UNKNOWN}
-_PAUSES = {Verdict.TOKEN_DEAD: "token_dead", Verdict.RESTRICTED: "restricted"}
+_PAUSES = {
+    Verdict.TOKEN_DEAD: AccountState.TOKEN_DEAD,
+    Verdict.RESTRICTED: AccountState.RESTRICTED,
+}
+# Meta's answer is known and must not be lost, so storing it waits longer than a request would.
+_PATIENCE_SECONDS = 45.0
+_WAIT_SECONDS = 0.5
+
+
+class SendContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What the senders of a worker share.
+
+    `compose` builds a step's message (a public reply's text) as the Graph API takes it; `pause`
+    gets an account's id, its new state and the reason; `report` gets every change that belongs
+    into the run; `now` is a test's clock, or None for the server's; `is_stopping` asks to release
+    the job soon.
+    """
+
+    store: OutboxStore
+    lanes: LaneStore
+    graph: GraphClient
+    compose: Callable[[Job, Mapping[str, Any]], Any]
+    pause: Callable[[str, AccountState, str], object]
+    report: Callable[[Job, Change], None]
+    now: Callable[[], datetime | None]
+    is_stopping: Callable[[], bool]
+
+    def read_clock(self) -> datetime:
+        return self.now() or read_now()
 
 
 class Sender:
     """Sends one job, which came with one token of its lane. `token` is None in shadow."""
 
-    def __init__(
-        self,
-        job: Job,
-        *,
-        token: str | None,
-        store: OutboxStore,
-        lanes: LaneStore,
-        context: SendContext,
-    ) -> None:
+    def __init__(self, job: Job, *, token: str | None, context: SendContext) -> None:
         self._job = job
         self._access_token = token
-        self._store = store
-        self._lanes = lanes
+        self._store = context.store
+        self._lanes = context.lanes
         self._context = context
         self._has_lane_token = True
         self._follow: Follow | None = None
@@ -107,13 +133,13 @@ class Sender:
         try:
             answer = self._context.graph.is_following(job.user_id, token=self._access_token)
         except Exception as error:  # noqa: BLE001 - classified by judge
-            return self._after_failed_check(error)
+            return self._after_failed_check(_read_error(error))
         self._follow = _FOLLOWS[answer]
         return True
 
-    def _after_failed_check(self, error: Exception) -> bool:
+    def _after_failed_check(self, error: GraphError) -> bool:
         # A read may be repeated; its other failures mean that the answer is unknown.
-        verdict = transitions.judge(read_class(error), Call.CHECK_FOLLOW)
+        verdict = transitions.judge(error.classification, Call.CHECK_FOLLOW)
         if verdict in (Verdict.RATE, Verdict.NOT_SENT) or verdict in _PAUSES:
             return self._put_off(error, verdict, JobState.LEASED)
         return True
@@ -142,25 +168,33 @@ class Sender:
             return False
         self._has_lane_token = self._has_lane_token and not needs_token
         try:
-            sent = make_call(self._context.graph, job, act, message, token=self._access_token)
+            mid = self._call(act, message, self._access_token)
         except Exception as error:  # noqa: BLE001 - classified by judge
-            return self._after_failed_send(act, error)
-        result = StepResult(
-            state=StepState.SENT,
-            at=self._context.read_clock(),
-            mid=getattr(sent, "message_id", None),
-        )
-        self._mind_usage()
+            return self._after_failed_send(act, _read_error(error))
+        result = StepResult(state=StepState.SENT, at=self._context.read_clock(), mid=mid)
+        # Slow down before Meta refuses calls.
+        if self._context.graph.usage(job.account_id) >= _MOST_USAGE:
+            self._lanes.slow_down(job.account_id, wait=_USAGE_WAIT, now=self._context.now())
         return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
 
-    def _after_failed_send(self, act: Act, error: Exception) -> bool:
+    def _call(self, act: Act, message: Any, token: str) -> str | None:
+        job, graph = self._job, self._context.graph
+        if act.call is Call.REPLY_PUBLICLY:
+            return graph.reply_publicly(job.comment_id or "", message, token=token)
+        if act.call is Call.REPLY_PRIVATELY:
+            return graph.reply_privately(job.account_id, job.comment_id or "", message, token=token)
+        return graph.send_message(job.account_id, job.user_id, message, token=token)
+
+    def _after_failed_send(self, act: Act, error: GraphError) -> bool:
         job = self._job
         at = self._context.read_clock()
-        name = read_class(error)
-        verdict = transitions.judge(name, act.call)
-        code, subcode = getattr(error, "code", None), getattr(error, "subcode", None)
+        verdict = transitions.judge(error.classification, act.call)
         result = StepResult(
-            state=StepState.FAILED, at=at, code=code, subcode=subcode, reason=name.lower()
+            state=StepState.FAILED,
+            at=at,
+            code=error.code,
+            subcode=error.subcode,
+            reason=error.classification.name.lower(),
         )
         if verdict is Verdict.FAILED:
             return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
@@ -175,21 +209,19 @@ class Sender:
         result = msgspec.structs.replace(result, state=StepState.UNKNOWN)
         return self._end_step(result, JobState.SENDING)
 
-    def _put_off(self, error: Exception, verdict: Verdict, held: JobState) -> bool:
+    def _put_off(self, error: GraphError, verdict: Verdict, held: JobState) -> bool:
         """Queue the job again, which is safe because nothing was sent."""
         job = self._job
         at = self._context.read_clock()
         attempts = None
         next_at = at
         if verdict is Verdict.RATE:
-            retry_after = getattr(error, "retry_after", None) or 0
-            at_least = timedelta(seconds=float(retry_after))
+            at_least = timedelta(seconds=error.retry_after or 0)
             now = self._context.now()
             next_at = self._lanes.back_off(job.account_id, at_least=at_least, now=now)
             logger.warning("⚠️ Account %s is over Meta's rate limit and waits", job.account_id)
         elif verdict in _PAUSES:
-            code = getattr(error, "code", None)
-            self._context.pause(job.account_id, _PAUSES[verdict], f"error {code}")
+            self._context.pause(job.account_id, _PAUSES[verdict], f"error {error.code}")
         else:
             attempts = job.attempts + 1
             next_at = transitions.find_retry_time(
@@ -203,13 +235,6 @@ class Sender:
         change = transitions.release(self._job, at=at, next_at=next_at)
         self._settle(msgspec.structs.replace(change, read_at=read_at), JobState.LEASED)
         return False
-
-    def _mind_usage(self) -> None:
-        """Slow down before Meta refuses calls; its headers say how much quota is used."""
-        usage = getattr(self._context.graph, "usage", None)
-        if usage is not None and usage(self._job.account_id) >= _MOST_USAGE:
-            now = self._context.now()
-            self._lanes.slow_down(self._job.account_id, wait=_USAGE_WAIT, now=now)
 
     def _end_step(self, result: StepResult, *expected: JobState) -> bool:
         """Store the step's result; return whether the job continues under this lease."""
@@ -232,15 +257,31 @@ class Sender:
         return False
 
     def _settle(self, change: Change, *expected: JobState, without_echo: bool = False) -> bool:
+        """Settle the held job, with retries; return whether it was ours.
+
+        Raises TrackingUnavailable when the database stays unavailable; the lease then expires.
+        """
         job = self._job
-        is_ours = settle_patiently(
-            self._store, job, change, expected=expected, without_echo=without_echo
-        )
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                is_ours = self._store.settle(
+                    job, change, expected=expected, without_echo=without_echo
+                )
+                break
+            except TrackingUnavailable:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_WAIT_SECONDS)
         if is_ours:
-            if change.report_at is not None:
-                self._context.report(job, change)
+            self._context.report(job, change)
             for name, result in change.results.items():
                 job.progress[name] = result.to_document()
             job.position = change.position
             job.attempts = job.attempts if change.attempts is None else change.attempts
         return is_ours
+
+
+def _read_error(error: Exception) -> GraphError:
+    # Any other exception was raised between our call and Meta's answer.
+    return error if isinstance(error, GraphError) else GraphError(ErrorClass.UNKNOWN)

@@ -11,20 +11,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 from pymongo import UpdateOne
 from pymongo.database import Database
 
 from automations.outbox import taps
-from automations.outbox.documents import END_BROKEN, LONG_AGO, build_change, build_lapsed
-from automations.outbox.jobs import BrokenJob, Change, Job, JobState, StepState, parse_job
+from automations.outbox.jobs import (
+    END_BROKEN,
+    LONG_AGO,
+    BrokenJob,
+    Change,
+    Document,
+    Job,
+    JobState,
+    StepState,
+    build_change,
+    build_lapsed,
+    parse_job,
+)
 from automations.outbox.lanes import QUICK
 from automations.outbox.rate_limits import build_now, in_ms
 from tracking.mongo.errors import bounded
 
-Document = dict[str, Any]
 logger = logging.getLogger("automations.outbox")
 
 # A call takes 8 s at most, and each one renews the lease.
@@ -86,8 +95,12 @@ class OutboxStore:
             for job in jobs:
                 job.token += 1
             if leased.modified_count < len(jobs):  # another worker was faster with some
-                held = {**self._held(), "state": JobState.LEASED.value, "_id": {"$in": ids},
-                        "accountId": account_id}  # fmt: skip
+                held = {
+                    "_id": {"$in": ids},
+                    "accountId": account_id,
+                    "state": JobState.LEASED.value,
+                    "lease.owner": self.owner,
+                }
                 tokens = {
                     d["_id"]: d["lease"]["token"] for d in self._jobs.find(held, {"lease": 1})
                 }
@@ -99,7 +112,6 @@ class OutboxStore:
         )
 
     def claim_step(self, job: Job, *, at: datetime) -> bool:
-        """Claim the job's next step; False: another tap of the same message sends it."""
         with bounded(_SECONDS):
             return taps.claim_step(self._quick, job, at=at)
 
@@ -121,8 +133,7 @@ class OutboxStore:
             f"{step}.state": StepState.SENDING.value,
             f"{step}.at": moment,
         }
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, [{"$set": change}]).modified_count == 1
+        return self._update(query, [{"$set": change}])
 
     def settle(
         self, job: Job, change: Change, *, expected: Sequence[JobState], without_echo: bool = False
@@ -134,8 +145,7 @@ class OutboxStore:
         query = self._held_job(job, *expected)
         if without_echo:
             query[f"progress.{job.name_of(job.position)}.echo"] = {"$exists": False}
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+        return self._update(query, build_change(job, change))
 
     def find_echo(self, job: Job) -> str | None:
         """Return the id of the message that came back as an echo while it was being sent."""
@@ -168,7 +178,6 @@ class OutboxStore:
         return done.modified_count
 
     def list_cut_off(self, *, now: datetime | None) -> list[Job]:
-        """Return jobs whose worker went away in the middle of a call."""
         query = {**build_lapsed(build_now(now)), "state": JobState.SENDING.value}
         with bounded(_SECONDS):
             return self._parse(self._jobs.find(query, limit=_BATCH))
@@ -180,8 +189,7 @@ class OutboxStore:
             "send.position": job.position,
             "state": {"$in": [JobState.SENDING.value, JobState.UNKNOWN.value]},
         }  # fmt: skip
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+        return self._update(query, build_change(job, change))
 
     def list_overdue(self, account_id: str, via: str, *, at: datetime) -> list[Job]:
         """Return queued jobs whose window has ended; the index alone answers it."""
@@ -193,19 +201,15 @@ class OutboxStore:
             return self._parse(found)
 
     def expire_queued(self, job: Job, change: Change) -> bool:
-        """End a queued job."""
         query = {**_one_of(job), "state": JobState.QUEUED.value}
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, build_change(job, change)).modified_count == 1
+        return self._update(query, build_change(job, change))
 
     def find_unsettled(self, account_id: str, user_id: str) -> list[Job]:
-        """Return the person's jobs whose message is being sent, or is unknown."""
         query = {"accountId": account_id, "userId": user_id, "sendingAt": {"$gt": LONG_AGO}}
         with bounded(_SECONDS):
             return self._parse(self._jobs.find(query))
 
     def has_message(self, mid: str) -> bool:
-        """Return whether a job is known to have sent this message."""
         with bounded(_SECONDS):
             return self._jobs.find_one({"mids": mid}, {"_id": 1}) is not None
 
@@ -216,11 +220,9 @@ class OutboxStore:
             **_one_of(job), "lease.token": job.token, "sendingAt": job.sending_at,
             "state": JobState.SENDING.value, field: {"$exists": False},
         }  # fmt: skip
-        with bounded(_SECONDS):
-            return self._jobs.update_one(query, {"$set": {field: mid}}).modified_count == 1
+        return self._update(query, {"$set": {field: mid}})
 
     def list_unreported(self, *, before: datetime) -> list[Job]:
-        """Return jobs whose runs were not told of what happened up to then."""
         with bounded(_SECONDS):
             return self._parse(self._jobs.find({"reportAt": {"$lte": before}}, limit=_BATCH))
 
@@ -242,7 +244,6 @@ class OutboxStore:
                 job.outcome = found["outcome"]
 
     def clear_reports(self, reported: Sequence[tuple[Job, datetime]]) -> None:
-        """Note that these runs were told what happened up to then."""
         gone = {"$unset": {"reportAt": ""}}
         self._write([UpdateOne({**_one_of(job), "reportAt": at}, gone) for job, at in reported])
 
@@ -252,6 +253,10 @@ class OutboxStore:
             UpdateOne({**_one_of(job), "reportAt": at}, {"$set": {"reportAt": until}})
             for job, at, until in waiting
         ])  # fmt: skip
+
+    def _update(self, query: Document, update: Document | list[Document]) -> bool:
+        with bounded(_SECONDS):
+            return self._jobs.update_one(query, update).modified_count == 1
 
     def _write(self, writes: Sequence[UpdateOne]) -> None:
         if writes:
@@ -270,12 +275,9 @@ class OutboxStore:
                 self._jobs.update_one(query, END_BROKEN)
         return jobs
 
-    def _held(self) -> Document:
-        return {"lease.owner": self.owner}
-
     def _held_job(self, job: Job, *states: JobState) -> Document:
         return {
-            **_one_of(job), **self._held(), "lease.token": job.token,
+            **_one_of(job), "lease.owner": self.owner, "lease.token": job.token,
             "state": {"$in": [state.value for state in states]}, "send.position": job.position,
         }  # fmt: skip
 

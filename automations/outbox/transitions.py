@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from automations.instagram.graph_errors import ErrorClass
 from automations.outbox.jobs import PRIVATE_REPLY, Change, Job, JobState, StepResult, StepState
 from automations.rules.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
 
@@ -46,8 +47,6 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """What one of Meta's errors means for the message."""
-
     DELIVERED = "an earlier call of ours delivered it"
     FAILED = "it is refused for good"
     UNKNOWN = "it may have been delivered, so it is not sent again blindly"
@@ -57,14 +56,14 @@ class Verdict(Enum):
     RESTRICTED = "the account is restricted, so it is paused"
 
 
-# By the names of graph_errors.ErrorClass; every other class is a refusal.
+# Every other class is a refusal.
 _VERDICTS = {
-    "ALREADY_REPLIED": Verdict.DELIVERED,
-    "UNKNOWN": Verdict.UNKNOWN,
-    "NOT_SENT": Verdict.NOT_SENT,
-    "RATE": Verdict.RATE,
-    "TOKEN_DEAD": Verdict.TOKEN_DEAD,
-    "RESTRICTED": Verdict.RESTRICTED,
+    ErrorClass.ALREADY_REPLIED: Verdict.DELIVERED,
+    ErrorClass.UNKNOWN: Verdict.UNKNOWN,
+    ErrorClass.NOT_SENT: Verdict.NOT_SENT,
+    ErrorClass.RATE: Verdict.RATE,
+    ErrorClass.TOKEN_DEAD: Verdict.TOKEN_DEAD,
+    ErrorClass.RESTRICTED: Verdict.RESTRICTED,
 }
 _FOLLOW_SKIPS = {Follow.YES: "follows", Follow.UNKNOWN: "unknown"}
 _ENDS = {
@@ -135,8 +134,7 @@ def is_completed(step: str, state: StepState) -> bool:
     return step == MAIN_DM and state is StepState.SENT
 
 
-def judge(error_class: str, call: Call) -> Verdict:
-    """Return what an error of this class means for `call`."""
+def judge(error_class: ErrorClass, call: Call) -> Verdict:
     verdict = _VERDICTS.get(error_class, Verdict.FAILED)
     if verdict is Verdict.DELIVERED and call is not Call.REPLY_PRIVATELY:
         return Verdict.FAILED
@@ -153,7 +151,6 @@ def can_retry_unknown(job: Job) -> bool:
 
 
 def was_retried(job: Job) -> bool:
-    """Return whether the step at the job's position is being sent for the second time."""
     return job.progress.get(job.name_of(job.position), {}).get("reason") == RETRIED
 
 
@@ -193,7 +190,6 @@ def end_repeated(job: Job, *, at: datetime) -> Change:
 
 
 def expire(job: Job, *, at: datetime) -> Change:
-    """Return how a job ends whose window has."""
     if job.position >= len(job.steps):
         return Change(state=_end_without_step(job), position=job.position, done_at=at)
     return end_step(job, StepResult(state=StepState.EXPIRED, at=at), is_held=False)
@@ -205,7 +201,6 @@ def _end_without_step(job: Job) -> JobState:
 
 
 def retry_unknown(job: Job, *, at: datetime) -> Change:
-    """Return the change that queues a private reply for its one retry."""
     wait = _PRIVATE_RETRY_WAIT * (0.5 + random.random())  # noqa: S311
     result = StepResult(state=StepState.UNKNOWN, at=at, reason=RETRIED)
     return Change(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 from automations.accounts import accounts
-from automations.accounts.accounts import AccountState
 from automations.conf import conf
 from automations.instagram.buttons import build_payload
 from automations.instagram.graph import GraphClient
@@ -14,8 +16,6 @@ from automations.instagram.messages import build_message, choose_public_reply
 from automations.outbox import transitions
 from automations.outbox.jobs import Job
 from automations.outbox.lanes import LaneStore
-from automations.outbox.ports import Graph, SendContext
-from automations.outbox.recovery import build_owner
 from automations.outbox.reporting import Reporter, StepReport
 from automations.outbox.store import OutboxStore
 from automations.outbox.worker import Worker
@@ -26,24 +26,22 @@ from tracking.mongo import client as mongo
 from tracking.rollups.outcomes import StepOutcome
 
 
-def build_worker(graph: Graph | None = None) -> Worker:
-    """Return a worker on this process's database; `graph` is a GraphClient unless given.
+def build_worker(graph: GraphClient | None = None) -> Worker:
+    """Return a worker on this process's database.
 
     Raises MongoNotConfigured and TrackingUnavailable as `mongo.get_database` does.
     """
     database = mongo.get_database()
-    store = OutboxStore(database, owner=build_owner())
-    reporter = Reporter(store, record_results)
+    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:12]}"
+    store = OutboxStore(database, owner=owner)
     return Worker(
         store=store,
         lanes=LaneStore(database),
-        context=SendContext(
-            graph=graph or GraphClient(conf.graph_url),
-            compose=compose,
-            pause=pause_account,
-            report=reporter.add,
-        ),
-        reporter=reporter,
+        reporter=Reporter(store, record_results),
+        graph=graph or GraphClient(conf.graph_url),
+        compose=compose,
+        # Until somebody fixes it.
+        pause=lambda one, state, reason: accounts.set_state(one, state, reason, at=read_now()),
         get_account=accounts.get_account,
         setting=conf.sending,
     )
@@ -64,17 +62,8 @@ def compose(job: Job, step: Mapping[str, Any]) -> Any:
     return build_message(step, payload=payload)
 
 
-def pause_account(account_id: str, state: str, reason: str) -> None:
-    """Stop sending for an account until somebody mends it. Raises TrackingUnavailable."""
-    at = read_now()
-    accounts.set_state(account_id, AccountState(state), reason, at=at)
-
-
 def record_results(told: Sequence[StepReport]) -> None:
-    """Tell the runs of counted triggers what became of their steps; told twice, it is noted once.
-
-    Raises TrackingUnavailable.
-    """
+    """Tell the runs of counted triggers what became of their steps. Raises TrackingUnavailable."""
     service.record_step_outcomes([
         StepOutcome(
             run_id=one.job.run_id,

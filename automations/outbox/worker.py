@@ -6,19 +6,19 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
-import msgspec
-
-from automations.outbox import modes, recovery, transitions
-from automations.outbox.jobs import VIAS, Change, Job, JobState
+from automations.accounts.accounts import Account, AccountState
+from automations.instagram.graph import GraphClient
+from automations.outbox import transitions
+from automations.outbox.jobs import VIAS, Job, JobState, StepResult, StepState
 from automations.outbox.lanes import LaneStore, Turn
-from automations.outbox.modes import Mode
-from automations.outbox.ports import Account, SendContext
+from automations.outbox.modes import Mode, find_mode
 from automations.outbox.reporting import Reporter
-from automations.outbox.sender import Sender
+from automations.outbox.sender import SendContext, Sender
 from automations.outbox.store import OutboxStore
 from tracking.exceptions import TrackingUnavailable
 
@@ -35,7 +35,7 @@ _IDLE_SECONDS = 0.1
 # A change of an account's state is noticed within this time.
 _ACCOUNT_SECONDS = 5.0
 _AWAY_SECONDS = 1.0
-# A paused account rests this long; `recovery.resume_account` ends it at once.
+# A paused account rests this long.
 _REST = timedelta(seconds=60)
 
 
@@ -47,26 +47,31 @@ class Worker:
         *,
         store: OutboxStore,
         lanes: LaneStore,
-        context: SendContext,
         reporter: Reporter,
+        graph: GraphClient,
+        compose: Callable[[Job, Mapping[str, Any]], Any],
+        pause: Callable[[str, AccountState, str], object],
         get_account: Callable[[str], Account | None],
         setting: str,
     ) -> None:
         self._store = store
         self._lanes = lanes
+        self._reporter = reporter
+        self._pause = pause
+        self._get_account = get_account
+        self._setting = setting
         self._stop = threading.Event()
         self._now: datetime | None = None
-        self._pause = context.pause
-        self._context = msgspec.structs.replace(
-            context,
+        self._context = SendContext(
+            store=store,
+            lanes=lanes,
+            graph=graph,
+            compose=compose,
             pause=self._pause_account,
             report=reporter.add,
             now=lambda: self._now,
             is_stopping=self._stop.is_set,
         )
-        self._reporter = reporter
-        self._get_account = get_account
-        self._setting = setting
         self._accounts: dict[str, tuple[float, Account | None]] = {}
         self._due_at: dict[str, float] = {}
         self._free = THREADS
@@ -123,12 +128,36 @@ class Worker:
         self._stop.set()
 
     def sweep(self) -> None:
-        """Recover the jobs of dead workers."""
-        now, at = self._now, self._context.read_clock()
+        """Recover the jobs of dead workers.
+
+        None is lost, because each is queued, leased, or at its end. None is sent twice, because
+        `sending` is stored before each call.
+        """
+        now = self._now
         if count := self._store.requeue_abandoned(now=now):
             logger.warning("⚠️ %d jobs of a dead worker are queued again", count)
-        if count := recovery.settle_cut_off(self._store, now=now, at=at, report=self._reporter.add):
+        if count := sum(self._settle_cut_off(job) for job in self._store.list_cut_off(now=now)):
             logger.warning("⚠️ %d calls of a dead worker were settled", count)
+
+    def _settle_cut_off(self, job: Job) -> bool:
+        """Settle an interrupted call.
+
+        An echo proves that the message was delivered; a private reply has one retry, because Meta
+        accepts one per comment; the rest is unknown.
+        """
+        at = self._context.read_clock()
+        echo = job.progress.get(job.name_of(job.position), {}).get("echo")
+        if echo is None and transitions.can_retry_unknown(job):
+            change = transitions.retry_unknown(job, at=at)
+        else:
+            result = StepResult(state=StepState.UNKNOWN, at=at, reason="cut_off")
+            if echo is not None:
+                result = StepResult(state=StepState.SENT, at=at, mid=echo)
+            change = transitions.end_step(job, result, is_held=False)
+        is_settled = self._store.settle_cut_off(job, change)
+        if is_settled:
+            self._reporter.add(job, change)
+        return is_settled
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
         if self._is_due("sweep", _SWEEP_SECONDS):
@@ -178,7 +207,6 @@ class Worker:
         return True
 
     def _discover(self) -> int:
-        """Open the lanes of accounts that have work and no turn."""
         at = self._context.read_clock()
         opened = 0
         for via in VIAS:
@@ -194,48 +222,40 @@ class Worker:
         if not turn.granted:
             return []
         account = self._find_account(turn.account_id)
-        access_token = None if account is None else account.token
-        mode = modes.find_mode(
-            self._setting,
-            # A token that cannot be decrypted must not put the account in shadow.
-            has_token=account is not None and account.has_token,
-            can_send=account is not None and bool(access_token) and account.state == modes.ACTIVE,
-        )
+        token = None if account is None else account.token
+        is_active = account is not None and account.state is AccountState.ACTIVE
+        # A token that cannot be decrypted must not put the account in shadow.
+        has_token = account is not None and account.has_token
+        mode = find_mode(self._setting, has_token=has_token, can_send=bool(token) and is_active)
         if mode is Mode.HOLD:
             self._rest(turn)
             return []
-        jobs = self._claim(turn)
-        return [
-            Sender(
-                job,
-                token=access_token if mode is Mode.SEND else None,
-                store=self._store,
-                lanes=self._lanes,
-                context=self._context,
-            )
-            for job in jobs
-        ]
+        if mode is Mode.SHADOW:
+            token = None
+        return [Sender(job, token=token, context=self._context) for job in self._claim(turn)]
 
     def _claim(self, turn: Turn) -> list[Job]:
         claimed = self._store.claim(
             turn.account_id, turn.via, limit=turn.granted, now=self._now, at=turn.at
         )
         for job in claimed.overdue:
-            self._expire(job, at=turn.at)
+            change = transitions.expire(job, at=turn.at)
+            if self._store.settle(job, change, expected=[JobState.LEASED]):
+                self._reporter.add(job, change)
         if unused := turn.granted - len(claimed.jobs):
             self._lanes.end_turn(turn, unused=unused, is_empty=claimed.is_last)
         return claimed.jobs
 
-    def _expire(self, job: Job, *, at: datetime) -> None:
-        change: Change = transitions.expire(job, at=at)
-        if self._store.settle(job, change, expected=[JobState.LEASED]):
-            self._reporter.add(job, change)
-
     def _rest(self, turn: Turn) -> None:
         at = self._context.read_clock()
-        recovery.expire_queued(
-            self._store, turn.account_id, turn.via, at=at, report=self._reporter.add
-        )
+        is_more = True
+        while is_more:
+            is_more = False
+            for job in self._store.list_overdue(turn.account_id, turn.via, at=at):
+                change = transitions.expire(job, at=at)
+                if self._store.expire_queued(job, change):
+                    is_more = True
+                    self._reporter.add(job, change)
         # Spread, so that thousands of resting accounts do not return together.
         self._lanes.rest(turn, until=at + _REST * random.uniform(1.0, 1.5))  # noqa: S311
 
@@ -247,7 +267,7 @@ class Worker:
         self._accounts[account_id] = (time.monotonic() + _ACCOUNT_SECONDS, account)
         return account
 
-    def _pause_account(self, account_id: str, state: str, reason: str) -> None:
+    def _pause_account(self, account_id: str, state: AccountState, reason: str) -> None:
         logger.error("❌ Account %s is paused (%s): %s", account_id, state, reason)
         self._pause(account_id, state, reason)
         self._accounts.pop(account_id, None)

@@ -14,8 +14,7 @@ from typing import Any
 
 import msgspec
 
-from automations.outbox.documents import DONE_RETENTION
-from automations.outbox.jobs import JobState, StepState
+from automations.outbox.jobs import DONE_RETENTION, JobState, StepState
 
 Document = dict[str, Any]
 

@@ -1,12 +1,12 @@
 """An automation document becomes a rule, with everything that matching needs."""
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from automations.rules.keywords import normalise_text
 from automations.rules.steps import OPENING_DM, STEPS_BY_TYPE, Step, build_steps
 
 # From the most specific to the least: the order in which rules win.
@@ -89,6 +89,16 @@ def _read_trigger(
     if match not in MATCHES or post_ids is None or not (keywords or match == "any"):
         return None
     return match, keywords, post_ids
+
+
+def normalise_text(text: str) -> str:
+    """Return `text` in the form in which texts are compared.
+
+    NFKC, casefold, trimmed, every run of white space one space.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
 
 
 def _read_scalar(value: Any) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from bson import CodecOptions, decode
 
+from automations.rules.automation import parse_automation
 from automations.rules.matching import AccountRules, LoadedRules
-from automations.rules.store import load_rules
+from automations.rules.store import RAW
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -26,15 +28,13 @@ _USABLE_SECONDS = 1.0
 _USED_WITHIN_SECONDS = 10.0
 _FORGOTTEN_AFTER_SECONDS = 600.0
 _NEVER = float("-inf")
+# Counters change with every run and are of no use to a rule.
+_UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
+_AWARE: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
 
 
-class Load(Protocol):
-    """Reads the rules of accounts; unchanged ones may come from `known`."""
-
-    def __call__(
-        self, account_ids: list[str], known: Mapping[str, LoadedRules], *, seconds: float
-    ) -> Mapping[str, LoadedRules]:
-        """Return the rules of every account asked for. Raises TrackingUnavailable in time."""
+# Reads the rules of every account asked for; unchanged ones may come from `known`.
+Load = Callable[..., Mapping[str, LoadedRules]]
 
 
 class _Entry(msgspec.Struct):
@@ -123,6 +123,50 @@ class RulesCache:
         ]
 
 
+def load_rules(
+    account_ids: Sequence[str],
+    known: Mapping[str, LoadedRules],
+    *,
+    seconds: float,
+) -> dict[str, LoadedRules]:
+    """Return the rules of every account asked for, none included.
+
+    Where a workspace has the account (`add_account`), automations of others that name it are left
+    out: they would get its people's messages, and send with its token. Documents that are to the
+    byte what `known` was made from are not parsed again. Raises TrackingUnavailable when the read
+    took longer than `seconds`.
+    """
+    found: dict[str, list[bytes]] = {account_id: [] for account_id in account_ids}
+    database = mongo.get_database()
+    collection = database["automations"].with_options(codec_options=RAW)
+    query = {"accountId": {"$in": list(account_ids)}, "isActive": True}
+    with bounded(seconds):
+        owners = _find_owners(account_ids)
+        for document in collection.find(query, _UNUSED):
+            account_id, workspace_id = document["accountId"], str(document.get("workspaceId"))
+            if owners.get(account_id, workspace_id) == workspace_id:
+                found[account_id].append(bytes(document.raw))
+    loaded = {}
+    for account_id, parts in found.items():
+        source = tuple(sorted(parts))
+        before = known.get(account_id)
+        loaded[account_id] = (
+            before if before is not None and before.source == source else _parse(source)
+        )
+    return loaded
+
+
+def _find_owners(account_ids: Sequence[str]) -> dict[str, str]:
+    query = {"_id": {"$in": list(account_ids)}}
+    accounts = mongo.get_database()["accounts"].find(query, {"workspaceId": 1})
+    return {one["_id"]: str(one["workspaceId"]) for one in accounts if "workspaceId" in one}
+
+
+def _parse(source: tuple[bytes, ...]) -> LoadedRules:
+    parsed = [parse_automation(decode(one, codec_options=_AWARE)) for one in source]
+    return LoadedRules(AccountRules([one for one in parsed if one is not None]), source)
+
+
 class _Held(msgspec.Struct):
     client: MongoClient[dict[str, Any]] | None = None
     rules: RulesCache | None = None
@@ -136,5 +180,5 @@ def get_rules_cache() -> RulesCache:
     client = mongo.get_client()
     if _held.rules is None or _held.client is not client:
         _held.client = client
-        _held.rules = RulesCache(partial(load_rules, mongo.get_database()))
+        _held.rules = RulesCache(load_rules)
     return _held.rules

@@ -1,13 +1,13 @@
 """Which automation answers an event: the most specific, then the oldest."""
 
+import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
 
 from automations.instagram.events import Event, EventType
-from automations.rules.automation import MATCHES, Automation
-from automations.rules.keywords import has_word, normalise_text
+from automations.rules.automation import MATCHES, Automation, normalise_text
 
 # The type of automation that an event may start. A story reply or mention belongs to its own type
 # alone: where no automation of it answers, a `dm_auto_responder` does not either.
@@ -17,6 +17,9 @@ AUTOMATION_TYPE_BY_EVENT_TYPE: dict[EventType, str] = {
     "story_mention": "story_reply",
     "message": "dm_auto_responder",
 }
+
+# An emoji may be followed by one of these to choose its look; they are no part of a word.
+VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _NONE = 1 << 62  # a rank after every other
@@ -74,7 +77,6 @@ class _Rules:
         self._any = _NONE
 
     def add(self, automation: Automation, rank: int) -> None:
-        """Add a rule that ranks after all others here."""
         if automation.match == "any":
             self._any = min(self._any, rank)
             return
@@ -104,6 +106,35 @@ def _build_sort_key(automation: Automation) -> tuple[int, datetime, str]:
         MATCHES.index(automation.match),
         automation.created_at or _END_OF_TIME,
         automation.id,
+    )
+
+
+def has_word(text: str, word: str) -> bool:
+    r"""Return whether `word` stands in `text` as a word of its own.
+
+    Both are normalised. `word` may hold several words, or emoji. As in `(?<!\w)word(?!\w)`, but
+    vowel signs and other combining marks belong to the word they are written on, which `\w` does
+    not know: "क" is no word of its own in "कि".
+    """
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not (_is_in_word(text, start - 1) or _is_in_word(text, end)):
+            return True
+        start = text.find(word, start + 1)
+    return False
+
+
+def _is_in_word(text: str, index: int) -> bool:
+    if not 0 <= index < len(text):
+        return False
+    character = text[index]
+    if character.isalnum() or character == "_":
+        return True
+    return (
+        not character.isascii()
+        and character not in VARIATION_SELECTORS
+        and unicodedata.category(character) in {"Mn", "Mc"}
     )
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bson import CodecOptions, ObjectId, decode
+from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReturnDocument
 from pymongo.collection import Collection as MongoCollection
-from pymongo.database import Database
 
-from automations.rules.automation import parse_automation
-from automations.rules.matching import AccountRules, LoadedRules
 from tracking.ids import list_stored_forms
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
@@ -31,11 +28,7 @@ _LENIENT: CodecOptions[Document] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 # Bytes as they are stored: to see a change, nothing has to be decoded.
-_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
-
-# Counters change with every run and are of no use to a rule.
-_UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
-_AWARE: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
+RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 
 
 def list_automations(workspace_id: str) -> list[Document]:
@@ -61,7 +54,7 @@ def read_version(workspace_id: str) -> str:
     """
     fields = dict.fromkeys(("name", "type", "isActive", "totalRuns", "lastRunAt", "updatedAt"), 1)
     automations: MongoCollection[Any] = mongo.get_database().get_collection(
-        "automations", codec_options=_RAW
+        "automations", codec_options=RAW
     )
     with bounded():
         found = automations.find(_in_workspace(workspace_id), fields, batch_size=_BATCH)
@@ -140,58 +133,13 @@ def _one_of(workspace_id: str, automation_id: str) -> Document:
 
 
 def _read_age(document: Mapping[str, Any]) -> tuple[datetime, str]:
-    """Return what sorts automations by age."""
     created_at, key = document.get("createdAt"), document["_id"]
     if not isinstance(created_at, datetime):
         created_at = key.generation_time if isinstance(key, ObjectId) else _OLDEST
     return created_at, str(key)
 
 
-def load_rules(
-    database: Database[dict[str, Any]],
-    account_ids: Sequence[str],
-    known: Mapping[str, LoadedRules],
-    *,
-    seconds: float,
-) -> dict[str, LoadedRules]:
-    """Return the rules of every account asked for, none included.
-
-    Where a workspace has the account (`add_account`), automations of others that name it are left
-    out: they would get its people's messages, and send with its token. Documents that are to the
-    byte what `known` was made from are not parsed again. Raises TrackingUnavailable when the read
-    took longer than `seconds`.
-    """
-    found: dict[str, list[bytes]] = {account_id: [] for account_id in account_ids}
-    collection = database["automations"].with_options(codec_options=_RAW)
-    query = {"accountId": {"$in": list(account_ids)}, "isActive": True}
-    with bounded(seconds):
-        owners = _find_owners(database, account_ids)
-        for document in collection.find(query, _UNUSED):
-            account_id, workspace_id = document["accountId"], str(document.get("workspaceId"))
-            if owners.get(account_id, workspace_id) == workspace_id:
-                found[account_id].append(bytes(document.raw))
-    loaded = {}
-    for account_id, parts in found.items():
-        source = tuple(sorted(parts))
-        before = known.get(account_id)
-        loaded[account_id] = (
-            before if before is not None and before.source == source else _parse(source)
-        )
-    return loaded
-
-
-def _find_owners(database: Database[dict[str, Any]], account_ids: Sequence[str]) -> dict[str, str]:
-    accounts = database["accounts"].find({"_id": {"$in": list(account_ids)}}, {"workspaceId": 1})
-    return {one["_id"]: str(one["workspaceId"]) for one in accounts if "workspaceId" in one}
-
-
-def _parse(source: tuple[bytes, ...]) -> LoadedRules:
-    parsed = [parse_automation(decode(one, codec_options=_AWARE)) for one in source]
-    return LoadedRules(AccountRules([one for one in parsed if one is not None]), source)
-
-
 def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict[str, Document]:
-    """Return the automations by the text of their id."""
     if not automation_ids:
         return {}
     query = {"_id": {"$in": [key for text in automation_ids for key in list_stored_forms(text)]}}

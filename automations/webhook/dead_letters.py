@@ -78,7 +78,6 @@ class DeadLetterStore:
             return [document["_id"] for document in found.sort([("arrivedAt", 1), ("_id", 1)])]
 
     def list_waiting(self) -> list[LetterInfo]:
-        """Return the letters that wait, oldest first, without their bodies."""
         fields = {"error": 1, "arrivedAt": 1, "received": 1, "size": {"$binarySize": "$raw"}}
         with bounded(_SECONDS):
             found = self._letters.find({"state": "waiting"}, fields)
@@ -97,12 +96,10 @@ class DeadLetterStore:
         )
 
     def list_ids(self) -> list[str]:
-        """Return the ids of all letters, waiting or not."""
         with bounded(_SECONDS):
             return [document["_id"] for document in self._letters.find({}, {"_id": 1})]
 
     def redact(self, letter: DeadLetter, raw: bytes | None) -> None:
-        """Replace a letter's bytes, or delete it."""
         with bounded(_SECONDS):
             document = self._letters.find_one({"_id": letter.letter_id})
             if document is not None and raw is not None:
@@ -116,7 +113,6 @@ class DeadLetterStore:
             return self._letters.count_documents({"state": "waiting"})
 
     def delete_letter(self, letter_id: str) -> bool:
-        """Delete a letter; return whether it was there."""
         with bounded(_SECONDS):
             return self._letters.delete_one({"_id": letter_id}).deleted_count == 1
 

@@ -3,22 +3,24 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from automations.accounts import accounts
-from automations.instagram.events import Delivery, Event, UnreadableDelivery
+from automations.instagram.buttons import TapPayload, parse_payload
+from automations.instagram.events import Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.outbox.echoes import settle_echoes
-from automations.outbox.plans import build_send
+from automations.outbox.send_plans import build_send, build_tap_send
 from automations.rules.automation import Automation
 from automations.rules.cache import get_rules_cache
-from automations.webhook.continuations import build_continuation, parse_tap
+from automations.rules.store import parse_key
 from automations.webhook.dead_letters import DeadLetter, build_letter, keep_letters
 from tracking import service
+from tracking.ids import parse_trigger_id
 from tracking.runs import Outcome, Trigger
 
 # Meta waits 5 s. We answer within 3 s, minus 0.1 s for the round trip: in an election every request
@@ -50,11 +52,10 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     except UnreadableDelivery as error:
         keep_letters([DeadLetter(body, str(error), arrived_at)], deadline=deadline)
         return DeliverySummary(Counter(), Counter(), 1)
-    work = _Work(arrived_at=arrived_at, deadline=deadline)
+    work = _Work(arrived_at=arrived_at)
     work.letters += [DeadLetter(part.raw, part.error, arrived_at) for part in delivery.malformed]
-    _add_triggers(work, delivery)
-    if delivery.taps:
-        _add_continuations(work, delivery.taps)
+    _add_triggers(work, delivery.events, deadline=deadline)
+    _add_continuations(work, delivery.taps)
     # Before the triggers: if these fail, the delivery comes again and the letters are the same.
     if work.letters:
         keep_letters(work.letters, deadline=deadline)
@@ -77,8 +78,9 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
     # Last: a delivery that comes again is counted when it is done.
     service.note_ignored(
         [delivery.ignored_by_account, work.ignored_by_account],
-        redelivered=redelivered, at=arrived_at,
-    )  # fmt: skip
+        redelivered=redelivered,
+        at=arrived_at,
+    )
     ignored: Counter[str] = Counter({str(k): n for k, n in delivery.ignored.items()})
     for reasons in work.ignored_by_account.values():
         ignored.update(reasons)
@@ -90,18 +92,16 @@ class _Work(msgspec.Struct, kw_only=True):
     """A delivery on its way: each trigger beside its event, and what came of the other events."""
 
     arrived_at: datetime
-    deadline: float
     events: list[Event] = []
     triggers: list[Trigger] = []
     letters: list[DeadLetter] = []
     ignored_by_account: dict[str, Counter[str]] = {}
 
-    def read_seconds(self) -> float:
-        """Return the time that is left."""
-        return self.deadline - time.monotonic()
+    def add(self, event: Event, trigger: Trigger) -> None:
+        self.triggers.append(trigger)
+        self.events.append(event)
 
     def ignore(self, event: Event, reason: str) -> None:
-        """Count an event that nothing comes of."""
         self.ignored_by_account.setdefault(event.account_id, Counter())[reason] += 1
 
     def keep(self, event: Event, error: Exception) -> None:
@@ -110,26 +110,22 @@ class _Work(msgspec.Struct, kw_only=True):
         self.letters.append(build_letter(event, type(error).__name__, self.arrived_at))
 
 
-def _add_triggers(work: _Work, delivery: Delivery) -> None:
-    arrived_at = work.arrived_at
+def _add_triggers(work: _Work, events: Sequence[Event], *, deadline: float) -> None:
     rules = get_rules_cache().get_rules(
-        {event.account_id for event in delivery.events}, seconds=work.read_seconds()
+        {event.account_id for event in events}, seconds=deadline - time.monotonic()
     )
-    for event in delivery.events:
+    for event in events:
         try:
             automation = rules[event.account_id].match(event)
             if automation is None:
                 work.ignore(event, "no_automation")
                 continue
-            trigger = build_trigger(event, automation, arrived_at=arrived_at)
-            work.triggers.append(trigger)
-            work.events.append(event)
+            work.add(event, build_trigger(event, automation, arrived_at=work.arrived_at))
         except Exception as error:  # noqa: BLE001 - kept, and logged
             work.keep(event, error)
 
 
 def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime) -> Trigger:
-    """Return the trigger of an event that an automation answers, in tracking's plain values."""
     return Trigger(
         account_id=event.account_id,
         kind=event.kind,
@@ -159,6 +155,39 @@ def build_metadata(event: Event) -> dict[str, Any]:
     return metadata
 
 
+def parse_tap(event: Event) -> TapPayload | None:
+    """Return a tap's payload, or None if it is forged or was made for another account."""
+    payload = parse_payload(event.payload or "")
+    if payload is None or payload.trigger_id.count(":") < 2:
+        return None
+    is_own = parse_trigger_id(payload.trigger_id)[0] == event.account_id
+    return payload if is_own else None
+
+
+def build_continuation(event: Event, payload: TapPayload, *, arrived_at: datetime) -> Trigger:
+    """Return the trigger of a tap: it carries a run on, and is never a new one.
+
+    Nothing is read for it. The worker that claims it looks up the steps that are left, and its
+    workspace (automations/outbox/taps.py).
+    """
+    return Trigger(
+        account_id=event.account_id,
+        kind=event.kind,
+        event_id=event.event_id,
+        automation_key=payload.automation_id,
+        automation_id=payload.automation_id,
+        workspace_id="",
+        trigger_type=payload.step,
+        user_id=event.user_id,
+        arrived_at=arrived_at,
+        occurred_at=event.occurred_at,
+        metadata={},
+        send=build_tap_send(payload.step, arrived_at=arrived_at),
+        continues=payload.trigger_id,
+        run_id=parse_key(payload.run_id),
+    )
+
+
 def _add_continuations(work: _Work, events: Sequence[Event]) -> None:
     for event in events:
         payload = parse_tap(event)
@@ -166,13 +195,6 @@ def _add_continuations(work: _Work, events: Sequence[Event]) -> None:
             work.ignore(event, "forged_tap")
             continue
         try:
-            trigger = build_continuation(event, payload, arrived_at=work.arrived_at)
-            work.triggers.append(trigger)
-            work.events.append(event)
+            work.add(event, build_continuation(event, payload, arrived_at=work.arrived_at))
         except Exception as error:  # noqa: BLE001 - kept, and logged
             work.keep(event, error)
-
-
-def summarize_ignored(ignored: Mapping[str, int]) -> str:
-    """Return the ignored counts as one line for a log."""
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(ignored.items()))

@@ -14,7 +14,7 @@ from pymongo import timeout
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from automations.outbox.documents import LONG_AGO
+from automations.outbox.jobs import LONG_AGO
 from automations.outbox.worker import THREADS
 from tests.support.web_server import ROOT, build_environment
 

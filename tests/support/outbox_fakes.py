@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from itertools import count
 from typing import Any
 
 from pymongo.database import Database
 
-from automations.outbox.jobs import Change, Job
+from automations.accounts.accounts import Account, AccountState
+from automations.instagram.access_tokens import AccessToken, Host
+from automations.instagram.graph import GraphClient
+from automations.instagram.graph_errors import ErrorClass, GraphError
+from automations.outbox.jobs import Change, Job, parse_job
 from automations.outbox.lanes import LaneStore
-from automations.outbox.ports import SendContext
 from automations.outbox.reporting import Reporter, StepReport
 from automations.outbox.store import OutboxStore
 from automations.outbox.worker import Worker
@@ -65,41 +67,17 @@ def make_comment_document(*steps: Mapping[str, Any], **fields: Any) -> dict[str,
     return make_job_document(send=send | fields.pop("send", {}), **fields)
 
 
-class ErrorClass(Enum):
-    """The names of the classes of Meta's errors."""
-
-    TOKEN_DEAD = 1
-    RATE = 2
-    OUTSIDE_WINDOW = 3
-    CONFIGURATION = 4
-    PERMANENT = 5
-    ALREADY_REPLIED = 6
-    CONFLICT = 7
-    RESTRICTED = 8
-    NO_CONSENT = 9
-    UNKNOWN = 10
-    NOT_SENT = 11
-
-
-class FakeGraphError(Exception):
+def make_error(name: str, *, code: int = 0, retry_after: float | None = None) -> GraphError:
     """What the client raises."""
-
-    def __init__(self, name: str, *, code: int = 0, retry_after: float | None = None) -> None:
-        super().__init__(name)
-        self.classification = ErrorClass[name]
-        self.code = code
-        self.subcode = code * 10
-        self.retry_after = retry_after
+    return GraphError(ErrorClass[name], code=code, subcode=code * 10, retry_after=retry_after)
 
 
-@dataclass(frozen=True)
-class FakeAccount:
-    token: str | None = "token"
-    state: str = "active"
-
-    @property
-    def has_token(self) -> bool:
-        return bool(self.token)
+def make_account(token: str | None = "token", state: AccountState = AccountState.ACTIVE) -> Account:
+    return Account(
+        id="acc", workspace_id="w1", host=Host.INSTAGRAM, state=state, state_reason=None,
+        state_at=None, last_webhook_at=None, created_at=None, has_token=token is not None,
+        token=None if token is None else AccessToken(token),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +88,7 @@ class Sent:
 
 
 @dataclass
-class FakeGraph:
+class FakeGraph(GraphClient):
     """Notes what it delivers; `script` says what happens at each call before."""
 
     journal: list[Sent] = field(default_factory=list)
@@ -118,13 +96,16 @@ class FakeGraph:
     follows: Any = None
     before_call: Callable[[], None] | None = None
 
-    def reply_publicly(self, comment_id: str, text: Any, *, token: str) -> Any:
+    def usage(self, account: str) -> float:
+        return 0.0
+
+    def reply_publicly(self, comment_id: str, text: Any, *, token: str) -> str:
         return self._deliver("public", comment_id, text)
 
-    def reply_privately(self, account: Any, comment_id: str, message: Any, *, token: str) -> Any:
+    def reply_privately(self, account: Any, comment_id: str, message: Any, *, token: str) -> str:
         return self._deliver("private", comment_id, message)
 
-    def send_message(self, account: Any, person_id: str, message: Any, *, token: str) -> Any:
+    def send_message(self, account: Any, person_id: str, message: Any, *, token: str) -> str:
         return self._deliver("dm", person_id, message)
 
     def is_following(self, person_id: str, *, token: str) -> bool | None:
@@ -133,17 +114,17 @@ class FakeGraph:
         answer: bool | None = self.follows
         return answer
 
-    def _deliver(self, kind: str, to: str, message: Any) -> Any:
+    def _deliver(self, kind: str, to: str, message: Any) -> str:
         if self.before_call is not None:
             self.before_call()
         plan = self.script.pop(0) if self.script else None
         if plan == "reply lost":
             self.journal.append(Sent(kind, to, message))
-            raise FakeGraphError("UNKNOWN", code=1)
+            raise make_error("UNKNOWN", code=1)
         if isinstance(plan, BaseException):
             raise plan
         self.journal.append(Sent(kind, to, message))
-        return SendResult(f"mid{len(self.journal)}")
+        return f"mid{len(self.journal)}"
 
     @property
     def sent(self) -> list[tuple[str, str]]:
@@ -154,11 +135,6 @@ class FakeGraph:
         """How many people got a step twice."""
         counts = Counter((one.kind, one.to, one.message) for one in self.journal)
         return sum(number - 1 for number in counts.values())
-
-
-@dataclass(frozen=True)
-class SendResult:
-    message_id: str
 
 
 def compose(_job: Job, step: Mapping[str, Any]) -> Any:
@@ -177,8 +153,8 @@ class Rig:
     ) -> None:  # fmt: skip
         self.db = db
         self.graph: FakeGraph = graph or FakeGraph()
-        self.accounts: dict[str, FakeAccount] = {}
-        self.default_account: FakeAccount | None = FakeAccount()
+        self.accounts: dict[str, Account] = {}
+        self.default_account: Account | None = make_account()
         self.told: list[StepReport] = []
         self.record_error: Exception | None = None
         self.store = OutboxStore(db, owner=owner)
@@ -186,17 +162,14 @@ class Rig:
         self.reporter = Reporter(self.store, self._record)
         self.lock = threading.Lock()
         self.worker = Worker(
-            store=self.store, lanes=self.lanes, reporter=self.reporter,
-            context=SendContext(
-                graph=self.graph, compose=compose, pause=self.pause,
-                report=lambda _job, _change: None,
-            ),
+            store=self.store, lanes=self.lanes, reporter=self.reporter, graph=self.graph,
+            compose=compose, pause=self.pause,
             get_account=lambda one: self.accounts.get(one, self.default_account),
             setting=setting,
         )  # fmt: skip
 
-    def pause(self, account_id: str, state: str, reason: str) -> None:
-        self.accounts[account_id] = FakeAccount(state=state)
+    def pause(self, account_id: str, state: AccountState, reason: str) -> None:
+        self.accounts[account_id] = make_account(state=state)
 
     def _record(self, told: Iterable[StepReport]) -> None:
         if self.record_error is not None:
@@ -221,8 +194,6 @@ class Rig:
 
 def make_job(**fields: Any) -> Job:
     """A parsed job, for tests without a database."""
-    from automations.outbox.jobs import parse_job
-
     return parse_job(make_job_document(**fields))
 
 

@@ -34,6 +34,13 @@ class Killed(BaseException):
     """Ends a worker in the middle, as kill -9 does: nothing after it runs."""
 
 
+def die(rig: Rig) -> None:
+    """Kill the worker in its first call."""
+    rig.graph.script = [Killed()]
+    with pytest.raises(Killed):
+        rig.worker.drain(now=T0)
+
+
 def claim_one(store: OutboxStore, via: str = DM) -> Job:
     [job] = store.claim("acc1", via, limit=1, now=T0, at=T0).jobs
     return job
@@ -120,9 +127,7 @@ class TestDeaths:
 
     def test_one_that_dies_in_the_call_of_a_message_leaves_it_unknown(self, rig: Rig) -> None:
         job_id = rig.add(make_job_document())
-        rig.graph.script = [Killed()]
-        with pytest.raises(Killed):
-            rig.worker.drain(now=T0)
+        die(rig)
         assert rig.find(job_id)["state"] == "sending"
         survivor = Rig(rig.db, owner="w2", graph=rig.graph)
         survivor.worker.drain(now=T0 + timedelta(seconds=59))
@@ -149,9 +154,7 @@ class TestDeaths:
 
     def test_one_that_dies_in_a_public_reply_does_not_repeat_it(self, rig: Rig) -> None:
         job_id = rig.add(make_comment_document(PUBLIC, OPENING, MAIN))
-        rig.graph.script = [Killed()]
-        with pytest.raises(Killed):
-            rig.worker.drain(now=T0)
+        die(rig)
         for minute in range(1, 5):
             rig.worker.drain(now=T0 + timedelta(minutes=minute))
         job = rig.find(job_id)
@@ -223,9 +226,7 @@ class TestEchoes:
     def test_an_echo_speaks_for_a_worker_that_died(self, rig: Rig) -> None:
         job_id = rig.add(make_job_document(userId="p"))
         rig.graph.before_call = lambda: _echo("mid-e")
-        rig.graph.script = [Killed()]
-        with pytest.raises(Killed):
-            rig.worker.drain(now=T0)
+        die(rig)
         rig.worker.drain(now=LATER)
         assert rig.find(job_id)["state"] == "sent"
 
@@ -234,10 +235,15 @@ def _echo(mid: str) -> None:
     assert echoes.settle_by_echo("acc1", mid, "p", T0 + timedelta(seconds=1))
 
 
+def start(rig: Rig) -> threading.Thread:
+    thread = threading.Thread(target=rig.worker.run)
+    thread.start()
+    return thread
+
+
 class TestRunning:
     def test_run_sends_what_comes_and_stops_when_told(self, rig: Rig) -> None:
-        thread = threading.Thread(target=rig.worker.run)
-        thread.start()
+        thread = start(rig)
         now = now_in_milliseconds()
         jobs = [make_job_document(created_at=now, account_id=f"a{n % 7}") for n in range(100)]
         rig.add(*jobs)
@@ -258,8 +264,7 @@ class TestRunning:
         rig.graph.before_call = wait
         now = now_in_milliseconds()
         job_id = rig.add(make_job_document(created_at=now, send={"steps": [PLAIN_OPENING, MAIN]}))
-        thread = threading.Thread(target=rig.worker.run)
-        thread.start()
+        thread = start(rig)
         assert is_calling.wait(5)
         rig.worker.stop()
         may_answer.set()
@@ -279,9 +284,7 @@ class TestRunning:
                 for one in accounts
             )
         )
-        threads = [threading.Thread(target=rig.worker.run) for rig in rigs]
-        for thread in threads:
-            thread.start()
+        threads = [start(rig) for rig in rigs]
         wait_until(lambda: db["automation_triggers"].count_documents({"state": "sent"}) == 100)
         for rig in rigs:
             rig.worker.stop()

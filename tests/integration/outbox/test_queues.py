@@ -15,8 +15,8 @@ from automations.accounts.accounts import (
     set_state,
 )
 from automations.accounts.encryption import make_key
+from automations.outbox.account_status import Queue, summarize_queues
 from automations.outbox.jobs import PRIVATE_REPLY
-from automations.outbox.queues import Queue, summarize_queue, summarize_queues
 from tests.support.api_client import build_automation, make_client
 from tests.support.outbox_fakes import MAIN, Rig, make_comment_document, make_job_document
 from tests.support.triggers import T0
@@ -28,21 +28,21 @@ TOKEN = "IGAA-not-to-be-shown"
 
 class TestQueues:
     def test_an_empty_queue_has_no_end(self, rig: Rig) -> None:
-        assert summarize_queue("acc1") == Queue(account_id="acc1")
+        assert summarize_queues(["acc1"])["acc1"] == Queue(account_id="acc1")
         assert summarize_queues([]) == {}
 
     def test_a_viral_post_has_a_length_and_an_end(self, rig: Rig) -> None:
         rig.add(*(make_comment_document(MAIN) for _ in range(100)))
         end = T0 + 60 * PACE
         queue = Queue(account_id="acc1", queued=100, oldest_at=T0, finishes_at=end)
-        assert summarize_queue("acc1", now=T0) == queue
+        assert summarize_queues(["acc1"], now=T0)["acc1"] == queue
         rig.worker.drain(now=T0)
         queue = Queue(account_id="acc1", queued=60, oldest_at=T0, finishes_at=end)
-        assert summarize_queue("acc1", now=T0) == queue
+        assert summarize_queues(["acc1"], now=T0)["acc1"] == queue
 
     def test_the_end_that_was_told_is_when_the_last_one_goes_out(self, rig: Rig) -> None:
         rig.add(*(make_comment_document(MAIN) for _ in range(60)))
-        end = summarize_queue("acc1", now=T0).finishes_at
+        end = summarize_queues(["acc1"], now=T0)["acc1"].finishes_at
         assert end is not None
         at = T0
         while at < end - PACE:
@@ -55,12 +55,12 @@ class TestQueues:
     def test_a_lane_that_backs_off_ends_later(self, rig: Rig) -> None:
         rig.add(make_job_document(send={"via": PRIVATE_REPLY}))
         until = rig.lanes.back_off("acc1", now=T0)
-        assert summarize_queue("acc1", now=T0).finishes_at == until
+        assert summarize_queues(["acc1"], now=T0)["acc1"].finishes_at == until
 
     def test_one_that_is_tried_again_later_ends_later(self, rig: Rig) -> None:
         later = T0 + timedelta(minutes=9)
         rig.add(make_job_document(), make_job_document(nextAt=later))
-        queue = summarize_queue("acc1", now=T0)
+        queue = summarize_queues(["acc1"], now=T0)["acc1"]
         assert (queue.queued, queue.oldest_at, queue.finishes_at) == (2, T0, later)
 
     def test_accounts_and_lanes_are_told_apart(self, rig: Rig) -> None:
@@ -80,7 +80,7 @@ class TestQueues:
         database = rig.db.client.get_database(rig.db.name)
         database.command("profile", 2)
         try:
-            summarize_queue("acc1", now=T0)
+            summarize_queues(["acc1"], now=T0)["acc1"]
         finally:
             database.command("profile", 0)
         for one in database["system.profile"].find({"op": "command"}):

@@ -17,9 +17,9 @@ from tests.support.outbox_fakes import (
     ASK,
     MAIN,
     FakeGraph,
-    FakeGraphError,
     Rig,
     make_comment_document,
+    make_error,
     make_job_document,
 )
 from tests.support.triggers import T0
@@ -121,7 +121,7 @@ def test_a_tap_a_day_later_is_answered_again(rig: Rig) -> None:
 
 
 def test_a_tap_whose_answer_was_refused_is_no_reason_to_be_silent(rig: Rig) -> None:
-    rig.graph.script = [FakeGraphError("PERMANENT", code=551)]
+    rig.graph.script = [make_error("PERMANENT", code=551)]
     first = tap(rig, "m1")
     rig.worker.drain(now=T0)
     assert rig.find(first)["state"] == "failed"
@@ -144,7 +144,7 @@ def test_a_tap_whose_answer_may_have_come_is_not_answered_again(rig: Rig) -> Non
 
 
 def test_one_that_was_put_off_is_still_the_one_that_answers(rig: Rig) -> None:
-    rig.graph.script = [FakeGraphError("NOT_SENT")]
+    rig.graph.script = [make_error("NOT_SENT")]
     first = tap(rig, "m1")
     rig.worker.drain(now=T0)
     assert rig.find(first)["state"] == "queued"

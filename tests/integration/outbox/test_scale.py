@@ -16,14 +16,14 @@ import pytest
 from pymongo import WriteConcern
 from pymongo.database import Database
 
+from automations.outbox.account_status import summarize_queues
 from automations.outbox.jobs import DM, PRIVATE_REPLY
 from automations.outbox.lanes import LaneStore
-from automations.outbox.queues import summarize_queue
 from automations.outbox.store import OutboxStore
 from tests.support.outbox_fakes import (
     MAIN,
+    FakeGraph,
     Rig,
-    Sent,
     find_most,
     make_comment_document,
     make_job_document,
@@ -101,17 +101,17 @@ def test_a_claim_is_quick_however_many_jobs_wait(
     assert max(claimed.values()) <= 1.2 * min(claimed.values()) + 10
 
 
-class TimedGraph:
+class TimedGraph(FakeGraph):
     """Notes the simulated time of every call, by account."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = T0
         self.times: dict[str, list[datetime]] = {}
-        self.journal: list[Sent] = []
 
-    def reply_privately(self, account: str, comment_id: str, message: Any, *, token: str) -> Any:
+    def reply_privately(self, account: str, comment_id: str, message: Any, *, token: str) -> str:
         self.times.setdefault(account, []).append(self.now)
-        self.journal.append(Sent("private", comment_id, message))
+        return super().reply_privately(account, comment_id, message, token=token)
 
 
 def drain_minutes(rig: Rig, *, minutes: int) -> None:
@@ -170,7 +170,7 @@ def test_a_viral_post_delays_no_other_account(quick_db: Database[dict[str, Any]]
     states = rig.db["automation_triggers"].distinct("state", {"accountId": {"$ne": "viral"}})
     assert states == ["sent"]
     started_at = time.perf_counter()
-    queue = summarize_queue("viral", now=at)
+    queue = summarize_queues(["viral"], now=at)["viral"]
     took = time.perf_counter() - started_at
     assert queue.finishes_at is not None
     left = queue.finishes_at - at

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from automations.outbox import modes, recovery
+from automations.outbox.modes import Mode, find_mode
 from tests.support.outbox_fakes import (
     ASK,
     MAIN,
     OPENING,
     PLAIN_OPENING,
     PUBLIC,
-    FakeAccount,
-    FakeGraphError,
     Rig,
+    make_account,
     make_comment_document,
+    make_error,
     make_job_document,
 )
 from tests.support.triggers import T0
@@ -61,8 +61,8 @@ class TestFlows:
             (True, ["main_dm"], "sent", "follows"),
             (None, ["main_dm"], "sent", "unknown"),
             (False, ["ask_follow"], "waiting", None),
-            (FakeGraphError("PERMANENT"), ["main_dm"], "sent", "unknown"),
-            (FakeGraphError("UNKNOWN"), ["main_dm"], "sent", "unknown"),
+            (make_error("PERMANENT"), ["main_dm"], "sent", "unknown"),
+            (make_error("UNKNOWN"), ["main_dm"], "sent", "unknown"),
         ],
     )
     def test_after_a_tap(
@@ -111,7 +111,7 @@ class TestModes:
         self, db: Database[dict[str, Any]], setting: str, token: str | None
     ) -> None:
         rig = Rig(db, setting=setting)
-        rig.default_account = FakeAccount(token=token)
+        rig.default_account = make_account(token=token)
         job_id = rig.add(make_comment_document())
         rig.worker.drain(now=T0)
         assert rig.graph.journal == []
@@ -131,8 +131,8 @@ class TestModes:
         ],
     )
     def test_modes(self, setting: str, has_token: bool, can_send: bool, mode: str) -> None:
-        found = modes.find_mode(setting, has_token=has_token, can_send=can_send)
-        assert found is modes.Mode[mode]
+        found = find_mode(setting, has_token=has_token, can_send=can_send)
+        assert found is Mode[mode]
 
 
 class TestErrors:
@@ -140,7 +140,7 @@ class TestErrors:
         "name", ["OUTSIDE_WINDOW", "CONFIGURATION", "PERMANENT", "CONFLICT", "ALREADY_REPLIED"]
     )
     def test_a_refusal_fails_the_step_with_its_codes(self, rig: Rig, name: str) -> None:
-        rig.graph.script = [FakeGraphError(name, code=10)]
+        rig.graph.script = [make_error(name, code=10)]
         job_id = rig.add(make_job_document())
         rig.worker.drain(now=T0)
         job = rig.find(job_id)
@@ -151,14 +151,14 @@ class TestErrors:
         assert rig.outcomes() == [("main_dm", "failed")]
 
     def test_a_refused_public_reply_does_not_stop_the_private_one(self, rig: Rig) -> None:
-        rig.graph.script = [FakeGraphError("CONFIGURATION", code=200)]
+        rig.graph.script = [make_error("CONFIGURATION", code=200)]
         rig.add(make_comment_document())
         rig.worker.drain(now=T0)
         assert rig.graph.sent == [("private", "opening_dm")]
         assert rig.outcomes() == [("comment_reply", "failed"), ("opening_dm", "sent")]
 
     def test_a_dead_token_pauses_the_account_and_its_jobs_wait(self, rig: Rig) -> None:
-        rig.graph.script = [FakeGraphError("TOKEN_DEAD", code=190)]
+        rig.graph.script = [make_error("TOKEN_DEAD", code=190)]
         rig.add(*(make_job_document() for _ in range(30)))
         rig.worker.drain(now=T0)
         states = [job["state"] for job in rig.db["automation_triggers"].find()]
@@ -169,13 +169,12 @@ class TestErrors:
         rig.worker.drain(now=T0 + 10 * MINUTE)
         assert len(rig.graph.journal) == before
         rig.accounts.clear()
-        recovery.resume_account("acc1")
         drain_for(rig, T0 + 20 * MINUTE, minutes=2)
         assert len(rig.graph.journal) == 30
         assert rig.graph.count_doubles() == 0
 
     def test_restricted_stops_the_account(self, rig: Rig) -> None:
-        rig.graph.script = [FakeGraphError("RESTRICTED")]
+        rig.graph.script = [make_error("RESTRICTED")]
         job_id = rig.add(make_job_document())
         rig.worker.drain(now=T0)
         assert rig.accounts["acc1"].state == "restricted"
@@ -184,7 +183,7 @@ class TestErrors:
         assert rig.find(job_id)["state"] == "expired"
 
     def test_rate_holds_that_account_back_and_no_other(self, rig: Rig) -> None:
-        rig.graph.script = [FakeGraphError("RATE", code=613, retry_after=300)]
+        rig.graph.script = [make_error("RATE", code=613, retry_after=300)]
         job_id = rig.add(make_job_document())
         rig.worker.drain(now=T0)
         rig.add(make_job_document(account_id="acc2"), make_job_document())
@@ -208,7 +207,7 @@ class TestErrors:
         assert rig.lanes.back_off("acc1", now=later) - later == MINUTE
 
     def test_what_was_not_sent_is_tried_again_until_its_window_ends(self, rig: Rig) -> None:
-        rig.graph.script = [FakeGraphError("NOT_SENT")] * 3
+        rig.graph.script = [make_error("NOT_SENT")] * 3
         job_id = rig.add(make_job_document())
         rig.worker.drain(now=T0)
         job = rig.find(job_id)
@@ -219,7 +218,7 @@ class TestErrors:
         assert len(rig.graph.journal) == 1
 
     def test_a_retry_never_leaves_its_window(self, rig: Rig) -> None:
-        rig.graph.script = [FakeGraphError("NOT_SENT")] * 50
+        rig.graph.script = [make_error("NOT_SENT")] * 50
         job_id = rig.add(make_job_document(send={"windowEndsAt": T0 + MINUTE}))
         drain_for(rig, T0, minutes=2)
         assert rig.find(job_id)["state"] == "expired"
@@ -237,7 +236,7 @@ class TestErrors:
                 id="a message whose answer is lost is never sent again",
             ),
             pytest.param(
-                ["reply lost", FakeGraphError("ALREADY_REPLIED", code=100)],
+                ["reply lost", make_error("ALREADY_REPLIED", code=100)],
                 make_comment_document(OPENING, MAIN),
                 "waiting",
                 ["opening_dm"],
@@ -245,7 +244,7 @@ class TestErrors:
                 id="a private reply has one retry, and Meta knows it",
             ),
             pytest.param(
-                [FakeGraphError("UNKNOWN")] * 2,
+                [make_error("UNKNOWN")] * 2,
                 make_comment_document(OPENING, MAIN),
                 "unknown",
                 [],

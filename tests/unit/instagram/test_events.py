@@ -122,6 +122,7 @@ def test_any_text_is_kept_but_for_halves_of_pairs(text: str) -> None:
         b'{"object":"instagram","entry":[],"x":Infinity}',
         b'{"object":"instagram","entry":[]} trailing',
         b"object=instagram&entry=1",
+        b"{'object': 'instagram', 'entry': []}",
         b'{"object":"instagram","entry":["\xff"]}',
         b'\xef\xbb\xbf{"object":"instagram","entry":[]}',
         '{"object":"instagram","entry":[]}'.encode("utf-16"),

@@ -3,7 +3,7 @@
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ from automations.instagram.elements import (
     MESSAGE_FLAGS,
     MESSAGING_KEYS,
 )
-from automations.instagram.events import IGNORED_REASONS, KIND_BY_EVENT_TYPE, Echo, Event, Reason
+from automations.instagram.events import IGNORED_REASONS, Echo, Event, EventType, Reason
 from automations.instagram.payloads import build_envelope, parse_delivery
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
@@ -298,13 +298,13 @@ def test_what_an_account_ignored_is_part_of_what_was_ignored(name: str) -> None:
 
 def test_every_event_type_has_a_file() -> None:
     found = {event.type for expected in EXPECTED.values() for event in expected.events}
-    assert found == set(KIND_BY_EVENT_TYPE)
+    assert found == set(get_args(EventType))
 
 
 def test_every_event_has_the_kind_of_its_type() -> None:
     for expected in EXPECTED.values():
         for event in expected.events:
-            assert event.kind == KIND_BY_EVENT_TYPE[event.type]
+            assert event.kind == ("comment" if event.type == "comment" else "message")
 
 
 def test_every_ignored_reason_has_a_file() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from automations.instagram.graph_errors import ErrorClass
 from automations.outbox import transitions
 from automations.outbox.jobs import Job, JobState, StepResult, StepState
 from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
@@ -20,6 +21,9 @@ from tests.support.outbox_fakes import (
     states_of,
 )
 from tests.support.triggers import T0
+
+WAITING, SENT = JobState.WAITING, JobState.SENT
+REPLY, SEND_MAIN = "reply publicly: comment_reply", "send a message: main_dm"
 
 
 def make_comment(*steps: Any, position: int = 0, **fields: Any) -> Job:
@@ -56,31 +60,36 @@ def walk(job: Job, *, follow: Follow = Follow.UNKNOWN, state: StepState = StepSt
         job.position += 1
 
 
+@pytest.mark.parametrize(
+    ("job", "follow", "log", "end"),
+    [
+        # A comment opens no window, so that an opening without a button waits for a tap too.
+        (
+            make_comment(PUBLIC, OPENING, ASK, MAIN),
+            None,
+            [REPLY, "reply privately: opening_dm"],
+            WAITING,
+        ),
+        (make_comment(PLAIN_OPENING, MAIN), None, ["reply privately: opening_dm"], WAITING),
+        (make_comment(PUBLIC, MAIN), None, [REPLY, "reply privately: main_dm"], SENT),
+        (make_comment(ASK, MAIN), Follow.NO, ["check", "reply privately: ask_follow"], WAITING),
+        (make_comment(OPENING), None, ["reply privately: opening_dm"], SENT),
+        (make_dm(OPENING, MAIN), None, ["send a message: opening_dm"], WAITING),
+        (
+            make_dm(PLAIN_OPENING, ASK, MAIN),
+            Follow.UNKNOWN,
+            ["send a message: opening_dm", "check", "skip ask_follow unknown", SEND_MAIN],
+            SENT,
+        ),
+        (make_dm(ASK, MAIN), Follow.YES, ["check", "skip ask_follow follows", SEND_MAIN], SENT),
+        (make_dm(ASK, MAIN), Follow.NO, ["check", "send a message: ask_follow"], WAITING),
+    ],
+)
+def test_a_job_goes_its_way(job: Job, follow: Follow | None, log: list[str], end: JobState) -> None:
+    assert walk(job, follow=follow or Follow.UNKNOWN) == (log, end)
+
+
 class TestComments:
-    def test_a_public_reply_and_one_private_reply_then_a_tap_is_awaited(self) -> None:
-        assert walk(make_comment(PUBLIC, OPENING, ASK, MAIN)) == (
-            ["reply publicly: comment_reply", "reply privately: opening_dm"],
-            JobState.WAITING,
-        )
-
-    def test_a_comment_opens_no_window_so_that_an_opening_without_button_waits_too(self) -> None:
-        assert walk(make_comment(PLAIN_OPENING, MAIN))[1] is JobState.WAITING
-
-    def test_without_an_opening_the_main_message_is_the_private_reply(self) -> None:
-        assert walk(make_comment(PUBLIC, MAIN)) == (
-            ["reply publicly: comment_reply", "reply privately: main_dm"],
-            JobState.SENT,
-        )
-
-    def test_who_does_not_follow_is_asked_in_the_private_reply(self) -> None:
-        assert walk(make_comment(ASK, MAIN), follow=Follow.NO) == (
-            ["check", "reply privately: ask_follow"],
-            JobState.WAITING,
-        )
-
-    def test_an_opening_alone_ends_the_job(self) -> None:
-        assert walk(make_comment(OPENING))[1] is JobState.SENT
-
     @pytest.mark.parametrize("state", [StepState.FAILED, StepState.UNKNOWN])
     def test_a_public_reply_that_is_not_out_stops_nothing(self, state: StepState) -> None:
         assert transitions.conclude(make_comment(PUBLIC, MAIN), state) is None
@@ -88,33 +97,6 @@ class TestComments:
 
 
 class TestMessages:
-    def test_a_button_waits_for_its_tap(self) -> None:
-        assert walk(make_dm(OPENING, MAIN)) == (
-            ["send a message: opening_dm"],
-            JobState.WAITING,
-        )
-
-    def test_without_a_button_the_flow_goes_on(self) -> None:
-        assert walk(make_dm(PLAIN_OPENING, ASK, MAIN)) == (
-            [
-                "send a message: opening_dm",
-                "check",
-                "skip ask_follow unknown",
-                "send a message: main_dm",
-            ],
-            JobState.SENT,
-        )
-
-    def test_after_a_tap_the_follow_is_checked(self) -> None:
-        assert walk(make_dm(ASK, MAIN), follow=Follow.YES) == (
-            ["check", "skip ask_follow follows", "send a message: main_dm"],
-            JobState.SENT,
-        )
-        assert walk(make_dm(ASK, MAIN), follow=Follow.NO) == (
-            ["check", "send a message: ask_follow"],
-            JobState.WAITING,
-        )
-
     def test_a_public_reply_without_a_comment_is_passed_over_silently(self) -> None:
         assert transitions.decide(make_dm(PUBLIC, MAIN)) == Skip("comment_reply")
 
@@ -135,27 +117,27 @@ def test_a_shadow_goes_on_where_nobody_has_to_tap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "verdict"),
+    ("error", "verdict"),
     [
-        ("TOKEN_DEAD", Verdict.TOKEN_DEAD),
-        ("RATE", Verdict.RATE),
-        ("RESTRICTED", Verdict.RESTRICTED),
-        ("OUTSIDE_WINDOW", Verdict.FAILED),
-        ("CONFIGURATION", Verdict.FAILED),
-        ("PERMANENT", Verdict.FAILED),
-        ("CONFLICT", Verdict.FAILED),
-        ("NO_CONSENT", Verdict.FAILED),
-        ("ALREADY_REPLIED", Verdict.FAILED),
-        ("NOT_SENT", Verdict.NOT_SENT),
-        ("UNKNOWN", Verdict.UNKNOWN),
+        (ErrorClass.TOKEN_DEAD, Verdict.TOKEN_DEAD),
+        (ErrorClass.RATE, Verdict.RATE),
+        (ErrorClass.RESTRICTED, Verdict.RESTRICTED),
+        (ErrorClass.OUTSIDE_WINDOW, Verdict.FAILED),
+        (ErrorClass.CONFIGURATION, Verdict.FAILED),
+        (ErrorClass.PERMANENT, Verdict.FAILED),
+        (ErrorClass.CONFLICT, Verdict.FAILED),
+        (ErrorClass.NO_CONSENT, Verdict.FAILED),
+        (ErrorClass.ALREADY_REPLIED, Verdict.FAILED),
+        (ErrorClass.NOT_SENT, Verdict.NOT_SENT),
+        (ErrorClass.UNKNOWN, Verdict.UNKNOWN),
     ],
 )
-def test_what_an_error_means_for_a_message(name: str, verdict: Verdict) -> None:
-    assert transitions.judge(name, Call.SEND_MESSAGE) is verdict
+def test_what_an_error_means_for_a_message(error: ErrorClass, verdict: Verdict) -> None:
+    assert transitions.judge(error, Call.SEND_MESSAGE) is verdict
 
 
 def test_a_comment_that_was_replied_to_was_replied_to_by_us() -> None:
-    assert transitions.judge("ALREADY_REPLIED", Call.REPLY_PRIVATELY) is Verdict.DELIVERED
+    assert transitions.judge(ErrorClass.ALREADY_REPLIED, Call.REPLY_PRIVATELY) is Verdict.DELIVERED
 
 
 class TestUnknown:

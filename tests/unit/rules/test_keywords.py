@@ -1,6 +1,7 @@
 import pytest
 
-from automations.rules.keywords import has_word, normalise_text
+from automations.rules.automation import normalise_text
+from automations.rules.matching import has_word
 
 
 @pytest.mark.parametrize(

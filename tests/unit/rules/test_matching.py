@@ -1,15 +1,14 @@
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automations.instagram.events import KIND_BY_EVENT_TYPE, Event, EventType
-from automations.rules.automation import MATCHES, Automation, parse_automation
-from automations.rules.keywords import has_word, normalise_text
-from automations.rules.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules
+from automations.instagram.events import Event, EventType
+from automations.rules.automation import MATCHES, Automation, normalise_text, parse_automation
+from automations.rules.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules, has_word
 from automations.rules.steps import STEPS_BY_TYPE
 
 ACCOUNT = "17841400000000001"
@@ -45,7 +44,7 @@ def build_event(
 ) -> Event:
     return Event(
         type=type_,
-        kind=KIND_BY_EVENT_TYPE[type_],
+        kind="comment" if type_ == "comment" else "message",
         event_id="1",
         account_id=ACCOUNT,
         user_id="2",
@@ -120,7 +119,7 @@ def test_every_event_type_and_every_automation_type_is_in_the_table() -> None:
         "message": "dm_auto_responder",
     }  # fmt: skip
     # A tap carries a run on and starts none: no rule is asked.
-    assert set(KIND_BY_EVENT_TYPE) == {*EVENT_TYPES, "tap"}
+    assert set(get_args(EventType)) == {*EVENT_TYPES, "tap"}
     assert set(AUTOMATION_TYPE_BY_EVENT_TYPE.values()) == set(STEPS_BY_TYPE)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from automations.instagram.events import KIND_BY_EVENT_TYPE, Event
-from automations.outbox.plans import build_send, build_tap_send, list_remaining
+from automations.instagram.events import Event
+from automations.outbox.send_plans import build_send, build_tap_send, list_remaining
 from automations.rules.automation import Automation, parse_automation
 from tests.support.triggers import T0
 
@@ -31,7 +31,8 @@ def make_automation(**fields: Any) -> Automation:
 
 def make_event(type_: Any = "comment", **fields: Any) -> Event:
     return Event(
-        type=type_, kind=KIND_BY_EVENT_TYPE[type_], event_id="e1", account_id="1", user_id="p1",
+        type=type_, kind="comment" if type_ == "comment" else "message",
+        event_id="e1", account_id="1", user_id="p1",
         **fields,
     )  # fmt: skip
 

@@ -31,14 +31,10 @@ def build_send(
     """
     if automation.send is None:
         return None
-    steps = automation.send["steps"]
+    send = {"steps": automation.send["steps"], "position": 0}
     if event.kind != "comment":
-        return {
-            "steps": steps, "position": 0, "via": DM, "windowEndsAt": arrived_at + MESSAGE_WINDOW,
-        }  # fmt: skip
-    send = {
-        "steps": steps,
-        "position": 0,
+        return send | {"via": DM, "windowEndsAt": arrived_at + MESSAGE_WINDOW}
+    send |= {
         "via": PRIVATE_REPLY,
         "commentId": event.event_id,
         "windowEndsAt": arrived_at + (LIVE_WINDOW if event.is_live else COMMENT_WINDOW),
@@ -50,9 +46,8 @@ def build_send(
 
 def build_tap_send(tapped: str, *, arrived_at: datetime) -> dict[str, Any]:
     """Return what a tap under the step `tapped` has to send, whatever that will be."""
-    return {
-        "tapped": tapped, "position": 0, "via": DM, "windowEndsAt": arrived_at + MESSAGE_WINDOW,
-    }  # fmt: skip
+    window_ends_at = arrived_at + MESSAGE_WINDOW
+    return {"tapped": tapped, "position": 0, "via": DM, "windowEndsAt": window_ends_at}
 
 
 def list_remaining(steps: Sequence[Content], tapped: str) -> list[Content]:
