@@ -57,10 +57,17 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
         # No trigger expires before it is counted.
         Index("automation_triggers", "expireAt_ttl", (("expireAt", 1),), timedelta(0),
               partial={"outcome": {"$exists": True}}),
-        # The queue of counting; with the automation it also tells what is pending of some.
+        # The queue of counting.
         Index(
             "automation_triggers", "uncounted",
             (("partition", 1), ("createdAt", 1), ("automationId", 1)),
+            partial={"partition": {"$exists": True}},
+        ),
+        # What is pending of some automations, whatever waits of others: 0.6 instead of 640 ms while
+        # 200,000 wait. It costs 3 us of an insert and 5 us of a mark.
+        Index(
+            "automation_triggers", "uncounted_automationId",
+            (("automationId", 1), ("createdAt", 1), ("partition", 1)),
             partial={"partition": {"$exists": True}},
         ),
         # Only taps have it: they are behind the run that they carry on.

@@ -255,7 +255,7 @@ def find_pending(
 ) -> Pending:
     """Count the triggers of these automations that arrived by `before` and are not counted.
 
-    The index `uncounted` covers it.
+    The index `uncounted_automationId` covers it.
     """
     if not automation_ids:
         return Pending()

@@ -14,7 +14,14 @@ from pymongo.monitoring import CommandStartedEvent
 
 from tests.integration.conftest import MakeTracker, Recorder
 from tests.support.tracker import Tracker
-from tests.support.triggers import make_people, make_run, now_in_milliseconds
+from tests.support.triggers import (
+    MILLISECOND,
+    make_people,
+    make_run,
+    make_trigger,
+    now_in_milliseconds,
+)
+from tracking.ids import partition_of
 from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift_store import DriftStore
 from tracking.maintenance.status import read_waiting
@@ -22,7 +29,7 @@ from tracking.queries.recent_hours import list_recent_hours
 from tracking.queries.run_filters import RunFilter
 from tracking.queries.run_store import RunStore
 from tracking.queries.series import read_counts
-from tracking.queries.stats import StatsStore
+from tracking.queries.stats import StatsStore, build_pending_pipeline
 from tracking.queries.time_grid import Unit, build_grid
 from tracking.rollups.folding import Folder
 from tracking.rollups.rebuild import HourRebuilder
@@ -105,6 +112,20 @@ def test_every_read_uses_its_index(filled: Db, recorded_db: Db, recorder: Record
     tracker.close()
     assert filled["automation_triggers"].count_documents({"partition": {"$exists": True}}) == 0
     check_plans(filled, recorder, "a batch")
+
+
+def test_what_waits_of_other_automations_costs_nothing(db: Db, make_tracker: MakeTracker) -> None:
+    """Others of the same partition, at as many times."""
+    others = [
+        make_trigger(automation_id="a1", arrived_at=NOW - n * MILLISECOND) for n in range(900)
+    ]
+    same = [name for name in map(str, range(99)) if partition_of(name) == partition_of("a1")]
+    make_tracker(db).store(*others, *make_people(3, automation_id=same[0]))
+    pipeline = build_pending_pipeline(same, before=NOW)
+    command = {"aggregate": "automation_triggers", "pipeline": pipeline, "cursor": {}}
+    plan = db.command("explain", command, verbosity="executionStats")
+    examined = [one["totalKeysExamined"] for one in walk(plan) if "totalKeysExamined" in one]
+    assert max(examined) <= 20
 
 
 SENDING: dict[str, dict[str, Any]] = {
