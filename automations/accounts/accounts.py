@@ -258,9 +258,10 @@ def rotate_tokens() -> Rotation:
             unreadable.append(account_id)
             continue
         with bounded():
-            rotated += _accounts().update_one(
+            result = _accounts().update_one(
                 {"_id": account_id, "token": old}, {"$set": {"token": new}}
-            ).modified_count
+            )
+        rotated += result.modified_count
     return Rotation(rotated, tuple(unreadable))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache, wraps
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import msgspec
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,8 +20,9 @@ from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
 from automations.api.errors import RETRY_AFTER_SECONDS
+from automations.api.query_parameters import UTC_NAME
+from automations.api.query_parameters import list_zones as list_all_zones
 from automations.auth.authentication import find_session_token
-from automations.auth.tokens import ApiToken
 from automations.dashboard.login import find_own_path
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
@@ -31,20 +32,17 @@ logger = logging.getLogger("automations.dashboard")
 SESSION_ZONE = "zone"
 # Our script sets it to the browser's own zone.
 ZONE_COOKIE = "zone"
-UTC_NAME = "UTC"
 # Old names of zones that have others, and what is no place.
 _NO_PLACES = frozenset(
     {"Etc", "SystemV", "US", "Canada", "Brazil", "Chile", "Mexico", "posix", "right"}
 )
 
 
-class Reader(msgspec.Struct, frozen=True, kw_only=True):
+class Reader(msgspec.Struct, frozen=True):
     """Who reads a page of which workspace, in which zone, and when."""
 
     workspace_id: str
-    token: ApiToken
     zone: ZoneInfo
-    is_zone_chosen: bool
     at: datetime
 
 
@@ -65,15 +63,7 @@ def workspace_page(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
                 return _ask_to_log_in(request)
             if token.workspace_id != wsid:
                 raise Http404
-            zone, is_chosen = _find_zone(request)
-            reader = Reader(
-                workspace_id=wsid,
-                token=token,
-                zone=zone,
-                is_zone_chosen=is_chosen,
-                at=read_now(),
-            )
-            return view(request, reader, **kwargs)
+            return view(request, Reader(wsid, _find_zone(request), read_now()), **kwargs)
         except TrackingError as error:
             logger.error("❌ [DASHBOARD] %s: %s", request.path, error)
             return _say_unavailable(request)
@@ -106,27 +96,20 @@ def choose_zone(request: HttpRequest, reader: Reader) -> HttpResponse:
 @cache
 def list_zones() -> tuple[str, ...]:
     """Return the names to choose from, UTC before all places."""
-    places = (name for name in _list_all_zones() if "/" in name)
+    places = (name for name in list_all_zones() if "/" in name)
     return (UTC_NAME, *sorted(name for name in places if name.split("/")[0] not in _NO_PLACES))
 
 
 def read_zone(name: object) -> ZoneInfo | None:
     """Return the zone of that IANA name, None if there is none."""
     # Membership first, because ZoneInfo opens a file by the name.
-    return ZoneInfo(name) if isinstance(name, str) and name in _list_all_zones() else None
+    return ZoneInfo(name) if isinstance(name, str) and name in list_all_zones() else None
 
 
-@cache
-def _list_all_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def _find_zone(request: HttpRequest) -> tuple[ZoneInfo, bool]:
-    """Return the reader's zone, and whether it was chosen."""
-    chosen = read_zone(request.session.get(SESSION_ZONE))
-    if chosen is not None:
-        return chosen, True
-    return read_zone(request.COOKIES.get(ZONE_COOKIE)) or ZoneInfo(UTC_NAME), False
+def _find_zone(request: HttpRequest) -> ZoneInfo:
+    """Return the zone that the reader chose, else the browser's own."""
+    names = (request.session.get(SESSION_ZONE), request.COOKIES.get(ZONE_COOKIE))
+    return next(filter(None, map(read_zone, names)), ZoneInfo(UTC_NAME))
 
 
 def is_fragment(request: HttpRequest) -> bool:
@@ -136,11 +119,11 @@ def is_fragment(request: HttpRequest) -> bool:
 
 def _ask_to_log_in(request: HttpRequest) -> HttpResponseBase:
     login = reverse("automations:login")
-    if not is_fragment(request):
-        target = request.get_full_path() if request.method in ("GET", "HEAD") else ""
-        query = f"?{urlencode({'next': target})}" if target else ""
-        return HttpResponseRedirect(f"{login}{query}")
-    return HttpResponseClientRedirect(login)
+    if is_fragment(request):
+        return HttpResponseClientRedirect(login)
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponseRedirect(login)
+    return HttpResponseRedirect(f"{login}?{urlencode({'next': request.get_full_path()})}")
 
 
 def _say_unavailable(request: HttpRequest) -> HttpResponse:

@@ -11,11 +11,12 @@ SPARK_HEIGHT = 32
 _SPARK_BUCKET_HOURS = 6
 _SPARK_BUCKETS = 28  # seven days
 _SPARK_PAD = 2.0
+# Of the bar chart: its size, and the margins for the axes.
+_WIDTH, _HEIGHT = 760, 240
+_LEFT, _TOP, _FOOT = 44, 12, 26
 
 
 class Spark(msgspec.Struct, frozen=True):
-    """A small line: paths of the line and its area, and words."""
-
     line: str
     area: str
     text: str
@@ -55,8 +56,6 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """A mark on an axis: its place and its text."""
-
     at: float
     text: str
 
@@ -73,41 +72,25 @@ class BarChart(msgspec.Struct, frozen=True):
     marks: tuple[Tick, ...]
 
 
-def build_bars(
-    points: Sequence[tuple[str, str, int]],
-    *,
-    width: int = 760,
-    height: int = 240,
-    left: int = 44,
-    top: int = 12,
-    foot: int = 26,
-) -> BarChart:
+def build_bars(points: Sequence[tuple[str, str, int]]) -> BarChart:
     """Return the bars of (label, axis text or "", count), oldest first."""
-    bottom = float(height - foot)
+    bottom = float(_HEIGHT - _FOOT)
     levels = find_levels(max((count for _, _, count in points), default=0))
-    scale = (bottom - top) / levels[-1]
-    step = (width - left) / max(len(points), 1)
+    scale = (bottom - _TOP) / levels[-1]
+    step = (_WIDTH - _LEFT) / max(len(points), 1)
     gap = min(2.0, step * 0.25)
     bars, marks = [], []
     for at, (label, mark, count) in enumerate(points):
-        x = left + at * step
-        tall = count * scale
-        bars.append(
-            Bar(
-                x=round(x + gap / 2, 2),
-                y=round(bottom - tall, 2),
-                width=round(step - gap, 2),
-                height=round(tall, 2),
-                label=label,
-                count=count,
-            )
-        )
+        x, tall = _LEFT + at * step, count * scale
+        place = (round(x + gap / 2, 2), round(bottom - tall, 2))
+        size = (round(step - gap, 2), round(tall, 2))
+        bars.append(Bar(*place, *size, label, count))
         if mark:
             marks.append(Tick(round(x + step / 2, 2), mark))
     return BarChart(
-        width=width,
-        height=height,
-        left=left,
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=_LEFT,
         bottom=bottom,
         bars=tuple(bars),
         levels=tuple(Tick(round(bottom - level * scale, 2), f"{level:,}") for level in levels),

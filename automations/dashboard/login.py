@@ -22,9 +22,6 @@ from tracking.exceptions import TrackingError
 
 SESSION_LIFETIME = timedelta(days=14)
 
-_REFUSED = "This token is unknown, expired or revoked."
-_UNAVAILABLE = "The database did not answer in time. Try again."
-
 
 @sensitive_post_parameters("token")
 @never_cache
@@ -40,9 +37,7 @@ def login(request: HttpRequest) -> HttpResponse:
             return _open_session(request)
         token = find_session_token(request.session)
     except TrackingError:
-        answer = _show(request, error=_UNAVAILABLE, status=503)
-        answer["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return answer
+        return _say_unavailable(request)
     return _show(request, token=token)
 
 
@@ -54,9 +49,7 @@ def logout(request: HttpRequest) -> HttpResponse:
     try:
         request.session.flush()
     except TrackingError:
-        answer = _show(request, error=_UNAVAILABLE, status=503)
-        answer["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return answer
+        return _say_unavailable(request)
     return HttpResponseRedirect(reverse("automations:login"))
 
 
@@ -72,7 +65,7 @@ def _open_session(request: HttpRequest) -> HttpResponse:
     at = read_now()
     token = find_token(request.POST.get("token", "").strip(), at=at)
     if token is None:
-        answer = _show(request, error=_REFUSED, status=401)
+        answer = _show(request, error="This token is unknown, expired or revoked.", status=401)
         answer["WWW-Authenticate"] = "Bearer"
         return answer
     # A new key and CSRF token, so that what was known before the login is worth nothing.
@@ -83,6 +76,12 @@ def _open_session(request: HttpRequest) -> HttpResponse:
     rotate_token(request)
     home = reverse("automations:overview", args=(token.workspace_id,))
     return HttpResponseRedirect(find_own_path(_read_next(request)) or home)
+
+
+def _say_unavailable(request: HttpRequest) -> HttpResponse:
+    answer = _show(request, error="The database did not answer in time. Try again.", status=503)
+    answer["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return answer
 
 
 def _read_next(request: HttpRequest) -> str:

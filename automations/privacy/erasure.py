@@ -8,7 +8,7 @@ committed within the deadline of a delivery, so the last look comes after it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -34,13 +34,7 @@ class Found(msgspec.Struct):
     dead_letters: int = 0
 
 
-def erase_person(
-    account_id: str | None,
-    person_id: str,
-    *,
-    at: datetime,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Found:
+def erase_person(account_id: str | None, person_id: str, *, at: datetime) -> Found:
     """Erase whoever wrote to the account (None: to any) under this id; takes four seconds.
 
     Safe to repeat. Raises TrackingUnavailable: some of it may be left, run it again.
@@ -57,7 +51,7 @@ def erase_person(
             left = _GRACE_SECONDS - (time.monotonic() - started)
             if left <= 0:
                 return found
-            sleep(left)
+            time.sleep(left)
     raise TrackingUnavailable("the person goes on writing, run it again")
 
 

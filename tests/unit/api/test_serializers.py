@@ -50,7 +50,7 @@ def accept(data: Any) -> dict[str, Any]:
 
 def test_an_account_of_another_workspace_is_refused() -> None:
     def verify_account(account_id: str) -> None:
-        raise AccountTaken(f"Account {account_id} belongs to another workspace.")
+        raise AccountTaken(account_id)
 
     serializer = AutomationSerializer(data=FULL, context={"verify_account": verify_account})
     assert not serializer.is_valid()
