@@ -13,7 +13,7 @@ from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.api.base import WorkspaceView
+from automations.api.base import WorkspaceView, get_automation
 from automations.api.openapi import (
     AccountId,
     Done,
@@ -194,7 +194,7 @@ class AutomationView(WorkspaceView):
     @describe("getAutomation", OneAutomation)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Show an automation, with its runs."""
-        return self._answer(store.find_automation(wsid, automation_id))
+        return self._answer(get_automation(wsid, automation_id))
 
     @describe(
         "changeAutomation", OneAutomation, body=(AutomationChangesSerializer, {"isActive": False})
@@ -206,9 +206,10 @@ class AutomationView(WorkspaceView):
         """
         values = self.check_input(self.get_serializer(data=request.data))
         changes, removed = build_changes(values, at=read_now())
-        return self._answer(
-            store.update_automation(wsid, automation_id, changes=changes, removed=removed)
-        )
+        changed = store.update_automation(wsid, automation_id, changes=changes, removed=removed)
+        if changed is None:
+            raise NotFound
+        return self._answer(changed)
 
     @describe("deleteAutomation", Done)
     def delete(self, request: Request, wsid: str, automation_id: str) -> Response:
@@ -223,9 +224,7 @@ class AutomationView(WorkspaceView):
             options["instance"] = self.shown
         return AutomationChangesSerializer(**options, context=self.read_context())
 
-    def _answer(self, document: Mapping[str, Any] | None) -> Response:
-        if document is None:
-            raise NotFound
+    def _answer(self, document: Mapping[str, Any]) -> Response:
         self.shown = document
         head, [answer] = build_answers([document], at=read_now())
         return Response(OneAutomation(success=True, **head, automation=answer))
@@ -238,17 +237,14 @@ class AutomationStatsView(WorkspaceView):
 
         In all, of the last 24 hours and of the last 7 days, to the millisecond.
         """
-        document = store.find_automation(wsid, automation_id)
-        if document is None:
-            raise NotFound
+        document = get_automation(wsid, automation_id)
         head, [found] = build_answers([document], at=read_now())
         answer: AutomationStats = {
             "success": True,
             "_id": found["_id"],
             "totalRuns": found["totalRuns"],
             "lastRunAt": found["lastRunAt"],
-            "asOf": head["asOf"],
-            "pending": head["pending"],
+            **head,
         }
         if "stats" in found:
             answer["stats"] = found["stats"]

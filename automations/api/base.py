@@ -131,12 +131,16 @@ class UnknownPathView(APIView):
         raise NotFound
 
 
-def find_automation_id(workspace_id: str, automation_id: str) -> str:
-    """Return the id by which runs know an automation, deleted or not.
-
-    Raises NotFound.
-    """
-    document = store.find_automation(workspace_id, automation_id, is_deleted_too=True)
-    if document is None:
+def get_automation(
+    workspace_id: str, automation_id: str, *, is_deleted_too: bool = False
+) -> Mapping[str, Any]:
+    """Return an automation of the workspace. Raises NotFound."""
+    found = store.find_automation(workspace_id, automation_id, is_deleted_too=is_deleted_too)
+    if found is None:
         raise NotFound
-    return str(document["_id"])
+    return found
+
+
+def get_automation_id(workspace_id: str, automation_id: str) -> str:
+    """Return the id by which runs know an automation, deleted or not. Raises NotFound."""
+    return str(get_automation(workspace_id, automation_id, is_deleted_too=True)["_id"])
