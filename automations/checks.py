@@ -54,8 +54,10 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "automations.E001": (
         "INSTAGRAM_APP_SECRETS",
         _is_tuple_of_text,
-        "a tuple of non-empty strings (the environment has it as a comma list in "
-        "INSTAGRAM_APP_SECRET)",
+        (
+            "a tuple of non-empty strings (the environment has it as a comma list in "
+            "INSTAGRAM_APP_SECRET)"
+        ),
     ),
     "automations.E002": (
         "INSTAGRAM_VERIFY_TOKEN",
@@ -65,8 +67,10 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "automations.E003": (
         "INSTAGRAM_GRAPH_URL",
         _is_graph_url,
-        "an https URL such as https://graph.instagram.com (http to this machine alone: every call "
-        "carries a token)",
+        (
+            "an https URL such as https://graph.instagram.com (http to this machine alone: every "
+            "call carries a token)"
+        ),
     ),
     "automations.E004": (
         "INSTAGRAM_SENDING",

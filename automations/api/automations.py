@@ -40,6 +40,7 @@ from automations.rules import store
 from tracking import service
 from tracking.clock import format_time, read_now
 from tracking.mongo.errors import bounded
+from tracking.queries.stats import RunSummary
 
 
 class Stats(TypedDict):
@@ -156,7 +157,6 @@ class AutomationStats(Instant):
 _TEXTS = ("name", "type", "accountId", "workspaceId", "createdAt", "updatedAt")
 _EXAMPLE = build_example(AutomationAnswer)
 _NEW = {name: _EXAMPLE[name] for name in ("name", "type", "accountId", "trigger", *PARTS)}
-_CHANGES = {"isActive": False, "askFollow": None}
 
 
 class AutomationListView(WorkspaceView):
@@ -244,7 +244,8 @@ class AutomationStatsView(WorkspaceView):
             "_id": found["_id"],
             "totalRuns": found["totalRuns"],
             "lastRunAt": found["lastRunAt"],
-            **head,
+            "asOf": head["asOf"],
+            "pending": head["pending"],
         }
         if "stats" in found:
             answer["stats"] = found["stats"]
@@ -261,40 +262,29 @@ def build_answers(
     with bounded():
         has_stats = service.is_stats_enabled()
         found = service.summarize_runs(documents, at=at, has_windows=has_stats)
-    answers = []
-    for document in documents:
-        summary = found.by_automation[str(document["_id"])]
-        stats: Stats = {
-            "totalRuns": summary.total_runs,
-            "last24Hours": summary.last_24_hours,
-            "last7Days": summary.last_7_days,
-        }
-        answers.append(
-            build_automation(
-                document,
-                total_runs=summary.total_runs,
-                last_run_at=summary.last_run_at,
-                stats=stats if has_stats else None,
-            )
-        )
+    answers = [
+        build_automation(one, found.by_automation[str(one["_id"])], has_stats=has_stats)
+        for one in documents
+    ]
     return Instant(asOf=found.as_of, pending=found.pending), answers
 
 
 def build_automation(
-    document: Mapping[str, Any],
-    *,
-    total_runs: int,
-    last_run_at: datetime | None,
-    stats: Stats | None,
+    document: Mapping[str, Any], summary: RunSummary, *, has_stats: bool
 ) -> AutomationAnswer:
     """Return an automation as the API shows it.
 
-    Without `stats` there is no such key, also where an older product stored one.
+    A field `stats` that an older product stored is never shown.
     """
     answer: AutomationAnswer = represent(document, texts=_TEXTS)
-    answer["totalRuns"] = total_runs
+    last_run_at = summary.last_run_at
+    answer["totalRuns"] = summary.total_runs
     answer["lastRunAt"] = None if last_run_at is None else format_time(last_run_at)
     answer.pop("stats", None)
-    if stats is not None:
-        answer["stats"] = stats
+    if has_stats:
+        answer["stats"] = {
+            "totalRuns": summary.total_runs,
+            "last24Hours": summary.last_24_hours,
+            "last7Days": summary.last_7_days,
+        }
     return answer

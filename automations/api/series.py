@@ -229,7 +229,7 @@ def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
     for counts, is_known, start, end in zip(series.total, known, grid.starts, ends, strict=True):
         local = _format_local(start, unit, zone)
         counted = _build_counts(counts, is_known)
-        bucket: Bucket = {"start": start, "end": end, "local": local, **counted}
+        bucket: Bucket = {"start": start, "end": end, "local": local, **counted}  # type: ignore[typeddict-item]
         if series.outcomes is not None:
             bucket["outcomes"] = series.outcomes[len(buckets)]
         total.add(counts)
