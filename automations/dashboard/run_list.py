@@ -17,7 +17,6 @@ from automations.rules.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time
 from tracking.queries.run_filters import InvalidCursor, RunFilter
-from tracking.queries.run_store import RunPage
 from tracking.queries.time_grid import start_of_day
 from tracking.rollups.outcomes import COMPLETED
 
@@ -60,7 +59,10 @@ def build_runs_context(
         from_=_read_day(asked["from"], reader),
         to=_read_day(asked["to"], reader, is_last=True),
     )
-    page = _list_page(wanted, request.GET.get("cursor"))
+    try:
+        page = reports.list_runs(wanted, limit=_PAGE, cursor=request.GET.get("cursor"))
+    except InvalidCursor:
+        page = reports.list_runs(wanted, limit=_PAGE)
     return {
         "runs": [build_line(run, reader) for run in page.runs],
         "asked": asked,
@@ -113,13 +115,6 @@ def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
     _, words = describe_state(known[last])
     is_open = known[last] == StepState.SENT and last != MAIN_DM
     return "quiet", f"{STEPS[last].lower()} {words}{', no tap yet' if is_open else ''}"
-
-
-def _list_page(wanted: RunFilter, cursor: str | None) -> RunPage:
-    try:
-        return reports.list_runs(wanted, limit=_PAGE, cursor=cursor)
-    except InvalidCursor:
-        return reports.list_runs(wanted, limit=_PAGE)
 
 
 def _read_day(text: str, reader: Reader, *, is_last: bool = False) -> datetime | None:
