@@ -14,6 +14,7 @@ from rest_framework.exceptions import ErrorDetail
 
 from automations.api.base import QuerySerializer
 from automations.outbox.jobs import StepState
+from tracking.clock import truncate_to_milliseconds
 from tracking.queries.run_filters import STEPS
 from tracking.queries.time_grid import Unit, start_of_day
 from tracking.rollups.outcomes import COMPLETED
@@ -78,9 +79,7 @@ class MomentField(serializers.CharField):
             moment = datetime.fromisoformat(data)
             if moment.tzinfo is None:
                 self.fail("invalid")
-            moment = moment.astimezone(UTC)
-            # MongoDB has no finer times.
-            return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+            return truncate_to_milliseconds(moment.astimezone(UTC))
         except (TypeError, ValueError, OverflowError):
             self.fail("invalid")
 

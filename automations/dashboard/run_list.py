@@ -6,7 +6,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-import msgspec
 from django.http import HttpRequest, QueryDict
 
 from automations.dashboard.access import Reader
@@ -31,17 +30,6 @@ OUTCOMES = {
     StepState.EXPIRED.value: "expired",
     StepState.SHADOW.value: "shadow",
 }
-
-
-class RunLine(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    created_at: datetime | None
-    when: str
-    person: str
-    text: str
-    type: str
-    tone: str
-    outcome: str
 
 
 def build_runs_context(
@@ -76,23 +64,23 @@ def build_runs_context(
     }
 
 
-def build_line(run: dict[str, Any], reader: Reader) -> RunLine:
+def build_line(run: dict[str, Any], reader: Reader) -> dict[str, Any]:
     """Return a run as a line; an older product's may lack anything."""
     created_at = run.get("createdAt")
     moment = created_at if isinstance(created_at, datetime) else None
     metadata = run.get("metadata")
     text = metadata.get("messageText") if isinstance(metadata, dict) else None
     tone, outcome = summarize_outcome(run)
-    return RunLine(
-        id=str(run["_id"]),
-        created_at=moment,
-        when="–" if moment is None else format_clock(moment, at=reader.at, zone=reader.zone),
-        person="unknown person" if run.get("personUnknown") else str(run.get("userId") or ""),
-        text=_shorten(text) if isinstance(text, str) else "",
-        type=describe_step(run.get("triggerType")),
-        tone=tone,
-        outcome=outcome,
-    )
+    return {
+        "id": str(run["_id"]),
+        "created_at": moment,
+        "when": "–" if moment is None else format_clock(moment, at=reader.at, zone=reader.zone),
+        "person": "unknown person" if run.get("personUnknown") else str(run.get("userId") or ""),
+        "text": _shorten(text) if isinstance(text, str) else "",
+        "type": describe_step(run.get("triggerType")),
+        "tone": tone,
+        "outcome": outcome,
+    }
 
 
 def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:

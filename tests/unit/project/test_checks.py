@@ -82,7 +82,10 @@ def test_a_good_setting_passes(settings: Any, name: str, value: Any) -> None:
 def test_a_deployment_needs_both_secrets(settings: Any) -> None:
     settings.SECRET_KEY_IS_EPHEMERAL = True
     settings.INSTAGRAM_APP_SECRETS = ()
-    assert [message.id for message in check_deployment()] == ["automations.E006", "automations.E007"]
+    assert [message.id for message in check_deployment()] == [
+        "automations.E006",
+        "automations.E007",
+    ]
 
 
 def test_a_project_that_sets_nothing_has_the_defaults(settings: Any) -> None:

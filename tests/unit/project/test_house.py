@@ -7,8 +7,6 @@ import pytest
 from django.core.management import call_command, get_commands
 from django.test import Client
 
-from automations.auth.authentication import Anonymous
-
 
 def test_health_check_answers_without_any_database(client: Client) -> None:
     response = client.get("/healthz")
@@ -44,11 +42,6 @@ def test_the_browsable_api_has_its_files_without_collectstatic(client: Client, p
     assert response.status_code == 200
     assert b"".join(response.streaming_content)  # type: ignore[attr-defined]
     response.close()
-
-
-def test_a_request_without_a_token_is_anonymous() -> None:
-    assert Anonymous().is_authenticated is False
-    assert str(Anonymous()) == "anonymous"
 
 
 class TestRedirectToTls:
