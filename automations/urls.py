@@ -18,11 +18,10 @@ from automations.api.runs import (
     RunView,
 )
 from automations.api.series import AutomationOutcomesView, AutomationSeriesView, SeriesView
-from automations.dashboard.access import choose_zone, go_home
+from automations.dashboard.access import choose_zone, go_home, login, logout
 from automations.dashboard.accounts import poll_accounts
 from automations.dashboard.automation_page import show_automation
 from automations.dashboard.form import change_automation, create_automation
-from automations.dashboard.login import login, logout
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.dashboard.run_page import show_run
 from automations.privacy.views import data_deletion, data_deletion_status

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from automations.dashboard.access import Reader, list_zones, workspace_page
-from automations.dashboard.charts import build_bars
+from automations.dashboard.charts import SPANS, Span, build_bars, find_span, name_buckets
 from automations.dashboard.formatting import describe_automation
 from automations.dashboard.funnel import (
     build_outcomes,
@@ -18,7 +18,6 @@ from automations.dashboard.funnel import (
     build_uncounted,
 )
 from automations.dashboard.run_list import build_runs_context
-from automations.dashboard.spans import SPANS, Span, find_span, name_buckets
 from automations.rules import store
 from automations.rules.steps import build_steps
 from tracking import reports

@@ -10,7 +10,7 @@ from django.test import Client
 from pymongo.database import Database
 
 from automations.auth.tokens import create_token, revoke_token
-from automations.dashboard.login import find_own_path
+from automations.dashboard.access import find_own_path
 from tracking.mongo import errors as mongo_errors
 
 Db = Database[dict[str, Any]]
