@@ -19,6 +19,7 @@ _FERNET_KEY_BYTES = 32
 
 _SHORTEST_TOKEN = 16
 _LONG_TOKEN = re.compile(rf"[!-~]{{{_SHORTEST_TOKEN},}}")
+_TOKEN_FORM = f"{_SHORTEST_TOKEN} characters or more, ASCII without spaces, or empty"
 
 
 def _is_tuple_of_text(value: Any) -> bool:
@@ -51,7 +52,7 @@ def _is_rate(value: Any) -> bool:
 # By the id of the check: the setting, whether a value is valid, and what it should be. No value is
 # printed, because some are secrets.
 _SETTINGS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
-    "automations.E001": (
+    "E001": (
         "INSTAGRAM_APP_SECRETS",
         _is_tuple_of_text,
         (
@@ -59,12 +60,8 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
             "INSTAGRAM_APP_SECRET)"
         ),
     ),
-    "automations.E002": (
-        "INSTAGRAM_VERIFY_TOKEN",
-        lambda value: isinstance(value, str),
-        "a string",
-    ),
-    "automations.E003": (
+    "E002": ("INSTAGRAM_VERIFY_TOKEN", lambda value: isinstance(value, str), "a string"),
+    "E003": (
         "INSTAGRAM_GRAPH_URL",
         _is_graph_url,
         (
@@ -72,33 +69,25 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
             "call carries a token)"
         ),
     ),
-    "automations.E004": (
+    "E004": (
         "INSTAGRAM_SENDING",
         lambda value: value in ("", *SENDING_MODES),
         f"one of {', '.join(SENDING_MODES)}, or empty for the default",
     ),
-    "automations.E005": (
+    "E005": (
         "FIELD_ENCRYPTION_KEYS",
         _is_tuple_of_keys,
         "a tuple of Fernet keys: 32 random bytes each, in URL-safe base64",
     ),
-    "automations.E008": (
-        "METRICS_TOKEN",
-        _is_token,
-        f"{_SHORTEST_TOKEN} characters or more, ASCII without spaces, or empty",
-    ),
-    "automations.E009": (
-        "API_REQUESTS_PER_MINUTE",
-        _is_rate,
-        "a whole number of requests, 0 for no limit",
-    ),
+    "E008": ("METRICS_TOKEN", _is_token, _TOKEN_FORM),
+    "E009": ("API_REQUESTS_PER_MINUTE", _is_rate, "a whole number of requests, 0 for no limit"),
 }
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Name each setting that is not what it should be; one that is not set has a default."""
     return [
-        Error(f"{name} should be {what}.", id=check_id)
+        Error(f"{name} should be {what}.", id=f"automations.{check_id}")
         for check_id, (name, is_valid, what) in _SETTINGS.items()
         if hasattr(settings, name) and not is_valid(getattr(settings, name))
     ]

@@ -40,8 +40,6 @@ _SHOWN: Document = {
 
 
 class AccountState(StrEnum):
-    """Whether an account can send."""
-
     ACTIVE = "active"
     TOKEN_DEAD = "token_dead"  # noqa: S105 - the name of a state
     RESTRICTED = "restricted"
@@ -148,7 +146,6 @@ def add_account(
 
 
 def delete_account(account_id: str) -> None:
-    """Remove an account and its token, if it is there."""
     with bounded():
         _accounts().delete_one({"_id": account_id})
 

@@ -104,7 +104,6 @@ class WorkspaceView(APIView):
         return {**super().default_response_headers, "Cache-Control": "no-store"}
 
     def read_context(self) -> dict[str, Any]:
-        """Return what serializers have to know of the request."""
         return {"verify_account": partial(verify_free, workspace_id=self.kwargs.get("wsid", ""))}
 
     def check_input(self, serializer: StrictSerializer) -> dict[str, Any]:

@@ -72,7 +72,6 @@ class MomentField(serializers.CharField):
     }
 
     def to_internal_value(self, data: Any) -> datetime | date:  # type: ignore[override]
-        """Return an aware datetime in UTC, or a date."""
         try:
             if len(data) <= len("2026-11-23"):
                 return date.fromisoformat(data)
@@ -85,8 +84,6 @@ class MomentField(serializers.CharField):
 
 
 class ZoneField(serializers.CharField):
-    """A time zone by its IANA name."""
-
     def to_internal_value(self, data: Any) -> tzinfo:  # type: ignore[override]
         try:
             return parse_zone(super().to_internal_value(data))
@@ -95,8 +92,6 @@ class ZoneField(serializers.CharField):
 
 
 class IncludeField(serializers.CharField):
-    """A comma list of what else to answer."""
-
     def to_internal_value(self, data: Any) -> frozenset[str]:  # type: ignore[override]
         parts = frozenset(filter(None, super().to_internal_value(data).split(",")))
         unknown = sorted(parts - set(INCLUDES))
@@ -108,8 +103,6 @@ class IncludeField(serializers.CharField):
 
 
 class RangeQuery(QuerySerializer):
-    """A range of time."""
-
     from_ = MomentField(required=False, help_text="From this instant on, or from this day on.")
     to = MomentField(
         required=False, help_text="Up to, and without, this instant or the first one of this day."
@@ -138,8 +131,6 @@ class RangeQuery(QuerySerializer):
 
 
 class RunFilterQuery(RangeQuery):
-    """Which runs."""
-
     triggerType = serializers.ChoiceField(
         choices=STEPS, required=False, help_text="The first thing that was to be sent."
     )
@@ -155,8 +146,6 @@ class RunFilterQuery(RangeQuery):
 
 
 class RunPageQuery(RunFilterQuery):
-    """Which runs, and which page of them."""
-
     limit = serializers.IntegerField(
         default=DEFAULT_RUNS, min_value=1, max_value=MOST_RUNS, help_text="Runs a page."
     )
@@ -168,8 +157,6 @@ class RunPageQuery(RunFilterQuery):
 
 
 class SeriesQuery(RangeQuery):
-    """Which hours or days."""
-
     unit = serializers.ChoiceField(
         choices=[unit.value for unit in Unit],
         default=Unit.DAY.value,

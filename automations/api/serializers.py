@@ -227,7 +227,6 @@ class AutomationChangesSerializer(AutomationSerializer):
 
 
 def build_document(values: Mapping[str, Any], *, workspace_id: str, at: datetime) -> dict[str, Any]:
-    """Return the document of a new automation."""
     named = {name: values[name] for name in ("name", "type", "accountId", "isActive")}
     return {
         "_id": ObjectId(),

@@ -108,7 +108,6 @@ def login(request: HttpRequest) -> HttpResponse:
 @csrf_protect
 @require_POST
 def logout(request: HttpRequest) -> HttpResponse:
-    """End the session on the server and redirect to the login page."""
     try:
         request.session.flush()
     except TrackingError:

@@ -26,7 +26,6 @@ _SPARK = (
 
 @register.simple_tag
 def spark(line: Spark | None) -> SafeString:
-    """Draw a small line, or nothing."""
     if line is None:
         return mark_safe('<span class="quiet">no runs</span>')
     # Numbers of ours alone: escaping each would be a good part of the page.
