@@ -151,10 +151,7 @@ def delete_account(account_id: str) -> None:
 
 
 def verify_free(account_id: str, *, workspace_id: str) -> None:
-    """Raise AccountTaken unless an automation of the workspace may use the account.
-
-    It may use one that no workspace has added.
-    """
+    """Raise AccountTaken if another workspace has added the account."""
     document = _find(account_id)
     if document is not None and str(document["workspaceId"]) != workspace_id:
         raise AccountTaken(account_id)

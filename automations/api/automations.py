@@ -272,10 +272,7 @@ def build_answers(
 def build_automation(
     document: Mapping[str, Any], summary: RunSummary, *, has_stats: bool
 ) -> AutomationAnswer:
-    """Return an automation as the API shows it.
-
-    A field `stats` that an older product stored is never shown.
-    """
+    """Return an automation as the API shows it, without `stats` of an older product."""
     answer: AutomationAnswer = represent(document, texts=_TEXTS)
     last_run_at = summary.last_run_at
     answer["totalRuns"] = summary.total_runs

@@ -107,10 +107,7 @@ class WorkspaceView(APIView):
         return {"verify_account": partial(verify_free, workspace_id=self.kwargs.get("wsid", ""))}
 
     def check_input(self, serializer: StrictSerializer) -> dict[str, Any]:
-        """Return the checked values, or keep the form for the page.
-
-        Raises ValidationError.
-        """
+        """Return the checked values, or keep the form for the page. Raises ValidationError."""
         if not serializer.is_valid():
             self.refused_form = serializer
             serializer.is_valid(raise_exception=True)

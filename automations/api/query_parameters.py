@@ -45,10 +45,7 @@ def list_zones() -> frozenset[str]:
 
 
 def parse_zone(name: str) -> ZoneInfo:
-    """Return the zone of that name.
-
-    Raises UnknownZone with the nearest name if there is one.
-    """
+    """Return the zone of that name. Raises UnknownZone, which names the nearest."""
     if name in list_zones():
         return ZoneInfo(name)
     by_lowered = {zone.lower(): zone for zone in list_zones()}

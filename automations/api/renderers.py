@@ -1,7 +1,6 @@
 """How bodies are read and written: JSON with any BSON, and pages.
 
-Documents of an older product may hold anything anywhere, so nothing here raises for what it finds
-in one.
+Nothing here raises for what it finds in a document of an older product.
 """
 
 from __future__ import annotations

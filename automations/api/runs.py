@@ -278,6 +278,5 @@ class AutomationRunCsvView(RunCsvView):
     ) -> StreamingHttpResponse:
         """Export the runs of an automation."""
         known_as = get_automation_id(wsid, automation_id)
-        return self._stream(
-            RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
-        )
+        wanted = RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
+        return self._stream(wanted)

@@ -1,7 +1,4 @@
-"""What the API accepts: the fields of an automation, and no others.
-
-Lengths are Meta's; a message with buttons is a button template, whose text is shorter.
-"""
+"""What the API accepts: the fields of an automation, within Meta's lengths, and no others."""
 
 from __future__ import annotations
 
@@ -98,7 +95,7 @@ class LinksField(LinesField):
 
 
 class MessageSerializer(StrictSerializer):
-    """A message; with buttons or links it is a button template."""
+    """A message; with buttons or links it is a button template, whose text is shorter."""
 
     text = TextField(
         required=False,

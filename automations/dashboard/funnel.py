@@ -107,10 +107,7 @@ def build_uncounted(found: Uncounted) -> dict[str, Any]:
 
 
 def build_pending(pending: int, names: Mapping[str, str], *, reader: Reader) -> dict[str, Any]:
-    """Return how many events wait of the automations with these names, and which are stuck.
-
-    Raises TrackingUnavailable.
-    """
+    """Return how many events wait, and which of the named automations are stuck."""
     stuck = [one for one in service.list_stuck() if one.automation_id in names] if pending else []
     return {
         "pending": pending,

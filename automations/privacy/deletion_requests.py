@@ -1,8 +1,7 @@
 """Meta's data deletion callback: stored at once, erased by a worker, reported under a code.
 
 Whoever asks is either a person who wrote to an account, and is erased as `erase_person` does, or
-the owner of an account, whose access token is deleted. Everything here but `run_deletions` raises
-TrackingUnavailable.
+the owner of an account, whose access token is deleted. All but `run_deletions` raise TrackingUnavailable.
 """
 
 from __future__ import annotations

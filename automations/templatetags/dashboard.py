@@ -77,10 +77,7 @@ def moment(value: datetime | None, zone: tzinfo, words: str = "") -> str:
 
 @register.filter
 def as_lines(value: Any) -> str:
-    """Return a list as the lines of a textarea, the inverse of LinesField.
-
-    What a person typed comes back as it was.
-    """
+    """Return a list as the lines of a textarea; what a person typed stays as it was."""
     return "\n".join(map(_build_line, value)) if isinstance(value, list) else str(value or "")
 
 
