@@ -1,7 +1,8 @@
 """Meta's data deletion callback: stored at once, erased by a worker, reported under a code.
 
 Whoever asks is either a person who wrote to an account, and is erased as `erase_person` does, or
-the owner of an account, whose access token is deleted. All but `run_deletions` raise TrackingUnavailable.
+the owner of an account, whose access token is deleted. Only `run_deletions` handles
+TrackingUnavailable itself.
 """
 
 from __future__ import annotations
