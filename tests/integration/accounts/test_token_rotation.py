@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from pymongo.database import Database
 
 from automations.accounts import accounts
 from automations.accounts.accounts import add_account, get_account
 from automations.accounts.encryption import encrypt, make_key
+from tests.support.api_client import Db
 
 NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
-Db = Database[dict[str, Any]]
 
 
 def rotate() -> str:

@@ -7,14 +7,11 @@ import bson
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from django.test import Client
-from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
 from automations.auth.tokens import create_token, revoke_token
-from tests.support.api_client import NOON, build_automation, build_path, build_run, make_client
+from tests.support.api_client import NOON, Db, build_automation, build_path, build_run, make_client
 from tracking.mongo import errors as mongo_errors
-
-Db = Database[dict[str, Any]]
 
 
 def test_the_list_has_its_exact_shape(db: Db) -> None:

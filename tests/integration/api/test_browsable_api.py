@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from pymongo.database import Database
 
 from automations.auth.tokens import create_token
-from tests.support.api_client import build_automation, build_path
-
-Db = Database[dict[str, Any]]
+from tests.support.api_client import Db, build_automation, build_path
 
 
 @pytest.fixture

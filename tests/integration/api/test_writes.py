@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 from bson import Int64, ObjectId
 from django.test import Client
-from pymongo.database import Database
 
-from tests.support.api_client import build_automation, build_path, build_run, make_client
+from tests.support.api_client import Db, build_automation, build_path, build_run, make_client
 
-Db = Database[dict[str, Any]]
 JSON = "application/json"
 NEW: dict[str, Any] = {
     "name": "Link",

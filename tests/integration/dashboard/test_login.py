@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 from django.test import Client
-from pymongo.database import Database
 
 from automations.auth.tokens import create_token, revoke_token
 from automations.dashboard.access import find_own_path
+from tests.support.api_client import Db
 from tracking.mongo import errors as mongo_errors
 
-Db = Database[dict[str, Any]]
 HOME = "/workspaces/ws1/"
 
 
