@@ -19,121 +19,7 @@ _FERNET_KEY_BYTES = 32
 
 _SHORTEST_TOKEN = 16
 _LONG_TOKEN = re.compile(rf"[!-~]{{{_SHORTEST_TOKEN},}}")
-
-_MISSING = object()
-
-
-def check_app_secrets(**_: Any) -> list[CheckMessage]:
-    """E001: INSTAGRAM_APP_SECRETS should be a tuple of secrets; never printed."""
-    return _refuse_unless(
-        _is_tuple_of_text,
-        "INSTAGRAM_APP_SECRETS",
-        "a tuple of non-empty strings (the environment has it as a comma list in "
-        "INSTAGRAM_APP_SECRET)",
-        "automations.E001",
-    )
-
-
-def check_verify_token(**_: Any) -> list[CheckMessage]:
-    """E002: INSTAGRAM_VERIFY_TOKEN should be a string; never printed."""
-    return _refuse_unless(
-        lambda value: isinstance(value, str),
-        "INSTAGRAM_VERIFY_TOKEN",
-        "a string",
-        "automations.E002",
-    )
-
-
-def check_graph_url(**_: Any) -> list[CheckMessage]:
-    """E003: INSTAGRAM_GRAPH_URL should be the root of the Graph API."""
-    return _refuse_unless(
-        _is_graph_url,
-        "INSTAGRAM_GRAPH_URL",
-        "an https URL such as https://graph.instagram.com (http to this machine alone: every call "
-        "carries a token)",
-        "automations.E003",
-    )
-
-
-def check_sending(**_: Any) -> list[CheckMessage]:
-    """E004: INSTAGRAM_SENDING should be a known mode."""
-    return _refuse_unless(
-        lambda value: value in ("", *SENDING_MODES),
-        "INSTAGRAM_SENDING",
-        f"one of {', '.join(SENDING_MODES)}, or empty for the default",
-        "automations.E004",
-    )
-
-
-def check_field_encryption_keys(**_: Any) -> list[CheckMessage]:
-    """E005: FIELD_ENCRYPTION_KEYS should be Fernet keys; never printed."""
-    return _refuse_unless(
-        lambda value: _is_tuple_of_text(value) and all(map(_is_fernet_key, value)),
-        "FIELD_ENCRYPTION_KEYS",
-        "a tuple of Fernet keys: 32 random bytes each, in URL-safe base64",
-        "automations.E005",
-    )
-
-
-def check_metrics_token(**_: Any) -> list[CheckMessage]:
-    """E008: METRICS_TOKEN should be hard to guess, or empty; never printed."""
-    return _refuse_unless(
-        lambda value: isinstance(value, str) and bool(not value or _LONG_TOKEN.fullmatch(value)),
-        "METRICS_TOKEN",
-        f"{_SHORTEST_TOKEN} characters or more, ASCII without spaces, or empty",
-        "automations.E008",
-    )
-
-
-def check_requests_per_minute(**_: Any) -> list[CheckMessage]:
-    """E009: API_REQUESTS_PER_MINUTE should be a number of requests, or 0."""
-    return _refuse_unless(
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-        "API_REQUESTS_PER_MINUTE",
-        "a whole number of requests, 0 for no limit",
-        "automations.E009",
-    )
-
-
-def check_secret_key_is_set(**_: Any) -> list[CheckMessage]:
-    """E006, on deployment: DJANGO_SECRET_KEY should be set."""
-    if not conf.is_secret_key_ephemeral:
-        return []
-    return [
-        Error(
-            "DJANGO_SECRET_KEY should be set: a key made at start ends every session at a restart.",
-            hint='python -c "import secrets; print(secrets.token_urlsafe(50))" makes one.',
-            id="automations.E006",
-        )
-    ]
-
-
-def check_app_secret_is_set(**_: Any) -> list[CheckMessage]:
-    """E007, on deployment: without an app secret every delivery is answered 403."""
-    if conf.app_secrets:
-        return []
-    return [
-        Error(
-            "INSTAGRAM_APP_SECRET should be set: without it every delivery is answered 403.",
-            hint="It is the app secret on the app's page in Meta's dashboard.",
-            id="automations.E007",
-        )
-    ]
-
-
-ALL_CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
-    check_app_secrets,
-    check_verify_token,
-    check_graph_url,
-    check_sending,
-    check_field_encryption_keys,
-    check_metrics_token,
-    check_requests_per_minute,
-)
-DEPLOY_CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
-    check_secret_key_is_set,
-    check_app_secret_is_set,
-)
+_TOKEN_FORM = f"{_SHORTEST_TOKEN} characters or more, ASCII without spaces, or empty"
 
 
 def _is_tuple_of_text(value: Any) -> bool:
@@ -144,6 +30,10 @@ def _is_graph_url(value: Any) -> bool:
     return isinstance(value, str) and find_url_problem(value) is None
 
 
+def _is_tuple_of_keys(value: Any) -> bool:
+    return _is_tuple_of_text(value) and all(map(_is_fernet_key, value))
+
+
 def _is_fernet_key(value: str) -> bool:
     try:
         return len(urlsafe_b64decode(value.encode())) == _FERNET_KEY_BYTES
@@ -151,11 +41,76 @@ def _is_fernet_key(value: str) -> bool:
         return False
 
 
-def _refuse_unless(
-    is_valid: Callable[[Any], bool], name: str, what: str, check_id: str
-) -> list[CheckMessage]:
-    # A setting that the project does not have at all has the default of conf.py.
-    value = getattr(settings, name, _MISSING)
-    if value is _MISSING or is_valid(value):
-        return []
-    return [Error(f"{name} should be {what}.", id=check_id)]
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str) and bool(not value or _LONG_TOKEN.fullmatch(value))
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# By the id of the check: the setting, whether a value is valid, and what it should be. No value is
+# printed, because some are secrets.
+_SETTINGS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
+    "E001": (
+        "INSTAGRAM_APP_SECRETS",
+        _is_tuple_of_text,
+        (
+            "a tuple of non-empty strings (the environment has it as a comma list in "
+            "INSTAGRAM_APP_SECRET)"
+        ),
+    ),
+    "E002": ("INSTAGRAM_VERIFY_TOKEN", lambda value: isinstance(value, str), "a string"),
+    "E003": (
+        "INSTAGRAM_GRAPH_URL",
+        _is_graph_url,
+        (
+            "an https URL such as https://graph.instagram.com (http to this machine alone: every "
+            "call carries a token)"
+        ),
+    ),
+    "E004": (
+        "INSTAGRAM_SENDING",
+        lambda value: value in ("", *SENDING_MODES),
+        f"one of {', '.join(SENDING_MODES)}, or empty for the default",
+    ),
+    "E005": (
+        "FIELD_ENCRYPTION_KEYS",
+        _is_tuple_of_keys,
+        "a tuple of Fernet keys: 32 random bytes each, in URL-safe base64",
+    ),
+    "E008": ("METRICS_TOKEN", _is_token, _TOKEN_FORM),
+    "E009": ("API_REQUESTS_PER_MINUTE", _is_rate, "a whole number of requests, 0 for no limit"),
+}
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """Name each setting that is not what it should be; one that is not set has a default."""
+    return [
+        Error(f"{name} should be {what}.", id=f"automations.{check_id}")
+        for check_id, (name, is_valid, what) in _SETTINGS.items()
+        if hasattr(settings, name) and not is_valid(getattr(settings, name))
+    ]
+
+
+def check_deployment(**_: Any) -> list[CheckMessage]:
+    """Name the secrets that a deployment lacks."""
+    missing: list[CheckMessage] = []
+    if conf.is_secret_key_ephemeral:
+        missing.append(
+            Error(
+                "DJANGO_SECRET_KEY should be set: a key made at start ends every session at a "
+                "restart.",
+                hint='python -c "import secrets; print(secrets.token_urlsafe(50))" makes one.',
+                id="automations.E006",
+            )
+        )
+    if not conf.app_secrets:
+        missing.append(
+            Error(
+                "INSTAGRAM_APP_SECRET should be set: without it every delivery is answered 403.",
+                hint="It is the app secret on the app's page in Meta's dashboard.",
+                id="automations.E007",
+            )
+        )
+    return missing

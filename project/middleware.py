@@ -11,6 +11,7 @@ from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
 
 from project.logs import REQUEST_ID_KEY, request_id
 
@@ -44,35 +45,28 @@ def read_request_id(given: str | None) -> str:
     return f"{random.getrandbits(64):016x}"  # no secret
 
 
-class ChunkedBodyMiddleware:
+class ChunkedBodyMiddleware(MiddlewareMixin):
     """Give a chunked body the length that Django reads by; without one it would read nothing."""
 
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def process_request(self, request: HttpRequest) -> None:
         if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
             # One byte more than is taken, so that a longer body is refused like any other.
             body = request.META["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
             request.META["CONTENT_LENGTH"] = str(len(body))
             request._stream = BytesIO(body)  # noqa: SLF001
-        return self.get_response(request)
 
 
-class RedirectToTlsMiddleware:
+class RedirectToTlsMiddleware(MiddlewareMixin):
     """Redirect a browser to https if the proxy says that it came by http.
 
     Django's SECURE_SSL_REDIRECT would also redirect plain requests that no proxy touched: health
     checks, the simulator, a curl on the machine itself.
     """
 
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer 301 for http behind a proxy (405 where a redirect would lose the body)."""
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        """Answer 301 for http behind a proxy (403 where a redirect would lose the body)."""
         if request.META.get("HTTP_X_FORWARDED_PROTO") != "http":
-            return self.get_response(request)
+            return None
         if request.method in ("GET", "HEAD"):
             return HttpResponsePermanentRedirect(
                 f"https://{request.get_host()}{request.get_full_path()}"
@@ -80,18 +74,16 @@ class RedirectToTlsMiddleware:
         return HttpResponse("Use https.\n", status=403, content_type="text/plain")
 
 
-class SecureCookiesMiddleware:
+class SecureCookiesMiddleware(MiddlewareMixin):
     """Mark cookies `Secure` whenever the request came by https.
 
     SESSION_COOKIE_SECURE marks them always, and a browser then drops them in a trial over plain
     http on the machine itself. Behind a proxy the two are the same.
     """
 
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self.get_response(request)
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
         if response.cookies and request.is_secure():
             for cookie in response.cookies.values():
                 cookie["secure"] = True

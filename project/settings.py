@@ -170,7 +170,7 @@ REST_FRAMEWORK = {
         "user": f"{API_REQUESTS_PER_MINUTE}/minute" if API_REQUESTS_PER_MINUTE else None
     },
     "EXCEPTION_HANDLER": "automations.api.errors.handle_error",
-    "UNAUTHENTICATED_USER": "automations.auth.authentication.Anonymous",
+    "UNAUTHENTICATED_USER": None,
     "UNAUTHENTICATED_TOKEN": None,
 }
 

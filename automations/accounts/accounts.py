@@ -1,4 +1,7 @@
-"""Accounts that can send, their encrypted access tokens, and their state."""
+"""Accounts that can send, their encrypted access tokens, and their state.
+
+Reads and writes raise TrackingUnavailable while the database is unavailable.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,32 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
+from pymongo.collection import Collection as MongoCollection
+from pymongo.errors import DuplicateKeyError
 
-from automations.accounts import store
 from automations.accounts.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt
 from automations.instagram.access_tokens import AccessToken, Host
 from tracking.exceptions import TrackingError
+from tracking.mongo import client as mongo
+from tracking.mongo.errors import bounded
 
 logger = logging.getLogger("automations.accounts")
 
+Document = dict[str, Any]
+
 _LAST_WEBHOOK_RESOLUTION = timedelta(minutes=1)  # one write a minute, not one per delivery
+_NOTE_SECONDS = 1.0
 _MOST_NOTED = 100_000
 # When this process last wrote it, by account. Two threads may both write: it is the same.
 _noted_at: dict[str, datetime] = {}
+_SHOWN: Document = {
+    **dict.fromkeys(("workspaceId", "host", "state", "stateReason", "stateAt"), 1),
+    **dict.fromkeys(("lastWebhookAt", "createdAt"), 1),
+    "token": {"$gt": ["$token", None]},
+}
 
 
 class AccountState(StrEnum):
-    """Whether an account can send."""
-
     ACTIVE = "active"
     TOKEN_DEAD = "token_dead"  # noqa: S105 - the name of a state
     RESTRICTED = "restricted"
@@ -35,6 +47,9 @@ class AccountState(StrEnum):
 
 class AccountTaken(Exception):
     """The account belongs to another workspace, which the message does not name."""
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"Account {account_id} belongs to another workspace.")
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +74,9 @@ def get_account(account_id: str) -> Account | None:
     """Return the account with its token, None if there is none.
 
     A token that cannot be decrypted is as good as a dead one: the account's state says so, and
-    nothing of it is sent until the key is back. Raises TrackingUnavailable.
+    nothing of it is sent until the key is back.
     """
-    document = store.find_account(account_id)
+    document = _find(account_id)
     if document is None:
         return None
     account = _parse_account(document)
@@ -81,12 +96,23 @@ def get_account(account_id: str) -> Account | None:
 def list_accounts(
     workspace_id: str | None = None, *, account_ids: Collection[str] = ()
 ) -> list[Account]:
-    """Return the accounts of a workspace, or all, without their tokens.
+    """Return the accounts of a workspace, or all, by id, without their tokens.
 
-    Also those of `account_ids`, of any workspace. Raises TrackingUnavailable.
+    Also those of `account_ids`, of any workspace.
     """
-    found = store.list_accounts(workspace_id, account_ids=account_ids)
-    return [_parse_account(document) for document in found]
+    query: Document = {} if workspace_id is None else {"workspaceId": workspace_id}
+    if account_ids:
+        query = {"$or": [query, {"_id": {"$in": list(account_ids)}}]}
+    with bounded():
+        return [_parse_account(one) for one in _accounts().find(query, _SHOWN).sort("_id", 1)]
+
+
+def list_other_workspaces(account_id: str, workspace_id: str) -> list[str]:
+    """Return the other workspaces that have an active automation for the account."""
+    query = {"accountId": account_id, "isActive": True}
+    with bounded():
+        found = mongo.get_database()["automations"].distinct("workspaceId", query)
+    return sorted({str(one) for one in found} - {workspace_id})
 
 
 def add_account(
@@ -94,8 +120,7 @@ def add_account(
 ) -> None:
     """Store an account or a new token for it, and activate it.
 
-    Raises ValueError for what can be no id or no token, EncryptionKeyMissing, AccountTaken, and
-    TrackingUnavailable.
+    Raises ValueError for what can be no id or no token, EncryptionKeyMissing, and AccountTaken.
     """
     if not account_id or not workspace_id or "/" in account_id + workspace_id:
         raise ValueError("An id is not empty and holds no slash.")
@@ -109,28 +134,40 @@ def add_account(
         "stateReason": None,
         "stateAt": at,
     }
-    if not store.upsert_account(
-        account_id, workspace_id=workspace_id, changes=changes, created_at=at
-    ):
-        raise AccountTaken(f"Account {account_id} belongs to another workspace.")
+    with bounded():
+        try:
+            _accounts().update_one(
+                {"_id": account_id, "workspaceId": workspace_id},
+                {"$set": changes, "$setOnInsert": {"createdAt": at}},
+                upsert=True,
+            )
+        except DuplicateKeyError:
+            raise AccountTaken(account_id) from None
+
+
+def delete_account(account_id: str) -> None:
+    with bounded():
+        _accounts().delete_one({"_id": account_id})
 
 
 def verify_free(account_id: str, *, workspace_id: str) -> None:
-    """Check that an automation of the workspace may use the account.
-
-    It may use one that no workspace has added. Raises AccountTaken and TrackingUnavailable.
-    """
-    document = store.find_account(account_id)
+    """Raise AccountTaken if another workspace has added the account."""
+    document = _find(account_id)
     if document is not None and str(document["workspaceId"]) != workspace_id:
-        raise AccountTaken(f"Account {account_id} belongs to another workspace.")
+        raise AccountTaken(account_id)
 
 
 def set_state(account_id: str, state: AccountState, reason: str | None, *, at: datetime) -> bool:
     """Set an account's state; log a new one and return True.
 
-    `reason` is a sentence or a code, never a token. Raises TrackingUnavailable.
+    `reason` is a sentence or a code, never a token.
     """
-    is_new = store.update_state(account_id, state=state.value, reason=reason, at=at)
+    with bounded():
+        result = _accounts().update_one(
+            {"_id": account_id, "state": {"$ne": state.value}},
+            {"$set": {"state": state.value, "stateReason": reason, "stateAt": at}},
+        )
+    is_new = result.modified_count == 1
     if is_new and state is not AccountState.ACTIVE:
         logger.error("❌ Account %s is paused: %s (%s)", account_id, state.value, reason)
     return is_new
@@ -151,46 +188,80 @@ def note_webhooks(account_ids: Collection[str], *, at: datetime) -> None:
     _notes.add(due, at)
 
 
+def finish_notes() -> None:
+    """Wait until what was noted is written."""
+    if (thread := _notes.thread) is not None:
+        thread.join()
+
+
 class _Notes:
     """Last webhooks on their way into the database. The thread ends when nothing is left."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, datetime] = {}
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
 
     def add(self, account_ids: Collection[str], at: datetime) -> None:
-        """Have them written at once."""
         with self._lock:
             self._waiting.update(dict.fromkeys(account_ids, at))
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._write, name="accounts", daemon=True)
-                self._thread.start()
-
-    def wait(self) -> None:
-        """Wait until all are written."""
-        if (thread := self._thread) is not None:
-            thread.join()
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self._write, name="accounts", daemon=True)
+                self.thread.start()
 
     def _write(self) -> None:
         while True:
             with self._lock:
                 waiting, self._waiting = self._waiting, {}
                 if not waiting:
-                    self._thread = None
+                    self.thread = None
                     return
-            with suppress(TrackingError):
-                store.update_last_webhook(
-                    list(waiting), at=max(waiting.values()), resolution=_LAST_WEBHOOK_RESOLUTION
+            at = max(waiting.values())
+            is_due = {"$not": {"$gt": at - _LAST_WEBHOOK_RESOLUTION}}
+            with suppress(TrackingError), bounded(_NOTE_SECONDS):
+                _accounts().update_many(
+                    {"_id": {"$in": list(waiting)}, "lastWebhookAt": is_due},
+                    {"$set": {"lastWebhookAt": at}},
                 )
 
 
 _notes = _Notes()
 
 
-def finish_notes() -> None:
-    """Wait until what was noted is written."""
-    _notes.wait()
+class Rotation(msgspec.Struct, frozen=True):
+    """How many tokens were encrypted again, and the accounts of unreadable ones."""
+
+    rotated: int
+    unreadable: tuple[str, ...]
+
+
+def rotate_tokens() -> Rotation:
+    """Encrypt every stored token with the first key.
+
+    A token that another process replaces stays as that process stored it. Raises
+    EncryptionKeyMissing.
+    """
+    with bounded():
+        found = _accounts().find({"token": {"$type": "string"}}, {"token": 1}).sort("_id", 1)
+        encrypted = {one["_id"]: one["token"] for one in found}
+    rotated, unreadable = 0, []
+    for account_id, old in encrypted.items():
+        try:
+            new = encrypt(decrypt(old))
+        except Undecryptable:
+            unreadable.append(account_id)
+            continue
+        with bounded():
+            result = _accounts().update_one(
+                {"_id": account_id, "token": old}, {"$set": {"token": new}}
+            )
+        rotated += result.modified_count
+    return Rotation(rotated, tuple(unreadable))
+
+
+def _find(account_id: str) -> Document | None:
+    with bounded():
+        return _accounts().find_one({"_id": account_id})
 
 
 def _parse_account(document: Mapping[str, Any]) -> Account:
@@ -207,25 +278,5 @@ def _parse_account(document: Mapping[str, Any]) -> Account:
     )
 
 
-class Rotation(msgspec.Struct, frozen=True):
-    """How many tokens were encrypted again, and the accounts of unreadable ones."""
-
-    rotated: int
-    unreadable: tuple[str, ...]
-
-
-def rotate_tokens() -> Rotation:
-    """Encrypt every stored token with the first key.
-
-    A token that another process replaces stays as that process stored it. Raises
-    EncryptionKeyMissing and TrackingUnavailable.
-    """
-    rotated, unreadable = 0, []
-    for account_id, encrypted in store.list_tokens():
-        try:
-            token = decrypt(encrypted)
-        except Undecryptable:
-            unreadable.append(account_id)
-            continue
-        rotated += store.replace_token(account_id, old=encrypted, new=encrypt(token))
-    return Rotation(rotated, tuple(unreadable))
+def _accounts() -> MongoCollection[Document]:
+    return mongo.get_database()["accounts"]

@@ -31,7 +31,6 @@ def encrypt(text: str) -> str:
 
 
 def decrypt(encrypted: str) -> str:
-    """Return what `encrypt` was given. Raises EncryptionKeyMissing and Undecryptable."""
     fernet = _get_fernet()
     with suppress(InvalidToken, UnicodeError):
         return fernet.decrypt(encrypted.encode()).decode()

@@ -36,8 +36,6 @@ class AccountList(TypedDict):
 
 
 class AccountListView(WorkspaceView):
-    """The accounts of the workspace, and those that its automations name."""
-
     @describe("listAccounts", AccountList)
     def get(self, request: Request, wsid: str) -> Response:
         """List the accounts, whether they work, and what waits to be sent."""

@@ -13,7 +13,7 @@ from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.api.base import WorkspaceView
+from automations.api.base import WorkspaceView, get_automation
 from automations.api.openapi import (
     AccountId,
     Done,
@@ -40,6 +40,7 @@ from automations.rules import store
 from tracking import service
 from tracking.clock import format_time, read_now
 from tracking.mongo.errors import bounded
+from tracking.queries.stats import RunSummary
 
 
 class Stats(TypedDict):
@@ -156,7 +157,6 @@ class AutomationStats(Instant):
 _TEXTS = ("name", "type", "accountId", "workspaceId", "createdAt", "updatedAt")
 _EXAMPLE = build_example(AutomationAnswer)
 _NEW = {name: _EXAMPLE[name] for name in ("name", "type", "accountId", "trigger", *PARTS)}
-_CHANGES = {"isActive": False, "askFollow": None}
 
 
 class AutomationListView(WorkspaceView):
@@ -194,7 +194,7 @@ class AutomationView(WorkspaceView):
     @describe("getAutomation", OneAutomation)
     def get(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Show an automation, with its runs."""
-        return self._answer(store.find_automation(wsid, automation_id))
+        return self._answer(get_automation(wsid, automation_id))
 
     @describe(
         "changeAutomation", OneAutomation, body=(AutomationChangesSerializer, {"isActive": False})
@@ -206,9 +206,10 @@ class AutomationView(WorkspaceView):
         """
         values = self.check_input(self.get_serializer(data=request.data))
         changes, removed = build_changes(values, at=read_now())
-        return self._answer(
-            store.update_automation(wsid, automation_id, changes=changes, removed=removed)
-        )
+        changed = store.update_automation(wsid, automation_id, changes=changes, removed=removed)
+        if changed is None:
+            raise NotFound
+        return self._answer(changed)
 
     @describe("deleteAutomation", Done)
     def delete(self, request: Request, wsid: str, automation_id: str) -> Response:
@@ -223,9 +224,7 @@ class AutomationView(WorkspaceView):
             options["instance"] = self.shown
         return AutomationChangesSerializer(**options, context=self.read_context())
 
-    def _answer(self, document: Mapping[str, Any] | None) -> Response:
-        if document is None:
-            raise NotFound
+    def _answer(self, document: Mapping[str, Any]) -> Response:
         self.shown = document
         head, [answer] = build_answers([document], at=read_now())
         return Response(OneAutomation(success=True, **head, automation=answer))
@@ -238,9 +237,7 @@ class AutomationStatsView(WorkspaceView):
 
         In all, of the last 24 hours and of the last 7 days, to the millisecond.
         """
-        document = store.find_automation(wsid, automation_id)
-        if document is None:
-            raise NotFound
+        document = get_automation(wsid, automation_id)
         head, [found] = build_answers([document], at=read_now())
         answer: AutomationStats = {
             "success": True,
@@ -265,40 +262,26 @@ def build_answers(
     with bounded():
         has_stats = service.is_stats_enabled()
         found = service.summarize_runs(documents, at=at, has_windows=has_stats)
-    answers = []
-    for document in documents:
-        summary = found.by_automation[str(document["_id"])]
-        stats: Stats = {
-            "totalRuns": summary.total_runs,
-            "last24Hours": summary.last_24_hours,
-            "last7Days": summary.last_7_days,
-        }
-        answers.append(
-            build_automation(
-                document,
-                total_runs=summary.total_runs,
-                last_run_at=summary.last_run_at,
-                stats=stats if has_stats else None,
-            )
-        )
+    answers = [
+        build_automation(one, found.by_automation[str(one["_id"])], has_stats=has_stats)
+        for one in documents
+    ]
     return Instant(asOf=found.as_of, pending=found.pending), answers
 
 
 def build_automation(
-    document: Mapping[str, Any],
-    *,
-    total_runs: int,
-    last_run_at: datetime | None,
-    stats: Stats | None,
+    document: Mapping[str, Any], summary: RunSummary, *, has_stats: bool
 ) -> AutomationAnswer:
-    """Return an automation as the API shows it.
-
-    Without `stats` there is no such key, also where an older product stored one.
-    """
+    """Return an automation as the API shows it, without `stats` of an older product."""
     answer: AutomationAnswer = represent(document, texts=_TEXTS)
-    answer["totalRuns"] = total_runs
+    last_run_at = summary.last_run_at
+    answer["totalRuns"] = summary.total_runs
     answer["lastRunAt"] = None if last_run_at is None else format_time(last_run_at)
     answer.pop("stats", None)
-    if stats is not None:
-        answer["stats"] = stats
+    if has_stats:
+        answer["stats"] = {
+            "totalRuns": summary.total_runs,
+            "last24Hours": summary.last_24_hours,
+            "last7Days": summary.last_7_days,
+        }
     return answer

@@ -104,14 +104,10 @@ class WorkspaceView(APIView):
         return {**super().default_response_headers, "Cache-Control": "no-store"}
 
     def read_context(self) -> dict[str, Any]:
-        """Return what serializers have to know of the request."""
         return {"verify_account": partial(verify_free, workspace_id=self.kwargs.get("wsid", ""))}
 
     def check_input(self, serializer: StrictSerializer) -> dict[str, Any]:
-        """Return the checked values, or keep the form for the page.
-
-        Raises ValidationError.
-        """
+        """Return the checked values, or keep the form for the page. Raises ValidationError."""
         if not serializer.is_valid():
             self.refused_form = serializer
             serializer.is_valid(raise_exception=True)
@@ -131,12 +127,16 @@ class UnknownPathView(APIView):
         raise NotFound
 
 
-def find_automation_id(workspace_id: str, automation_id: str) -> str:
-    """Return the id by which runs know an automation, deleted or not.
-
-    Raises NotFound.
-    """
-    document = store.find_automation(workspace_id, automation_id, is_deleted_too=True)
-    if document is None:
+def get_automation(
+    workspace_id: str, automation_id: str, *, is_deleted_too: bool = False
+) -> Mapping[str, Any]:
+    """Return an automation of the workspace. Raises NotFound."""
+    found = store.find_automation(workspace_id, automation_id, is_deleted_too=is_deleted_too)
+    if found is None:
         raise NotFound
-    return str(document["_id"])
+    return found
+
+
+def get_automation_id(workspace_id: str, automation_id: str) -> str:
+    """Return the id by which runs know an automation, deleted or not. Raises NotFound."""
+    return str(get_automation(workspace_id, automation_id, is_deleted_too=True)["_id"])

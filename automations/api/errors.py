@@ -14,6 +14,8 @@ from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import exception_handler
 
 from tracking.exceptions import TrackingError
+from tracking.queries.run_filters import InvalidCursor
+from tracking.queries.time_grid import BadRange
 
 logger = logging.getLogger("automations")
 
@@ -90,6 +92,11 @@ def build_error(error: exceptions.APIException) -> dict[str, str | None]:
 def _translate(error: Exception) -> exceptions.APIException:
     if isinstance(error, exceptions.APIException):
         return error
+    if isinstance(error, BadRange):
+        return exceptions.ValidationError({"from": str(error)}, "bad_range")
+    if isinstance(error, InvalidCursor):
+        said = "Use 'nextCursor' of an answer as it is, or leave it out."
+        return exceptions.ValidationError({"cursor": said}, "invalid")
     for kind, translated in _TRANSLATIONS:
         if isinstance(error, kind):
             return translated()

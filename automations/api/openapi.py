@@ -18,7 +18,6 @@ from drf_spectacular.extensions import (
 )
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from msgspec import Meta
 from rest_framework import serializers
 
@@ -224,13 +223,3 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
         description = self.__doc__
         return {"type": "apiKey", "in": "cookie", "name": "sessionid", "description": description}
-
-
-class SchemaView(SpectacularAPIView):
-    """`/api/schema`: OpenAPI as YAML, or as JSON to `Accept: application/json`."""
-
-
-class DocsView(SpectacularSwaggerSplitView):
-    """`/api/docs`: Swagger UI from files of this site."""
-
-    url_name = "automations:schema"

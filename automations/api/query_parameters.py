@@ -14,6 +14,7 @@ from rest_framework.exceptions import ErrorDetail
 
 from automations.api.base import QuerySerializer
 from automations.outbox.jobs import StepState
+from tracking.clock import truncate_to_milliseconds
 from tracking.queries.run_filters import STEPS
 from tracking.queries.time_grid import Unit, start_of_day
 from tracking.rollups.outcomes import COMPLETED
@@ -44,10 +45,7 @@ def list_zones() -> frozenset[str]:
 
 
 def parse_zone(name: str) -> ZoneInfo:
-    """Return the zone of that name.
-
-    Raises UnknownZone with the nearest name if there is one.
-    """
+    """Return the zone of that name. Raises UnknownZone, which names the nearest."""
     if name in list_zones():
         return ZoneInfo(name)
     by_lowered = {zone.lower(): zone for zone in list_zones()}
@@ -71,23 +69,18 @@ class MomentField(serializers.CharField):
     }
 
     def to_internal_value(self, data: Any) -> datetime | date:  # type: ignore[override]
-        """Return an aware datetime in UTC, or a date."""
         try:
             if len(data) <= len("2026-11-23"):
                 return date.fromisoformat(data)
             moment = datetime.fromisoformat(data)
             if moment.tzinfo is None:
                 self.fail("invalid")
-            moment = moment.astimezone(UTC)
-            # MongoDB has no finer times.
-            return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+            return truncate_to_milliseconds(moment.astimezone(UTC))
         except (TypeError, ValueError, OverflowError):
             self.fail("invalid")
 
 
 class ZoneField(serializers.CharField):
-    """A time zone by its IANA name."""
-
     def to_internal_value(self, data: Any) -> tzinfo:  # type: ignore[override]
         try:
             return parse_zone(super().to_internal_value(data))
@@ -96,8 +89,6 @@ class ZoneField(serializers.CharField):
 
 
 class IncludeField(serializers.CharField):
-    """A comma list of what else to answer."""
-
     def to_internal_value(self, data: Any) -> frozenset[str]:  # type: ignore[override]
         parts = frozenset(filter(None, super().to_internal_value(data).split(",")))
         unknown = sorted(parts - set(INCLUDES))
@@ -109,8 +100,6 @@ class IncludeField(serializers.CharField):
 
 
 class RangeQuery(QuerySerializer):
-    """A range of time."""
-
     from_ = MomentField(required=False, help_text="From this instant on, or from this day on.")
     to = MomentField(
         required=False, help_text="Up to, and without, this instant or the first one of this day."
@@ -139,8 +128,6 @@ class RangeQuery(QuerySerializer):
 
 
 class RunFilterQuery(RangeQuery):
-    """Which runs."""
-
     triggerType = serializers.ChoiceField(
         choices=STEPS, required=False, help_text="The first thing that was to be sent."
     )
@@ -156,8 +143,6 @@ class RunFilterQuery(RangeQuery):
 
 
 class RunPageQuery(RunFilterQuery):
-    """Which runs, and which page of them."""
-
     limit = serializers.IntegerField(
         default=DEFAULT_RUNS, min_value=1, max_value=MOST_RUNS, help_text="Runs a page."
     )
@@ -169,8 +154,6 @@ class RunPageQuery(RunFilterQuery):
 
 
 class SeriesQuery(RangeQuery):
-    """Which hours or days."""
-
     unit = serializers.ChoiceField(
         choices=[unit.value for unit in Unit],
         default=Unit.DAY.value,

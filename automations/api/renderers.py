@@ -1,7 +1,6 @@
 """How bodies are read and written: JSON with any BSON, and pages.
 
-Documents of an older product may hold anything anywhere, so nothing here raises for what it finds
-in one.
+Nothing here raises for what it finds in a document of an older product.
 """
 
 from __future__ import annotations
@@ -83,7 +82,6 @@ class OrjsonRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the body; indented for the browsable API."""
         if data is None:
             return b""
         options = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
@@ -142,15 +140,6 @@ class _SecretNames(dict[str, bool]):
         return is_secret
 
 
-def _from_float(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _from_decimal(value: Decimal128) -> str | None:
-    # As text: a float would not be the same number.
-    return str(value) if value.to_decimal().is_finite() else None
-
-
 def _from_bytes(value: bytes) -> str:
     if isinstance(value, Binary) and value.subtype == _UUID_SUBTYPE and len(value) == 16:
         return str(UUID(bytes=bytes(value)))
@@ -162,14 +151,6 @@ def _from_regex(value: Regex[Any]) -> str:
     return pattern.decode("utf-8", "replace") if isinstance(pattern, bytes) else pattern
 
 
-def _from_reference(value: DBRef) -> Json:
-    return {"$ref": value.collection, "$id": to_json(value.id)}
-
-
-def _to_nothing(_: Any) -> None:
-    return None
-
-
 def _write(value: Any) -> str:
     return format_time(value) if isinstance(value, datetime) else str(value)
 
@@ -177,19 +158,18 @@ def _write(value: Any) -> str:
 _is_secret = _SecretNames()
 _PLAIN = frozenset({str, int, bool, type(None)})
 _CONVERTERS: dict[type, Callable[[Any], Any]] = {
-    float: _from_float,
+    float: lambda value: value if math.isfinite(value) else None,
     datetime: format_time,
     ObjectId: str,
     Int64: int,
-    Decimal128: _from_decimal,
+    # As text: a float would not be the same number.
+    Decimal128: lambda value: str(value) if value.to_decimal().is_finite() else None,
     Binary: _from_bytes,
     bytes: _from_bytes,
     UUID: str,
     Regex: _from_regex,
     Code: str,
     Timestamp: lambda value: format_time(value.as_datetime()),
-    DBRef: _from_reference,
-    DatetimeMS: _to_nothing,
-    MinKey: _to_nothing,
-    MaxKey: _to_nothing,
+    DBRef: lambda value: {"$ref": value.collection, "$id": to_json(value.id)},
+    **dict.fromkeys((DatetimeMS, MinKey, MaxKey), lambda _: None),
 }

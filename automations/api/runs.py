@@ -9,12 +9,12 @@ from itertools import chain, islice
 from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from django.http import StreamingHttpResponse
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.api.base import WorkspaceView, find_automation_id
+from automations.api.base import WorkspaceView, get_automation_id
 from automations.api.openapi import (
     EventId,
     Id,
@@ -38,7 +38,7 @@ from automations.rules import store
 from tracking import reports
 from tracking.clock import read_now
 from tracking.ids import parse_trigger_id
-from tracking.queries.run_filters import STEPS, InvalidCursor, RunFilter
+from tracking.queries.run_filters import STEPS, RunFilter
 
 
 @keeps_unknown_fields
@@ -202,16 +202,10 @@ class RunListView(WorkspaceView):
         return self._list(wanted, store.list_automation_ids(wsid))
 
     def _list(self, wanted: RunFilter, automation_ids: Sequence[str]) -> Response:
-        at, cursor = read_now(), self.query.get("cursor")
-        try:
-            page = reports.list_runs(
-                wanted, limit=self.query["limit"], cursor=cursor,
-                automation_ids=automation_ids, at=at,
-            )  # fmt: skip
-        except InvalidCursor:
-            raise ValidationError(
-                {"cursor": "Use 'nextCursor' of an answer as it is, or leave it out."}, "invalid"
-            ) from None
+        at, cursor, limit = read_now(), self.query.get("cursor"), self.query["limit"]
+        page = reports.list_runs(
+            wanted, limit=limit, cursor=cursor, automation_ids=automation_ids, at=at
+        )
         answer: RunPage = {
             "success": True,
             "runs": [build_run(run) for run in page.runs],
@@ -232,7 +226,7 @@ class AutomationRunListView(RunListView):
 
         A page of them, newest first, also when the automation is deleted.
         """
-        known_as = find_automation_id(wsid, automation_id)
+        known_as = get_automation_id(wsid, automation_id)
         wanted = RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
         return self._list(wanted, [known_as])
 
@@ -283,7 +277,6 @@ class AutomationRunCsvView(RunCsvView):
         self, request: Request, wsid: str, automation_id: str
     ) -> StreamingHttpResponse:
         """Export the runs of an automation."""
-        known_as = find_automation_id(wsid, automation_id)
-        return self._stream(
-            RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
-        )
+        known_as = get_automation_id(wsid, automation_id)
+        wanted = RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
+        return self._stream(wanted)

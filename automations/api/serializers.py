@@ -1,7 +1,4 @@
-"""What the API accepts: the fields of an automation, and no others.
-
-Lengths are Meta's; a message with buttons is a button template, whose text is shorter.
-"""
+"""What the API accepts: the fields of an automation, within Meta's lengths, and no others."""
 
 from __future__ import annotations
 
@@ -10,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from bson import Int64, ObjectId
+from django.core.validators import URLValidator
 from rest_framework import serializers
+from rest_framework.fields import empty
+from rest_framework.utils import html
 
 from automations.accounts.accounts import AccountTaken
 from automations.api.base import StrictSerializer
-from automations.api.fields import LinesField, LinksField, SwitchField, TextField, WebLinkField
 from automations.api.renderers import to_json
 from automations.instagram.limits import (
     COMMENT_LENGTH,
@@ -26,6 +25,7 @@ from automations.instagram.limits import (
 from automations.rules.automation import DEFAULT_MATCH, MATCHES
 from automations.rules.steps import STEPS_BY_TYPE
 
+LINK_SEPARATOR = "|"
 PARTS = ("commentReply", "openingDm", "askFollow", "mainDm")
 
 # Bounds of ours, so that a document stays small.
@@ -39,6 +39,90 @@ _MOST_TEXTS = 20
 _TYPES = tuple(STEPS_BY_TYPE)
 
 
+def check_size(text: str) -> None:
+    """Refuse more bytes of UTF-8 than Meta takes in a message."""
+    size = len(text.encode("utf-8", "replace"))
+    if size > MESSAGE_BYTES:
+        raise serializers.ValidationError(
+            f"Ensure this text has no more than {MESSAGE_BYTES} bytes of UTF-8 (it has {size}).",
+            code="max_bytes",
+        )
+
+
+class TextField(serializers.CharField):
+    """Text only, because DRF's own field turns numbers into text."""
+
+    def run_validation(self, data: Any = empty) -> Any:
+        if data is not empty and data is not None and not isinstance(data, str):
+            self.fail("invalid")
+        return super().run_validation(data)
+
+
+class SwitchField(serializers.BooleanField):
+    """True by default, but false where an HTML form leaves it out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # DRF puts the default in its place, and a box could never be unticked.
+        self.default_empty_html = False
+
+
+class LinesField(serializers.ListField):
+    """A list; an HTML form has one item per line."""
+
+    def __init__(self, **options: Any) -> None:
+        style = {"template": "automations/form_lines.html", "rows": 3}
+        super().__init__(**options, required=False, style=style)
+
+    def get_value(self, dictionary: Mapping[Any, Any]) -> Any:
+        """Return the raw list, also from a textarea."""
+        if not html.is_html_input(dictionary) or self.field_name not in dictionary:
+            return super().get_value(dictionary)
+        texts: list[str] = dictionary.getlist(self.field_name)  # type: ignore[attr-defined]
+        lines = (line.strip() for text in texts for line in str(text).splitlines())
+        return [self.parse_line(line) for line in lines if line]
+
+    def parse_line(self, line: str) -> Any:
+        return line
+
+
+class LinksField(LinesField):
+    """Links; an HTML form has `title | url` per line."""
+
+    def parse_line(self, line: str) -> Any:
+        title, _, url = line.rpartition(LINK_SEPARATOR)
+        return {"title": title.strip(), "url": url.strip()}
+
+
+class MessageSerializer(StrictSerializer):
+    """A message; with buttons or links it is a button template, whose text is shorter."""
+
+    text = TextField(
+        required=False,
+        allow_blank=True,
+        validators=[check_size],
+        style={"base_template": "textarea.html", "rows": 3},
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in attrs.items() if value}
+        text = kept.get("text")
+        for buttons in kept.keys() - {"text"}:
+            if not text:
+                raise serializers.ValidationError(
+                    {"text": f"{buttons!r} needs a text."}, "required"
+                )
+            if len(text) > TEMPLATE_TEXT_LENGTH:
+                raise serializers.ValidationError(
+                    {
+                        "text": f"A text with {buttons!r} has no more than {TEMPLATE_TEXT_LENGTH} "
+                        f"characters (this one has {len(text)})."
+                    },
+                    "max_length",
+                )
+        return kept
+
+
 class TriggerSerializer(StrictSerializer):
     """What starts an automation."""
 
@@ -50,13 +134,11 @@ class TriggerSerializer(StrictSerializer):
     )
     keywords = LinesField(
         child=TextField(max_length=_KEYWORD_LENGTH),
-        required=False,
         max_length=_MOST_ITEMS,
         help_text="Without keywords only the match 'any' starts it.",
     )
     postIds = LinesField(
         child=TextField(max_length=_ID_LENGTH),
-        required=False,
         max_length=_MOST_ITEMS,
         help_text="Posts it is for; none means all posts.",
     )
@@ -65,51 +147,33 @@ class TriggerSerializer(StrictSerializer):
 class CommentReplySerializer(StrictSerializer):
     """The public reply to a comment; one of the texts is chosen."""
 
-    texts = LinesField(
-        child=TextField(max_length=COMMENT_LENGTH), required=False, max_length=_MOST_TEXTS
-    )
+    texts = LinesField(child=TextField(max_length=COMMENT_LENGTH), max_length=_MOST_TEXTS)
 
 
-class ButtonMessageSerializer(StrictSerializer):
+class ButtonMessageSerializer(MessageSerializer):
     """A message with a button."""
 
-    text = TextField(
-        max_bytes=MESSAGE_BYTES,
-        required=False,
-        allow_blank=True,
-        style={"base_template": "textarea.html", "rows": 3},
-    )
     button = TextField(max_length=TITLE_LENGTH, required=False, allow_blank=True)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        return _check_template(attrs, "button")
 
 
 class LinkSerializer(StrictSerializer):
     """A button that opens a page."""
 
     title = TextField(max_length=TITLE_LENGTH)
-    url = WebLinkField(max_length=_URL_LENGTH)
+    url = TextField(
+        max_length=_URL_LENGTH,
+        validators=[URLValidator(schemes=["http", "https"], message="Enter an http or https URL.")],
+    )
 
 
-class LinksMessageSerializer(StrictSerializer):
+class LinksMessageSerializer(MessageSerializer):
     """A message with links."""
 
-    text = TextField(
-        max_bytes=MESSAGE_BYTES,
-        required=False,
-        allow_blank=True,
-        style={"base_template": "textarea.html", "rows": 3},
-    )
     links = LinksField(
         child=LinkSerializer(),
-        required=False,
         max_length=MOST_BUTTONS,
         help_text="In this form, one link a line: title | url",
     )
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        return _check_template(attrs, "links")
 
 
 class AutomationSerializer(StrictSerializer):
@@ -160,7 +224,6 @@ class AutomationChangesSerializer(AutomationSerializer):
 
 
 def build_document(values: Mapping[str, Any], *, workspace_id: str, at: datetime) -> dict[str, Any]:
-    """Return the document of a new automation."""
     named = {name: values[name] for name in ("name", "type", "accountId", "isActive")}
     return {
         "_id": ObjectId(),
@@ -186,20 +249,3 @@ def build_changes(
 
 def _has_content(part: Mapping[str, Any] | None) -> bool:
     return part is not None and any(part.values())
-
-
-def _check_template(attrs: dict[str, Any], buttons: str) -> dict[str, Any]:
-    kept = {name: value for name, value in attrs.items() if value}
-    if buttons in kept:
-        text = kept.get("text")
-        if not text:
-            raise serializers.ValidationError({"text": f"{buttons!r} needs a text."}, "required")
-        if len(text) > TEMPLATE_TEXT_LENGTH:
-            raise serializers.ValidationError(
-                {
-                    "text": f"A text with {buttons!r} has no more than {TEMPLATE_TEXT_LENGTH} "
-                    f"characters (this one has {len(text)})."
-                },
-                "max_length",
-            )
-    return kept

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Annotated, NotRequired, TypedDict
 
-from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
+import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.api.base import WorkspaceView, find_automation_id
+from automations.api.base import WorkspaceView, get_automation, get_automation_id
 from automations.api.openapi import (
     Id,
     MetaCode,
@@ -33,7 +33,7 @@ from tracking.clock import read_now
 from tracking.queries.reasons import Reasons
 from tracking.queries.run_filters import RunFilter
 from tracking.queries.series import Series
-from tracking.queries.time_grid import BadRange, Counts, Unit
+from tracking.queries.time_grid import Counts, Unit
 
 Outcome = Annotated[str, eg("main_dm.sent", "`<step>.<state>`, or `completed`.")]
 
@@ -161,35 +161,25 @@ class SeriesView(WorkspaceView):
         unit, zone = Unit(self.query["unit"]), self.query["zone"]
         includes = self.query.get("include", frozenset())
         from_, to = find_window(self.query, unit=unit, at=at)
-        try:
-            series = reports.read_series(
-                automation_ids,
-                unit=unit,
-                zone=zone,
-                from_=from_,
-                to=to,
-                at=at,
-                is_split="automations" in includes,
-                has_outcomes="outcomes" in includes,
-            )
-        except BadRange as error:
-            raise _refuse(error) from error
+        series = reports.read_series(
+            automation_ids,
+            unit=unit,
+            zone=zone,
+            from_=from_,
+            to=to,
+            at=at,
+            is_split="automations" in includes,
+            has_outcomes="outcomes" in includes,
+        )
         answer = build_series(series, unit=unit, zone=zone)
         if "people" in includes:
-            start, end = series.grid.start, series.grid.end
-            people = reports.count_people(
-                RunFilter(
-                    workspace_id=wanted.workspace_id,
-                    automation_id=wanted.automation_id,
-                    from_=start,
-                    to=end,
-                )
-            )
+            from_, to = series.grid.start, series.grid.end
+            found = reports.count_people(msgspec.structs.replace(wanted, from_=from_, to=to))
             answer["people"] = {
-                "count": people.people,
-                "isExact": people.is_exact,
-                "from": start,
-                "to": end,
+                "count": found.people,
+                "isExact": found.is_exact,
+                "from": from_,
+                "to": to,
             }
         return Response(answer)
 
@@ -201,7 +191,7 @@ class AutomationSeriesView(SeriesView):
 
         Also when it is deleted.
         """
-        known_as = find_automation_id(wsid, automation_id)
+        known_as = get_automation_id(wsid, automation_id)
         return self._answer([known_as], RunFilter(workspace_id=wsid, automation_id=known_as))
 
 
@@ -214,16 +204,11 @@ class AutomationOutcomesView(WorkspaceView):
 
         Over the whole hours of the range; the last 7 days unless it is named.
         """
-        document = store.find_automation(wsid, automation_id, is_deleted_too=True)
-        if document is None:
-            raise NotFound
+        document = get_automation(wsid, automation_id, is_deleted_too=True)
         known_as, account_id = str(document["_id"]), document.get("accountId")
         at = read_now()
         from_, to = find_window(self.query, unit=Unit.DAY, at=at)
-        try:
-            funnel = reports.summarize_funnel([known_as], from_=from_, to=to, at=at)
-        except BadRange as error:
-            raise _refuse(error) from error
+        funnel = reports.summarize_funnel([known_as], from_=from_, to=to, at=at)
         from_, to = funnel.from_, funnel.to
         reasons = reports.summarize_reasons(
             RunFilter(workspace_id=wsid, automation_id=known_as, from_=from_, to=to)
@@ -242,17 +227,12 @@ def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
     buckets: list[Bucket] = []
     total = Counts()
     for counts, is_known, start, end in zip(series.total, known, grid.starts, ends, strict=True):
-        bucket: Bucket = {
-            "start": start,
-            "end": end,
-            "local": _format_local(start, unit, zone),
-            "counted": counts.counted,
-            "duplicates": counts.duplicates if is_known else None,
-            "newPeople": counts.new_people if is_known else None,
-        }
-        total.add(counts)
+        local = _format_local(start, unit, zone)
+        counted = _build_counts(counts, is_known)
+        bucket: Bucket = {"start": start, "end": end, "local": local, **counted}  # type: ignore[typeddict-item]
         if series.outcomes is not None:
             bucket["outcomes"] = series.outcomes[len(buckets)]
+        total.add(counts)
         buckets.append(bucket)
     answer: SeriesAnswer = {
         "success": True,
@@ -265,11 +245,7 @@ def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
         "isExact": series.is_exact,
         "exactSince": series.exact_since,
         "knownSince": series.known_since,
-        "totals": {
-            "counted": total.counted,
-            "duplicates": total.duplicates if all(known) else None,
-            "newPeople": total.new_people if all(known) else None,
-        },
+        "totals": _build_counts(total, all(known)),
         "buckets": buckets,
     }
     if series.by_automation:
@@ -294,27 +270,17 @@ def build_outcomes(
         "asOf": funnel.as_of,
         "pending": funnel.pending,
         "isExact": funnel.is_exact,
-        "funnel": {
-            "triggered": funnel.triggered,
-            "opened": funnel.opened,
-            "asked": funnel.asked,
-            "completed": funnel.completed,
-        },
+        "funnel": FunnelAnswer(
+            triggered=funnel.triggered,
+            opened=funnel.opened,
+            asked=funnel.asked,
+            completed=funnel.completed,
+        ),
         "steps": steps,
         "reasons": {
             "runs": reasons.runs,
             "isExact": reasons.is_exact,
-            "list": [
-                {
-                    "step": one.step,
-                    "state": one.state,
-                    "reason": one.reason,
-                    "code": one.code,
-                    "subcode": one.subcode,
-                    "runs": one.runs,
-                }
-                for one in reasons.reasons
-            ],
+            "list": msgspec.to_builtins(reasons.reasons),
         },
         "uncounted": {
             "duplicates": uncounted.duplicates,
@@ -327,12 +293,16 @@ def build_outcomes(
     }
 
 
+def _build_counts(counts: Counts, is_known: bool) -> CountsAnswer:
+    return {
+        "counted": counts.counted,
+        "duplicates": counts.duplicates if is_known else None,
+        "newPeople": counts.new_people if is_known else None,
+    }
+
+
 def _format_local(start: datetime, unit: Unit, zone: tzinfo) -> str:
     local = start.astimezone(zone)
     if unit is Unit.HOUR:
         return local.isoformat(timespec="minutes")
     return local.date().isoformat()
-
-
-def _refuse(error: BadRange) -> ValidationError:
-    return ValidationError({"from": ErrorDetail(str(error), "bad_range")})

@@ -40,16 +40,6 @@ class TokenHolder:
         return f"{self.token.name or 'API token'} ({self.workspace_id})"
 
 
-class Anonymous:
-    """A request without a token. Django's AnonymousUser needs a user table."""
-
-    is_authenticated: Literal[False] = False
-    is_anonymous: Literal[True] = True
-
-    def __str__(self) -> str:
-        return "anonymous"
-
-
 class BearerTokenAuthentication(BaseAuthentication):
     """`Authorization: Bearer art_...` (RFC 6750)."""
 

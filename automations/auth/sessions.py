@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
 from typing import Any
 
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
@@ -19,8 +18,6 @@ from pymongo.errors import DuplicateKeyError
 from tracking.clock import read_now
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
-
-Document = dict[str, Any]
 
 
 class SessionStore(SessionBase):
@@ -55,15 +52,22 @@ class SessionStore(SessionBase):
             return
 
     def save(self, must_create: bool = False) -> None:
-        """Store the session; raise CreateError or UpdateError as Django's contract says."""
+        """Store the session. Raises CreateError and UpdateError, by Django's contract."""
         if self.session_key is None:
             self.create()
             return
         session: dict[str, Any] = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
-        write = _insert if must_create else _update
-        key, data = _hash(self.session_key), self.encode(session)
-        if not write(key, data=data, expires_at=self.get_expiry_date()):
-            raise CreateError if must_create else UpdateError
+        key = _hash(self.session_key)
+        fields = {"data": self.encode(session), "expiresAt": self.get_expiry_date()}
+        with bounded():
+            if not must_create:
+                if not _sessions().update_one({"_id": key}, {"$set": fields}).matched_count:
+                    raise UpdateError
+                return
+            try:
+                _sessions().insert_one({"_id": key, **fields})
+            except DuplicateKeyError:
+                raise CreateError from None
 
     def delete(self, session_key: str | None = None) -> None:
         key = session_key or self.session_key
@@ -89,26 +93,9 @@ class SessionStore(SessionBase):
         return data if isinstance(data, dict) else {}
 
 
-def _insert(key: str, *, data: str, expires_at: datetime) -> bool:
-    with bounded():
-        try:
-            _sessions().insert_one({"_id": key, "data": data, "expiresAt": expires_at})
-        except DuplicateKeyError:
-            return False
-    return True
-
-
-def _update(key: str, *, data: str, expires_at: datetime) -> bool:
-    with bounded():
-        result = _sessions().update_one(
-            {"_id": key}, {"$set": {"data": data, "expiresAt": expires_at}}
-        )
-    return result.matched_count == 1
-
-
 def _hash(session_key: str) -> str:
     return hashlib.sha256(session_key.encode("utf-8", "replace")).hexdigest()
 
 
-def _sessions() -> Collection[Document]:
+def _sessions() -> Collection[dict[str, Any]]:
     return mongo.get_database()["web_sessions"]

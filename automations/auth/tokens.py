@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from bson import ObjectId
+from pymongo import ReturnDocument
 from pymongo.collection import Collection
 
 from tracking.mongo import client as mongo
@@ -66,9 +67,8 @@ def create_token(
 
 def find_token(secret: str, *, at: datetime) -> ApiToken | None:
     """Return the usable token of this secret, and record its use."""
-    document = _find({"hash": hash_secret(secret)})
-    token = None if document is None else _parse_token(document)
-    if token is None or not token.is_usable(at):
+    token = _find_usable({"hash": hash_secret(secret)}, at)
+    if token is None:
         return None
     oldest = at - _LAST_USED_RESOLUTION
     if token.last_used_at is None or token.last_used_at <= oldest:
@@ -82,10 +82,7 @@ def find_token(secret: str, *, at: datetime) -> ApiToken | None:
 
 
 def find_token_by_id(token_id: str, *, at: datetime) -> ApiToken | None:
-    """Return the token with this id if it is usable at `at`."""
-    document = _find_by_id(token_id)
-    token = None if document is None else _parse_token(document)
-    return token if token is not None and token.is_usable(at) else None
+    return _find_usable(_by_id(token_id), at)
 
 
 def list_tokens(workspace_id: str | None = None) -> list[ApiToken]:
@@ -100,17 +97,14 @@ def revoke_token(id_or_secret: str, *, at: datetime) -> ApiToken | None:
 
     A token that was revoked before keeps its time.
     """
-    if id_or_secret.startswith(PREFIX):
-        document = _find({"hash": hash_secret(id_or_secret)})
-    else:
-        document = _find_by_id(id_or_secret)
-    if document is None:
-        return None
+    is_secret = id_or_secret.startswith(PREFIX)
+    query = {"hash": hash_secret(id_or_secret)} if is_secret else _by_id(id_or_secret)
+    revoked_at = {"$ifNull": ["$revokedAt", at]}
     with bounded():
-        _tokens().update_one(
-            {"_id": document["_id"], "revokedAt": None}, {"$set": {"revokedAt": at}}
+        document = _tokens().find_one_and_update(
+            query, [{"$set": {"revokedAt": revoked_at}}], return_document=ReturnDocument.AFTER
         )
-    return _parse_token({**document, "revokedAt": document.get("revokedAt") or at})
+    return None if document is None else _parse_token(document)
 
 
 def hash_secret(secret: str) -> str:
@@ -118,13 +112,15 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
-def _find(query: Mapping[str, Any]) -> Document | None:
+def _by_id(token_id: str) -> Document:
+    return {"_id": ObjectId(token_id) if ObjectId.is_valid(token_id) else None}
+
+
+def _find_usable(query: Document, at: datetime) -> ApiToken | None:
     with bounded():
-        return _tokens().find_one(query)
-
-
-def _find_by_id(token_id: str) -> Document | None:
-    return _find({"_id": ObjectId(token_id)}) if ObjectId.is_valid(token_id) else None
+        document = _tokens().find_one(query)
+    token = None if document is None else _parse_token(document)
+    return token if token is not None and token.is_usable(at) else None
 
 
 def _parse_token(document: Mapping[str, Any]) -> ApiToken:

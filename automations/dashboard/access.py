@@ -1,50 +1,53 @@
-"""Who sees a page, and in which time zone."""
+"""Who sees a page: logging in with an API token, sessions, and the reader's time zone."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, wraps
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import msgspec
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
+from django.middleware.csrf import rotate_token
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.http import require_POST
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
 from automations.api.errors import RETRY_AFTER_SECONDS
-from automations.auth.authentication import find_session_token
-from automations.auth.tokens import ApiToken
-from automations.dashboard.login import find_own_path
+from automations.api.query_parameters import UTC_NAME
+from automations.api.query_parameters import list_zones as list_all_zones
+from automations.auth.authentication import SESSION_TOKEN_ID, TokenHolder, find_session_token
+from automations.auth.tokens import ApiToken, find_token
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 
 logger = logging.getLogger("automations.dashboard")
 
+_UNAVAILABLE = "The database did not answer in time. Try again."
+SESSION_LIFETIME = timedelta(days=14)
 SESSION_ZONE = "zone"
 # Our script sets it to the browser's own zone.
 ZONE_COOKIE = "zone"
-UTC_NAME = "UTC"
 # Old names of zones that have others, and what is no place.
 _NO_PLACES = frozenset(
     {"Etc", "SystemV", "US", "Canada", "Brazil", "Chile", "Mexico", "posix", "right"}
 )
 
 
-class Reader(msgspec.Struct, frozen=True, kw_only=True):
+class Reader(msgspec.Struct, frozen=True):
     """Who reads a page of which workspace, in which zone, and when."""
 
     workspace_id: str
-    token: ApiToken
     zone: ZoneInfo
-    is_zone_chosen: bool
     at: datetime
 
 
@@ -65,18 +68,10 @@ def workspace_page(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
                 return _ask_to_log_in(request)
             if token.workspace_id != wsid:
                 raise Http404
-            zone, is_chosen = _find_zone(request)
-            reader = Reader(
-                workspace_id=wsid,
-                token=token,
-                zone=zone,
-                is_zone_chosen=is_chosen,
-                at=read_now(),
-            )
-            return view(request, reader, **kwargs)
+            return view(request, Reader(wsid, _find_zone(request), read_now()), **kwargs)
         except TrackingError as error:
             logger.error("❌ [DASHBOARD] %s: %s", request.path, error)
-            return _say_unavailable(request)
+            return _say_later(render(request, "automations/dashboard/unavailable.html"))
 
     return guarded
 
@@ -86,10 +81,38 @@ def go_home(request: HttpRequest) -> HttpResponseBase:
     try:
         token = find_session_token(request.session)
     except TrackingError:
-        return _say_unavailable(request)
+        return _say_later(render(request, "automations/dashboard/unavailable.html"))
     if token is None:
         return HttpResponseRedirect(reverse("automations:login"))
     return HttpResponseRedirect(reverse("automations:overview", args=(token.workspace_id,)))
+
+
+@sensitive_post_parameters("token")
+@never_cache
+@csrf_protect
+@require_http_methods(["GET", "HEAD", "POST"])
+def login(request: HttpRequest) -> HttpResponse:
+    """Show the form; on POST open a session and redirect to `next`.
+
+    401 for an unusable token, 503 with Retry-After while MongoDB is unavailable.
+    """
+    try:
+        if request.method == "POST":
+            return _open_session(request)
+        return _show_login(request, token=find_session_token(request.session))
+    except TrackingError:
+        return _say_later(_show_login(request, error=_UNAVAILABLE))
+
+
+@never_cache
+@csrf_protect
+@require_POST
+def logout(request: HttpRequest) -> HttpResponse:
+    try:
+        request.session.flush()
+    except TrackingError:
+        return _say_later(_show_login(request, error=_UNAVAILABLE))
+    return HttpResponseRedirect(reverse("automations:login"))
 
 
 @workspace_page
@@ -99,34 +122,28 @@ def choose_zone(request: HttpRequest, reader: Reader) -> HttpResponse:
     zone = read_zone(request.POST.get("zone"))
     if zone is not None:
         request.session[SESSION_ZONE] = str(zone)
-    home = reverse("automations:overview", args=(reader.workspace_id,))
-    return HttpResponseRedirect(find_own_path(request.POST.get("next", "")) or home)
+    return _go_on(request, reader.workspace_id)
 
 
 @cache
 def list_zones() -> tuple[str, ...]:
     """Return the names to choose from, UTC before all places."""
-    places = (name for name in _list_all_zones() if "/" in name)
+    places = (name for name in list_all_zones() if "/" in name)
     return (UTC_NAME, *sorted(name for name in places if name.split("/")[0] not in _NO_PLACES))
 
 
 def read_zone(name: object) -> ZoneInfo | None:
     """Return the zone of that IANA name, None if there is none."""
     # Membership first, because ZoneInfo opens a file by the name.
-    return ZoneInfo(name) if isinstance(name, str) and name in _list_all_zones() else None
+    return ZoneInfo(name) if isinstance(name, str) and name in list_all_zones() else None
 
 
-@cache
-def _list_all_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def _find_zone(request: HttpRequest) -> tuple[ZoneInfo, bool]:
-    """Return the reader's zone, and whether it was chosen."""
-    chosen = read_zone(request.session.get(SESSION_ZONE))
-    if chosen is not None:
-        return chosen, True
-    return read_zone(request.COOKIES.get(ZONE_COOKIE)) or ZoneInfo(UTC_NAME), False
+def find_own_path(target: str) -> str | None:
+    """Return `target` if it is a path of this site, else None."""
+    # Browsers take "//host" and "/\host" for other hosts; Django's function knows those forms.
+    if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
+        return target
+    return None
 
 
 def is_fragment(request: HttpRequest) -> bool:
@@ -134,16 +151,56 @@ def is_fragment(request: HttpRequest) -> bool:
     return request.headers.get("HX-Request") == "true"
 
 
+def _find_zone(request: HttpRequest) -> ZoneInfo:
+    """Return the zone that the reader chose, else the browser's own."""
+    names = (request.session.get(SESSION_ZONE), request.COOKIES.get(ZONE_COOKIE))
+    return next(filter(None, map(read_zone, names)), ZoneInfo(UTC_NAME))
+
+
 def _ask_to_log_in(request: HttpRequest) -> HttpResponseBase:
-    login = reverse("automations:login")
-    if not is_fragment(request):
-        target = request.get_full_path() if request.method in ("GET", "HEAD") else ""
-        query = f"?{urlencode({'next': target})}" if target else ""
-        return HttpResponseRedirect(f"{login}{query}")
-    return HttpResponseClientRedirect(login)
+    path = reverse("automations:login")
+    if is_fragment(request):
+        return HttpResponseClientRedirect(path)
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponseRedirect(path)
+    return HttpResponseRedirect(f"{path}?{urlencode({'next': request.get_full_path()})}")
 
 
-def _say_unavailable(request: HttpRequest) -> HttpResponse:
-    answer = render(request, "automations/dashboard/unavailable.html", status=503)
+def _open_session(request: HttpRequest) -> HttpResponse:
+    at = read_now()
+    token = find_token(request.POST.get("token", "").strip(), at=at)
+    if token is None:
+        answer = _show_login(request, error="This token is unknown, expired or revoked.")
+        answer.status_code = 401
+        answer["WWW-Authenticate"] = "Bearer"
+        return answer
+    # A new key and CSRF token, so that what was known before the login is worth nothing.
+    request.session.flush()
+    request.session[SESSION_TOKEN_ID] = token.id
+    ends_at = at + SESSION_LIFETIME
+    request.session.set_expiry(min(ends_at, token.expires_at or ends_at))
+    rotate_token(request)
+    return _go_on(request, token.workspace_id)
+
+
+def _go_on(request: HttpRequest, workspace_id: str) -> HttpResponse:
+    home = reverse("automations:overview", args=(workspace_id,))
+    return HttpResponseRedirect(_find_next(request) or home)
+
+
+def _find_next(request: HttpRequest) -> str | None:
+    return find_own_path(request.POST.get("next", "") or request.GET.get("next", ""))
+
+
+def _show_login(
+    request: HttpRequest, *, token: ApiToken | None = None, error: str = ""
+) -> HttpResponse:
+    holder = None if token is None else TokenHolder(token)
+    context = {"error": error, "next": _find_next(request) or "", "holder": holder}
+    return render(request, "automations/login.html", context)
+
+
+def _say_later(answer: HttpResponse) -> HttpResponse:
+    answer.status_code = 503
     answer["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return answer

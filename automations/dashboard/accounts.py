@@ -40,17 +40,6 @@ _SENDING = {
 }
 
 
-class AccountLine(msgspec.Struct, frozen=True, kw_only=True):
-    """An account in words; `tone` is ok, quiet or bad."""
-
-    id: str
-    tone: str
-    state: str
-    reason: str
-    queue: str
-    heard: str
-
-
 @workspace_page
 @require_safe
 def poll_accounts(request: HttpRequest, reader: Reader) -> HttpResponse:
@@ -68,19 +57,18 @@ def build_accounts_context(reader: Reader) -> dict[str, Any]:
     return {"reader": reader, "accounts": lines, "accounts_version": digest}
 
 
-def _describe(summary: AccountSummary, reader: Reader) -> AccountLine:
+def _describe(summary: AccountSummary, reader: Reader) -> dict[str, str]:
+    """Return an account in words; `tone` is ok, quiet or bad."""
     tone, state = _STATES.get(summary.state) or _SENDING[summary.sending or "off"]
-    is_known = summary.state != OTHER_WORKSPACE
-    return AccountLine(
-        id=summary.account_id,
-        tone=tone,
-        state=state,
-        reason=summary.state_reason or "",
-        queue=_describe_queue(summary, reader),
-        heard=describe_age(summary.last_webhook_at, at=reader.at, zone=reader.zone)
-        if is_known and summary.last_webhook_at
-        else "",
-    )
+    heard_at = summary.last_webhook_at
+    return {
+        "id": summary.account_id,
+        "tone": tone,
+        "state": state,
+        "reason": summary.state_reason or "",
+        "queue": _describe_queue(summary, reader),
+        "heard": describe_age(heard_at, at=reader.at, zone=reader.zone) if heard_at else "",
+    }
 
 
 def _describe_queue(summary: AccountSummary, reader: Reader) -> str:

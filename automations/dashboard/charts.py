@@ -1,21 +1,25 @@
-"""The geometry of charts. Pure: counts in, numbers and paths out."""
+"""Charts: their geometry, their spans, and the names of their bars. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
 
 import msgspec
+
+from tracking.queries.time_grid import Unit, start_of_day
 
 SPARK_WIDTH = 140
 SPARK_HEIGHT = 32
 _SPARK_BUCKET_HOURS = 6
 _SPARK_BUCKETS = 28  # seven days
 _SPARK_PAD = 2.0
+# Of the bar chart: its size, and the margins for the axes.
+_WIDTH, _HEIGHT = 760, 240
+_LEFT, _TOP, _FOOT = 44, 12, 26
 
 
 class Spark(msgspec.Struct, frozen=True):
-    """A small line: paths of the line and its area, and words."""
-
     line: str
     area: str
     text: str
@@ -55,8 +59,6 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """A mark on an axis: its place and its text."""
-
     at: float
     text: str
 
@@ -73,41 +75,25 @@ class BarChart(msgspec.Struct, frozen=True):
     marks: tuple[Tick, ...]
 
 
-def build_bars(
-    points: Sequence[tuple[str, str, int]],
-    *,
-    width: int = 760,
-    height: int = 240,
-    left: int = 44,
-    top: int = 12,
-    foot: int = 26,
-) -> BarChart:
+def build_bars(points: Sequence[tuple[str, str, int]]) -> BarChart:
     """Return the bars of (label, axis text or "", count), oldest first."""
-    bottom = float(height - foot)
+    bottom = float(_HEIGHT - _FOOT)
     levels = find_levels(max((count for _, _, count in points), default=0))
-    scale = (bottom - top) / levels[-1]
-    step = (width - left) / max(len(points), 1)
+    scale = (bottom - _TOP) / levels[-1]
+    step = (_WIDTH - _LEFT) / max(len(points), 1)
     gap = min(2.0, step * 0.25)
     bars, marks = [], []
     for at, (label, mark, count) in enumerate(points):
-        x = left + at * step
-        tall = count * scale
-        bars.append(
-            Bar(
-                x=round(x + gap / 2, 2),
-                y=round(bottom - tall, 2),
-                width=round(step - gap, 2),
-                height=round(tall, 2),
-                label=label,
-                count=count,
-            )
-        )
+        x, tall = _LEFT + at * step, count * scale
+        place = (round(x + gap / 2, 2), round(bottom - tall, 2))
+        size = (round(step - gap, 2), round(tall, 2))
+        bars.append(Bar(*place, *size, label, count))
         if mark:
             marks.append(Tick(round(x + step / 2, 2), mark))
     return BarChart(
-        width=width,
-        height=height,
-        left=left,
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=_LEFT,
         bottom=bottom,
         bars=tuple(bars),
         levels=tuple(Tick(round(bottom - level * scale, 2), f"{level:,}") for level in levels),
@@ -125,3 +111,65 @@ def find_levels(most: int) -> list[int]:
                 # At least two, so that an empty chart has a scale too.
                 return [size * number for number in range(max(2, -(-most // size)) + 1)]
         step *= 10
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A choice above the chart: so many buckets, the current one last."""
+
+    key: str
+    name: str
+    unit: Unit
+    buckets: int
+
+    def find_start(self, at: datetime, *, zone: tzinfo) -> datetime:
+        """Return an instant in the first bucket of the span."""
+        if self.unit is Unit.HOUR:
+            return at - timedelta(hours=self.buckets - 1)
+        # By dates: 89 times 24 hours are not always 89 days.
+        return start_of_day(at.astimezone(zone).date() - timedelta(days=self.buckets - 1), zone)
+
+
+SPANS = {
+    one.key: one
+    for one in (
+        Span("24h", "24 hours", Unit.HOUR, 24),
+        Span("7d", "7 days", Unit.HOUR, 7 * 24),
+        Span("90d", "90 days", Unit.DAY, 90),
+    )
+}
+_EVERY_HOURS = 3
+_EVERY_DAYS = 14
+
+
+def find_span(key: str | None) -> Span:
+    return SPANS.get(key or "", SPANS["7d"])
+
+
+def name_buckets(starts: Sequence[datetime], span: Span, *, zone: tzinfo) -> list[tuple[str, str]]:
+    """Return (full name, text on the axis or "") of each bucket.
+
+    Where daylight saving starts or ends in the span, hours also name their offset.
+    """
+    local = [start.astimezone(zone) for start in starts]
+    if span.unit is Unit.DAY:
+        marked = range(len(local) - 1, -1, -_EVERY_DAYS)
+        return [
+            (f"{day:%a} {day.day} {day:%b}", f"{day.day} {day:%b}" if at in marked else "")
+            for at, day in enumerate(local)
+        ]
+    is_moved = len({moment.utcoffset() for moment in local}) > 1
+    clock = "%H:%M %Z" if is_moved else "%H:%M"
+    mark = _mark_hours if span.key == "24h" else _mark_days
+    return [
+        (f"{moment:%a} {moment.day} {moment:%b}, {moment.strftime(clock)}", mark(moment))
+        for moment in local
+    ]
+
+
+def _mark_hours(moment: datetime) -> str:
+    return f"{moment:%H:%M}" if moment.hour % _EVERY_HOURS == 0 else ""
+
+
+def _mark_days(moment: datetime) -> str:
+    # Noon: the middle of its day's bars.
+    return f"{moment:%a} {moment.day}" if moment.hour == 12 else ""

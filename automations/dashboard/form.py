@@ -21,6 +21,7 @@ from automations.api.serializers import (
 )
 from automations.dashboard.access import Reader, workspace_page
 from automations.dashboard.form_fields import GROUPS, flatten_errors, list_fields, read_document
+from automations.dashboard.formatting import describe_automation
 from automations.rules import store
 from automations.rules.automation import DEFAULT_MATCH
 
@@ -32,67 +33,55 @@ _NEW: dict[str, Any] = {"isActive": True, "trigger": {"match": DEFAULT_MATCH}}
 def create_automation(request: HttpRequest, reader: Reader) -> HttpResponseBase:
     """Show an empty form; on POST create the automation."""
     accounts = store.list_account_ids(reader.workspace_id)
-    context = {"verify_account": partial(verify_free, workspace_id=reader.workspace_id)}
     if request.method != "POST":
         only_one = {"accountId": accounts[0]} if len(accounts) == 1 else {}
-        return _show(request, reader, values=read_document(_NEW | only_one), accounts=accounts)
-    serializer = AutomationSerializer(data=request.POST, context=context)
+        return _show(request, reader, accounts, read_document(_NEW | only_one))
+    serializer = AutomationSerializer(data=request.POST, context=_build_context(reader))
     if not serializer.is_valid():
-        return _refuse(request, reader, serializer.errors, accounts=accounts)
+        return _show(request, reader, accounts, request.POST, serializer.errors)
     document = build_document(
         serializer.validated_data, workspace_id=reader.workspace_id, at=reader.at
     )
     store.insert_automation(document)
-    return _go_to(reader, str(document["_id"]))
+    return _go_to(reader, document)
 
 
 @workspace_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def change_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponseBase:
     """Show the form; on POST change the automation, removing empty parts."""
-    document = store.find_automation(reader.workspace_id, automation_id)
+    workspace_id = reader.workspace_id
+    document = store.find_automation(workspace_id, automation_id)
     if document is None:
         raise Http404
-    accounts = store.list_account_ids(reader.workspace_id)
-    context = {"verify_account": partial(verify_free, workspace_id=reader.workspace_id)}
+    accounts = store.list_account_ids(workspace_id)
     if request.method != "POST":
-        shown = AutomationSerializer().to_representation(document)
-        return _show(
-            request, reader, values=read_document(shown), accounts=accounts, changed=document
-        )
-    serializer = AutomationChangesSerializer(data=request.POST, context=context)
+        values = read_document(AutomationSerializer().to_representation(document))
+        return _show(request, reader, accounts, values, changed=document)
+    serializer = AutomationChangesSerializer(data=request.POST, context=_build_context(reader))
     if not serializer.is_valid():
-        return _refuse(request, reader, serializer.errors, accounts=accounts, changed=document)
+        return _show(request, reader, accounts, request.POST, serializer.errors, changed=document)
     changes, removed = build_changes(serializer.validated_data, at=reader.at)
-    if (
-        store.update_automation(
-            reader.workspace_id, automation_id, changes=changes, removed=removed
-        )
-        is None
-    ):
+    if not store.update_automation(workspace_id, automation_id, changes=changes, removed=removed):
         raise Http404
-    return _go_to(reader, str(document["_id"]))
+    return _go_to(reader, document)
 
 
-def _refuse(
-    request: HttpRequest, reader: Reader, errors: Mapping[str, Any], **more: Any
-) -> HttpResponse:
-    """Show the submitted form again, with an error beside each refused field."""
-    typed = {field.name: request.POST.get(field.name, "") for field in list_fields()}
-    return _show(request, reader, values=typed, errors=flatten_errors(errors), status=400, **more)
+def _build_context(reader: Reader) -> dict[str, Any]:
+    return {"verify_account": partial(verify_free, workspace_id=reader.workspace_id)}
 
 
 def _show(
     request: HttpRequest,
     reader: Reader,
-    *,
-    values: Mapping[str, Any],
     accounts: list[str],
-    errors: Mapping[str, str] | None = None,
+    values: Mapping[str, Any],
+    refused: Mapping[str, Any] | None = None,
+    *,
     changed: Mapping[str, Any] | None = None,
-    status: int = 200,
 ) -> HttpResponse:
-    errors = errors or {}
+    """Show what is in the form, with an error beside each refused field."""
+    errors = flatten_errors(refused or {})
     known = {field.name for field in list_fields()}
     groups = [
         {
@@ -110,12 +99,12 @@ def _show(
         "accounts": accounts,
         "error_count": len(errors),
         "others": [f"{name}: {text}" for name, text in errors.items() if name not in known],
-        "id": None if changed is None else str(changed["_id"]),
-        "name": None if changed is None else str(changed.get("name") or "Without a name"),
+        **({} if changed is None else describe_automation(changed)),
     }
+    status = 400 if errors else 200
     return render(request, "automations/dashboard/form.html", context, status=status)
 
 
-def _go_to(reader: Reader, automation_id: str) -> HttpResponse:
-    path = reverse("automations:automation-page", args=(reader.workspace_id, automation_id))
+def _go_to(reader: Reader, document: Mapping[str, Any]) -> HttpResponse:
+    path = reverse("automations:automation-page", args=(reader.workspace_id, document["_id"]))
     return HttpResponseRedirect(path)

@@ -39,8 +39,6 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Fields under one heading."""
-
     title: str
     hint: str
     fields: tuple[Field, ...]
@@ -106,7 +104,6 @@ GROUPS = (
 
 
 def read_document(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a form shows of an automation, by field."""
     return {field.name: _find(values, field.name) for field in list_fields()}
 
 

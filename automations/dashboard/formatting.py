@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+from automations.rules.automation import parse_automation
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -22,21 +26,15 @@ def describe_age(moment: datetime | None, *, at: datetime, zone: tzinfo) -> str:
         return "never"
     age = at - moment
     if age < _HOUR:
-        return _describe_minutes(age)
+        return "just now" if age < _JUST_NOW else f"{describe_span(age)} ago"
     local, today = moment.astimezone(zone), at.astimezone(zone).date()
     if age < 12 * _HOUR or local.date() == today:
-        return _count(age // _HOUR, "hour")
+        return f"{_plural(age // _HOUR, 'hour')} ago"
     if local.date() == today - _DAY:
         return f"yesterday, {local:%H:%M}"
     if age < 7 * _DAY:
-        return _count((today - local.date()).days, "day")
+        return f"{_plural((today - local.date()).days, 'day')} ago"
     return format_day(local, today_year=today.year)
-
-
-def _describe_minutes(age: timedelta) -> str:
-    if age < _JUST_NOW:
-        return "just now"
-    return f"{age.seconds} seconds ago" if age < _MINUTE else _count(age // _MINUTE, "minute")
 
 
 def describe_wait(seconds: float) -> str:
@@ -69,9 +67,9 @@ def format_clock(moment: datetime, *, at: datetime, zone: tzinfo) -> str:
     """Return a time to the minute, with the day unless today."""
     local, today = moment.astimezone(zone), at.astimezone(zone).date()
     clock = f"{local:%H:%M}"
-    return (
-        clock if local.date() == today else f"{format_day(local, today_year=today.year)}, {clock}"
-    )
+    if local.date() == today:
+        return clock
+    return f"{format_day(local, today_year=today.year)}, {clock}"
 
 
 def format_day(local: datetime, *, today_year: int) -> str:
@@ -84,8 +82,16 @@ def describe_type(type_: object) -> str:
     return TYPES.get(type_, type_) if isinstance(type_, str) else "Unknown type"
 
 
-def _count(number: int, unit: str) -> str:
-    return f"{_plural(number, unit)} ago"
+def describe_automation(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what pages call a stored automation, and whether it can match anything."""
+    is_active = document.get("isActive") is True
+    return {
+        "id": str(document["_id"]),
+        "name": str(document.get("name") or "Without a name"),
+        "type": describe_type(document.get("type")),
+        "is_active": is_active,
+        "can_match": not is_active or parse_automation(document) is not None,
+    }
 
 
 def _plural(number: int, unit: str) -> str:

@@ -1,12 +1,14 @@
-"""The funnel of an automation: stages, outcomes of steps, and uncounted events."""
+"""The funnel of an automation: stages, outcomes of steps, and events that are no runs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
+from automations.dashboard.access import Reader
+from automations.dashboard.formatting import describe_age
 from automations.dashboard.labels import (
     STEPS,
     describe_ignored,
@@ -15,6 +17,7 @@ from automations.dashboard.labels import (
     describe_step,
 )
 from automations.rules.steps import ASK_FOLLOW, OPENING_DM
+from tracking import service
 from tracking.queries.reasons import Reasons
 from tracking.reports import Funnel, Uncounted
 
@@ -28,8 +31,6 @@ _REDELIVERED = "Instagram sent the same event again, which is neither answered n
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """A stage of the funnel, with its runs and their share."""
-
     name: str
     runs: int
     percent: float
@@ -49,10 +50,12 @@ class OutcomeLine(msgspec.Struct, frozen=True):
 
 def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
     """Return the stages that the automation has, or that runs reached."""
-    found = [("Started", funnel.triggered, True)]
-    found.append(("Got the opening message", funnel.opened, OPENING_DM in steps))
-    found.append(("Asked to follow", funnel.asked, ASK_FOLLOW in steps))
-    found.append(("Completed", funnel.completed, True))
+    found = [
+        ("Started", funnel.triggered, True),
+        ("Got the opening message", funnel.opened, OPENING_DM in steps),
+        ("Asked to follow", funnel.asked, ASK_FOLLOW in steps),
+        ("Completed", funnel.completed, True),
+    ]
     most = max(funnel.triggered, 1)
     return [
         Stage(name, runs, round(min(100.0, 100 * runs / most), 1))
@@ -88,14 +91,33 @@ def build_uncounted(found: Uncounted) -> dict[str, Any]:
         Line(found.duplicates, "duplicates", _DUPLICATES),
         Line(found.pending, "not counted yet", _PENDING),
     ]
-    of_account = [Line(found.redelivered, "redeliveries", _REDELIVERED)]
-    of_account += [
-        Line(events, reason.replace("_", " "), describe_ignored(reason))
-        for reason, events in sorted(found.ignored.items(), key=lambda one: (-one[1], one[0]))
+    of_account = [
+        Line(found.redelivered, "redeliveries", _REDELIVERED),
+        *(
+            Line(events, reason.replace("_", " "), describe_ignored(reason))
+            for reason, events in sorted(found.ignored.items(), key=lambda one: (-one[1], one[0]))
+        ),
     ]
     return {
         "events": found.counted + found.duplicates + found.pending,
         "counted": found.counted,
         "own": [line for line in own if line.events],
         "of_account": [line for line in of_account if line.events],
+    }
+
+
+def build_pending(pending: int, names: Mapping[str, str], *, reader: Reader) -> dict[str, Any]:
+    """Return how many events wait, and which of the named automations are stuck."""
+    stuck = [one for one in service.list_stuck() if one.automation_id in names] if pending else []
+    return {
+        "pending": pending,
+        "stuck": [
+            {
+                "name": names[one.automation_id],
+                "reason": one.reason,
+                "since_at": one.since,
+                "since": describe_age(one.since, at=reader.at, zone=reader.zone),
+            }
+            for one in stuck
+        ],
     }

@@ -41,7 +41,6 @@ _REASONS = {
 
 
 def describe_step(step: object) -> str:
-    """Return the name of a step, or an unknown step itself."""
     return STEPS.get(step, step) if isinstance(step, str) else "Something"
 
 

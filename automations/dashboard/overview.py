@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -16,11 +14,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from automations.dashboard.access import Reader, is_fragment, workspace_page
 from automations.dashboard.accounts import build_accounts_context
-from automations.dashboard.charts import Spark, build_spark
-from automations.dashboard.formatting import describe_age, describe_type
-from automations.dashboard.pending import build_pending_context
+from automations.dashboard.charts import build_spark
+from automations.dashboard.formatting import describe_age, describe_automation
+from automations.dashboard.funnel import build_pending
 from automations.rules import store
-from automations.rules.automation import parse_automation
 from tracking import service
 from tracking.mongo.errors import bounded
 from tracking.queries.stats import RunSummary
@@ -28,23 +25,6 @@ from tracking.rollups.hours import hour_of
 
 # A page is rendered again this often without a change, because its windows move on.
 _REFRESH_SECONDS = 30
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """An automation in the list; windows are None without statistics."""
-
-    id: str
-    path: str
-    name: str
-    type: str
-    is_active: bool
-    can_match: bool
-    total_runs: int
-    last_24_hours: int | None
-    last_7_days: int | None
-    last_run_at: datetime | None
-    last_run: str
-    spark: Spark | None
 
 
 @workspace_page
@@ -68,47 +48,11 @@ def poll_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
 def switch_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponseBase:
     """Switch an automation on or off, as `to` says."""
     changes = {"isActive": request.POST.get("to") == "on", "updatedAt": reader.at}
-    changed = store.update_automation(reader.workspace_id, automation_id, changes=changes)
-    if changed is None:
+    if store.update_automation(reader.workspace_id, automation_id, changes=changes) is None:
         raise Http404
     if is_fragment(request):
         return render(request, "automations/dashboard/overview_list.html", _build_context(reader))
     return HttpResponseRedirect(reverse("automations:overview", args=(reader.workspace_id,)))
-
-
-def build_rows(
-    documents: Sequence[Mapping[str, Any]],
-    summaries: Mapping[str, RunSummary],
-    recent: Mapping[str, Mapping[int, int]],
-    *,
-    reader: Reader,
-    has_stats: bool,
-) -> list[Row]:
-    hour = hour_of(reader.at)
-    # Resolved once: for every row it would be a good part of the page.
-    base = reverse("automations:automation-page", args=(reader.workspace_id, "-")).rstrip("-/")
-    rows = []
-    for document in documents:
-        automation_id = str(document["_id"])
-        summary = summaries[automation_id]
-        is_active = document.get("isActive") is True
-        rows.append(
-            Row(
-                id=automation_id,
-                path=f"{base}/{quote(automation_id, safe='')}/",
-                name=str(document.get("name") or "Without a name"),
-                type=describe_type(document.get("type")),
-                is_active=is_active,
-                can_match=not is_active or parse_automation(document) is not None,
-                total_runs=summary.total_runs,
-                last_24_hours=summary.last_24_hours if has_stats else None,
-                last_7_days=summary.last_7_days if has_stats else None,
-                last_run_at=summary.last_run_at,
-                last_run=describe_age(summary.last_run_at, at=reader.at, zone=reader.zone),
-                spark=build_spark(recent.get(automation_id, {}), hour=hour),
-            )
-        )
-    return rows
 
 
 def _build_context(reader: Reader) -> dict[str, Any]:
@@ -121,20 +65,44 @@ def _build_context(reader: Reader) -> dict[str, Any]:
         ids = [str(one["_id"]) for one in documents]
         recent = service.list_recent_hours(ids) if has_stats else {}
     summaries = found.by_automation
-    rows = build_rows(documents, summaries, recent, reader=reader, has_stats=has_stats)
+    rows = list(_build_rows(documents, summaries, recent, reader=reader))
     return {
         "reader": reader,
         # While events wait, every poll renders the list, because duplicates change no document.
         "version": f"{version}-pending" if found.pending else version,
-        **build_pending_context(found.pending, {row.id: row.name for row in rows}, reader=reader),
-        # A template finds the keys of a dictionary first, and attributes only after an error.
-        "rows": [msgspec.structs.asdict(row) for row in rows],
+        **build_pending(found.pending, {row["id"]: row["name"] for row in rows}, reader=reader),
+        "rows": rows,
         "has_stats": has_stats,
-        "active": sum(row.is_active for row in rows),
-        "total_runs": sum(row.total_runs for row in rows),
-        "last_24_hours": sum(row.last_24_hours or 0 for row in rows),
-        "last_7_days": sum(row.last_7_days or 0 for row in rows),
+        "active": sum(row["is_active"] for row in rows),
+        "total_runs": sum(summary.total_runs for summary in summaries.values()),
+        "last_24_hours": sum(summary.last_24_hours for summary in summaries.values()),
+        "last_7_days": sum(summary.last_7_days for summary in summaries.values()),
     }
+
+
+def _build_rows(
+    documents: Sequence[Mapping[str, Any]],
+    summaries: Mapping[str, RunSummary],
+    recent: Mapping[str, Mapping[int, int]],
+    *,
+    reader: Reader,
+) -> Iterator[dict[str, Any]]:
+    hour = hour_of(reader.at)
+    # Resolved once: for every row it would be a good part of the page.
+    base = reverse("automations:automation-page", args=(reader.workspace_id, "-")).rstrip("-/")
+    for document in documents:
+        head = describe_automation(document)
+        summary = summaries[head["id"]]
+        yield {
+            **head,
+            "path": f"{base}/{quote(head['id'], safe='')}/",
+            "total_runs": summary.total_runs,
+            "last_24_hours": summary.last_24_hours,
+            "last_7_days": summary.last_7_days,
+            "last_run_at": summary.last_run_at,
+            "last_run": describe_age(summary.last_run_at, at=reader.at, zone=reader.zone),
+            "spark": build_spark(recent.get(head["id"], {}), hour=hour),
+        }
 
 
 def _read_version(reader: Reader) -> str:

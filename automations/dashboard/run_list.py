@@ -6,7 +6,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-import msgspec
 from django.http import HttpRequest, QueryDict
 
 from automations.dashboard.access import Reader
@@ -17,7 +16,6 @@ from automations.rules.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time
 from tracking.queries.run_filters import InvalidCursor, RunFilter
-from tracking.queries.run_store import RunPage
 from tracking.queries.time_grid import start_of_day
 from tracking.rollups.outcomes import COMPLETED
 
@@ -32,17 +30,6 @@ OUTCOMES = {
     StepState.EXPIRED.value: "expired",
     StepState.SHADOW.value: "shadow",
 }
-
-
-class RunLine(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    created_at: datetime | None
-    when: str
-    person: str
-    text: str
-    type: str
-    tone: str
-    outcome: str
 
 
 def build_runs_context(
@@ -60,7 +47,10 @@ def build_runs_context(
         from_=_read_day(asked["from"], reader),
         to=_read_day(asked["to"], reader, is_last=True),
     )
-    page = _list_page(wanted, request.GET.get("cursor"))
+    try:
+        page = reports.list_runs(wanted, limit=_PAGE, cursor=request.GET.get("cursor"))
+    except InvalidCursor:
+        page = reports.list_runs(wanted, limit=_PAGE)
     return {
         "runs": [build_line(run, reader) for run in page.runs],
         "asked": asked,
@@ -74,23 +64,23 @@ def build_runs_context(
     }
 
 
-def build_line(run: dict[str, Any], reader: Reader) -> RunLine:
+def build_line(run: dict[str, Any], reader: Reader) -> dict[str, Any]:
     """Return a run as a line; an older product's may lack anything."""
     created_at = run.get("createdAt")
     moment = created_at if isinstance(created_at, datetime) else None
     metadata = run.get("metadata")
     text = metadata.get("messageText") if isinstance(metadata, dict) else None
     tone, outcome = summarize_outcome(run)
-    return RunLine(
-        id=str(run["_id"]),
-        created_at=moment,
-        when="–" if moment is None else format_clock(moment, at=reader.at, zone=reader.zone),
-        person="unknown person" if run.get("personUnknown") else str(run.get("userId") or ""),
-        text=_shorten(text) if isinstance(text, str) else "",
-        type=describe_step(run.get("triggerType")),
-        tone=tone,
-        outcome=outcome,
-    )
+    return {
+        "id": str(run["_id"]),
+        "created_at": moment,
+        "when": "–" if moment is None else format_clock(moment, at=reader.at, zone=reader.zone),
+        "person": "unknown person" if run.get("personUnknown") else str(run.get("userId") or ""),
+        "text": _shorten(text) if isinstance(text, str) else "",
+        "type": describe_step(run.get("triggerType")),
+        "tone": tone,
+        "outcome": outcome,
+    }
 
 
 def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
@@ -113,13 +103,6 @@ def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
     _, words = describe_state(known[last])
     is_open = known[last] == StepState.SENT and last != MAIN_DM
     return "quiet", f"{STEPS[last].lower()} {words}{', no tap yet' if is_open else ''}"
-
-
-def _list_page(wanted: RunFilter, cursor: str | None) -> RunPage:
-    try:
-        return reports.list_runs(wanted, limit=_PAGE, cursor=cursor)
-    except InvalidCursor:
-        return reports.list_runs(wanted, limit=_PAGE)
 
 
 def _read_day(text: str, reader: Reader, *, is_last: bool = False) -> datetime | None:

@@ -17,11 +17,7 @@ from automations.dashboard.timeline import build_entries
 from automations.rules import store
 from tracking import reports
 
-_METADATA = (
-    ("Post", "postId"),
-    ("Story", "storyId"),
-    ("Conversation", "conversationId"),
-)
+_METADATA = (("Post", "postId"), ("Story", "storyId"), ("Conversation", "conversationId"))
 
 
 @workspace_page

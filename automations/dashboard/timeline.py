@@ -70,11 +70,8 @@ def _build_trigger(trigger: Mapping[str, Any], run: Mapping[str, Any]) -> Entry:
     if outcome == Outcome.CONTINUATION.value:
         return Entry(at=at, title="The person tapped a button", detail="and continued the run")
     if outcome == Outcome.DUPLICATE.value:
-        return Entry(
-            at=at,
-            title=f"The same person {did} again",
-            detail="within the hour, so it was answered but not counted",
-        )
+        detail = "within the hour, so it was answered but not counted"
+        return Entry(at=at, title=f"The same person {did} again", detail=detail)
     # The words of a counted event are kept with its run.
     return Entry(
         at=at,

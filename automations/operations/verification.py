@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from automations.accounts import store as account_store
 from automations.webhook.dead_letters import DeadLetterStore
 from tracking.clock import format_time
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
+from tracking.mongo.errors import bounded
 
 # Long enough for a quiet weekend; Meta unsubscribes an app after an hour of failures.
 SILENT_AFTER = timedelta(hours=72)
@@ -26,8 +26,11 @@ def check_dead_letters(scope: Scope) -> Iterator[Finding]:
 def check_silence(scope: Scope) -> Iterator[Finding]:
     """Accounts with automations that Meta has sent nothing for in days."""
     oldest = scope.now - SILENT_AFTER
-    accounts = {one["_id"]: one for one in account_store.list_accounts()}
-    active = set(account_store.list_answering(list(accounts)))
+    heard_at = {"lastWebhookAt": 1, "createdAt": 1}
+    with bounded():
+        accounts = {one["_id"]: one for one in scope.database["accounts"].find({}, heard_at)}
+        named = {"accountId": {"$in": list(accounts)}, "isActive": True}
+        active = set(scope.database["automations"].distinct("accountId", named))
     silent = []
     for account_id in active:
         account = accounts[account_id]

@@ -1,7 +1,8 @@
-"""Meta's data deletion callback: taken down at once, erased by a worker, told under a code.
+"""Meta's data deletion callback: stored at once, erased by a worker, reported under a code.
 
 Whoever asks is either a person who wrote to an account, and is erased as `erase_person` does, or
-the owner of an account, whose access token is deleted.
+the owner of an account, whose access token is deleted. Only `run_deletions` handles
+TrackingUnavailable itself.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from pymongo.collection import Collection
 
-from automations.accounts import store as account_store
+from automations.accounts.accounts import delete_account
 from automations.privacy.erasure import erase_person
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
@@ -24,26 +25,24 @@ from tracking.mongo.errors import bounded
 logger = logging.getLogger("automations.deletions")
 
 _EVERY_SECONDS = 2.0
-
-Document = dict[str, Any]
-
+_MOST_AT_ONCE = 100
 # As long as somebody may want to look it up.
 KEPT = timedelta(days=400)
 
 
 def request_deletion(person_id: str) -> str:
-    """Store the wish of a person and return its confirmation code. Raises TrackingUnavailable."""
-    code = secrets.token_hex(16)
-    insert_request(code, person_id=person_id, at=read_now())
+    """Store a person's request and return its confirmation code."""
+    code, at = secrets.token_hex(16), read_now()
+    request = {"_id": code, "userId": person_id, "state": "waiting", "requestedAt": at}
+    with bounded():
+        _requests().insert_one({**request, "expireAt": at + KEPT})
     return code
 
 
 def describe_request(code: str) -> str | None:
-    """Return what has become of a request, for the person; None if there is none.
-
-    Raises TrackingUnavailable.
-    """
-    request = find_request(code)
+    """Return what has become of a request, for the person; None if there is none."""
+    with bounded():
+        request = _requests().find_one({"_id": code})
     if request is None:
         return None
     asked = f"Data deletion request {code}, received {request['requestedAt']:%Y-%m-%d %H:%M} UTC.\n"
@@ -56,16 +55,18 @@ def describe_request(code: str) -> str | None:
 
 
 def erase_waiting() -> int:
-    """Carry out every request that waits and return how many. Raises TrackingUnavailable."""
-    count = 0
-    for request in list_waiting():
-        person_id = request["userId"]
-        erase_person(None, person_id, at=read_now())
-        account_store.delete_account(person_id)
-        finish_request(request["_id"], at=read_now())
+    """Carry out the requests that wait, the oldest first, and return how many."""
+    with bounded():
+        found = _requests().find({"state": "waiting"}, limit=_MOST_AT_ONCE)
+        waiting = list(found.sort("requestedAt", 1))
+    for request in waiting:
+        erase_person(None, request["userId"], at=read_now())
+        delete_account(request["userId"])
+        change = {"$set": {"state": "done", "doneAt": read_now()}, "$unset": {"userId": ""}}
+        with bounded():
+            _requests().update_one({"_id": request["_id"]}, change)
         logger.info("Data deletion request %s is done", request["_id"])
-        count += 1
-    return count
+    return len(waiting)
 
 
 def run_deletions(stop: threading.Event) -> None:
@@ -79,35 +80,5 @@ def run_deletions(stop: threading.Event) -> None:
             logger.exception("❌ Data deletion requests wait")
 
 
-def insert_request(code: str, *, person_id: str, at: datetime) -> None:
-    """Store a request. Raises TrackingUnavailable, as everything here does."""
-    document = {
-        "_id": code, "userId": person_id, "state": "waiting", "requestedAt": at,
-        "expireAt": at + KEPT,
-    }  # fmt: skip
-    with bounded():
-        _requests().insert_one(document)
-
-
-def find_request(code: str) -> Document | None:
-    """Return the request with this code."""
-    with bounded():
-        return _requests().find_one({"_id": code})
-
-
-def list_waiting(*, limit: int = 100) -> list[Document]:
-    """Return the requests that wait, the oldest first."""
-    with bounded():
-        found = _requests().find({"state": "waiting"}, limit=limit)
-        return list(found.sort("requestedAt", 1))
-
-
-def finish_request(code: str, *, at: datetime) -> None:
-    """Note that it is done, and forget whom it was about."""
-    change = {"$set": {"state": "done", "doneAt": at}, "$unset": {"userId": ""}}
-    with bounded():
-        _requests().update_one({"_id": code}, change)
-
-
-def _requests() -> Collection[Document]:
+def _requests() -> Collection[dict[str, Any]]:
     return mongo.get_database()["deletion_requests"]

@@ -2,21 +2,21 @@
 
 Tracking makes runs, contacts and triggers anonymous (tracking/maintenance/erasure.py); here the
 sends that wait are dropped and the dead letters are searched. What arrived before the erasure is
-committed within the deadline of a delivery: the last look is after that.
+committed within the deadline of a delivery, so the last look comes after it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from automations.privacy.redaction import build_trigger_update, split_letter
-from automations.webhook.dead_letters import get_dead_letters
+from automations.privacy.redaction import Split, build_trigger_update, split_letter
+from automations.webhook.dead_letters import DeadLetter, get_dead_letters
 from automations.webhook.deliveries import DEADLINE_SECONDS
 from tracking.exceptions import TrackingUnavailable
 from tracking.maintenance.erasure import Eraser, Erasure, PersonStore
@@ -33,13 +33,7 @@ class Found(msgspec.Struct):
     dead_letters: int = 0
 
 
-def erase_person(
-    account_id: str | None,
-    person_id: str,
-    *,
-    at: datetime,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Found:
+def erase_person(account_id: str | None, person_id: str, *, at: datetime) -> Found:
     """Erase whoever wrote to the account (None: to any) under this id; takes four seconds.
 
     Safe to repeat. Raises TrackingUnavailable: some of it may be left, run it again.
@@ -56,7 +50,7 @@ def erase_person(
             left = _GRACE_SECONDS - (time.monotonic() - started)
             if left <= 0:
                 return found
-            sleep(left)
+            time.sleep(left)
     raise TrackingUnavailable("the person goes on writing, run it again")
 
 
@@ -74,28 +68,26 @@ def preview_erasure(account_id: str | None, person_id: str) -> Found:
 def export_person(account_id: str | None, person_id: str) -> dict[str, list[Any]]:
     """Return everything stored about the person, by collection. Raises TrackingUnavailable."""
     documents = PersonStore(mongo.get_database()).list_documents(account_id, person_id)
-    return {**documents, "webhook_dead_letters": _list_letters(person_id)}
+    letters = [
+        {"_id": letter.letter_id, "arrivedAt": letter.arrived_at, "holds": split.mentions}
+        for letter, split in _search_letters(person_id)
+    ]
+    return {**documents, "webhook_dead_letters": letters}
 
 
 def _erase_letters(person_id: str) -> int:
-    letters = get_dead_letters()
     count = 0
+    for letter, split in _search_letters(person_id):
+        get_dead_letters().redact(letter, split.rest)
+        count += 1
+    return count
+
+
+def _search_letters(person_id: str) -> Iterator[tuple[DeadLetter, Split]]:
+    letters = get_dead_letters()
     for letter_id in letters.list_ids():
         letter = letters.find_letter(letter_id)
         if letter is not None:
             split = split_letter(letter.raw, person_id)
             if split.mentions:
-                letters.redact(letter, split.rest)
-                count += 1
-    return count
-
-
-def _list_letters(person_id: str) -> list[dict[str, Any]]:
-    letters = get_dead_letters()
-    found = []
-    for letter_id in letters.list_ids():
-        letter = letters.find_letter(letter_id)
-        mentions = [] if letter is None else split_letter(letter.raw, person_id).mentions
-        if letter is not None and mentions:
-            found.append({"_id": letter_id, "arrivedAt": letter.arrived_at, "holds": mentions})
-    return found
+                yield letter, split

@@ -1,14 +1,16 @@
-"""What the dashboard's templates draw and write: small charts, times, numbers."""
+"""What templates draw and write: small charts, times, numbers, lists as lines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
+from typing import Any
 
 from django import template
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from automations.api.serializers import LINK_SEPARATOR
 from automations.dashboard.charts import SPARK_HEIGHT, SPARK_WIDTH, BarChart, Spark
 from automations.dashboard.formatting import format_moment
 from tracking.clock import format_time
@@ -24,7 +26,6 @@ _SPARK = (
 
 @register.simple_tag
 def spark(line: Spark | None) -> SafeString:
-    """Draw a small line, or nothing."""
     if line is None:
         return mark_safe('<span class="quiet">no runs</span>')
     # Numbers of ours alone: escaping each would be a good part of the page.
@@ -72,3 +73,15 @@ def moment(value: datetime | None, zone: tzinfo, words: str = "") -> str:
     return format_html(
         '<time datetime="{}" title="{}">{}</time>', format_time(value), exact, words or exact
     )
+
+
+@register.filter
+def as_lines(value: Any) -> str:
+    """Return a list as the lines of a textarea; what a person typed stays as it was."""
+    return "\n".join(map(_build_line, value)) if isinstance(value, list) else str(value or "")
+
+
+def _build_line(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return f"{item.get('title', '')} {LINK_SEPARATOR} {item.get('url', '')}"
+    return str(item)

@@ -5,9 +5,11 @@ from typing import Any
 
 from bson import ObjectId
 from django.test import Client
+from pymongo.database import Database
 
 from automations.auth.tokens import create_token
 
+Db = Database[dict[str, Any]]
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 

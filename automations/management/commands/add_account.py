@@ -9,9 +9,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from automations.accounts.accounts import AccountTaken, add_account
+from automations.accounts.accounts import AccountTaken, add_account, list_other_workspaces
 from automations.accounts.encryption import EncryptionKeyMissing
-from automations.accounts.store import list_other_workspaces
 from automations.instagram.access_tokens import Host
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError

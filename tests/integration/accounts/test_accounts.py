@@ -24,7 +24,7 @@ from automations.accounts.accounts import (
     note_webhooks,
     set_state,
 )
-from automations.accounts.encryption import EncryptionKeyMissing, make_key
+from automations.accounts.encryption import make_key
 from automations.instagram.access_tokens import Host
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
@@ -32,6 +32,8 @@ from tracking.mongo import client as mongo
 NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 SECRET = "IGAA-very-secret"
+NO_TOKENS = ("", "two words", "töken", "line\n", "tab\t")
+ADD = ("add_account", "178", "--workspace", "ws")
 
 
 @pytest.fixture(autouse=True)
@@ -52,24 +54,17 @@ def fetch(account_id: str = "178") -> Account:
 
 class TestAccounts:
     def test_a_token_is_stored_encrypted_and_comes_back(self, db: Any) -> None:
+        assert get_account("178") is None
         add_account("178", workspace_id="ws", token=SECRET, at=NOW, host=Host.FACEBOOK)
         assert SECRET not in str(db.accounts.find_one())
         account = fetch()
         assert account.token == SECRET
         assert account.token is not None
         assert account.token.host is Host.FACEBOOK
-        assert (account.workspace_id, account.state, account.created_at) == (
-            "ws", AccountState.ACTIVE, NOW,
-        )  # fmt: skip
-
-    def test_no_repr_holds_the_token(self, db: Any) -> None:
-        add()
-        assert SECRET not in repr(fetch())
-        assert SECRET not in f"{fetch()}"
-
-    def test_an_account_that_is_not_there(self, db: Any) -> None:
-        assert get_account("178") is None
-        assert list_accounts() == []
+        assert (account.workspace_id, account.state) == ("ws", AccountState.ACTIVE)
+        assert account.created_at == NOW
+        assert SECRET not in repr(account)
+        assert SECRET not in f"{account}"
 
     def test_a_new_token_makes_it_active_again(self, db: Any) -> None:
         add()
@@ -85,21 +80,21 @@ class TestAccounts:
             add(workspace_id="thief", token="theirs")
         assert fetch().token == SECRET
 
-    @pytest.mark.parametrize("token", ["", "two words", "töken", "line\n", "tab\t"])
-    def test_what_no_header_can_hold_is_no_token(self, db: Any, token: str) -> None:
-        with pytest.raises(ValueError, match="access token"):
-            add(token=token)
-        assert get_account("178") is None
-
-    @pytest.mark.parametrize("ids", [("", "ws"), ("178", ""), ("1/8", "ws"), ("178", "w/s")])
-    def test_what_no_path_can_hold_is_no_id(self, db: Any, ids: tuple[str, str]) -> None:
-        with pytest.raises(ValueError, match="slash"):
-            add(ids[0], workspace_id=ids[1])
-
-    def test_without_a_key_nothing_is_stored(self, db: Any, settings: Any) -> None:
-        settings.FIELD_ENCRYPTION_KEYS = ()
-        with pytest.raises(EncryptionKeyMissing):
-            add()
+    @pytest.mark.parametrize(
+        ("account_id", "workspace_id", "token", "said"),
+        [
+            *(("178", "ws", token, "access token") for token in NO_TOKENS),
+            ("", "ws", SECRET, "slash"),
+            ("178", "", SECRET, "slash"),
+            ("1/8", "ws", SECRET, "slash"),
+            ("178", "w/s", SECRET, "slash"),
+        ],
+    )
+    def test_what_no_header_or_path_can_hold_is_refused(
+        self, db: Any, account_id: str, workspace_id: str, token: str, said: str
+    ) -> None:
+        with pytest.raises(ValueError, match=said):
+            add(account_id, workspace_id=workspace_id, token=token)
         assert db.accounts.count_documents({}) == 0
 
     @pytest.mark.parametrize("keys", [(), (make_key(),)])
@@ -118,9 +113,8 @@ class TestAccounts:
     def test_an_older_document_has_the_defaults(self, db: Any) -> None:
         db.accounts.insert_one({"_id": "178", "workspaceId": "ws"})
         account = fetch()
-        assert (account.host, account.state, account.token, account.has_token) == (
-            Host.INSTAGRAM, AccountState.ACTIVE, None, False,
-        )  # fmt: skip
+        assert (account.host, account.state) == (Host.INSTAGRAM, AccountState.ACTIVE)
+        assert (account.token, account.has_token) == (None, False)
 
     def test_accounts_are_listed_without_their_tokens(self, db: Any) -> None:
         add("2")
@@ -134,18 +128,15 @@ class TestAccounts:
 
 class TestState:
     def test_a_dead_token_is_told_once(self, db: Any, caplog: pytest.LogCaptureFixture) -> None:
+        assert not set_state("178", AccountState.TOKEN_DEAD, "not there", at=LATER)
+        assert db.accounts.count_documents({}) == 0
         add()
         assert set_state("178", AccountState.TOKEN_DEAD, "error 190", at=LATER)
         assert not set_state("178", AccountState.TOKEN_DEAD, "error 190", at=LATER)
         account = fetch()
-        assert (account.state, account.state_reason, account.state_at) == (
-            "token_dead", "error 190", LATER,
-        )  # fmt: skip
+        assert (account.state, account.state_reason) == ("token_dead", "error 190")
+        assert account.state_at == LATER
         assert caplog.text.count("❌ Account 178 is paused: token_dead (error 190)") == 1
-
-    def test_an_account_that_is_not_there_has_no_state(self, db: Any) -> None:
-        assert not set_state("178", AccountState.RESTRICTED, None, at=NOW)
-        assert db.accounts.count_documents({}) == 0
 
     def test_the_last_webhook_is_kept_to_the_minute(
         self, db: Any, monkeypatch: pytest.MonkeyPatch
@@ -190,20 +181,26 @@ def run(*arguments: str) -> str:
     return out.getvalue()
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 class TestCommands:
     def test_a_token_from_a_file(self, db: Any, tmp_path: Path) -> None:
         path = tmp_path / "token"
         path.write_text(f"{SECRET}\n")
-        said = run(
-            "add_account", "178", "--workspace", "ws", "--host", "facebook",
-            "--token-file", str(path),
-        )  # fmt: skip
-        assert said == ("Account 178 of workspace ws is active; its token is stored encrypted.\n")
+        said = run(*ADD, "--host", "facebook", "--token-file", str(path))
+        assert said == "Account 178 of workspace ws is active; its token is stored encrypted.\n"
         assert (fetch().token, fetch().host) == (SECRET, Host.FACEBOOK)
 
-    def test_a_token_from_stdin(self, db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{SECRET}\n"))
-        run("add_account", "178", "--workspace", "ws")
+    @pytest.mark.parametrize("stdin", [io.StringIO(f"{SECRET}\n"), Terminal()])
+    def test_a_token_from_stdin_or_asked_for_at_a_terminal(
+        self, db: Any, monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr("getpass.getpass", lambda prompt: SECRET)
+        run(*ADD)
         assert (fetch().token, fetch().host) == (SECRET, Host.INSTAGRAM)
 
     def test_automations_of_others_that_it_silences_are_named(
@@ -214,37 +211,31 @@ class TestCommands:
                 {"accountId": "178", "workspaceId": workspace_id, "isActive": is_active}
             )
         monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET))
-        run("add_account", "178", "--workspace", "ws")
+        run(*ADD)
         assert "other workspaces (other) name this account" in capsys.readouterr().err
 
-    def test_a_token_is_asked_for_at_a_terminal(
-        self, db: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        class Terminal(io.StringIO):
-            def isatty(self) -> bool:
-                return True
-
-        monkeypatch.setattr(sys, "stdin", Terminal())
-        monkeypatch.setattr("getpass.getpass", lambda prompt: SECRET)
-        run("add_account", "178", "--workspace", "ws")
-        assert fetch().token == SECRET
-
-    def test_a_token_is_no_argument(self, db: Any) -> None:
-        with pytest.raises(CommandError, match="a token is no argument") as caught:
-            run("add_account", "178", "--workspace", "ws", "--token", SECRET)
-        assert SECRET not in str(caught.value)
-
-    def test_a_file_that_is_not_there(self, db: Any, tmp_path: Path) -> None:
-        with pytest.raises(CommandError, match="--token-file cannot be read: FileNotFoundError"):
-            run("add_account", "178", "--workspace", "ws", "--token-file", str(tmp_path / "no"))
-
-    def test_without_a_key_it_says_what_to_set(
-        self, db: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--token", SECRET], "a token is no argument"),
+            (["--token-file", "/nowhere/no"], "--token-file cannot be read: FileNotFoundError"),
+            ([], r"Nothing was stored\. FIELD_ENCRYPTION_KEYS"),
+        ],
+    )
+    def test_what_cannot_be_stored_is_said(
+        self,
+        db: Any,
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: list[str],
+        said: str,
     ) -> None:
         settings.FIELD_ENCRYPTION_KEYS = ()
         monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET))
-        with pytest.raises(CommandError, match=r"Nothing was stored\. FIELD_ENCRYPTION_KEYS"):
-            run("add_account", "178", "--workspace", "ws")
+        with pytest.raises(CommandError, match=said) as caught:
+            run(*ADD, *arguments)
+        assert SECRET not in str(caught.value)
+        assert db.accounts.count_documents({}) == 0
 
     def test_accounts_are_listed_with_their_state(self, db: Any) -> None:
         assert run("list_accounts").startswith("There is no account;")

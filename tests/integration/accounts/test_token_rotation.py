@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from pymongo.database import Database
 
 from automations.accounts import accounts
-from automations.accounts import store as account_store
 from automations.accounts.accounts import add_account, get_account
 from automations.accounts.encryption import encrypt, make_key
+from tests.support.api_client import Db
 
 NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
-Db = Database[dict[str, Any]]
 
 
 def rotate() -> str:
@@ -75,8 +73,8 @@ def test_a_token_that_is_replaced_meanwhile_stays(
     assert read_token("b") == "newer"
 
 
-def test_without_a_key_it_says_so(db: Db, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_key_it_says_so(db: Db, settings: Any) -> None:
     settings.FIELD_ENCRYPTION_KEYS = ()
-    monkeypatch.setattr(account_store, "list_tokens", lambda: [("a", "x")])
+    db["accounts"].insert_one({"_id": "a", "workspaceId": "ws", "token": "x"})
     with pytest.raises(CommandError, match="FIELD_ENCRYPTION_KEYS should be set"):
         rotate()

@@ -10,12 +10,9 @@ from urllib.parse import quote
 import pytest
 from django.http import HttpResponse
 from django.test import Client
-from pymongo.database import Database
 
-from tests.support.api_client import build_automation, build_run, make_client
+from tests.support.api_client import Db, build_automation, build_run, make_client
 from tests.support.routes import OWNED, fill_in
-
-Db = Database[dict[str, Any]]
 
 # A word in every document of the other workspace.
 NEEDLE = "needle-of-another-workspace"

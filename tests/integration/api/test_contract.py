@@ -8,16 +8,13 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
-from pymongo.database import Database
 from schemathesis import Case
 from schemathesis.checks import CHECKS, load_all_checks
 
 from project.wsgi import application
-from tests.support.api_client import NOON, build_automation, build_path, make_client
+from tests.support.api_client import NOON, Db, build_automation, build_path, make_client
 from tests.support.triggers import count_triggers, make_people, now_in_milliseconds
 from tracking import service
-
-Db = Database[dict[str, Any]]
 
 load_all_checks()
 # What is left out judges whether data should have been refused: lengths in bytes, zones and ranges

@@ -9,14 +9,11 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from pymongo.database import Database
 
 from automations.api.runs import CSV_COLUMNS
-from tests.support.api_client import build_run
+from tests.support.api_client import Db, build_run
 from tracking.clock import format_time
 from tracking.queries import run_store
-
-Db = Database[dict[str, Any]]
 
 
 def run(*arguments: str) -> str:

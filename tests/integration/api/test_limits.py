@@ -3,12 +3,9 @@
 from typing import Any
 
 import pytest
-from pymongo.database import Database
 from rest_framework.throttling import UserRateThrottle
 
-from tests.support.api_client import build_path, make_client
-
-Db = Database[dict[str, Any]]
+from tests.support.api_client import Db, build_path, make_client
 
 
 def test_too_many_requests(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from django.test import Client
-from pymongo.database import Database
 
 from automations.api.runs import CSV_COLUMNS, guard_cell
 from automations.rules import store
-from tests.support.api_client import build_automation, build_path, make_client
+from tests.support.api_client import Db, build_automation, build_path, make_client
 from tests.support.triggers import count_triggers, make_trigger
 from tracking.exceptions import TrackingUnavailable
 
-Db = Database[dict[str, Any]]
 T = datetime(2026, 11, 20, 10, 20, 30, 400_000, tzinfo=UTC)
 WORKSPACE = "/api/workspaces/ws1"
 

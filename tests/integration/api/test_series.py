@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo.database import Database
 
-from tests.support.api_client import build_automation, build_path, make_client
+from tests.support.api_client import Db, build_automation, build_path, make_client
 from tests.support.triggers import (
     count_triggers,
     make_people,
@@ -19,7 +18,6 @@ from tests.support.triggers import (
 from tracking.rollups.outcomes import StepOutcome
 from tracking.service import record_step_outcomes
 
-Db = Database[dict[str, Any]]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SERIES = "/api/workspaces/ws1/series"
 

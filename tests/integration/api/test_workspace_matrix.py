@@ -6,17 +6,13 @@ Made from the URLs themselves: a new one is in it, or has to be named as open to
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.test import Client
-from pymongo.database import Database
 from rest_framework.throttling import UserRateThrottle
 
-from tests.support.api_client import build_automation, build_run, log_in, make_client
+from tests.support.api_client import Db, build_automation, build_run, log_in, make_client
 from tests.support.routes import OWNED, ROUTES, fill_in
-
-Db = Database[dict[str, Any]]
 
 # What names nothing of a workspace, and why everybody may ask.
 OPEN = {

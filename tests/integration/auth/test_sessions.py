@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 from django.contrib.sessions.backends.base import CreateError, UpdateError
-from pymongo.database import Database
 
 from automations.auth.sessions import SessionStore
-
-Db = Database[dict[str, Any]]
+from tests.support.api_client import Db
 
 
 def make_session(**data: Any) -> SessionStore:
@@ -20,27 +18,20 @@ def make_session(**data: Any) -> SessionStore:
     return session
 
 
-def test_a_saved_session_is_loaded_by_its_key(db: Db) -> None:
+def test_a_saved_session_is_loaded_by_its_key_which_is_not_stored(db: Db) -> None:
     session = make_session(token_id="x")
-    assert session.session_key is not None
-    assert SessionStore(session.session_key)["token_id"] == "x"
-    assert session.exists(session.session_key)
-
-
-def test_the_database_holds_no_cookie(db: Db) -> None:
-    key = make_session(token_id="x").session_key
+    key = session.session_key
     assert key is not None
+    assert SessionStore(key)["token_id"] == "x"
+    assert session.exists(key)
     [stored] = db["web_sessions"].find()
     assert stored["_id"] == hashlib.sha256(key.encode()).hexdigest()
     assert key not in repr(stored)
-
-
-def test_the_ttl_index_is_on_its_expiry(db: Db) -> None:
+    assert stored["expiresAt"] > datetime.now(UTC) + timedelta(days=13)
     index = db["web_sessions"].index_information()["expiresAt_ttl"]
     assert index["expireAfterSeconds"] == 0
-    make_session()
-    [stored] = db["web_sessions"].find()
-    assert stored["expiresAt"] > datetime.now(UTC) + timedelta(days=13)
+    session.flush()
+    assert db["web_sessions"].count_documents({}) == 0
 
 
 def test_an_expired_session_is_empty_before_the_ttl_removes_it(db: Db) -> None:
@@ -61,14 +52,10 @@ def test_a_made_up_key_is_never_adopted(db: Db) -> None:
     assert session.session_key not in (None, "a" * 32)
 
 
-def test_a_key_that_is_taken_is_not_created_again(db: Db) -> None:
-    session = make_session()
+def test_a_key_is_created_once_and_not_saved_after_its_end(db: Db) -> None:
+    session = make_session(token_id="x")
     with pytest.raises(CreateError):
         SessionStore(session.session_key).save(must_create=True)
-
-
-def test_a_deleted_session_is_not_saved_again(db: Db) -> None:
-    session = make_session(token_id="x")
     SessionStore(session.session_key).delete()
     with pytest.raises(UpdateError):
         session.save()
@@ -82,12 +69,6 @@ def test_cycling_the_key_keeps_the_data_and_ends_the_old_one(db: Db) -> None:
     session.save()
     assert SessionStore(session.session_key)["token_id"] == "x"
     assert not session.exists(old)
-
-
-def test_flushing_removes_it(db: Db) -> None:
-    session = make_session(token_id="x")
-    session.flush()
-    assert db["web_sessions"].count_documents({}) == 0
 
 
 @pytest.mark.parametrize("data", ["", "{", "[]", "null", None, 7])

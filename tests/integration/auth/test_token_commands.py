@@ -2,16 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from pymongo.database import Database
 
 from automations.auth import tokens
+from tests.support.api_client import Db
 from tracking.mongo import errors as mongo_errors
-
-Db = Database[dict[str, Any]]
 
 
 def run(*arguments: str) -> list[str]:
@@ -41,6 +38,7 @@ def test_what_cannot_be_made_is_refused_in_a_sentence(db: Db, arguments: tuple[s
 
 
 def test_the_list_shows_states_and_no_secret(db: Db) -> None:
+    assert "create_api_token" in run("list_api_tokens")[0]
     at = datetime.now(UTC)
     secrets = [
         tokens.create_token(workspace_id="ws1", name="first", at=at)[0],
@@ -49,23 +47,10 @@ def test_the_list_shows_states_and_no_secret(db: Db) -> None:
     ]
     tokens.revoke_token(secrets[2], at=at)
     header, *rows = run("list_api_tokens")
-    assert header.split() == [
-        "ID",
-        "WORKSPACE",
-        "NAME",
-        "CREATED",
-        "EXPIRES",
-        "LAST",
-        "USED",
-        "STATE",
-    ]
+    assert " ".join(header.split()) == "ID WORKSPACE NAME CREATED EXPIRES LAST USED STATE"
     assert [row.split()[-1] for row in rows] == ["usable", "expired", "revoked"]
     assert not any(secret in row for secret in secrets for row in rows)
     assert len(run("list_api_tokens", "--workspace", "ws2")) == 2
-
-
-def test_an_empty_list_says_what_makes_a_token(db: Db) -> None:
-    assert "create_api_token" in run("list_api_tokens")[0]
 
 
 def test_a_token_is_revoked_by_its_id_or_itself(db: Db) -> None:
@@ -75,24 +60,12 @@ def test_a_token_is_revoked_by_its_id_or_itself(db: Db) -> None:
         assert token.id in line
         assert secret not in line
         assert tokens.find_token(secret, at=datetime.now(UTC)) is None
-
-
-def test_revoking_what_is_not_there_fails(db: Db) -> None:
     with pytest.raises(CommandError, match="list_api_tokens"):
         run("revoke_api_token", "65f000000000000000000001")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("create_api_token", "--workspace", "ws1"),
-        ("list_api_tokens",),
-        ("revoke_api_token", "a" * 24),
-    ],
-)
-def test_without_mongodb_they_fail_with_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
-) -> None:
+def test_without_mongodb_they_fail_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mongo_errors, "DEADLINE_SECONDS", 0.1)
-    with pytest.raises(CommandError, match="MongoDB"):
-        run(*command)
+    for command in ("create_api_token --workspace ws1", "list_api_tokens", "revoke_api_token aaa"):
+        with pytest.raises(CommandError, match="MongoDB"):
+            run(*command.split())

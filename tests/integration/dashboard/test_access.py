@@ -1,20 +1,16 @@
 """Who sees the pages: the workspace's own sessions; and what every page's header allows."""
 
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 from django.test import Client
-from pymongo.database import Database
 
 from automations.auth.tokens import create_token
 from automations.dashboard import overview
-from tests.support.api_client import build_automation, log_in
+from tests.support.api_client import Db, build_automation, log_in
 from tests.support.routes import OWNED, fill_in
 from tracking.mongo import errors as mongo_errors
-
-Db = Database[dict[str, Any]]
 
 PAGES = [fill_in(route, "ws2") for route in OWNED if route.startswith("workspaces/")]
 

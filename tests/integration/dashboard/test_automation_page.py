@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from pymongo.database import Database
 
-from tests.support.api_client import build_automation, log_in
+from tests.support.api_client import Db, build_automation, log_in
 from tests.support.triggers import count_triggers
 from tracking import service
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger
 
-Db = Database[dict[str, Any]]
 PAGE = "/workspaces/ws1/automations/a1/"
 HOUR = timedelta(hours=1)
 

@@ -2,17 +2,14 @@
 
 import html
 import re
-from typing import Any
 
 import pytest
 from django.test import Client
-from pymongo.database import Database
 
 from automations.api.serializers import AutomationSerializer
 from automations.dashboard.form_fields import flatten_errors, list_fields
-from tests.support.api_client import build_automation, log_in
+from tests.support.api_client import Db, build_automation, log_in
 
-Db = Database[dict[str, Any]]
 NEW = "/workspaces/ws1/new-automation/"
 CHANGE = "/workspaces/ws1/automations/a1/change/"
 FILLED = {

@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.test import Client
-from pymongo.database import Database
 
 from automations.dashboard import overview
-from tests.support.api_client import build_automation, build_run, log_in
+from tests.support.api_client import Db, build_automation, build_run, log_in
 from tracking import service
 
-Db = Database[dict[str, Any]]
 HOME = "/workspaces/ws1/"
 LIVE = "/workspaces/ws1/live"
 HTMX = {"HX-Request": "true"}

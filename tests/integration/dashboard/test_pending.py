@@ -3,20 +3,17 @@
 import html
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from django.test import Client
-from pymongo.database import Database
 
 from tests.integration.dashboard.test_access import log_in
-from tests.support.api_client import build_automation
+from tests.support.api_client import Db, build_automation
 from tests.support.triggers import make_people, now_in_milliseconds
 from tracking import service
 from tracking.counting.switch import SwitchState, write_switch
 from tracking.ids import partition_of
 
-Db = Database[dict[str, Any]]
 PAGES = ["/workspaces/ws1/", "/workspaces/ws1/live", "/workspaces/ws1/automations/a1/"]
 
 

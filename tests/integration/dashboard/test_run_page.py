@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from django.test import Client
-from pymongo.database import Database
 
 from tests.integration.dashboard.test_automation_page import record, tell
-from tests.support.api_client import build_automation, log_in
+from tests.support.api_client import Db, build_automation, log_in
 
-Db = Database[dict[str, Any]]
 AT = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
 
 

@@ -8,14 +8,11 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
-from pymongo.database import Database
 
 from automations.accounts.accounts import add_account
 from automations.auth.tokens import create_token
-from tests.support.api_client import build_automation, build_run
+from tests.support.api_client import Db, build_automation, build_run
 from tracking.mongo.indexes import list_indexes
-
-Db = Database[dict[str, Any]]
 
 
 def run(*arguments: str) -> Any:

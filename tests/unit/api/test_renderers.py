@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from automations.api.automations import build_automation
 from automations.api.renderers import OrjsonRenderer, to_json
 from tracking.clock import format_time
+from tracking.queries.stats import RunSummary
 
 NOON = datetime(2026, 11, 23, 10, 30, 0, 123000, tzinfo=UTC)
 UUID_1 = UUID("12345678-1234-5678-1234-567812345678")
@@ -79,7 +80,7 @@ def test_other_names_stay(name: str) -> None:
 
 def test_an_older_products_stats_never_stand_for_ours() -> None:
     document = {"_id": 7, "stats": {"views": 1}, "totalRuns": float("nan"), "lastRunAt": "monday"}
-    answer = build_automation(document, total_runs=3, last_run_at=None, stats=None)
+    answer = build_automation(document, RunSummary(3, None), has_stats=False)
     assert answer == {"_id": "7", "totalRuns": 3, "lastRunAt": None}
 
 
@@ -110,5 +111,5 @@ def test_whatever_bson_decodes_is_shown(value: object) -> None:
     document = bson.decode(
         bson.encode({"_id": 1, "value": value}), bson.CodecOptions(tz_aware=True)
     )
-    answer = build_automation(document, total_runs=0, last_run_at=None, stats=None)
+    answer = build_automation(document, RunSummary(0, None), has_stats=False)
     orjson.dumps(answer)  # plain JSON types only: no `default` is needed

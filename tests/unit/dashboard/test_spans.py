@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from automations.dashboard.spans import SPANS, Span, find_span, name_buckets
+from automations.dashboard.charts import SPANS, Span, find_span, name_buckets
 from tracking.queries.time_grid import Unit, build_grid
 
 # Clocks that are moved, by whole hours and by half ones, and clocks that are not.

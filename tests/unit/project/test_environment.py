@@ -5,7 +5,10 @@ import re
 import secrets
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -13,65 +16,53 @@ from django.core.exceptions import ImproperlyConfigured
 from project import environment
 
 ROOT = Path(__file__).parents[3]
+read_switch = partial(environment.read_bool, "X", default=True)
+read_list = partial(environment.read_list, "X")
+read_days = partial(environment.read_int, "X", default=90, minimum=8, unit="days")
+read_mode = partial(environment.read_choice, "X", choices=("off", "shadow"))
+read_uri = partial(environment.read_url, "X", schemes=("mongodb", "mongodb+srv"))
 
 
 @pytest.mark.parametrize(
-    ("raw", "expected"),
-    [("1", True), ("TRUE", True), (" on ", True), ("0", False), ("no", False), ("", True)],
+    ("read", "raw", "value"),
+    [
+        (read_switch, "1", True),
+        (read_switch, "TRUE", True),
+        (read_switch, " on ", True),
+        (read_switch, "0", False),
+        (read_switch, "no", False),
+        (read_switch, "", True),
+        (read_list, " a, ,b,", ("a", "b")),
+        (read_list, "", ()),
+        (read_days, "30", 30),
+        (read_days, "", 90),
+        (read_mode, "shadow", "shadow"),
+    ],
 )
-def test_a_switch_is_read(monkeypatch: pytest.MonkeyPatch, raw: str, expected: bool) -> None:
-    monkeypatch.setenv("X", raw)
-    assert environment.read_bool("X", default=True) is expected
-
-
-def test_a_word_that_is_no_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("X", "maybe")
-    with pytest.raises(ImproperlyConfigured, match="X is 'maybe'; set it to one of 1, true"):
-        environment.read_bool("X", default=True)
-
-
-def test_a_list_loses_its_empty_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("X", " a, ,b,")
-    assert environment.read_list("X") == ("a", "b")
-    assert environment.read_list("UNSET_VARIABLE") == ()
-
-
-@pytest.mark.parametrize("raw", ["7", "eight", "8.5", "-1", "1e3"])
-def test_a_number_below_its_minimum_is_refused(monkeypatch: pytest.MonkeyPatch, raw: str) -> None:
-    monkeypatch.setenv("X", raw)
-    with pytest.raises(ImproperlyConfigured, match=r"X is .* whole number of days, 8 or more"):
-        environment.read_int("X", default=90, minimum=8, unit="days")
-
-
-def test_a_number_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("X", "30")
-    assert environment.read_int("X", default=90, minimum=8, unit="days") == 30
-    assert environment.read_int("UNSET_VARIABLE", default=90, minimum=8, unit="days") == 90
-
-
-def test_a_word_outside_the_choices_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("X", "shadow")
-    assert environment.read_choice("X", choices=("off", "shadow")) == "shadow"
-    monkeypatch.setenv("X", "yes")
-    with pytest.raises(ImproperlyConfigured, match="X is 'yes'; set it to one of off, shadow"):
-        environment.read_choice("X", choices=("off", "shadow"))
-
-
-@pytest.mark.parametrize("raw", ["host:27017", "mongodb://", "http://user:hunter2@host"])
-def test_a_url_of_another_kind_is_refused_and_not_shown(
-    monkeypatch: pytest.MonkeyPatch, raw: str
+def test_a_value_is_read(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[], Any], raw: str, value: Any
 ) -> None:
     monkeypatch.setenv("X", raw)
-    with pytest.raises(ImproperlyConfigured, match="X is not a URL") as caught:
-        environment.read_url("X", schemes=("mongodb", "mongodb+srv"))
-    assert "hunter2" not in str(caught.value)
+    assert read() == value
 
 
-def test_the_example_names_every_variable_that_the_settings_read() -> None:
-    settings = (ROOT / "project/settings.py").read_text()
-    example = (ROOT / ".env.example").read_text()
-    read = set(re.findall(r'\bread_\w+\(\s*"([A-Z_]+)"', settings))
-    assert read == set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
+@pytest.mark.parametrize(
+    ("read", "raws", "said"),
+    [
+        (read_switch, ["maybe"], "X is 'maybe'; set it to one of 1, true"),
+        (read_days, ["7", "eight", "8.5", "-1", "1e3"], "X is .* whole number of days, 8 or more"),
+        (read_mode, ["yes"], "X is 'yes'; set it to one of off, shadow"),
+        (read_uri, ["host:27017", "mongodb://", "http://user:hunter2@host"], "X is not a URL"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[], Any], raws: list[str], said: str
+) -> None:
+    for raw in raws:
+        monkeypatch.setenv("X", raw)
+        with pytest.raises(ImproperlyConfigured, match=said) as caught:
+            read()
+        assert "hunter2" not in str(caught.value)
 
 
 def run_manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -7,10 +7,12 @@ import sys
 from typing import Any
 
 import pytest
+from django.test import Client, RequestFactory
 
-from project.logs import JsonFormatter, build_logging
+from project.logs import HideQueryStrings, JsonFormatter, build_logging
 
 LINE = "✅ [TRACKING] Automation run tracked: %s (%s)"
+TOKEN = "test-verify-token"  # of the verification: no query string reaches a log
 
 
 def build_record(message: str, *args: Any, **extra: Any) -> logging.LogRecord:
@@ -51,13 +53,18 @@ def test_what_json_cannot_hold_does_not_stop_the_line(value: Any) -> None:
     assert json.loads(JsonFormatter().format(build_record("m", odd=value)))["odd"] == value
 
 
-@pytest.mark.parametrize("as_json", [True, False])
-def test_both_forms_print_the_line(as_json: bool, capfd: pytest.CaptureFixture[str]) -> None:
+def configure(*, as_json: bool) -> logging.Logger:
+    """A logger that prints as the settings have it, and does not touch the tests' own."""
     config = build_logging(as_json=as_json)
     config["loggers"] = {"sample": {"handlers": ["stderr"], "level": "INFO", "propagate": False}}
     del config["root"]
     logging.config.dictConfig(config)
-    logging.getLogger("sample").info("ℹ️ [TRACKING] Duplicate run skipped for user %s", "u1")
+    return logging.getLogger("sample")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_both_forms_print_the_line(as_json: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    configure(as_json=as_json).info("ℹ️ [TRACKING] Duplicate run skipped for user %s", "u1")
     printed = capfd.readouterr().err
     assert "ℹ️ [TRACKING] Duplicate run skipped for user u1" in printed
     assert printed.startswith("{") is as_json
@@ -76,11 +83,7 @@ FORGED = (
 def test_no_id_makes_a_line_of_its_own(
     as_json: bool, hostile: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = build_logging(as_json=as_json)
-    config["loggers"] = {"sample": {"handlers": ["stderr"], "level": "INFO", "propagate": False}}
-    del config["root"]
-    logging.config.dictConfig(config)
-    logger = logging.getLogger("sample")
+    logger = configure(as_json=as_json)
     logger.info("ℹ️ [TRACKING] Duplicate run skipped for user %s", hostile)
     try:
         raise ValueError(hostile)
@@ -97,3 +100,34 @@ def test_no_id_makes_a_line_of_its_own(
         assert message == f"ℹ️ [TRACKING] Duplicate run skipped for user {hostile}"
     else:
         assert printed.replace("\n", "").isprintable()
+
+
+def format_record(name: str, message: str, *args: object, **extra: object) -> str:
+    record = logging.LogRecord(name, logging.WARNING, __file__, 1, message, args, None)
+    vars(record).update(extra)
+    assert HideQueryStrings().filter(record)
+    return JsonFormatter().format(record)
+
+
+def test_a_request_is_named_by_method_and_path() -> None:
+    request = RequestFactory().get(f"/api/webhooks/instagram?hub.verify_token={TOKEN}")
+    line = format_record("django.request", "Forbidden: %s", request.path, request=request)
+    assert TOKEN not in line
+    assert '"request":"GET /api/webhooks/instagram"' in line
+
+
+def test_the_line_of_runserver_ends_at_the_path() -> None:
+    line = format_record("django.server", '"%s" %s %s', f"GET /x?a={TOKEN} HTTP/1.1", "403", "18")
+    assert TOKEN not in line
+    assert "GET /x HTTP/1.1" in line
+
+
+def test_a_socket_in_place_of_a_request_is_left_out() -> None:
+    assert "request" not in format_record("django.server", "broken pipe", request=object())
+
+
+def test_every_handler_has_the_filter() -> None:
+    assert Client().get("/nowhere").status_code == 404
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            assert any(isinstance(one, HideQueryStrings) for one in handler.filters)

@@ -40,19 +40,16 @@ def raise_group() -> None:
     raise ExceptionGroup(MARKER, [ValueError(MARKER)])
 
 
-RAISERS = (
-    raise_key, raise_bulk_write, raise_duplicate, raise_own,
-    raise_in_handler, raise_group,
-)  # fmt: skip
-
-
 def catch(raiser: Callable[[], None]) -> BaseException:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - each raises another
         raiser()
     return caught.value
 
 
-@pytest.mark.parametrize("raiser", RAISERS)
+@pytest.mark.parametrize(
+    "raiser",
+    [raise_key, raise_bulk_write, raise_duplicate, raise_own, raise_in_handler, raise_group],
+)
 def test_no_trace_holds_what_an_exception_quotes(raiser: Callable[[], None]) -> None:
     error = catch(raiser)
     assert MARKER in "".join(traceback.format_exception(error))
