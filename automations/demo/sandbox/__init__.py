@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from automations.demo.sandbox.faults import Fault
-from automations.demo.sandbox.message_parts import Button
 from automations.demo.sandbox.sandbox import Sandbox
-from automations.demo.sandbox.state import Limits, Received
+from automations.demo.sandbox.state import Button, Limits, Received
 
 __all__ = ["Button", "Fault", "Limits", "Received", "Sandbox"]

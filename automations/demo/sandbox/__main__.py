@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from automations.demo.sandbox.sandbox import Sandbox
 
@@ -20,45 +21,35 @@ fault <500|lost|reset|slow|190|613>   for the next call
 
 
 def main() -> None:
-    """Read commands from stdin until it ends."""
     parser = argparse.ArgumentParser(prog="python -m automations.demo.sandbox", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="default: any free one")
     parser.add_argument("--webhook-url", default="", help="where webhooks go")
     parser.add_argument("--app-secret", default="", help="the secret that signs them")
     parser.add_argument("--account", action="append", default=[], help="an account; repeatable")
     options = parser.parse_args()
+    write = partial(print, flush=True)  # noqa: T201 - its output
     with Sandbox(
         port=options.port, webhook_url=options.webhook_url, app_secret=options.app_secret
     ) as meta:
-        _write(f"INSTAGRAM_GRAPH_URL={meta.url}")
+        commands: dict[str, Callable[..., object]] = {
+            "comment": meta.comment,
+            "message": meta.message,
+            "tap": meta.tap,
+            "follow": meta.follow,
+            "journal": lambda person: "\n".join(map(str, meta.journal(person))),
+            "fault": meta.faults.script,
+        }
+        write(f"INSTAGRAM_GRAPH_URL={meta.url}")
         for account_id in options.account:
-            _write(f"account {account_id} has the token {meta.add_account(account_id)}")
-        _write(_COMMANDS)
-        for line in sys.stdin:
+            write(f"account {account_id} has the token {meta.add_account(account_id)}")
+        write(_COMMANDS)
+        for line in filter(str.strip, sys.stdin):
             try:
-                _write(_run(meta, shlex.split(line)))
+                name, *words = shlex.split(line)
+                result = commands[name](*words)
+                write("done" if result is None else result)
             except (LookupError, TypeError, ValueError) as error:
-                _write(f"{type(error).__name__}: {error}")
-
-
-def _run(meta: Sandbox, words: list[str]) -> str:
-    if not words:
-        return ""
-    commands: dict[str, Callable[..., object]] = {
-        "comment": meta.comment,
-        "message": meta.message,
-        "tap": meta.tap,
-        "follow": meta.follow,
-        "journal": lambda person: "\n".join(map(str, meta.journal(person))),
-        "fault": meta.faults.script,
-    }
-    result = commands[words[0]](*words[1:])
-    return "done" if result is None else str(result)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+                write(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
 
@@ -28,32 +28,22 @@ class Faults:
         self.made: Counter[Fault] = Counter()
         self._seed = seed
         self._lock = threading.Lock()
-        # A fault, and which calls it is for.
-        self._script: deque[tuple[Fault, str | None, str | None]] = deque()
+        # A fault, and which calls it is for: where, account.
+        self._script: list[tuple[Fault, str | None, str | None]] = []
         self._shares: dict[Fault, float] = {}
         self._attempts: Counter[str] = Counter()
 
     def script(
-        self,
-        fault: Fault | str,
-        *,
-        times: int = 1,
-        where: str | None = None,
-        account_id: str | None = None,
+        self, fault: Fault | str, *, where: str | None = None, account_id: str | None = None
     ) -> None:
-        """Make the next `times` calls fail; `where` is messages, replies or profile."""
+        """Make the next call fail; `where` is messages, replies or profile."""
         with self._lock:
-            self._script.extend([(Fault(fault), where, account_id)] * times)
+            self._script.append((Fault(fault), where, account_id))
 
-    def set_shares(self, shares: Mapping[Fault | str, float]) -> None:
+    def set_shares(self, shares: Mapping[str, float]) -> None:
         """Make these shares of all calls fail from now on: {"lost": 0.01}."""
         with self._lock:
             self._shares = {Fault(fault): share for fault, share in shares.items()}
-
-    def clear(self) -> None:
-        with self._lock:
-            self._script.clear()
-            self._shares = {}
 
     def choose(self, key: str, *, where: str, account_id: str) -> Fault | None:
         """Return the fault of a call, if any; `key` is the same for each of its attempts."""
@@ -65,10 +55,9 @@ class Faults:
 
     def _choose_scripted(self, where: str, account_id: str) -> Fault | None:
         for line in self._script:
-            fault, wanted_where, wanted_account = line
-            if wanted_where in (None, where) and wanted_account in (None, account_id):
+            if line[1] in (None, where) and line[2] in (None, account_id):
                 self._script.remove(line)
-                return fault
+                return line[0]
         return None
 
     def _choose_share(self, key: str) -> Fault | None:

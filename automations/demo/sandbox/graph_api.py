@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import msgspec
 import orjson
+from msgspec import Meta, Struct
 
 from automations.demo.sandbox.faults import Fault, Faults
 from automations.demo.sandbox.http_server import Answer, Request
-from automations.demo.sandbox.message_parts import read_message
 from automations.demo.sandbox.refusals import Refused
-from automations.demo.sandbox.state import Received, World
+from automations.demo.sandbox.state import Button, Content, Received, World
+from automations.instagram import limits
 
 # A version in front is allowed, as in /v23.0/me.
 _PATH = re.compile(r"^(?:/v\d+\.\d+)?/(?P<id>[^/]+)(?:/(?P<edge>messages|replies))?$")
@@ -26,6 +28,44 @@ _REFUSALS = {Fault.ERROR_500: "server", Fault.TOKEN_DEAD: "bad_token", Fault.RAT
 
 # Body of the answer, and what a person received.
 _Result = tuple[dict[str, Any], Received | None]
+
+_Text = Annotated[str, Meta(pattern=r"\S")]
+_Title = Annotated[_Text, Meta(max_length=limits.TITLE_LENGTH)]
+_Payload = Annotated[_Text, Meta(max_length=limits.PAYLOAD_LENGTH)]
+
+
+class _Postback(Struct, tag_field="type", tag="postback"):
+    title: _Title
+    value: _Payload = msgspec.field(name="payload")
+
+
+class _WebUrl(Struct, tag_field="type", tag="web_url"):
+    title: _Title
+    value: Annotated[str, Meta(pattern="^https?://")] = msgspec.field(name="url")
+
+
+class _Template(Struct):
+    template_type: Literal["button"]
+    text: Annotated[_Text, Meta(max_length=limits.TEMPLATE_TEXT_LENGTH)]
+    buttons: Annotated[
+        list[_Postback | _WebUrl], Meta(min_length=1, max_length=limits.MOST_BUTTONS)
+    ]
+
+
+class _Attachment(Struct):
+    type: Literal["template"]
+    payload: _Template
+
+
+class _QuickReply(Struct, tag_field="content_type", tag="text"):
+    title: _Title
+    payload: _Payload
+
+
+class _Message(Struct):
+    text: _Text | None = None
+    attachment: _Attachment | None = None
+    quick_replies: Annotated[list[_QuickReply], Meta(max_length=limits.MOST_QUICK_REPLIES)] = []
 
 
 class GraphApi:
@@ -45,7 +85,8 @@ class GraphApi:
 
     def handle(self, request: Request) -> Answer | None:
         """Return the answer to a request; None closes the connection without one."""
-        token, where, account_id = "", "?", None
+        token, where, account_id, received = "", "?", None, None
+        status, code = 200, 0
         try:
             token = _read_token(request)
             with self._use_world() as (world, _):
@@ -63,18 +104,17 @@ class GraphApi:
             time.sleep(self._faults.latency_seconds / 2)
             with self._use_world() as (world, at):
                 body, received = _OPERATIONS[where](world, account_id, at, object_id, content)
-                self.answers[where, 0] += 1
-                headers = _build_headers(world, account_id, at)
         except Refused as refused:
-            with self._use_world() as (world, at):
-                self.answers[where, refused.code] += 1
-                headers = _build_headers(world, account_id, at)
-            return Answer(refused.status, refused.build_body(token=token), headers)
+            status, code, fault = refused.status, refused.code, None
+            body = refused.build_body(token=token)
+        with self._use_world() as (world, at):
+            self.answers[where, code] += 1
+            headers = _build_headers(world, account_id, at)
         if received is not None:
             # Before the answer: Meta promises no order, and this one is the harder.
             self._on_received(received)
         time.sleep(self._faults.latency_seconds / 2)
-        return None if fault is Fault.LOST else Answer(200, body, headers)
+        return None if fault is Fault.LOST else Answer(status, body, headers)
 
 
 def _build_headers(world: World, account_id: str | None, at: datetime) -> dict[str, str]:
@@ -118,6 +158,26 @@ def _read_call(request: Request) -> tuple[str, str, dict[str, Any]]:
     if not isinstance(body, dict):
         raise Refused("bad_parameter", "body")
     return match["edge"], object_id, body
+
+
+def read_message(message: Any) -> Content:
+    """Return the text and the buttons of a message. Raises Refused."""
+    try:
+        parts = msgspec.convert(message, _Message)
+    except msgspec.ValidationError as error:
+        raise Refused("bad_parameter", str(error)) from error
+    if (parts.text is None) == (parts.attachment is None):
+        raise Refused("bad_parameter", "message[text or attachment]")
+    if parts.attachment is not None:
+        template = parts.attachment.payload
+        return template.text, tuple(
+            Button(str(one.__struct_config__.tag), one.title, one.value) for one in template.buttons
+        )
+    text = parts.text or ""
+    if len(text.encode()) > limits.MESSAGE_BYTES:
+        raise Refused("bad_parameter", "message[text] length")
+    replies = (Button("quick_reply", one.title, one.payload) for one in parts.quick_replies)
+    return text, tuple(replies)
 
 
 def _send_message(

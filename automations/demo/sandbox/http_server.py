@@ -15,19 +15,15 @@ _MOST_BODY = 1024 * 1024
 
 
 class Request(NamedTuple):
-    """A request; header names are lower case."""
-
     method: str
     target: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # names are lower case
     body: bytes
 
 
 class Answer(NamedTuple):
-    """An answer in JSON."""
-
     status: int
-    body: Any
+    body: Any  # sent as JSON
     headers: Mapping[str, str] = {}
 
 
@@ -48,9 +44,7 @@ class HttpServer(ThreadingTCPServer):  # http.server's own looks its host up in 
         self.handler = handler
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.is_stopped = False
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.05,), name="sandbox", daemon=True
-        )
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -85,10 +79,9 @@ class _Connection(BaseHTTPRequestHandler):
             return
         content = orjson.dumps(answer.body)
         self.send_response(answer.status)
-        for name, value in answer.headers.items():
+        own = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        for name, value in {**answer.headers, **own}.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 

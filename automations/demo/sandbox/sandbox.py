@@ -12,9 +12,8 @@ from typing import Self
 from automations.demo.sandbox.faults import Faults
 from automations.demo.sandbox.graph_api import GraphApi
 from automations.demo.sandbox.http_server import HttpServer
-from automations.demo.sandbox.message_parts import Button
-from automations.demo.sandbox.state import Comment, Limits, Received, World
-from automations.demo.sandbox.webhooks import RETRY_SECONDS, Counts, WebhookSender
+from automations.demo.sandbox.state import Button, Comment, Limits, Received, World
+from automations.demo.sandbox.webhooks import RETRY_SECONDS, WebhookSender
 from automations.demo.simulation import bodies
 
 DEFAULT_MEDIA_ID = "17900000000000001"
@@ -40,20 +39,21 @@ class Sandbox:
         clock: Callable[[], datetime] | None = None,
         retry_seconds: Sequence[float] = RETRY_SECONDS,
         double_every: int = 0,
-        on_received: Callable[[Received], None] | None = None,
+        on_received: Callable[[Received], object] = lambda _: None,
     ) -> None:
         self.faults = Faults(seed)
         self._read_clock = clock or (lambda: datetime.now(UTC))
         self._lock = threading.Lock()
-        self._world = World(seed=seed, limits=limits or Limits())
+        self._world = World(seed=seed, most=limits or Limits())
         self._on_received = on_received
         self._webhooks = WebhookSender(
-            url=webhook_url,
-            secret=app_secret,
+            webhook_url,
+            app_secret,
             read_clock=self._read_clock,
             retry_seconds=retry_seconds,
             double_every=double_every,
         )
+        self.webhook_counts = self._webhooks.counts
         self.api = GraphApi(self.use_world, faults=self.faults, on_received=self._deliver)
         self._server = HttpServer(self.api.handle, port=port)
         self.url = self._server.url
@@ -94,25 +94,17 @@ class Sandbox:
         """
         with self.use_world() as (world, at):
             comment_id = world.make_id("comment", account_id, person_id)
-            world.comments[comment_id] = Comment(
-                id=comment_id,
-                account_id=account_id,
-                person_id=person_id,
-                media_id=media_id,
-                is_live=is_live,
-                at=at,
-            )
-        self._webhooks.send(
-            bodies.build_comment(
-                account_id,
-                comment_id,
-                text,
-                media_id=media_id,
-                person=(person_id, username or f"user.{person_id}") if has_person else None,
-                parent_id=parent_id,
-                is_live=is_live,
-            )
+            world.comments[comment_id] = Comment(account_id, person_id, media_id, is_live, at)
+        element = bodies.build_comment(
+            account_id,
+            comment_id,
+            text,
+            media_id=media_id,
+            person=(person_id, username or f"user.{person_id}") if has_person else None,
+            parent_id=parent_id,
+            is_live=is_live,
         )
+        self._webhooks.send(element)
         return comment_id
 
     def message(
@@ -143,11 +135,6 @@ class Sandbox:
         with self.use_world() as (world, _):
             world.follows.add((account_id, person_id))
 
-    def forget(self, person_id: str) -> None:
-        """Forget the person, who may come back as a new one."""
-        with self.use_world() as (world, _):
-            world.forget(person_id)
-
     def _hear(self, account_id: str, person_id: str) -> tuple[str, int]:
         """Open the person's window; return a new message id and the time in milliseconds."""
         with self.use_world() as (world, at):
@@ -168,26 +155,24 @@ class Sandbox:
 
     def _deliver(self, received: Received) -> None:
         """Send the echo of what a person received, and let them react."""
-        account_id, text = received.account_id, received.text
-        echo = bodies.build_messaging(
-            account_id,
-            received.person_id,
-            {"message": {"mid": received.message_id, "text": text, "is_echo": True}},
-            at_ms=int(received.at.timestamp() * 1000),
-            is_echo=True,
-        )
         if received.kind == "public_reply":
             echo = bodies.build_comment(
-                account_id,
+                received.account_id,
                 received.message_id,
-                text,
+                received.text,
                 media_id=None,
-                person=(account_id, "the.account"),
+                person=(received.account_id, "the.account"),
                 parent_id=received.comment_id,
             )
+        else:
+            content = bodies.build_text(received.message_id, received.text)
+            content["message"]["is_echo"] = True
+            at_ms = int(received.at.timestamp() * 1000)
+            echo = bodies.build_messaging(
+                received.account_id, received.person_id, content, at_ms=at_ms, is_echo=True
+            )
         self._webhooks.send(echo)
-        if self._on_received is not None:
-            self._on_received(received)
+        self._on_received(received)
 
     # What can be asked
 
@@ -204,10 +189,6 @@ class Sandbox:
         """Answers by place and code: ("messages", 0) were accepted, 613 refused."""
         with self._lock:
             return self.api.answers.copy()
-
-    @property
-    def webhook_counts(self) -> Counts:
-        return self._webhooks.counts
 
     def wait_for_webhooks(self, seconds: float = 10.0) -> bool:
         return self._webhooks.wait(seconds)
