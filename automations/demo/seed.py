@@ -14,14 +14,12 @@ from typing import Any
 from bson import ObjectId
 
 from automations.demo.simulation.personas import Ids, make_ask, make_random
-from automations.rules.automation import parse_automation
 from tracking.clock import truncate_to_milliseconds
 
 WORKSPACE_ID = "demo"
 ACCOUNT_ID = "17841460000012345"
 HISTORY = timedelta(days=7)
 _LINK = "https://shop.example.com"
-_FOLLOW = {"text": "Follow us first, so that you do not miss the next one 💛", "button": "I follow"}
 
 _AUTOMATIONS: tuple[dict[str, Any], ...] = (
     {
@@ -36,7 +34,10 @@ _AUTOMATIONS: tuple[dict[str, Any], ...] = (
             "text": "Hi! Thanks for your comment. Shall I send you the spring lookbook?",
             "button": "Yes, send it",
         },
-        "askFollow": _FOLLOW,
+        "askFollow": {
+            "text": "Follow us first, so that you do not miss the next one 💛",
+            "button": "I follow",
+        },
         "mainDm": {
             "text": "Here it is, with everything from the post:",
             "links": [{"title": "Open the lookbook", "url": f"{_LINK}/lookbook"}],
@@ -67,8 +68,8 @@ _AUTOMATIONS: tuple[dict[str, Any], ...] = (
         },
     },
 )
-# Runs in a day, by automation: what a small shop gets.
-_RUNS_PER_DAY = (110, 45, 30)
+# By automation: runs in a day, what a small shop gets, and their first step.
+_RUNS = ((110, "comment_reply"), (45, "opening_dm"), (30, "main_dm"))
 # How much happens in each hour of the day, in UTC: quiet nights, a peak in the evening.
 _HOUR_WEIGHTS = (2, 1, 1, 1, 1, 2, 4, 7, 9, 9, 8, 9, 11, 10, 8, 8, 9, 11, 14, 16, 15, 11, 7, 4)
 _RETURNING = 0.12
@@ -88,19 +89,17 @@ def build_history(*, now: datetime) -> list[dict[str, Any]]:
     """Return the runs of the seven days that end at `now`, oldest first."""
     runs = [
         run
-        for document, per_day in zip(build_automations(now=now), _RUNS_PER_DAY, strict=True)
-        for run in _build_runs(document, per_day=per_day, now=now)
+        for document, (per_day, trigger_type) in zip(_AUTOMATIONS, _RUNS, strict=True)
+        for run in _build_runs(document, trigger_type, per_day=per_day, now=now)
     ]
     return sorted(runs, key=lambda run: run["createdAt"])
 
 
 def _build_runs(
-    document: dict[str, Any], *, per_day: int, now: datetime
+    document: dict[str, Any], trigger_type: str, *, per_day: int, now: datetime
 ) -> Iterator[dict[str, Any]]:
-    automation = parse_automation(document)
-    if automation is None:
-        raise ValueError(f"The demo's automation {document['name']!r} can never match.")
-    rng = make_random("history", automation.id)
+    automation_id, trigger = str(document["_id"]), document["trigger"]
+    rng = make_random("history", automation_id)
     ids = Ids(rng.getrandbits(32))
     times = sorted(_pick_time(rng, now=now) for _ in range(per_day * HISTORY.days))
     last_run_of: dict[int, datetime] = {}
@@ -116,14 +115,14 @@ def _build_runs(
         post_id = f"1790000000000{rng.randrange(12):04}"
         story_id = f"1800000000000{rng.randrange(3):04}"
         yield {
-            "automationId": automation.id,
+            "automationId": automation_id,
             "workspaceId": WORKSPACE_ID,
-            "triggerType": automation.trigger_type,
+            "triggerType": trigger_type,
             "userId": user_id,
             "metadata": {
-                "messageText": make_ask(rng, keywords=automation.keywords, match=automation.match),
-                "postId": post_id if automation.type == "comment_to_dm" else None,
-                "storyId": story_id if automation.type == "story_reply" else None,
+                "messageText": make_ask(rng, **trigger),
+                "postId": post_id if document["type"] == "comment_to_dm" else None,
+                "storyId": story_id if document["type"] == "story_reply" else None,
                 "conversationId": None,
             },
             "createdAt": created_at,

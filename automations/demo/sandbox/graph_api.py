@@ -57,7 +57,8 @@ class _Attachment(Struct):
     payload: _Template
 
 
-class _QuickReply(Struct, tag_field="content_type", tag="text"):
+class _QuickReply(Struct):
+    content_type: Literal["text"]
     title: _Title
     payload: _Payload
 

@@ -18,10 +18,8 @@ _MILLISECONDS_PER_UNIT = {"changes": 1000, "messaging": 1}
 
 
 class Element(NamedTuple):
-    """One update; `key` names the array of the account's entry that it belongs in."""
-
     account_id: str
-    key: str  # changes or messaging
+    key: str  # the array of the account's entry that it belongs in: changes or messaging
     content: dict[str, Any]
 
 

@@ -9,8 +9,6 @@ import msgspec
 
 from automations.rules.automation import parse_automation
 
-DEFAULT_TEXT = "LINK"
-
 # The word a person types -> the automation type that answers such an event.
 AUTOMATION_TYPES = {
     "comment": "comment_to_dm",
@@ -19,6 +17,7 @@ AUTOMATION_TYPES = {
 }
 KINDS = tuple(AUTOMATION_TYPES)
 _KIND_OF_TYPE = {automation_type: kind for kind, automation_type in AUTOMATION_TYPES.items()}
+_DEFAULT_TEXT = "LINK"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,26 +34,20 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_targets(
-    documents: Iterable[Mapping[str, Any]], *, kinds: Sequence[str]
+    documents: Iterable[Mapping[str, Any]], *, kinds: Sequence[str] = KINDS
 ) -> tuple[Target, ...]:
     """Return one target for each automation document that can answer an event of `kinds`."""
-    targets = []
-    for document in documents:
-        automation = parse_automation(document)
-        if automation is None:
-            continue
-        kind = _KIND_OF_TYPE[automation.type]
-        if kind in kinds:
-            targets.append(
-                Target(
-                    kind=kind,
-                    account_id=automation.account_id,
-                    keywords=tuple(automation.keywords),
-                    match=automation.match,
-                    post_ids=tuple(sorted(automation.post_ids)),
-                )
-            )
-    return tuple(targets)
+    return tuple(
+        Target(
+            kind=_KIND_OF_TYPE[one.type],
+            account_id=one.account_id,
+            keywords=one.keywords,
+            match=one.match,
+            post_ids=tuple(sorted(one.post_ids)),
+        )
+        for one in map(parse_automation, documents)
+        if one is not None and _KIND_OF_TYPE[one.type] in kinds
+    )
 
 
 def build_account_targets(
@@ -62,7 +55,7 @@ def build_account_targets(
 ) -> tuple[Target, ...]:
     """Return one target for each account and kind, with `text` (or LINK) as its keyword."""
     return tuple(
-        Target(kind=kind, account_id=account_id, keywords=(text or DEFAULT_TEXT,))
+        Target(kind=kind, account_id=account_id, keywords=(text or _DEFAULT_TEXT,))
         for account_id in account_ids
         for kind in kinds
     )

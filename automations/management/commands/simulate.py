@@ -8,17 +8,15 @@ import signal
 import threading
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
-from typing import IO, Any, cast
+from typing import Any
 
-import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from automations.conf import conf
 from automations.demo.simulation import Plan, Report, Target, generate_deliveries, send_deliveries
 from automations.demo.simulation.plan import KINDS, build_account_targets, build_targets
-from automations.demo.simulation.report import Counted, print_figures
-from automations.demo.store import list_active_automations, read_totals
+from automations.demo.store import list_automations, read_totals
 from tracking.exceptions import TrackingError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -99,10 +97,13 @@ class Command(BaseCommand):
         except (ValueError, TrackingError) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            counts = [msgspec.to_builtins(one) for one in counted]
-            self.stdout.write(json.dumps(report.to_json() | {"automations": counts}))
+            self.stdout.write(json.dumps(report.to_json() | {"automations": counted}))
         else:
-            print_figures(report, counted, Console(file=cast("IO[str]", self.stdout)))
+            for line in report.list_lines():
+                self.stdout.write(line)
+            for one in counted:
+                grown = one["after"] - one["before"]
+                self.stdout.write(f"runs of {one['name']}: {one['after']:,} (+{grown:,})")
         if not any(status.isdigit() for status in report.statuses):
             urls = " or ".join(options["url"] or [DEFAULT_URL])
             raise CommandError(
@@ -137,14 +138,14 @@ class Command(BaseCommand):
 
 def list_counted(
     before: Mapping[str, tuple[str, int]], after: Mapping[str, tuple[str, int]]
-) -> list[Counted]:
+) -> list[dict[str, Any]]:
     """Return the automations that have more runs than before, most new runs first."""
     counted = [
-        Counted(id=one, name=name, before=before[one][1], after=total)
+        {"id": one, "name": name, "before": before[one][1], "after": total}
         for one, (name, total) in after.items()
         if one in before and total > before[one][1]
     ]
-    return sorted(counted, key=lambda one: one.before - one.after)
+    return sorted(counted, key=lambda one: one["before"] - one["after"])
 
 
 def _read_totals(options: dict[str, Any]) -> dict[str, tuple[str, int]]:
@@ -182,7 +183,7 @@ def build_plan(options: dict[str, Any]) -> Plan:
 def _list_targets(options: dict[str, Any], kinds: tuple[str, ...]) -> tuple[Target, ...]:
     if options["account"]:
         return build_account_targets(options["account"], kinds=kinds, text=options["text"])
-    targets = build_targets(list_active_automations(), kinds=kinds)
+    targets = build_targets(list_automations({"isActive": True}), kinds=kinds)
     if not targets:
         raise CommandError(
             f"No active automation in MongoDB can answer {' or '.join(kinds)}; create one, or "
