@@ -87,18 +87,13 @@ def build_automations(*, now: datetime) -> list[dict[str, Any]]:
 
 def build_history(*, now: datetime) -> list[dict[str, Any]]:
     """Return the runs of the seven days that end at `now`, oldest first."""
-    runs = [
-        run
-        for document, (per_day, trigger_type) in zip(_AUTOMATIONS, _RUNS, strict=True)
-        for run in _build_runs(document, trigger_type, per_day=per_day, now=now)
-    ]
+    runs = [run for number in range(len(_AUTOMATIONS)) for run in _build_runs(number, now)]
     return sorted(runs, key=lambda run: run["createdAt"])
 
 
-def _build_runs(
-    document: dict[str, Any], trigger_type: str, *, per_day: int, now: datetime
-) -> Iterator[dict[str, Any]]:
-    automation_id, trigger = str(document["_id"]), document["trigger"]
+def _build_runs(position: int, now: datetime) -> Iterator[dict[str, Any]]:
+    document, (per_day, trigger_type) = _AUTOMATIONS[position], _RUNS[position]
+    automation_id = str(document["_id"])
     rng = make_random("history", automation_id)
     ids = Ids(rng.getrandbits(32))
     times = sorted(_pick_time(rng, now=now) for _ in range(per_day * HISTORY.days))
@@ -120,7 +115,7 @@ def _build_runs(
             "triggerType": trigger_type,
             "userId": user_id,
             "metadata": {
-                "messageText": make_ask(rng, **trigger),
+                "messageText": make_ask(rng, **document["trigger"]),
                 "postId": post_id if document["type"] == "comment_to_dm" else None,
                 "storyId": story_id if document["type"] == "story_reply" else None,
                 "conversationId": None,

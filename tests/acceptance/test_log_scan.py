@@ -72,7 +72,7 @@ class QuotingMeta(HttpServer):
         if self.quotes:
             self.quoted += 1
             return self.quotes.pop(0)(request)
-        return self.sandbox.api.handle(request)
+        return self.sandbox.handle(request)
 
 
 def quote(request: Request) -> str:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from automations.demo.sandbox.faults import Fault
 from automations.demo.sandbox.sandbox import Sandbox
-from automations.demo.sandbox.state import Button, Limits, Received
+from automations.demo.sandbox.state import Button, Received
 
-__all__ = ["Button", "Fault", "Limits", "Received", "Sandbox"]
+__all__ = ["Button", "Fault", "Received", "Sandbox"]

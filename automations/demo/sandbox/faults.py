@@ -30,7 +30,7 @@ class Faults:
         self._lock = threading.Lock()
         # A fault, and which calls it is for: where, account.
         self._script: list[tuple[Fault, str | None, str | None]] = []
-        self._shares: dict[Fault, float] = {}
+        self._shares: dict[Fault | None, float] = {}
         self._attempts: Counter[str] = Counter()
 
     def script(
@@ -44,6 +44,7 @@ class Faults:
         """Make these shares of all calls fail from now on: {"lost": 0.01}."""
         with self._lock:
             self._shares = {Fault(fault): share for fault, share in shares.items()}
+            self._shares[None] = 1 - sum(shares.values())
 
     def choose(self, key: str, *, where: str, account_id: str) -> Fault | None:
         """Return the fault of a call, if any; `key` is the same for each of its attempts."""
@@ -64,9 +65,5 @@ class Faults:
         if not self._shares:
             return None
         self._attempts[key] += 1
-        number = make_random(self._seed, key, self._attempts[key]).random()
-        for fault, share in self._shares.items():
-            number -= share
-            if number < 0:
-                return fault
-        return None
+        rng = make_random(self._seed, key, self._attempts[key])
+        return rng.choices(list(self._shares), list(self._shares.values()))[0]

@@ -32,15 +32,14 @@ Handler = Callable[[Request], Answer | None]
 
 
 class HttpServer(ThreadingTCPServer):  # http.server's own looks its host up in the DNS
-    """Calls `handler` from a thread per connection; `port` 0 picks a free one."""
+    """Calls `handler` from a thread per connection, on any free port."""
 
-    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, handler: Handler, *, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Connection)
+    def __init__(self, handler: Handler) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
         self.handler = handler
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.is_stopped = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,6 +13,13 @@ import msgspec
 
 from automations.demo.sandbox.refusals import Refused
 from automations.instagram import limits
+
+# Kind of call -> how many an account has, in how many seconds.
+_CALLS = {
+    "private_reply": (limits.PRIVATE_REPLIES_PER_HOUR, 3600),
+    "dm": (limits.MESSAGES_PER_SECOND, 1),
+    "profile": (limits.READS_PER_SECOND, 1),
+}
 
 
 class Button(NamedTuple):
@@ -24,7 +32,7 @@ class Button(NamedTuple):
 Content = tuple[str, tuple[Button, ...]]
 
 
-class Received(msgspec.Struct, frozen=True, kw_only=True):
+class Received(msgspec.Struct, frozen=True):
     """Something a person received: a private_reply, a dm, or a public_reply below their comment."""
 
     kind: str
@@ -44,14 +52,6 @@ class Comment(msgspec.Struct):
     is_live: bool
     at: datetime
     is_replied: bool = False  # privately
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """How many calls an account has."""
-
-    private_replies_per_hour: int = limits.PRIVATE_REPLIES_PER_HOUR
-    messages_per_second: int = limits.MESSAGES_PER_SECOND
-    reads_per_second: int = limits.READS_PER_SECOND
 
 
 class RollingWindow:
@@ -80,18 +80,19 @@ class RollingWindow:
 class AccountBook:
     """An account with its limits; `token` is None once it expired."""
 
-    def __init__(self, most: Limits) -> None:
+    def __init__(self, most: Mapping[str, int]) -> None:
         self.token: str | None = None
         self.is_restricted = False
-        self.private_replies = RollingWindow(most.private_replies_per_hour, 3600)
-        self.messages = RollingWindow(most.messages_per_second, 1)
-        self.reads = RollingWindow(most.reads_per_second, 1)
+        self.calls = {
+            kind: RollingWindow(most.get(kind, number), seconds)
+            for kind, (number, seconds) in _CALLS.items()
+        }
 
 
 class World:
     """The state and its rules, for use under the lock. Calls raise Refused."""
 
-    def __init__(self, *, seed: int, most: Limits) -> None:
+    def __init__(self, *, seed: int, most: Mapping[str, int]) -> None:
         self.accounts: dict[str, AccountBook] = {}
         self.comments: dict[str, Comment] = {}
         self.journal: defaultdict[str, list[Received]] = defaultdict(list)
@@ -144,10 +145,12 @@ class World:
         if is_over or at - comment.at > limits.COMMENT_WINDOW:
             raise Refused("outside_window")
         self._check_person(account_id, comment.person_id)
-        book.private_replies.take(at.timestamp())
+        book.calls["private_reply"].take(at.timestamp())
         comment.is_replied = True
-        person_id = comment.person_id
-        return self._deliver("private_reply", account_id, person_id, content, at, comment_id)
+        mid = self.make_id("mid", account_id, comment.person_id)
+        return self._deliver(
+            Received("private_reply", account_id, comment.person_id, mid, *content, comment_id, at)
+        )
 
     def send_message(
         self, account_id: str, person_id: str, content: Content, at: datetime
@@ -157,16 +160,20 @@ class World:
         self._check_person(account_id, person_id)
         if heard_at is None or at - heard_at > limits.MESSAGE_WINDOW:
             raise Refused("outside_window")
-        book.messages.take(at.timestamp())
-        return self._deliver("dm", account_id, person_id, content, at)
+        book.calls["dm"].take(at.timestamp())
+        mid = self.make_id("mid", account_id, person_id)
+        return self._deliver(Received("dm", account_id, person_id, mid, *content, None, at))
 
     def reply_publicly(self, account_id: str, comment_id: str, text: str, at: datetime) -> Received:
         self._find_sender(account_id)
         person_id = self._find_comment(account_id, comment_id).person_id
-        return self._deliver("public_reply", account_id, person_id, (text, ()), at, comment_id)
+        new_id = self.make_id("comment", account_id, person_id)
+        return self._deliver(
+            Received("public_reply", account_id, person_id, new_id, text, (), comment_id, at)
+        )
 
     def is_following(self, account_id: str, person_id: str, at: datetime) -> bool:
-        self.accounts[account_id].reads.take(at.timestamp())
+        self.accounts[account_id].calls["profile"].take(at.timestamp())
         if (account_id, person_id) not in self.heard_at:
             raise Refused("no_consent")
         return (account_id, person_id) in self.follows
@@ -189,26 +196,6 @@ class World:
         if (account_id, person_id) in self.taken_over:
             raise Refused("conflict")
 
-    def _deliver(
-        self,
-        kind: str,
-        account_id: str,
-        person_id: str,
-        content: Content,
-        at: datetime,
-        comment_id: str | None = None,
-    ) -> Received:
-        text, buttons = content
-        id_kind = "comment" if kind == "public_reply" else "mid"
-        received = Received(
-            kind=kind,
-            account_id=account_id,
-            person_id=person_id,
-            message_id=self.make_id(id_kind, account_id, person_id),
-            text=text,
-            buttons=buttons,
-            comment_id=comment_id,
-            at=at,
-        )
-        self.journal[person_id].append(received)
+    def _deliver(self, received: Received) -> Received:
+        self.journal[received.person_id].append(received)
         return received

@@ -80,8 +80,7 @@ class WebhookSender:
         with self._changed:
             if self._url:
                 self._sent += 1
-                is_double = self._double_every and self._sent % self._double_every == 0
-                copies = 2 if is_double else 1
+                copies = 2 if self._double_every and self._sent % self._double_every == 0 else 1
                 self._new += [element] * copies
                 self._open += copies
                 self._changed.notify_all()  # `wait` waits here too
@@ -102,7 +101,17 @@ class WebhookSender:
                 status = connections[url].post(body, signature=sign_body(body, self._secret)).status
             except OSError:
                 status = 0
-            self._settle(attempt, body, size, is_accepted=200 <= status < 300)
+            is_accepted = 200 <= status < 300
+            with self._changed:
+                if not is_accepted and attempt < len(self._retry_seconds):
+                    self.counts.retried += 1
+                    due = time.monotonic() + self._retry_seconds[attempt]
+                    heapq.heappush(self._waiting, (due, attempt + 1, body, size))
+                else:
+                    self.counts.accepted += is_accepted
+                    self.counts.dropped += not is_accepted
+                    self._open -= size
+                self._changed.notify_all()
         for connection in connections.values():
             connection.close()
 
@@ -119,15 +128,3 @@ class WebhookSender:
                 wait = self._waiting[0][0] - time.monotonic() if self._waiting else None
                 self._changed.wait(wait)
             return None
-
-    def _settle(self, attempt: int, body: bytes, size: int, *, is_accepted: bool) -> None:
-        with self._changed:
-            if not is_accepted and attempt < len(self._retry_seconds):
-                self.counts.retried += 1
-                due = time.monotonic() + self._retry_seconds[attempt]
-                heapq.heappush(self._waiting, (due, attempt + 1, body, size))
-            else:
-                self.counts.accepted += is_accepted
-                self.counts.dropped += not is_accepted
-                self._open -= size
-            self._changed.notify_all()

@@ -19,21 +19,18 @@ from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedE
 _BATCH_MIX = {1: 70, 2: 10, 3: 6, 5: 5, 10: 4, 25: 3, 60: 2}
 # A pair is reused only well within the hour, so that a slow run still makes real duplicates.
 _REUSE_WITHIN_MS = 50 * 60 * 1000
-_REMEMBERED_PAIRS = 4096
 _LARGEST_BATCH = 1000
 _POSTS_PER_ACCOUNT = 12
 _REPLY_SHARE = 0.05
 
 
-class _Audience:
+class _Audience(msgspec.Struct):
     """The people who write to one target: new ones and recent ones."""
 
-    def __init__(self, target: Target, *, chatter: tuple[str, ...], number: int) -> None:
-        self.target = target
-        self.chatter = chatter
-        # Targets start at different people, so that small pools differ too.
-        self.next_person = number
-        self.recent: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_PAIRS)  # (at_ms, person)
+    target: Target
+    next_person: int  # targets start at different people, so that small pools differ too
+    chatter: tuple[str, ...]
+    recent: deque[tuple[int, int]]  # (at_ms, person)
 
 
 def generate_deliveries(
@@ -95,7 +92,7 @@ def _generate_events(plan: Plan, clock_ms: Callable[[], int]) -> Iterator[Simula
     for target in plan.targets:
         words[target.account_id].update(target.keywords)
     audiences = [
-        _Audience(target, chatter=find_chatter(words[target.account_id]), number=number)
+        _Audience(target, number, find_chatter(words[target.account_id]), deque(maxlen=4096))
         for number, target in enumerate(plan.targets)
     ]
     while True:
@@ -146,8 +143,10 @@ def _pick_post(rng: Random, target: Target) -> str:
 
 def _build_element(event: SimulatedEvent) -> bodies.Element:
     if event.kind == "message":
-        content = bodies.build_text(event.event_id, event.text, story_id=event.story_id)
-        return bodies.build_messaging(event.account_id, event.user_id, content, at_ms=event.at_ms)
+        content = bodies.build_text(event.text, story_id=event.story_id)
+        return bodies.build_messaging(
+            event.account_id, event.user_id, event.event_id, content, at_ms=event.at_ms
+        )
     return bodies.build_comment(
         event.account_id,
         event.event_id,

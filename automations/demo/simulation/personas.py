@@ -14,12 +14,9 @@ _STRIDE = 2_654_435_761
 _FIRST = (
     "mia", "noah", "lena", "amir", "chloe", "diego", "yuki", "sofia", "ravi", "emma", "luca",
     "zoe", "ana", "omar", "ines", "kai", "nora", "tom", "priya", "jonas", "aylin", "marta",
-    "femi", "hugo", "lucia", "oskar", "elif", "paul", "sara", "viktor",
 )
 _SECOND = (
     "travels", "reads", "runs", "bakes", "paints", "official", "and.co", "studio", "fit",
-    "vintage", "plants", "films", "cooks", "ceramics", "surf", "knits", "skates", "codes",
-    "sings", "garden",
 )
 _ASKS = (
     "{kw}", "{KW}", "{kw} please", "{kw} 🙏", "me please! {kw}", "hi, {kw}?",

@@ -17,7 +17,6 @@ AUTOMATION_TYPES = {
 }
 KINDS = tuple(AUTOMATION_TYPES)
 _KIND_OF_TYPE = {automation_type: kind for kind, automation_type in AUTOMATION_TYPES.items()}
-_DEFAULT_TEXT = "LINK"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,17 +49,6 @@ def build_targets(
     )
 
 
-def build_account_targets(
-    account_ids: Iterable[str], *, kinds: Sequence[str], text: str | None
-) -> tuple[Target, ...]:
-    """Return one target for each account and kind, with `text` (or LINK) as its keyword."""
-    return tuple(
-        Target(kind=kind, account_id=account_id, keywords=(text or _DEFAULT_TEXT,))
-        for account_id in account_ids
-        for kind in kinds
-    )
-
-
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The make-up of the traffic; every share lies between 0 and 1.
 
@@ -69,24 +57,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     targets: tuple[Target, ...]
-    # Distinct events; None never ends. Redelivered and forged ones come on top.
-    events: int | None = 200
-    # Events per delivery; None is a mix like Meta's: mostly one, now and then a large batch.
-    batch: int | None = None
-    # Events by a person whose earlier event, within the hour, already called the same automation.
-    duplicates: float = 0.3
-    # Deliveries that come again: as they were, shuffled, split, or merged with another one.
-    redeliveries: float = 0.3
-    # Deliveries with events of their own and a wrong signature: none of these may ever count.
-    bad_signatures: float = 0.0
-    # Events whose text has none of the account's keywords.
-    misses: float = 0.1
-    # People per account; None has a new person for every event that is not a duplicate.
-    people: int | None = None
-    # Every text; None makes texts out of the keywords.
-    text: str | None = None
-    # The same seed, targets and clock make the same deliveries, byte for byte.
-    seed: int = 0
+    events: int | None = 200  # distinct ones, without redelivered and forged ones; None never ends
+    batch: int | None = None  # events per delivery; None is a mix like Meta's, mostly one
+    duplicates: float = 0.3  # events by a person who called the same automation within the hour
+    redeliveries: float = 0.3  # deliveries again: as they were, shuffled, split, or merged
+    bad_signatures: float = 0.0  # deliveries with events of their own that may never count
+    misses: float = 0.1  # events whose text has none of the account's keywords
+    people: int | None = None  # per account; None has a new one for all but duplicates
+    text: str | None = None  # of every event; None makes texts out of the keywords
+    seed: int = 0  # the same seed, targets and clock make the same deliveries, byte for byte
 
     def __post_init__(self) -> None:
         if not self.targets:

@@ -6,7 +6,6 @@ import json
 import secrets
 import signal
 import threading
-from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from automations.conf import conf
 from automations.demo.simulation import Plan, Report, Target, generate_deliveries, send_deliveries
-from automations.demo.simulation.plan import KINDS, build_account_targets, build_targets
+from automations.demo.simulation.plan import KINDS, build_targets
 from automations.demo.store import list_automations, read_totals
 from tracking.exceptions import TrackingError
 
@@ -54,7 +53,7 @@ class Command(BaseCommand):
         for option, default, meaning in shares:
             help_text = f"{meaning} ({default:g})"
             traffic.add_argument(
-                option, type=_parse_share, default=default, metavar="SHARE", help=help_text
+                option, type=float, default=default, metavar="SHARE", help=help_text
             )
         traffic.add_argument("--people", type=int, metavar="N", help="people per account (no end)")
         traffic.add_argument("--text", help="every event's text (made from the keywords)")
@@ -182,7 +181,12 @@ def build_plan(options: dict[str, Any]) -> Plan:
 
 def _list_targets(options: dict[str, Any], kinds: tuple[str, ...]) -> tuple[Target, ...]:
     if options["account"]:
-        return build_account_targets(options["account"], kinds=kinds, text=options["text"])
+        words = (options["text"] or "LINK",)
+        return tuple(
+            Target(kind=kind, account_id=account_id, keywords=words)
+            for account_id in options["account"]
+            for kind in kinds
+        )
     targets = build_targets(list_automations({"isActive": True}), kinds=kinds)
     if not targets:
         raise CommandError(
@@ -190,13 +194,3 @@ def _list_targets(options: dict[str, Any], kinds: tuple[str, ...]) -> tuple[Targ
             "name accounts with --account ID."
         )
     return targets
-
-
-def _parse_share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ArgumentTypeError(f"{text!r} is not a share; use 0 to 1")
-    return share
