@@ -19,7 +19,11 @@ from tracking.clock import truncate_to_milliseconds
 WORKSPACE_ID = "demo"
 ACCOUNT_ID = "17841460000012345"
 HISTORY = timedelta(days=7)
-_LINK = "https://shop.example.com"
+
+
+def _build_main(text: str, title: str, path: str) -> dict[str, Any]:
+    return {"text": text, "links": [{"title": title, "url": f"https://shop.example.com/{path}"}]}
+
 
 _AUTOMATIONS: tuple[dict[str, Any], ...] = (
     {
@@ -27,45 +31,31 @@ _AUTOMATIONS: tuple[dict[str, Any], ...] = (
         "name": "Comment LINK → the lookbook",
         "type": "comment_to_dm",
         "trigger": {"keywords": ["link", "lookbook", "where can I buy"], "match": "contains"},
-        "commentReply": {
-            "texts": ["Just sent it to you! 💌", "Check your DMs ✨", "On its way to your inbox!"]
-        },
+        "commentReply": {"texts": ["Just sent it to you! 💌", "Check your DMs ✨", "On its way!"]},
         "openingDm": {
-            "text": "Hi! Thanks for your comment. Shall I send you the spring lookbook?",
+            "text": "Hi! Shall I send you the spring lookbook?",
             "button": "Yes, send it",
         },
         "askFollow": {
-            "text": "Follow us first, so that you do not miss the next one 💛",
+            "text": "Follow us, so you do not miss the next one 💛",
             "button": "I follow",
         },
-        "mainDm": {
-            "text": "Here it is, with everything from the post:",
-            "links": [{"title": "Open the lookbook", "url": f"{_LINK}/lookbook"}],
-        },
+        "mainDm": _build_main("Here it is:", "Open the lookbook", "lookbook"),
     },
     {
         "_id": ObjectId("6650c0de0000000000000002"),
         "name": "Story reply → early access",
         "type": "story_reply",
         "trigger": {"keywords": ["early", "yes", "count me in"], "match": "word"},
-        "openingDm": {
-            "text": "You are in! Early access opens on Friday. Want the link now?",
-            "button": "Give me the link",
-        },
-        "mainDm": {
-            "text": "Only for you until Friday:",
-            "links": [{"title": "Early access", "url": f"{_LINK}/early"}],
-        },
+        "openingDm": {"text": "You are in! Want the link now?", "button": "Give me the link"},
+        "mainDm": _build_main("Only for you until Friday:", "Early access", "early"),
     },
     {
         "_id": ObjectId("6650c0de0000000000000003"),
         "name": "DM → prices and opening hours",
         "type": "dm_auto_responder",
         "trigger": {"keywords": ["price", "how much", "opening hours"], "match": "contains"},
-        "mainDm": {
-            "text": "We are open Monday to Saturday, 10 to 19. All prices are on our page:",
-            "links": [{"title": "See prices", "url": f"{_LINK}/prices"}],
-        },
+        "mainDm": _build_main("We are open Monday to Saturday, 10 to 19:", "See prices", "prices"),
     },
 )
 # By automation: runs in a day, what a small shop gets, and their first step.

@@ -27,18 +27,17 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-# Answers a request; None closes the connection without an answer.
-Handler = Callable[[Request], Answer | None]
-
-
 class HttpServer(ThreadingTCPServer):  # http.server's own looks its host up in the DNS
-    """Calls `handler` from a thread per connection, on any free port."""
+    """Calls `handler` from a thread per connection, on any free port.
+
+    Where the handler returns None, the connection is closed without an answer.
+    """
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Callable[[Request], Answer | None]) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.handler = handler
         self.url = f"http://127.0.0.1:{self.server_address[1]}"

@@ -74,7 +74,7 @@ class RollingWindow:
         return len(self._times)
 
     def find_wait(self, at: float) -> float:
-        return max(0.0, self._times[0] + self._seconds - at) if self.count(at) >= self.most else 0.0
+        return self._times[0] + self._seconds - at if self.count(at) >= self.most else 0.0
 
 
 class AccountBook:

@@ -43,14 +43,12 @@ def send_deliveries(
     """Send the deliveries, signed with `secret`, to the URLs in turn; return what came back.
 
     `rate` is events per second (0: as fast as possible); `duration` and `retry_for` are seconds.
-    `stop` ends the run early from another thread; `on_progress` is called from this thread with
-    the number of events posted so far.
+    `on_progress` is called from this thread with the number of events posted so far. `stop`, or an
+    interrupt (Ctrl-C), ends the run early.
 
     A delivery that one URL gives no answer to goes to the next. With `is_retrying`, one that got
     no answer, 429 or 5xx is sent again for `retry_for` seconds; when no URL answered anything for
-    as long, the run ends. With `keep_events` the report holds every acknowledged event and every
-    delivery that was not. An interrupt (Ctrl-C) ends the run early; the report is what came back
-    until then. Raises ValueError for an invalid URL.
+    as long, the run ends. Raises ValueError for an invalid URL.
     """
     sender = _Sender(
         deliveries=iter(deliveries),
@@ -134,9 +132,8 @@ class _Sender(msgspec.Struct, kw_only=True):
         give_up_at = time.perf_counter() + self.retry_for
         longest, retries = _FIRST_WAIT, 0
         while True:
-            status, retry_after = self._try_each(
-                delivery.body, signature, connections, turn + retries
-            )
+            urls = connections[(turn + retries) % len(connections) :] + connections
+            status, retry_after = self._try_each(delivery.body, signature, urls[: len(connections)])
             is_final = status.isdigit() and not (status == "429" or status.startswith("5"))
             if is_final or time.perf_counter() >= give_up_at:
                 break
@@ -151,12 +148,11 @@ class _Sender(msgspec.Struct, kw_only=True):
             self.report.add(delivery, status=status, retries=retries)
 
     def _try_each(
-        self, body: bytes, signature: str, connections: list[Connection], turn: int
+        self, body: bytes, signature: str, connections: list[Connection]
     ) -> tuple[str, float]:
         """Return the first answer any URL gives, or the name of the last failure."""
         failure = ""
-        for offset in range(len(connections)):
-            connection = connections[(turn + offset) % len(connections)]
+        for connection in connections:
             sent_at = time.perf_counter()
             try:
                 answer = connection.post(body, signature=signature)
