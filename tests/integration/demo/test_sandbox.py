@@ -15,7 +15,6 @@ import pytest
 
 from automations.demo.sandbox import Received, Sandbox
 from automations.demo.sandbox.http_server import Answer, HttpServer, Request
-from automations.demo.sandbox.state import World
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.instagram.messages import build_message
@@ -27,9 +26,12 @@ TOKEN = "IGAA-token"
 APP_SECRET = "app-secret"
 HELLO = {"text": "Hello"}
 Call = Callable[..., object]
-
+DEAD = (ErrorClass.TOKEN_DEAD, 190, None)
+RESTRICTED = (ErrorClass.RESTRICTED, 10, 1893063)
+CONFLICT = (ErrorClass.CONFLICT, 10, 2018300)
 
 LINK = {"type": "web_url", "url": "https://a.example", "title": "a"}
+POSTBACK = {"type": "postback", "title": "a", "payload": "p"}
 QUICK_REPLY = {"content_type": "text", "title": "a", "payload": "p"}
 
 
@@ -41,8 +43,7 @@ def build_template(*buttons: dict[str, str], text: str = "x") -> dict[str, Any]:
 class Clock:
     """A clock that a test moves on."""
 
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
+    now = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         return self.now
@@ -163,28 +164,15 @@ class TestRules:
     @pytest.mark.parametrize(
         ("trouble", "expected"),
         [
-            (
-                lambda world: setattr(world.accounts[ACCOUNT], "token", None),
-                (ErrorClass.TOKEN_DEAD, 190, None),
-            ),
-            (lambda world: world.add_account(ACCOUNT, "new"), (ErrorClass.TOKEN_DEAD, 190, None)),
-            (
-                lambda world: setattr(world.accounts[ACCOUNT], "is_restricted", True),
-                (ErrorClass.RESTRICTED, 10, 1893063),
-            ),
+            (lambda world: vars(world.accounts[ACCOUNT]).update(token=None), DEAD),
+            (lambda world: world.add_account(ACCOUNT, "new"), DEAD),
+            (lambda world: vars(world.accounts[ACCOUNT]).update(is_restricted=True), RESTRICTED),
             (lambda world: world.blocked.add(PERSON), (ErrorClass.PERMANENT, 551, None)),
-            (
-                lambda world: world.taken_over.add((ACCOUNT, PERSON)),
-                (ErrorClass.CONFLICT, 10, 2018300),
-            ),
+            (lambda world: world.taken_over.add((ACCOUNT, PERSON)), CONFLICT),
         ],
     )
     def test_troubles(
-        self,
-        meta: Sandbox,
-        send: Call,
-        trouble: Callable[[World], object],
-        expected: tuple[Any, ...],
+        self, meta: Sandbox, send: Call, trouble: Call, expected: tuple[Any, ...]
     ) -> None:
         meta.message(ACCOUNT, PERSON, "hi")
         with meta.use_world() as (world, _):
@@ -216,11 +204,7 @@ class TestRules:
             {"attachment": build_template(LINK, text="x" * 641)},
             {"attachment": build_template(*[LINK] * 4)},
             {"attachment": build_template(LINK | {"url": "mailto:a"})},
-            {
-                "attachment": build_template(
-                    {"type": "postback", "title": "a", "payload": "p" * 1001}
-                )
-            },
+            {"attachment": build_template(POSTBACK | {"payload": "p" * 1001})},
         ],
     )
     def test_a_message_past_its_lengths_is_refused(
