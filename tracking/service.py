@@ -152,16 +152,6 @@ def list_recent_hours(
     return recent_hours.list_recent_hours(mongo.get_database(), automation_ids, seconds=seconds)
 
 
-def get_totals(
-    automations: Sequence[Mapping[str, Any]],
-) -> dict[str, tuple[int, datetime | None]]:
-    """Return (total runs, newest run) by automation id, without waiting for what is pending."""
-    found = StatsStore(mongo.get_database()).summarize(
-        automations, at=read_now(), has_windows=False, wait_seconds=0
-    )
-    return {name: (one.total_runs, one.last_run_at) for name, one in found.by_automation.items()}
-
-
 def is_stats_enabled() -> bool:
     """Return whether statistics are shown: the environment and the stored switch must say so."""
     return (

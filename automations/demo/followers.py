@@ -9,9 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 
-from automations.demo.sandbox.sandbox import Sandbox
-from automations.demo.sandbox.state import Received
+from automations.demo.sandbox import Received, Sandbox
 from automations.demo.simulation import Plan, SimulatedEvent, Target, generate_deliveries
 from automations.demo.simulation.personas import make_random
 
@@ -52,9 +52,7 @@ class Followers:
     def start(self, meta: Sandbox) -> None:
         """Begin to act in `meta`, unless there is no target or no rate."""
         if self._rate and self._targets:
-            self._thread = threading.Thread(
-                target=self._run, args=(meta,), name="followers", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, args=(meta,), daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -73,24 +71,20 @@ class Followers:
                 heapq.heappush(self._taps, tap)
 
     def _run(self, meta: Sandbox) -> None:
+        events = self._generate_events()
+        next_at = time.monotonic()
         try:
-            self._act(meta)
+            while not self._stop.wait(_LOOK_SECONDS):
+                now = time.monotonic()
+                next_at = max(next_at, now - 1.0)  # a pause is not caught up
+                self._tap_due(meta, now)
+                while next_at <= now:
+                    self._write(meta, next(events))
+                    next_at += 1 / self._rate
         except Exception:  # the demo continues without followers
             logger.exception("The simulated followers stopped")
 
-    def _act(self, meta: Sandbox) -> None:
-        events = self._make_events()
-        next_at = time.monotonic()
-        while not self._stop.wait(_LOOK_SECONDS):
-            now = time.monotonic()
-            next_at = max(next_at, now - 1.0)  # a pause is not caught up
-            for received in self._take_due(now):
-                self._tap(meta, received)
-            while next_at <= now:
-                self._write(meta, next(events))
-                next_at += 1 / self._rate
-
-    def _make_events(self) -> Iterator[SimulatedEvent]:
+    def _generate_events(self) -> Iterator[SimulatedEvent]:
         # The sandbox sends some webhooks twice, so the plan has no redeliveries.
         plan = Plan(targets=self._targets, events=None, batch=1, redeliveries=0, seed=self._seed)
         for delivery in generate_deliveries(plan):
@@ -124,22 +118,17 @@ class Followers:
             meta.message(account_id, person_id, event.text, story_id=event.story_id)
         self._known.append(person_id)
         if len(self._known) > _REMEMBERED_PEOPLE:
-            meta.forget(self._known.popleft())
+            with meta.use_world() as (world, _):
+                world.forget(self._known.popleft())
 
-    def _take_due(self, now: float) -> list[Received]:
-        with self._lock:
-            due = []
-            while self._taps and self._taps[0][0] <= now:
-                due.append(heapq.heappop(self._taps)[2])
-            return due
-
-    def _tap(self, meta: Sandbox, received: Received) -> None:
-        """Tap the button; where it asks to follow, most people do so first."""
-        button = next(one for one in received.buttons if one.kind != "web_url")
-        is_asked = "follow" in button.title.lower()
-        if is_asked and self._random.random() < _FOLLOWS_WHEN_ASKED:
-            meta.follow(received.person_id, received.account_id)
-        try:
-            meta.tap(received.person_id, button.title)
-        except LookupError:  # forgotten in the meantime
-            return
+    def _tap_due(self, meta: Sandbox, now: float) -> None:
+        """Tap the buttons that are due; where one asks to follow, most people do so first."""
+        while self._taps and self._taps[0][0] <= now:
+            with self._lock:
+                _, _, received = heapq.heappop(self._taps)
+            button = next(one for one in received.buttons if one.kind != "web_url")
+            is_asked = "follow" in button.title.lower()
+            if is_asked and self._random.random() < _FOLLOWS_WHEN_ASKED:
+                meta.follow(received.person_id, received.account_id)
+            with suppress(LookupError):  # forgotten in the meantime
+                meta.tap(received.person_id, button.title)

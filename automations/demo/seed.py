@@ -14,14 +14,16 @@ from typing import Any
 from bson import ObjectId
 
 from automations.demo.simulation.personas import Ids, make_ask, make_random
-from automations.rules.automation import parse_automation
 from tracking.clock import truncate_to_milliseconds
 
 WORKSPACE_ID = "demo"
 ACCOUNT_ID = "17841460000012345"
 HISTORY = timedelta(days=7)
-_LINK = "https://shop.example.com"
-_FOLLOW = {"text": "Follow us first, so that you do not miss the next one 💛", "button": "I follow"}
+
+
+def _build_main(text: str, title: str, path: str) -> dict[str, Any]:
+    return {"text": text, "links": [{"title": title, "url": f"https://shop.example.com/{path}"}]}
+
 
 _AUTOMATIONS: tuple[dict[str, Any], ...] = (
     {
@@ -29,46 +31,35 @@ _AUTOMATIONS: tuple[dict[str, Any], ...] = (
         "name": "Comment LINK → the lookbook",
         "type": "comment_to_dm",
         "trigger": {"keywords": ["link", "lookbook", "where can I buy"], "match": "contains"},
-        "commentReply": {
-            "texts": ["Just sent it to you! 💌", "Check your DMs ✨", "On its way to your inbox!"]
-        },
+        "commentReply": {"texts": ["Just sent it to you! 💌", "Check your DMs ✨", "On its way!"]},
         "openingDm": {
-            "text": "Hi! Thanks for your comment. Shall I send you the spring lookbook?",
+            "text": "Hi! Shall I send you the spring lookbook?",
             "button": "Yes, send it",
         },
-        "askFollow": _FOLLOW,
-        "mainDm": {
-            "text": "Here it is, with everything from the post:",
-            "links": [{"title": "Open the lookbook", "url": f"{_LINK}/lookbook"}],
+        "askFollow": {
+            "text": "Follow us, so you do not miss the next one 💛",
+            "button": "I follow",
         },
+        "mainDm": _build_main("Here it is:", "Open the lookbook", "lookbook"),
     },
     {
         "_id": ObjectId("6650c0de0000000000000002"),
         "name": "Story reply → early access",
         "type": "story_reply",
         "trigger": {"keywords": ["early", "yes", "count me in"], "match": "word"},
-        "openingDm": {
-            "text": "You are in! Early access opens on Friday. Want the link now?",
-            "button": "Give me the link",
-        },
-        "mainDm": {
-            "text": "Only for you until Friday:",
-            "links": [{"title": "Early access", "url": f"{_LINK}/early"}],
-        },
+        "openingDm": {"text": "You are in! Want the link now?", "button": "Give me the link"},
+        "mainDm": _build_main("Only for you until Friday:", "Early access", "early"),
     },
     {
         "_id": ObjectId("6650c0de0000000000000003"),
         "name": "DM → prices and opening hours",
         "type": "dm_auto_responder",
         "trigger": {"keywords": ["price", "how much", "opening hours"], "match": "contains"},
-        "mainDm": {
-            "text": "We are open Monday to Saturday, 10 to 19. All prices are on our page:",
-            "links": [{"title": "See prices", "url": f"{_LINK}/prices"}],
-        },
+        "mainDm": _build_main("We are open Monday to Saturday, 10 to 19:", "See prices", "prices"),
     },
 )
-# Runs in a day, by automation: what a small shop gets.
-_RUNS_PER_DAY = (110, 45, 30)
+# By automation: runs in a day, what a small shop gets, and their first step.
+_RUNS = ((110, "comment_reply"), (45, "opening_dm"), (30, "main_dm"))
 # How much happens in each hour of the day, in UTC: quiet nights, a peak in the evening.
 _HOUR_WEIGHTS = (2, 1, 1, 1, 1, 2, 4, 7, 9, 9, 8, 9, 11, 10, 8, 8, 9, 11, 14, 16, 15, 11, 7, 4)
 _RETURNING = 0.12
@@ -86,21 +77,14 @@ def build_automations(*, now: datetime) -> list[dict[str, Any]]:
 
 def build_history(*, now: datetime) -> list[dict[str, Any]]:
     """Return the runs of the seven days that end at `now`, oldest first."""
-    runs = [
-        run
-        for document, per_day in zip(build_automations(now=now), _RUNS_PER_DAY, strict=True)
-        for run in _build_runs(document, per_day=per_day, now=now)
-    ]
+    runs = [run for number in range(len(_AUTOMATIONS)) for run in _build_runs(number, now)]
     return sorted(runs, key=lambda run: run["createdAt"])
 
 
-def _build_runs(
-    document: dict[str, Any], *, per_day: int, now: datetime
-) -> Iterator[dict[str, Any]]:
-    automation = parse_automation(document)
-    if automation is None:
-        raise ValueError(f"The demo's automation {document['name']!r} can never match.")
-    rng = make_random("history", automation.id)
+def _build_runs(position: int, now: datetime) -> Iterator[dict[str, Any]]:
+    document, (per_day, trigger_type) = _AUTOMATIONS[position], _RUNS[position]
+    automation_id = str(document["_id"])
+    rng = make_random("history", automation_id)
     ids = Ids(rng.getrandbits(32))
     times = sorted(_pick_time(rng, now=now) for _ in range(per_day * HISTORY.days))
     last_run_of: dict[int, datetime] = {}
@@ -116,14 +100,14 @@ def _build_runs(
         post_id = f"1790000000000{rng.randrange(12):04}"
         story_id = f"1800000000000{rng.randrange(3):04}"
         yield {
-            "automationId": automation.id,
+            "automationId": automation_id,
             "workspaceId": WORKSPACE_ID,
-            "triggerType": automation.trigger_type,
+            "triggerType": trigger_type,
             "userId": user_id,
             "metadata": {
-                "messageText": make_ask(rng, keywords=automation.keywords, match=automation.match),
-                "postId": post_id if automation.type == "comment_to_dm" else None,
-                "storyId": story_id if automation.type == "story_reply" else None,
+                "messageText": make_ask(rng, **document["trigger"]),
+                "postId": post_id if document["type"] == "comment_to_dm" else None,
+                "storyId": story_id if document["type"] == "story_reply" else None,
                 "conversationId": None,
             },
             "createdAt": created_at,

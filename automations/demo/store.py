@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automations.demo.seed import WORKSPACE_ID
 from tracking import service
+from tracking.clock import read_now
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
@@ -14,22 +15,16 @@ Document = dict[str, Any]
 
 _SECONDS = 20.0
 
-# Counters change with every run and say nothing about the targets.
-_UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
-
 
 def list_other_workspaces() -> list[str]:
     """Return some of the other workspaces that have automations here."""
-    with bounded(_SECONDS):
-        found = mongo.get_database()["automations"].find(
-            {"workspaceId": {"$ne": WORKSPACE_ID}}, {"workspaceId": 1}, limit=5
-        )
-        return sorted({str(document.get("workspaceId")) for document in found})
+    found = list_automations({"workspaceId": {"$ne": WORKSPACE_ID}}, limit=5)
+    return sorted({str(document.get("workspaceId")) for document in found})
 
 
-def list_demo_automations() -> list[Document]:
-    with bounded(_SECONDS):
-        return list(mongo.get_database()["automations"].find({"workspaceId": WORKSPACE_ID}))
+def list_automations(query: Mapping[str, Any], *, limit: int = 0) -> list[Document]:
+    with bounded():
+        return list(mongo.get_database()["automations"].find(query, limit=limit))
 
 
 def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document]) -> None:
@@ -44,17 +39,11 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
         database["automations"].insert_many(automations)
 
 
-def list_active_automations() -> list[dict[str, Any]]:
-    with bounded():
-        return list(mongo.get_database()["automations"].find({"isActive": True}, _UNUSED))
-
-
 def read_totals() -> dict[str, tuple[str, int]]:
     """Return (name, total runs) of the active automations by id."""
-    with bounded():
-        found = list(mongo.get_database()["automations"].find({"isActive": True}))
-        totals = service.get_totals(found)
+    found = list_automations({"isActive": True})
+    totals = service.summarize_runs(found, at=read_now(), has_windows=False).by_automation
     return {
-        str(one["_id"]): (str(one.get("name") or one["_id"]), totals[str(one["_id"])][0])
+        str(one["_id"]): (str(one.get("name") or one["_id"]), totals[str(one["_id"])].total_runs)
         for one in found
     }

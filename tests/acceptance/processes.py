@@ -6,15 +6,15 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tests.support.waiting import wait_until
+from tests.support.webhook_cases import PATH, sign
 
 ROOT = Path(__file__).resolve().parents[2]
 APP_SECRET = "acceptance-app-secret"
@@ -80,7 +80,14 @@ class Command:
 
     def list_descendants(self) -> set[int]:
         """Return the ids of every process below this one."""
-        return _list_descendants(self.process.pid)
+        pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        parents = {pid: _read_stat(pid)[1] for pid in pids}
+        found: set[int] = set()
+        below = {self.process.pid}
+        while below:
+            below = {child for child, parent in parents.items() if parent in below} - found
+            found |= below
+        return found
 
 
 @contextmanager
@@ -99,36 +106,46 @@ def running(*arguments: str, environment: dict[str, str]) -> Iterator[Command]:
         command.process.stdout.close()
 
 
+@contextmanager
+def serving(port: int, data_dir: Path, *options: str, **names: str) -> Iterator[Command]:
+    """Run `serve`; it answers."""
+    arguments = ("serve", "--port", str(port), "--data-dir", str(data_dir), *options)
+    with running(*arguments, environment=build_environment(**names)) as command:
+        command.wait_for_line("Stop with Ctrl-C")
+        yield command
+
+
 def list_alive(pids: set[int]) -> set[int]:
     """Return which of the processes still run; a zombie does not."""
     return {pid for pid in pids if _read_stat(pid)[0] not in ("", "Z")}
 
 
-def find_free_port() -> int:
-    """Return a port that nobody listens on, below those of outgoing connections."""
-    with socket.socket() as probe:
-        for port in range(18_000 + os.getpid() % 1000, 20_000):
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
-
-
 def request(
-    port: int, path: str, *, method: str = "GET", body: bytes = b"", **headers: str
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    headers: Mapping[str, str] = {},
 ) -> tuple[int, bytes]:
     """Return the status and body of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request(
-            method, path, body, {name.replace("_", "-"): text for name, text in headers.items()}
-        )
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()
         return answer.status, answer.read()
-    finally:
-        connection.close()
+
+
+def post_signed(port: int, body: bytes, secret: str = APP_SECRET) -> int:
+    """Return the status that the webhook answers to a body signed with the secret."""
+    signed = {"X-Hub-Signature-256": sign(body, secret), "Content-Type": "application/json"}
+    return request(port, PATH, method="POST", body=body, headers=signed)[0]
+
+
+def is_answering(port: int) -> bool:
+    try:
+        return request(port, "/healthz") == (200, b"ok")
+    except OSError:
+        return False
 
 
 def _read_stat(pid: int) -> tuple[str, int]:
@@ -139,17 +156,3 @@ def _read_stat(pid: int) -> tuple[str, int]:
         return "", 0
     state, parent = text.rpartition(")")[2].split()[:2]
     return state, int(parent)
-
-
-def _list_descendants(pid: int) -> set[int]:
-    parents = {
-        int(entry.name): _read_stat(int(entry.name))[1]
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit()
-    }
-    found: set[int] = set()
-    below = {pid}
-    while below:
-        below = {child for child, parent in parents.items() if parent in below} - found
-        found |= below
-    return found

@@ -18,8 +18,9 @@ from automations.outbox.wiring import build_worker
 from tests.support.triggers import now_in_milliseconds
 from tests.support.waiting import wait_until
 from tests.support.web_server import SECRET, WebServer
+from tests.support.webhook_cases import ACCOUNTS, build_automation
 
-ACCOUNT, PERSON = "17841400000000001", "9001"
+ACCOUNT, PERSON = ACCOUNTS[0], "9001"
 
 
 @pytest.fixture
@@ -35,16 +36,16 @@ def _served(
     """A web server and a worker, an account with a token, and an automation with every step."""
     settings.FIELD_ENCRYPTION_KEYS = (Fernet.generate_key().decode(),)
     at = now_in_milliseconds()
-    accounts.add_account(ACCOUNT, workspace_id="w1", token=meta.add_account(ACCOUNT), at=at)
-    db["automations"].insert_one({
-        "_id": "a1", "workspaceId": "w1", "accountId": ACCOUNT, "type": "comment_to_dm",
-        "isActive": True, "trigger": {"match": "contains", "keywords": ["link"]},
-        "commentReply": {"texts": ["See your messages!"]},
-        "openingDm": {"text": "Want the link?", "button": "Yes"},
-        "askFollow": {"text": "Follow us first", "button": "Done"},
-        "mainDm": {"text": "Here", "links": [{"title": "Shop", "url": "https://example.com/"}]},
-        "createdAt": at, "totalRuns": 0, "lastRunAt": None,
-    })  # fmt: skip
+    accounts.add_account(ACCOUNT, workspace_id="ws1", token=meta.add_account(ACCOUNT), at=at)
+    automation = build_automation(
+        "a1",
+        trigger={"match": "contains", "keywords": ["link"]},
+        commentReply={"texts": ["See your messages!"]},
+        openingDm={"text": "Want the link?", "button": "Yes"},
+        askFollow={"text": "Follow us first", "button": "Done"},
+        mainDm={"text": "Here", "links": [{"title": "Shop", "url": "https://example.com/"}]},
+    )
+    db["automations"].insert_one(automation)
     with WebServer(tmp_path, uri=settings.MONGODB_URI) as web, GraphClient(meta.url) as graph:
         meta.set_webhook(f"{web.url}/api/webhooks/instagram", SECRET)
         worker = build_worker(graph)
@@ -73,15 +74,10 @@ def test_from_a_comment_to_the_main_message(db: Database[dict[str, Any]], meta: 
     assert [button.kind for button in main.buttons] == ["web_url"]
     wait_until(lambda: db["automation_runs"].find_one({"completedAt": {"$exists": True}}))
     [run] = db["automation_runs"].find()
-    assert {name: step["state"] for name, step in run["steps"].items()} == {
-        "comment_reply": "sent",
-        "opening_dm": "sent",
-        "ask_follow": "sent",
-        "main_dm": "sent",
-    }
+    states = {name: step["state"] for name, step in run["steps"].items()}
+    assert states == dict.fromkeys(("comment_reply", "opening_dm", "ask_follow", "main_dm"), "sent")
     assert run["userId"] == PERSON
-    states = db["automation_triggers"].distinct("state")
-    assert set(states) == {"waiting", "sent"}
+    assert set(db["automation_triggers"].distinct("state")) == {"waiting", "sent"}
     assert db["automation_contacts"].count_documents({}) == 1
 
 

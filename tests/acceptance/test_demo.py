@@ -12,9 +12,11 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from tests.acceptance.processes import Command, find_free_port, running
+from automations.demo.simulation.plan import AUTOMATION_TYPES
+from tests.acceptance.processes import Command, running
 from tests.support.waiting import wait_until
 from tracking.embedded import server as embedded
+from tracking.embedded.mongod import choose_port
 
 
 def paste(line: str) -> dict[str, dict[str, Any]]:
@@ -70,17 +72,13 @@ def test_the_printed_line_shows_counts_that_grow_also_after_a_restart(tmp_path: 
     # Nothing set: the secrets are made.
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     arguments = (
-        *("demo", "--data-dir", str(tmp_path / "data"), "--port", str(find_free_port())),
+        *("demo", "--data-dir", str(tmp_path / "data"), "--port", str(choose_port())),
         *("--rate", "10", "--processes", "1"),
     )
     with running(*arguments, environment=environment) as demo:
         line = find_curl_line(demo)
         automations = paste(line)
-        assert {one["type"] for one in automations.values()} == {
-            "comment_to_dm",
-            "story_reply",
-            "dm_auto_responder",
-        }
+        assert {one["type"] for one in automations.values()} == set(AUTOMATION_TYPES.values())
         for one in automations.values():
             assert one["stats"]["totalRuns"] == one["totalRuns"]
             assert 0 < one["stats"]["last24Hours"] < one["stats"]["last7Days"]

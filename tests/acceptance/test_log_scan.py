@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -21,10 +22,10 @@ from automations.accounts.encryption import make_key
 from automations.auth.tokens import create_token, hash_secret
 from automations.demo.sandbox import Fault, Sandbox
 from automations.demo.sandbox.http_server import Answer, HttpServer, Request
-from automations.demo.simulation.bodies import sign_body
-from tests.acceptance.processes import Command
+from tests.acceptance.processes import running
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, build_environment
+from tests.support.webhook_cases import TYPES, build_automation, sign
 
 ACCOUNTS = tuple(f"1784140000000000{number}" for number in range(1, 5))
 APP_SECRET = "marker-app-secret"
@@ -72,7 +73,7 @@ class QuotingMeta(HttpServer):
         if self.quotes:
             self.quoted += 1
             return self.quotes.pop(0)(request)
-        return self.sandbox.api.handle(request)
+        return self.sandbox.handle(request)
 
 
 def quote(request: Request) -> str:
@@ -115,20 +116,21 @@ def prepare(db: Database[dict[str, Any]], meta: QuotingMeta) -> list[str]:
     for account_id, token in zip(ACCOUNTS, tokens, strict=True):
         meta.sandbox.add_account(account_id, token)
         add_account(account_id, workspace_id="ws1", token=token, at=at)
-        db["automations"].insert_one({
-            "_id": f"a-{account_id}", "workspaceId": "ws1", "accountId": account_id,
-            "type": "comment_to_dm", "isActive": True, "trigger": {"keywords": ["link"]},
-            "commentReply": {"texts": [TEXTS["public"]]},
-            "openingDm": {"text": TEXTS["opening"], "button": TEXTS["button"]},
-            "mainDm": {"text": TEXTS["main"]}, "totalRuns": 0, "lastRunAt": None, "createdAt": at,
-        })  # fmt: skip
-        db["automations"].insert_one({
-            "_id": f"d-{account_id}", "workspaceId": "ws1", "accountId": account_id,
-            "type": "dm_auto_responder", "isActive": True, "trigger": {"keywords": ["link"]},
-            # Of the last account no message can be built: its link is too long for Meta.
-            "mainDm": {"text": TEXTS["main"], "links": LONG_LINKS * (account_id == ACCOUNTS[3])},
-            "totalRuns": 0, "lastRunAt": None, "createdAt": at,
-        })  # fmt: skip
+        for_link = {"accountId": account_id, "trigger": {"keywords": ["link"]}}
+        answers_comments = build_automation(
+            f"a-{account_id}",
+            commentReply={"texts": [TEXTS["public"]]},
+            openingDm={"text": TEXTS["opening"], "button": TEXTS["button"]},
+            mainDm={"text": TEXTS["main"]},
+            **for_link,
+        )
+        # Of the last account no message can be built: its link is too long for Meta.
+        links = LONG_LINKS * (account_id == ACCOUNTS[3])
+        main = {"text": TEXTS["main"], "links": links}
+        answers_messages = build_automation(
+            f"d-{account_id}", type=TYPES[2], mainDm=main, **for_link
+        )
+        db["automations"].insert_many([answers_comments, answers_messages])
     return tokens
 
 
@@ -171,7 +173,7 @@ def break_things(db: Database[dict[str, Any]], web: WebServer, api_token: str) -
     answers = [
         ask(web, "POST", "/api/webhooks/instagram", body, **{"X-Hub-Signature-256": signature})
         for body in bodies
-        for signature in (sign_body(body, APP_SECRET), TEXTS["header"])
+        for signature in (sign(body, APP_SECRET), TEXTS["header"])
     ]
     # A token whose document is broken: a bug of ours, answered by the page of errors.
     broken_token = "art_marker-broken-token"
@@ -192,14 +194,10 @@ def break_things(db: Database[dict[str, Any]], web: WebServer, api_token: str) -
 
 def ask(web: WebServer, method: str, path: str, body: bytes, **headers: str) -> bytes:
     """Return the status, the headers and the body of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
-    try:
-        headers = {"Content-Type": "application/json", **headers}
-        connection.request(method, path, body, headers)
+    with closing(http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)) as connection:
+        connection.request(method, path, body, {"Content-Type": "application/json", **headers})
         answer = connection.getresponse()
         return f"{answer.status} {answer.getheaders()}".encode() + answer.read()
-    finally:
-        connection.close()
 
 
 def test_no_text_and_no_secret_is_in_what_the_processes_print(
@@ -212,8 +210,7 @@ def test_no_text_and_no_secret_is_in_what_the_processes_print(
     api_token, _ = create_token(workspace_id="ws1", at=datetime.now(UTC))
     environment = {**secrets, "INSTAGRAM_GRAPH_URL": meta.url}
     uri = settings.MONGODB_URI
-    worker = Command("run_worker", environment=dict(build_environment(uri, **environment)))
-    try:
+    with running("run_worker", environment=dict(build_environment(uri, **environment))) as worker:
         with WebServer(tmp_path, uri=uri, **environment) as web:
             meta.sandbox.set_webhook(f"{web.url}/api/webhooks/instagram", APP_SECRET)
             worker.wait_for_line("Sending is")
@@ -222,20 +219,10 @@ def test_no_text_and_no_secret_is_in_what_the_processes_print(
             meta.sandbox.wait_for_webhooks()
         worker.process.terminate()
         worker.wait(seconds=40)
-    finally:
-        worker.process.kill()
-        worker.wait()
-        assert worker.process.stdout is not None
-        worker.process.stdout.close()
     printed = web.read_log() + worker.output
-    for said in (
-        "Automation run tracked",
-        "is paused",
-        "over Meta's rate limit",
-        "Traceback",
-        "could not be built",
-    ):
-        assert said in printed  # it was all there
+    said = ("Automation run tracked", "is paused", "over Meta's rate limit", "could not be built")
+    for one in (*said, "Traceback"):
+        assert one in printed  # it was all there
     hidden = [*TEXTS.values(), *secrets.values(), *access_tokens, api_token, "marker-broken-token"]
     pages = b"".join(one for one in answers if not one.startswith(b"200"))
     found = [one for one in hidden if one in printed or one.encode() in pages]

@@ -11,42 +11,33 @@ from pathlib import Path
 
 import pytest
 
-from automations.demo.simulation.bodies import sign_body
 from tests.acceptance.processes import (
-    APP_SECRET,
     Command,
     build_environment,
-    find_free_port,
+    post_signed,
     request,
     running,
+    serving,
 )
 from tests.acceptance.test_serve import list_web_processes
 from tests.support.waiting import wait_until
-
-ACCOUNT = "17841400000000001"
+from tests.support.webhook_cases import ACCOUNTS, build_body, build_comment
+from tracking.embedded.mongod import choose_port
 
 
 @pytest.fixture
 def port() -> int:
-    return find_free_port()
+    return choose_port()
 
 
 @pytest.fixture
 def server(port: int, tmp_path: Path) -> Iterator[Command]:
-    arguments = ("serve", "--port", str(port), "--data-dir", str(tmp_path / "data"))
-    environment = build_environment(TMPDIR=str(tmp_path))
-    with running(*arguments, environment=environment) as command:
-        command.wait_for_line("Stop with Ctrl-C")
+    with serving(port, tmp_path / "data", TMPDIR=str(tmp_path)) as command:
         yield command
 
 
 def post_delivery(port: int, number: int) -> int:
-    comment = {"id": f"18{number:09}", "text": "hi", "from": {"id": "901", "username": "mia"}}
-    changes = [{"field": "comments", "value": comment}]
-    entry = {"id": ACCOUNT, "time": 1795430400, "changes": changes}
-    body = json.dumps({"object": "instagram", "entry": [entry]}).encode()
-    signed = {"X_Hub_Signature_256": sign_body(body, APP_SECRET)}
-    return request(port, "/api/webhooks/instagram", method="POST", body=body, **signed)[0]
+    return post_signed(port, build_body(build_comment(number)))
 
 
 def read_metric(port: int, name: str) -> float:
@@ -89,13 +80,13 @@ def test_the_worker_is_in_the_sum(server: Command, port: int, tmp_path: Path) ->
     with running(*arguments, environment=environment) as command:
         assert command.wait() == 0
     automation = {
-        "name": "Link", "type": "comment_to_dm", "accountId": ACCOUNT,
+        "name": "Link", "type": "comment_to_dm", "accountId": ACCOUNTS[0],
         "trigger": {"match": "any"}, "mainDm": {"text": "Here"},
     }  # fmt: skip
     headers = {"Authorization": f"Bearer {command.lines[-1]}", "Content-Type": "application/json"}
     body = json.dumps(automation).encode()
     path = "/api/workspaces/w1/automations"
-    assert request(port, path, method="POST", body=body, **headers)[0] == 201
+    assert request(port, path, method="POST", body=body, headers=headers)[0] == 201
     assert post_delivery(port, 1) == 200
     counted = 'tracking_triggers_total{outcome="counted"}'
     wait_until(lambda: read_metric(port, counted) == 1.0, seconds=20)

@@ -6,27 +6,23 @@ from the raw documents afterwards.
 
 import json
 import re
-import subprocess
-import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pytest
 from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from automations.demo.simulation import Plan, SimulatedEvent, generate_deliveries
+from automations.demo.simulation import Plan, generate_deliveries
 from automations.demo.simulation.plan import KINDS, build_targets
+from tests.chaos.load import prepare_database
 from tests.support.oracle import recount
+from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, start_command
 from tests.support.webhook_cases import ACCOUNTS, TYPES, build_automation
-from tracking.conf import conf
 from tracking.embedded import server as embedded
 from tracking.ids import build_trigger_id
-from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 EVENTS, SEED = 5000, 20261123
 EARLIER_RUNS = 7
@@ -36,14 +32,7 @@ KEYWORDS = {TYPES[0]: ["link", "lookbook"], TYPES[1]: ["early"], TYPES[2]: ["pri
 
 TRACKED = re.compile(r"✅ \[TRACKING\] Automation run tracked: (\S+) \((\w+)\)")
 SKIPPED = re.compile(r"ℹ️ \[TRACKING\] Duplicate run skipped for user (\S+)")
-
-
-class Aftermath(NamedTuple):
-    """What is left when the load is over and the servers are gone."""
-
-    database: Database[dict[str, Any]]
-    report: dict[str, Any]
-    messages: list[str]
+Db = Database[dict[str, Any]]
 
 
 def build_automations() -> list[dict[str, Any]]:
@@ -62,45 +51,20 @@ def build_automations() -> list[dict[str, Any]]:
     ]
 
 
-def wait_for_triggers(database: Database[dict[str, Any]], count: int) -> None:
-    deadline = time.monotonic() + 60
-    while database["automation_triggers"].estimated_document_count() < count:
-        assert time.monotonic() < deadline, "the load does not get through"
-        time.sleep(0.01)
-
-
-def start_load(uri: str, urls: list[str]) -> subprocess.Popen[str]:
-    shares = ("--duplicates", "0.3", "--redeliveries", "0.3", "--bad-signatures", "0.02")
-    pace = ("--rate", str(RATE), "--connections", "8", "--retry", "--json")
-    addresses = [part for url in urls for part in ("--url", url)]
-    amount = ("--events", str(EVENTS), "--seed", str(SEED))
-    return start_command("simulate", *amount, *shares, *pace, *addresses, uri=uri)
-
-
-@pytest.fixture(scope="module")
-def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
-    directory = tmp_path_factory.mktemp("two-processes")
-    uri = embedded.ensure_running(directory / "data")
-    try:
-        with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
-            database = client.get_default_database()
-            ensure_collections(database)
-            for finding in compare_indexes(database, list_indexes(conf.retention)):
-                apply_finding(database, finding)
-            database["automations"].insert_many(build_automations())
-            yield run_load(directory, uri, database)
-    finally:
-        embedded.stop(directory / "data")
-
-
-def run_load(directory: Path, uri: str, database: Database[dict[str, Any]]) -> Aftermath:
+def run_load(directory: Path, uri: str, database: Db) -> tuple[dict[str, Any], list[str]]:
+    """Return the figures of `simulate`, and all that the two servers logged."""
     with (
         WebServer(directory, uri=uri, name="one") as one,
         WebServer(directory, uri=uri, name="two") as two,
     ):
-        load = start_load(uri, [one.url, two.url])
+        load = start_command(
+            "simulate", "--events", str(EVENTS), "--seed", str(SEED), "--duplicates", "0.3",
+            "--redeliveries", "0.3", "--bad-signatures", "0.02", "--rate", str(RATE),
+            "--connections", "8", "--retry", "--json", "--url", one.url, "--url", two.url, uri=uri,
+        )  # fmt: skip
         try:
-            wait_for_triggers(database, EVENTS // 5)
+            triggers = database["automation_triggers"]
+            wait_until(lambda: triggers.estimated_document_count() >= EVENTS // 5, seconds=60)
             two.kill()
             two.start()
             two.wait_until_ready()
@@ -110,58 +74,23 @@ def run_load(directory: Path, uri: str, database: Database[dict[str, Any]]) -> A
             load.kill()
         assert is_on_the_way, "the load was over before the killed process came back"
         assert load.returncode == 0, said + printed
-    messages = [*one.list_messages(), *two.list_messages()]
-    return Aftermath(database, json.loads(printed), messages)
+    return json.loads(printed), [*one.list_messages(), *two.list_messages()]
 
 
-def list_expected(database: Database[dict[str, Any]]) -> list[SimulatedEvent]:
-    """The events that the load was made of and that an automation answers, made again."""
-    plan = Plan(
-        targets=build_targets(database["automations"].find(), kinds=KINDS),
-        events=EVENTS,
-        duplicates=0.3,
-        redeliveries=0.3,
-        bad_signatures=0.02,
-        seed=SEED,
-    )
-    deliveries = [one for one in generate_deliveries(plan) if not one.is_forged]
-    events = {event.event_id: event for one in deliveries for event in one.events}
-    return [event for event in events.values() if event.is_match]
-
-
-def assert_everything_was_acknowledged(aftermath: Aftermath) -> None:
-    events = aftermath.report["events"]
-    assert (events["sent"], events["acknowledged"]) == (EVENTS, EVENTS)
-    assert events["posted"] > EVENTS * 1.1
-    assert aftermath.report["forged"]["sent"] > 0
-    assert aftermath.report["forged"]["accepted"] == 0
-    assert aftermath.report["statuses"] == {"200": aftermath.report["deliveries"]}
-
-
-def assert_the_promises_hold(aftermath: Aftermath) -> None:
-    assert recount(aftermath.database) == []
-
-
-def assert_one_trigger_for_each_event(aftermath: Aftermath) -> None:
-    expected = {
+def list_expected(database: Db) -> set[str]:
+    """The ids of the events that an automation answers, made again."""
+    targets = build_targets(database["automations"].find())
+    plan = Plan(targets=targets, events=EVENTS, bad_signatures=0.02, seed=SEED)
+    return {
         build_trigger_id(event.account_id, event.kind, event.event_id)
-        for event in list_expected(aftermath.database)
+        for delivery in generate_deliveries(plan)
+        for event in delivery.events
+        if event.is_match and not delivery.is_forged
     }
-    stored = {one["_id"] for one in aftermath.database["automation_triggers"].find({}, {"_id": 1})}
-    assert (expected - stored, stored - expected) == (set(), set())
-    outcomes = set(aftermath.database["automation_triggers"].distinct("outcome"))
-    assert outcomes == {"counted", "duplicate"}
 
 
-def assert_automations_show_every_run(aftermath: Aftermath) -> None:
-    runs = Counter(one["automationId"] for one in aftermath.database["automation_runs"].find())
-    for automation in aftermath.database["automations"].find():
-        assert automation["totalRuns"] == EARLIER_RUNS + runs[str(automation["_id"])]
-
-
-def assert_log_lines_of_the_contract(aftermath: Aftermath) -> None:
-    database = aftermath.database
-    said = [one for one in aftermath.messages if "[TRACKING]" in one]
+def assert_log_lines_of_the_contract(database: Db, messages: list[str]) -> None:
+    said = [one for one in messages if "[TRACKING]" in one]
     tracked = Counter(found.groups() for one in said if (found := TRACKED.fullmatch(one)))
     skipped = Counter(found[1] for one in said if (found := SKIPPED.fullmatch(one)))
     others = [one for one in said if not (TRACKED.fullmatch(one) or SKIPPED.fullmatch(one))]
@@ -177,12 +106,29 @@ def assert_log_lines_of_the_contract(aftermath: Aftermath) -> None:
     assert tracked.total() + skipped.total() >= (runs.total() + duplicates.total()) - 1000
 
 
-def test_a_process_killed_under_load_loses_nothing_and_counts_nothing_twice(
-    aftermath: Aftermath,
-) -> None:
-    # One test: each worker of a parallel run would make the load again for its own.
-    assert_everything_was_acknowledged(aftermath)
-    assert_one_trigger_for_each_event(aftermath)
-    assert_the_promises_hold(aftermath)
-    assert_automations_show_every_run(aftermath)
-    assert_log_lines_of_the_contract(aftermath)
+def test_a_process_killed_under_load_loses_nothing_and_counts_nothing_twice(tmp_path: Path) -> None:
+    uri = embedded.ensure_running(tmp_path / "data")
+    try:
+        with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
+            database = client.get_default_database()
+            prepare_database(database)
+            database["automations"].insert_many(build_automations())
+            report, messages = run_load(tmp_path, uri, database)
+            assert (report["events"]["sent"], report["events"]["acknowledged"]) == (EVENTS, EVENTS)
+            assert report["events"]["posted"] > EVENTS * 1.1
+            assert all(report["kinds"][kind]["sent"] for kind in KINDS)
+            assert report["forged"]["sent"] > 0
+            assert report["forged"]["accepted"] == 0
+            assert report["statuses"] == {"200": report["deliveries"]}
+            assert report["automations"]
+
+            assert set(database["automation_triggers"].distinct("_id")) == list_expected(database)
+            outcomes = set(database["automation_triggers"].distinct("outcome"))
+            assert outcomes == {"counted", "duplicate"}
+            assert recount(database) == []
+            runs = Counter(one["automationId"] for one in database["automation_runs"].find())
+            for automation in database["automations"].find():
+                assert automation["totalRuns"] == EARLIER_RUNS + runs[str(automation["_id"])]
+            assert_log_lines_of_the_contract(database, messages)
+    finally:
+        embedded.stop(tmp_path / "data")

@@ -24,23 +24,17 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.browser.workspace import fill
+from tests.chaos.load import prepare_database
 from tests.support.web_server import WebServer
 from tracking import service
-from tracking.conf import conf
 from tracking.mongo import client as mongo
-from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 Db = Database[dict[str, Any]]
 
 # Playwright's own download is not needed: Debian's package is what .ci/run installs.
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-_QUIET = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-sync",
-    "--no-first-run",
-)
+_QUIET = ("--disable-background-networking", "--disable-component-update")
+_PLAIN = ("--disable-gpu", "--disable-sync", "--no-first-run")
 # The machine is shared with other tests.
 _PATIENCE_MS = 30_000
 expect.set_options(timeout=_PATIENCE_MS)
@@ -49,12 +43,8 @@ expect.set_options(timeout=_PATIENCE_MS)
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
     """How pytest-playwright starts the browser."""
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    return {
-        **browser_type_launch_args,
-        "executable_path": CHROMIUM,
-        "args": [*_QUIET, *sandbox],
-    }
+    arguments = [*_QUIET, *_PLAIN, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": arguments}
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +53,7 @@ def workspace(mongodb_server: str, mongodb_client: MongoClient[dict[str, Any]]) 
     name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_browser"
     mongodb_client.drop_database(name)
     database = mongodb_client[name]
-    ensure_collections(database)
-    for finding in compare_indexes(database, list_indexes(conf.retention)):
-        apply_finding(database, finding)
+    prepare_database(database)
     with _reach(mongodb_server, name):
         fill(database)
     yield database

@@ -45,14 +45,12 @@ def fill(db: Database[Document]) -> None:
         [{seed.ACCOUNT_ID: _IGNORED}], redelivered={seed.ACCOUNT_ID: _REDELIVERED}, at=now
     )
     service.close()  # which writes what is noted
-    db["accounts"].insert_many(
-        [
-            _build_account(seed.ACCOUNT_ID, lastWebhookAt=now),
-            _build_account(
-                _PAUSED_ACCOUNT, state="token_dead", stateReason="Error 190 of Instagram"
-            ),
-        ]
-    )
+    paused = {"state": "token_dead", "stateReason": "Error 190 of Instagram"}
+    accounts = [
+        _build_account(seed.ACCOUNT_ID, lastWebhookAt=now),
+        _build_account(_PAUSED_ACCOUNT, **paused),
+    ]
+    db["accounts"].insert_many(accounts)
     db["automation_triggers"].insert_many(_build_queue(now))
 
 
@@ -82,9 +80,8 @@ def _build_outcomes(runs: list[Document], now: datetime) -> Iterator[StepOutcome
                 yield _build_outcome(run, step, "skipped", at, reason="follows")
                 continue
             if rng.random() < 0.02:
-                yield _build_outcome(
-                    run, step, "failed", at, reason="permanent", code=551, subcode=None
-                )
+                error = {"reason": "permanent", "code": 551, "subcode": None}
+                yield _build_outcome(run, step, "failed", at, **error)
                 break
             yield _build_outcome(run, step, "sent", at, is_completed=last)
             if step in ("opening_dm", "ask_follow") and rng.random() > _TAPS:
@@ -114,16 +111,11 @@ def _build_triggers(automation: Document, now: datetime) -> Iterator[Trigger]:
 
 
 def _build_queue(now: datetime) -> Iterator[Document]:
+    shared = {
+        "accountId": seed.ACCOUNT_ID, "workspaceId": seed.WORKSPACE_ID, "outcome": "duplicate",
+        "automationId": "6650c0de0000000000000001", "createdAt": now, "state": "queued",
+        "nextAt": now, "send": {"via": "private_reply", "windowEndsAt": now + timedelta(days=7)},
+    }  # fmt: skip
     for number in range(_WAITING):
-        yield {
-            "_id": f"{seed.ACCOUNT_ID}:comment:queued-{number}",
-            "accountId": seed.ACCOUNT_ID,
-            "workspaceId": seed.WORKSPACE_ID,
-            "automationId": "6650c0de0000000000000001",
-            "userId": f"9000{number}",
-            "outcome": "duplicate",
-            "createdAt": now,
-            "state": "queued",
-            "nextAt": now,
-            "send": {"via": "private_reply", "windowEndsAt": now + timedelta(days=7)},
-        }
+        key = f"{seed.ACCOUNT_ID}:comment:queued-{number}"
+        yield {"_id": key, "userId": f"9000{number}", **shared}

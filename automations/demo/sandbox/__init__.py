@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from automations.demo.sandbox.faults import Fault
-from automations.demo.sandbox.message_parts import Button
-from automations.demo.sandbox.sandbox import Sandbox
-from automations.demo.sandbox.state import Limits, Received
+from automations.demo.sandbox.sandbox import Fault, Sandbox
+from automations.demo.sandbox.state import Button, Received
 
-__all__ = ["Button", "Fault", "Limits", "Received", "Sandbox"]
+__all__ = ["Button", "Fault", "Received", "Sandbox"]

@@ -1,98 +1,73 @@
-"""The stand-in's Graph API: reads a call, executes it, or fails on demand."""
+"""The stand-in's Graph API: how a call is read, what it does, and what it answers."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import msgspec
 import orjson
+from msgspec import Meta, Struct
 
-from automations.demo.sandbox.faults import Fault, Faults
-from automations.demo.sandbox.http_server import Answer, Request
-from automations.demo.sandbox.message_parts import read_message
+from automations.demo.sandbox.http_server import Request
 from automations.demo.sandbox.refusals import Refused
-from automations.demo.sandbox.state import Received, World
+from automations.demo.sandbox.state import Button, Content, Received, World
+from automations.instagram import limits
 
 # A version in front is allowed, as in /v23.0/me.
 _PATH = re.compile(r"^(?:/v\d+\.\d+)?/(?P<id>[^/]+)(?:/(?P<edge>messages|replies))?$")
-# Which refusal a fault looks like; the call is not carried out.
-_REFUSALS = {Fault.ERROR_500: "server", Fault.TOKEN_DEAD: "bad_token", Fault.RATE: "rate"}
 
 # Body of the answer, and what a person received.
 _Result = tuple[dict[str, Any], Received | None]
 
-
-class GraphApi:
-    """Answers calls. `use_world` gives the world, locked, and the time."""
-
-    def __init__(
-        self,
-        use_world: Callable[[], AbstractContextManager[tuple[World, datetime]]],
-        *,
-        faults: Faults,
-        on_received: Callable[[Received], None],
-    ) -> None:
-        self.answers: Counter[tuple[str, int]] = Counter()
-        self._use_world = use_world
-        self._faults = faults
-        self._on_received = on_received
-
-    def handle(self, request: Request) -> Answer | None:
-        """Return the answer to a request; None closes the connection without one."""
-        token, where, account_id = "", "?", None
-        try:
-            token = _read_token(request)
-            with self._use_world() as (world, _):
-                account_id = world.find_account_id(token)
-            where, object_id, content = _read_call(request)
-            # The same for every attempt of a call.
-            key = f"{request.target}:{request.body!r}"
-            fault = self._faults.choose(key, where=where, account_id=account_id)
-            if fault is Fault.RESET:
-                return None
-            if fault in _REFUSALS:
-                raise Refused(_REFUSALS[fault])
-            if fault is Fault.SLOW:
-                time.sleep(self._faults.slow_seconds)
-            time.sleep(self._faults.latency_seconds / 2)
-            with self._use_world() as (world, at):
-                body, received = _OPERATIONS[where](world, account_id, at, object_id, content)
-                self.answers[where, 0] += 1
-                headers = _build_headers(world, account_id, at)
-        except Refused as refused:
-            with self._use_world() as (world, at):
-                self.answers[where, refused.code] += 1
-                headers = _build_headers(world, account_id, at)
-            return Answer(refused.status, refused.build_body(token=token), headers)
-        if received is not None:
-            # Before the answer: Meta promises no order, and this one is the harder.
-            self._on_received(received)
-        time.sleep(self._faults.latency_seconds / 2)
-        return None if fault is Fault.LOST else Answer(200, body, headers)
+_Text = Annotated[str, Meta(pattern=r"\S")]
+_Title = Annotated[_Text, Meta(max_length=limits.TITLE_LENGTH)]
+_Payload = Annotated[_Text, Meta(max_length=limits.PAYLOAD_LENGTH)]
 
 
-def _build_headers(world: World, account_id: str | None, at: datetime) -> dict[str, str]:
-    if account_id is None:
-        return {}
-    window = world.accounts[account_id].private_replies
-    seconds = at.timestamp()
-    usage = {
-        "type": "instagram",
-        "call_count": 100 * window.count(seconds) // max(1, window.most),
-        "total_cputime": 1,
-        "total_time": 1,
-        "estimated_time_to_regain_access": int(-(-window.find_wait(seconds) // 60)),
-    }
-    return {"X-Business-Use-Case-Usage": orjson.dumps({account_id: [usage]}).decode()}
+class _Postback(Struct, tag_field="type", tag="postback"):
+    title: _Title
+    value: _Payload = msgspec.field(name="payload")
 
 
-def _read_token(request: Request) -> str:
+class _WebUrl(Struct, tag_field="type", tag="web_url"):
+    title: _Title
+    value: Annotated[str, Meta(pattern="^https?://")] = msgspec.field(name="url")
+
+
+class _Template(Struct):
+    template_type: Literal["button"]
+    text: Annotated[_Text, Meta(max_length=limits.TEMPLATE_TEXT_LENGTH)]
+    buttons: Annotated[
+        list[_Postback | _WebUrl], Meta(min_length=1, max_length=limits.MOST_BUTTONS)
+    ]
+
+
+class _Attachment(Struct):
+    type: Literal["template"]
+    payload: _Template
+
+
+class _QuickReply(Struct):
+    content_type: Literal["text"]
+    title: _Title
+    payload: _Payload
+
+
+class _Message(Struct):
+    text: _Text | None = None
+    attachment: _Attachment | None = None
+    quick_replies: Annotated[list[_QuickReply], Meta(max_length=limits.MOST_QUICK_REPLIES)] = []
+
+
+class _Recipient(Struct):
+    id: str | None = None
+    comment_id: str | None = None
+
+
+def read_token(request: Request) -> str:
     """Return the token of the header. Raises Refused, also for one in the URL."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind != "Bearer" or "access_token" in request.target:
@@ -100,7 +75,7 @@ def _read_token(request: Request) -> str:
     return token
 
 
-def _read_call(request: Request) -> tuple[str, str, dict[str, Any]]:
+def read_call(request: Request) -> tuple[str, str, dict[str, Any]]:
     """Return the operation, the id of its object, and its parameters. Raises Refused."""
     parts = urlsplit(request.target)
     match = _PATH.match(parts.path)
@@ -113,38 +88,54 @@ def _read_call(request: Request) -> tuple[str, str, dict[str, Any]]:
         return "profile", object_id, parse_qs(parts.query)
     try:
         body = orjson.loads(request.body)
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
-        raise Refused("bad_parameter", "body")
-    return match["edge"], object_id, body
+    except orjson.JSONDecodeError as error:
+        raise Refused("bad_parameter", "body") from error
+    return match["edge"], object_id, _read(body, dict)
+
+
+def read_message(message: Any) -> Content:
+    """Return the text and the buttons of a message. Raises Refused."""
+    parts = _read(message, _Message)
+    if (parts.text is None) == (parts.attachment is None):
+        raise Refused("bad_parameter", "message[text or attachment]")
+    if parts.attachment is not None:
+        template = parts.attachment.payload
+        return template.text, tuple(
+            Button(str(one.__struct_config__.tag), one.title, one.value) for one in template.buttons
+        )
+    if len(parts.text.encode()) > limits.MESSAGE_BYTES:
+        raise Refused("bad_parameter", "message[text] length")
+    replies = (Button("quick_reply", one.title, one.payload) for one in parts.quick_replies)
+    return parts.text, tuple(replies)
+
+
+def _read(content: Any, type_: Any) -> Any:
+    try:
+        return msgspec.convert(content, type_)
+    except msgspec.ValidationError as error:
+        raise Refused("bad_parameter", str(error)) from error
 
 
 def _send_message(
     world: World, account_id: str, at: datetime, object_id: str, body: dict[str, Any]
 ) -> _Result:
-    recipient = body.get("recipient")
-    if not isinstance(recipient, dict):
-        raise Refused("bad_parameter", "recipient")
+    recipient = _read(body.get("recipient"), _Recipient)
     content = read_message(body.get("message"))
-    comment_id, person_id = recipient.get("comment_id"), recipient.get("id")
-    if isinstance(comment_id, str) == isinstance(person_id, str):
+    if (recipient.comment_id is None) == (recipient.id is None):
         raise Refused("bad_parameter", "recipient[id or comment_id]")
     if object_id not in (account_id, "me"):
         raise Refused("no_object")
-    if isinstance(comment_id, str):
-        received = world.reply_privately(account_id, comment_id, content, at)
+    if recipient.comment_id is not None:
+        received = world.reply_privately(account_id, recipient.comment_id, content, at)
     else:
-        received = world.send_message(account_id, str(person_id), content, at)
+        received = world.send_message(account_id, recipient.id, content, at)
     return {"recipient_id": received.person_id, "message_id": received.message_id}, received
 
 
 def _reply_publicly(
     world: World, account_id: str, at: datetime, object_id: str, body: dict[str, Any]
 ) -> _Result:
-    text = body.get("message")
-    if not isinstance(text, str) or not text.strip():
-        raise Refused("bad_parameter", "message")
+    text = _read(body.get("message"), _Text)
     received = world.reply_publicly(account_id, object_id, text, at)
     return {"id": received.message_id}, received
 
@@ -158,4 +149,17 @@ def _read_profile(
     return {"is_user_follow_business": is_following, "id": object_id}, None
 
 
-_OPERATIONS = {"messages": _send_message, "replies": _reply_publicly, "profile": _read_profile}
+OPERATIONS = {"messages": _send_message, "replies": _reply_publicly, "profile": _read_profile}
+
+
+def build_headers(world: World, account_id: str, at: datetime) -> dict[str, str]:
+    window = world.accounts[account_id].calls["private_reply"]
+    seconds = at.timestamp()
+    usage = {
+        "type": "instagram",
+        "call_count": 100 * window.count(seconds) // max(1, window.most),
+        "total_cputime": 1,
+        "total_time": 1,
+        "estimated_time_to_regain_access": int(-(-window.find_wait(seconds) // 60)),
+    }
+    return {"X-Business-Use-Case-Usage": orjson.dumps({account_id: [usage]}).decode()}

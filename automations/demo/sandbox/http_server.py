@@ -15,42 +15,34 @@ _MOST_BODY = 1024 * 1024
 
 
 class Request(NamedTuple):
-    """A request; header names are lower case."""
-
     method: str
     target: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # names are lower case
     body: bytes
 
 
 class Answer(NamedTuple):
-    """An answer in JSON."""
-
     status: int
-    body: Any
+    body: Any  # sent as JSON
     headers: Mapping[str, str] = {}
 
 
-# Answers a request; None closes the connection without an answer.
-Handler = Callable[[Request], Answer | None]
-
-
 class HttpServer(ThreadingTCPServer):  # http.server's own looks its host up in the DNS
-    """Calls `handler` from a thread per connection; `port` 0 picks a free one."""
+    """Calls `handler` from a thread per connection, on any free port.
 
-    allow_reuse_address = True
+    Where the handler returns None, the connection is closed without an answer.
+    """
+
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, handler: Handler, *, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Connection)
+    def __init__(self, handler: Callable[[Request], Answer | None]) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
         self.handler = handler
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.is_stopped = False
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.05,), name="sandbox", daemon=True
-        )
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -85,10 +77,9 @@ class _Connection(BaseHTTPRequestHandler):
             return
         content = orjson.dumps(answer.body)
         self.send_response(answer.status)
-        for name, value in answer.headers.items():
+        own = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        for name, value in {**answer.headers, **own}.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 

@@ -1,10 +1,15 @@
-"""Meta's refusals: the numbers and the sentence of each."""
+"""Meta's refusals: one row for each rule that the stand-in keeps.
+
+https://developers.facebook.com/docs/messenger-platform/error-codes
+https://developers.facebook.com/docs/graph-api/guides/error-handling
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Name -> code, subcode, message; as Meta's pages and integrations have them.
+# Name -> code, subcode, message. The lengths, windows and rates behind them, with their sources,
+# are in automations/instagram/limits.py.
 ERRORS: dict[str, tuple[int, int | None, str]] = {
     "bad_token": (190, None, "Invalid OAuth access token - Cannot parse {token}"),
     "rate": (613, None, "Calls to this api have exceeded the rate limit."),
@@ -26,7 +31,7 @@ class Refused(Exception):
     def __init__(self, name: str, detail: str = "") -> None:
         super().__init__(f"{name}: {detail}")
         self.code, self._subcode, self._message = ERRORS[name]
-        self._detail = detail
+        self._detail = detail and f": {detail}"
         # Meta answers 400 where others would answer 401 or 429.
         self.status = 500 if name == "server" else 400
 
@@ -34,7 +39,7 @@ class Refused(Exception):
         """Return the body. As Meta does, it quotes a token that it cannot read."""
         message = self._message.replace("{token}", token)
         error: dict[str, Any] = {
-            "message": f"(#{self.code}) {message}" + (f": {self._detail}" if self._detail else ""),
+            "message": f"(#{self.code}) {message}{self._detail}",
             "type": "OAuthException" if self.status == 400 else "FacebookApiException",
             "code": self.code,
             "fbtrace_id": "AsandboxTraceId",

@@ -5,21 +5,34 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter, defaultdict, deque
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
-from automations.demo.sandbox.message_parts import Button
 from automations.demo.sandbox.refusals import Refused
+from automations.instagram import limits
 
-COMMENT_WINDOW = timedelta(days=7)
-MESSAGE_WINDOW = timedelta(hours=24)
+# Kind of call -> how many an account has, in how many seconds.
+_CALLS = {
+    "private_reply": (limits.PRIVATE_REPLIES_PER_HOUR, 3600),
+    "dm": (limits.MESSAGES_PER_SECOND, 1),
+    "profile": (limits.READS_PER_SECOND, 1),
+}
+
+
+class Button(NamedTuple):
+    kind: str  # postback, quick_reply or web_url
+    title: str
+    value: str  # the payload, or the URL
+
 
 # The text of a message, and its buttons.
 Content = tuple[str, tuple[Button, ...]]
 
 
-class Received(msgspec.Struct, frozen=True, kw_only=True):
+class Received(msgspec.Struct, frozen=True):
     """Something a person received: a private_reply, a dm, or a public_reply below their comment."""
 
     kind: str
@@ -32,24 +45,13 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class Comment(msgspec.Struct, kw_only=True):
-    """A comment; it has one private reply in it."""
-
-    id: str
+class Comment(msgspec.Struct):
     account_id: str
     person_id: str
     media_id: str
     is_live: bool
     at: datetime
-    is_replied: bool = False
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """How many calls an account has."""
-
-    private_replies_per_hour: int = 750
-    messages_per_second: int = 100
-    reads_per_second: int = 2
+    is_replied: bool = False  # privately
 
 
 class RollingWindow:
@@ -57,17 +59,14 @@ class RollingWindow:
 
     def __init__(self, most: int, seconds: float) -> None:
         self.most = most
-        self.peak = 0
         self._seconds = seconds
         self._times: deque[float] = deque()
 
-    def take(self, at: float) -> bool:
-        """Count one more call; return False if the window is full."""
+    def take(self, at: float) -> None:
+        """Count one more call. Raises Refused if the window is full."""
         if self.count(at) >= self.most:
-            return False
+            raise Refused("rate")
         self._times.append(at)
-        self.peak = max(self.peak, len(self._times))
-        return True
 
     def count(self, at: float) -> int:
         while self._times and self._times[0] <= at - self._seconds:
@@ -75,24 +74,25 @@ class RollingWindow:
         return len(self._times)
 
     def find_wait(self, at: float) -> float:
-        return max(0.0, self._times[0] + self._seconds - at) if self.count(at) >= self.most else 0.0
+        return self._times[0] + self._seconds - at if self.count(at) >= self.most else 0.0
 
 
 class AccountBook:
     """An account with its limits; `token` is None once it expired."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, most: Mapping[str, int]) -> None:
         self.token: str | None = None
         self.is_restricted = False
-        self.private_replies = RollingWindow(limits.private_replies_per_hour, 3600)
-        self.messages = RollingWindow(limits.messages_per_second, 1)
-        self.reads = RollingWindow(limits.reads_per_second, 1)
+        self.calls = {
+            kind: RollingWindow(most.get(kind, number), seconds)
+            for kind, (number, seconds) in _CALLS.items()
+        }
 
 
 class World:
     """The state and its rules, for use under the lock. Calls raise Refused."""
 
-    def __init__(self, *, seed: int, limits: Limits) -> None:
+    def __init__(self, *, seed: int, most: Mapping[str, int]) -> None:
         self.accounts: dict[str, AccountBook] = {}
         self.comments: dict[str, Comment] = {}
         self.journal: defaultdict[str, list[Received]] = defaultdict(list)
@@ -104,11 +104,11 @@ class World:
         self.heard_at: dict[tuple[str, str], datetime] = {}
         self._ids: Counter[str] = Counter()
         self._seed = seed
-        self._limits = limits
+        self._most = most
 
     def add_account(self, account_id: str, token: str) -> None:
         """Make an account, or replace its token."""
-        self.accounts.setdefault(account_id, AccountBook(self._limits)).token = token
+        self.accounts.setdefault(account_id, AccountBook(self._most)).token = token
 
     def find_account_id(self, token: str) -> str:
         for account_id, book in self.accounts.items():
@@ -142,14 +142,14 @@ class World:
         if comment.is_replied:
             raise Refused("already_replied")
         is_over = comment.is_live and comment.media_id in self.ended_media
-        if is_over or at - comment.at > COMMENT_WINDOW:
+        if is_over or at - comment.at > limits.COMMENT_WINDOW:
             raise Refused("outside_window")
         self._check_person(account_id, comment.person_id)
-        if not book.private_replies.take(at.timestamp()):
-            raise Refused("rate")
+        book.calls["private_reply"].take(at.timestamp())
         comment.is_replied = True
+        mid = self.make_id("mid", account_id, comment.person_id)
         return self._deliver(
-            "private_reply", account_id, comment.person_id, content, at, comment_id=comment_id
+            Received("private_reply", account_id, comment.person_id, mid, *content, comment_id, at)
         )
 
     def send_message(
@@ -158,22 +158,22 @@ class World:
         book = self._find_sender(account_id)
         heard_at = self.heard_at.get((account_id, person_id))
         self._check_person(account_id, person_id)
-        if heard_at is None or at - heard_at > MESSAGE_WINDOW:
+        if heard_at is None or at - heard_at > limits.MESSAGE_WINDOW:
             raise Refused("outside_window")
-        if not book.messages.take(at.timestamp()):
-            raise Refused("rate")
-        return self._deliver("dm", account_id, person_id, content, at)
+        book.calls["dm"].take(at.timestamp())
+        mid = self.make_id("mid", account_id, person_id)
+        return self._deliver(Received("dm", account_id, person_id, mid, *content, None, at))
 
     def reply_publicly(self, account_id: str, comment_id: str, text: str, at: datetime) -> Received:
         self._find_sender(account_id)
-        comment = self._find_comment(account_id, comment_id)
+        person_id = self._find_comment(account_id, comment_id).person_id
+        new_id = self.make_id("comment", account_id, person_id)
         return self._deliver(
-            "public_reply", account_id, comment.person_id, (text, ()), at, comment_id=comment_id
+            Received("public_reply", account_id, person_id, new_id, text, (), comment_id, at)
         )
 
     def is_following(self, account_id: str, person_id: str, at: datetime) -> bool:
-        if not self.accounts[account_id].reads.take(at.timestamp()):
-            raise Refused("rate")
+        self.accounts[account_id].calls["profile"].take(at.timestamp())
         if (account_id, person_id) not in self.heard_at:
             raise Refused("no_consent")
         return (account_id, person_id) in self.follows
@@ -196,27 +196,6 @@ class World:
         if (account_id, person_id) in self.taken_over:
             raise Refused("conflict")
 
-    def _deliver(
-        self,
-        kind: str,
-        account_id: str,
-        person_id: str,
-        content: Content,
-        at: datetime,
-        *,
-        comment_id: str | None = None,
-    ) -> Received:
-        text, buttons = content
-        id_kind = "comment" if kind == "public_reply" else "mid"
-        received = Received(
-            kind=kind,
-            account_id=account_id,
-            person_id=person_id,
-            message_id=self.make_id(id_kind, account_id, person_id),
-            text=text,
-            buttons=buttons,
-            comment_id=comment_id,
-            at=at,
-        )
-        self.journal[person_id].append(received)
+    def _deliver(self, received: Received) -> Received:
+        self.journal[received.person_id].append(received)
         return received

@@ -15,6 +15,7 @@ from automations.demo.simulation.connection import Connection
 
 # Meta retries at once, then less and less often for 36 hours; this takes half a minute.
 RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0, 8.0, 18.0)
+_THREADS = 2
 _MOST_ELEMENTS = 50
 _TIMEOUT_SECONDS = 10.0
 # When, the attempt, the body, how many elements.
@@ -37,17 +38,15 @@ class WebhookSender:
 
     def __init__(
         self,
-        *,
         url: str,
         secret: str,
+        *,
         read_clock: Callable[[], datetime],
-        retry_seconds: Sequence[float] = RETRY_SECONDS,
-        double_every: int = 0,
-        threads: int = 2,
+        retry_seconds: Sequence[float],
+        double_every: int,
     ) -> None:
         self.counts = Counts()
-        self._url = url
-        self._secret = secret
+        self._url, self._secret = url, secret
         self._read_clock = read_clock
         self._retry_seconds = retry_seconds
         self._double_every = double_every
@@ -58,8 +57,8 @@ class WebhookSender:
         self._open = 0  # elements that are not accepted and not dropped
         self._is_stopping = False
         self._threads = [
-            threading.Thread(target=self._run, name=f"sandbox-webhooks-{number}", daemon=True)
-            for number in range(threads)
+            threading.Thread(target=self._run, daemon=True, name=f"sandbox-webhooks-{number}")
+            for number in range(_THREADS)
         ]
 
     def start(self) -> None:
@@ -81,8 +80,7 @@ class WebhookSender:
         with self._changed:
             if self._url:
                 self._sent += 1
-                is_double = self._double_every and self._sent % self._double_every == 0
-                copies = 2 if is_double else 1
+                copies = 2 if self._double_every and self._sent % self._double_every == 0 else 1
                 self._new += [element] * copies
                 self._open += copies
                 self._changed.notify_all()  # `wait` waits here too
@@ -103,7 +101,17 @@ class WebhookSender:
                 status = connections[url].post(body, signature=sign_body(body, self._secret)).status
             except OSError:
                 status = 0
-            self._settle(attempt, body, size, is_accepted=200 <= status < 300)
+            is_accepted = 200 <= status < 300
+            with self._changed:
+                if not is_accepted and attempt < len(self._retry_seconds):
+                    self.counts.retried += 1
+                    due = time.monotonic() + self._retry_seconds[attempt]
+                    heapq.heappush(self._waiting, (due, attempt + 1, body, size))
+                else:
+                    self.counts.accepted += is_accepted
+                    self.counts.dropped += not is_accepted
+                    self._open -= size
+                self._changed.notify_all()
         for connection in connections.values():
             connection.close()
 
@@ -116,22 +124,7 @@ class WebhookSender:
                     batch = self._new[:_MOST_ELEMENTS]
                     del self._new[:_MOST_ELEMENTS]
                     sent_at_ms = int(self._read_clock().timestamp() * 1000)
-                    body = build_body(batch, sent_at_ms=sent_at_ms)
-                    return (0.0, 0, body, len(batch))
+                    return 0.0, 0, build_body(batch, sent_at_ms=sent_at_ms), len(batch)
                 wait = self._waiting[0][0] - time.monotonic() if self._waiting else None
                 self._changed.wait(wait)
             return None
-
-    def _settle(self, attempt: int, body: bytes, size: int, *, is_accepted: bool) -> None:
-        with self._changed:
-            if is_accepted:
-                self.counts.accepted += 1
-                self._open -= size
-            elif attempt < len(self._retry_seconds):
-                self.counts.retried += 1
-                due = time.monotonic() + self._retry_seconds[attempt]
-                heapq.heappush(self._waiting, (due, attempt + 1, body, size))
-            else:
-                self.counts.dropped += 1
-                self._open -= size
-            self._changed.notify_all()

@@ -7,12 +7,5 @@ from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedE
 from automations.demo.simulation.report import Report
 from automations.demo.simulation.sending import send_deliveries
 
-__all__ = [
-    "Plan",
-    "Report",
-    "SimulatedDelivery",
-    "SimulatedEvent",
-    "Target",
-    "generate_deliveries",
-    "send_deliveries",
-]
+__all__ = ["Plan", "Report", "SimulatedDelivery", "SimulatedEvent", "Target"]
+__all__ += ["generate_deliveries", "send_deliveries"]

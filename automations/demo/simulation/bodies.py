@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 _ELEMENTS_PER_ENTRY = 10
 _MILLISECONDS_PER_UNIT = {"changes": 1000, "messaging": 1}
 
+# A message or a postback, by its key.
+Parts = dict[str, dict[str, Any]]
+
 
 class Element(NamedTuple):
-    """One update; `key` names the array of the account's entry that it belongs in."""
-
     account_id: str
-    key: str  # changes or messaging
+    key: str  # the array of the account's entry that it belongs in: changes or messaging
     content: dict[str, Any]
 
 
@@ -48,17 +49,18 @@ def build_comment(
 
 
 def build_messaging(
-    account_id: str, person_id: str, content: dict[str, Any], *, at_ms: int, is_echo: bool = False
+    account_id: str, person_id: str, mid: str, content: Parts, *, at_ms: int, is_echo: bool = False
 ) -> Element:
     """Return `content` as what the person sent; an echo goes the other way."""
     sender_id, recipient_id = (account_id, person_id) if is_echo else (person_id, account_id)
     envelope = {"sender": {"id": sender_id}, "recipient": {"id": recipient_id}, "timestamp": at_ms}
-    return Element(account_id, "messaging", envelope | content)
+    parts = {key: {"mid": mid, **part} for key, part in content.items()}
+    return Element(account_id, "messaging", envelope | parts)
 
 
-def build_text(mid: str, text: str, *, story_id: str | None = None) -> dict[str, Any]:
+def build_text(text: str, *, story_id: str | None = None) -> Parts:
     """Return the content of a text message, or of a reply to a story."""
-    message: dict[str, Any] = {"mid": mid, "text": text}
+    message: dict[str, Any] = {"text": text}
     if story_id:
         url = f"https://lookaside.fbsbx.com/ig_messaging_cdn/?asset_id={story_id}&signature=AbyE0"
         message["reply_to"] = {"story": {"id": story_id, "url": url}}

@@ -10,10 +10,8 @@ _HEADERS = {"User-Agent": "facebookexternalua", "Content-Type": "application/jso
 
 
 class Answer(NamedTuple):
-    """The status code, and Retry-After in seconds (0 when absent)."""
-
     status: int
-    retry_after: float
+    retry_after: float  # seconds, 0 when absent
 
 
 class Connection:
@@ -32,33 +30,24 @@ class Connection:
 
     def post(self, body: bytes, *, signature: str) -> Answer:
         """Send the body and return the answer. Raises OSError when there is none."""
-        headers = _HEADERS | {"X-Hub-Signature-256": signature}
         is_reused = self._http.sock is not None
         try:
-            return self._exchange(body, headers)
-        except TimeoutError:
-            raise
-        except OSError:
-            # A server may close an idle connection at any time, so a new one decides. If the
-            # server had handled the body after all, this is a redelivery.
-            if not is_reused:
+            headers = _HEADERS | {"X-Hub-Signature-256": signature}
+            self._http.request("POST", self._path, body, headers)
+            response = self._http.getresponse()
+            response.read()
+        except (OSError, HTTPException) as error:
+            self.close()
+            if is_reused and not isinstance(error, TimeoutError):
+                # A server may close an idle connection at any time, so a new one decides. If the
+                # server had handled the body after all, this is a redelivery.
+                return self.post(body, signature=signature)
+            if isinstance(error, OSError):
                 raise
-            return self._exchange(body, headers)
+            raise ConnectionResetError(f"The answer is incomplete: {error!r}") from error
+        retry_after = response.headers.get("Retry-After", "")
+        return Answer(response.status, float(retry_after) if retry_after.isdigit() else 0.0)
 
     def close(self) -> None:
         """Close the connection; the next `post` opens another."""
         self._http.close()
-
-    def _exchange(self, body: bytes, headers: dict[str, str]) -> Answer:
-        try:
-            self._http.request("POST", self._path, body, headers)
-            response = self._http.getresponse()
-            response.read()
-        except OSError:
-            self.close()
-            raise
-        except HTTPException as error:
-            self.close()
-            raise ConnectionResetError(f"The answer is incomplete: {error!r}") from error
-        retry_after = response.headers.get("Retry-After", "")
-        return Answer(response.status, float(retry_after) if retry_after.isdigit() else 0.0)

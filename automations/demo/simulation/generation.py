@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from random import Random
 
 import msgspec
 
-from automations.demo.simulation.bodies import (
-    Element,
-    build_body,
-    build_comment,
-    build_messaging,
-    build_text,
-)
+from automations.demo.simulation import bodies
 from automations.demo.simulation.personas import Ids, find_chatter, make_ask, make_random
 from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
 
@@ -24,52 +19,89 @@ from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedE
 _BATCH_MIX = {1: 70, 2: 10, 3: 6, 5: 5, 10: 4, 25: 3, 60: 2}
 # A pair is reused only well within the hour, so that a slow run still makes real duplicates.
 _REUSE_WITHIN_MS = 50 * 60 * 1000
-_REMEMBERED_PAIRS = 4096
 _LARGEST_BATCH = 1000
 _POSTS_PER_ACCOUNT = 12
 _REPLY_SHARE = 0.05
 
 
-class _Audience:
+class _Audience(msgspec.Struct):
     """The people who write to one target: new ones and recent ones."""
 
-    def __init__(self, target: Target, *, chatter: tuple[str, ...], number: int) -> None:
-        self.target = target
-        self.chatter = chatter
-        # Targets start at different people, so that small pools differ too.
-        self.next_person = number
-        self.recent: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_PAIRS)  # (at_ms, person)
-
-    def find_recent(self, rng: Random, at_ms: int) -> int | None:
-        """Return a person who wrote to this target within the hour."""
-        if not self.recent:
-            return None
-        then, person = rng.choice(self.recent)
-        return person if at_ms - then < _REUSE_WITHIN_MS else None
+    target: Target
+    next_person: int  # targets start at different people, so that small pools differ too
+    chatter: tuple[str, ...]
+    recent: deque[tuple[int, int]]  # (at_ms, person)
 
 
-class _EventSource:
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._rng = make_random("events", plan.seed)
-        self._ids = Ids(plan.seed)
-        words: dict[str, set[str]] = {}
-        for target in plan.targets:
-            words.setdefault(target.account_id, set()).update(target.keywords)
-        self._audiences = [
-            _Audience(target, chatter=find_chatter(frozenset(words[target.account_id])), number=i)
-            for i, target in enumerate(plan.targets)
-        ]
+def generate_deliveries(
+    plan: Plan, *, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+) -> Iterator[SimulatedDelivery]:
+    """Yield deliveries until the plan's events are all out, redeliveries a few deliveries later.
 
-    def make(self, at_ms: int) -> SimulatedEvent:
-        """Return the next event, which happens at `at_ms`."""
-        rng, plan = self._rng, self._plan
-        audience = rng.choice(self._audiences)
-        target = audience.target
-        person = None
-        is_match = True
-        if rng.random() < plan.duplicates:
-            person = audience.find_recent(rng, at_ms)
+    `clock_ms` is the time of each delivery, in milliseconds since 1970. The first delivery of an
+    event always comes before its redeliveries.
+    """
+    rng = make_random("deliveries", plan.seed)
+    events = _generate_events(plan, clock_ms)
+    sizes, weights = list(_BATCH_MIX), list(_BATCH_MIX.values())
+    left = plan.events
+    waiting: list[tuple[int, SimulatedDelivery]] = []  # (due after n more deliveries, which)
+
+    def build(batch: Sequence[SimulatedEvent], **flags: bool) -> SimulatedDelivery:
+        body = bodies.build_body(map(_build_element, batch), sent_at_ms=clock_ms())
+        return SimulatedDelivery(events=tuple(batch), body=body, **flags)
+
+    def redeliver(deliveries: list[SimulatedDelivery]) -> Iterator[SimulatedDelivery]:
+        """Yield the same deliveries, or their events shuffled: split, or merged in one body."""
+        if len(deliveries) > 1 and rng.random() < 0.5:
+            merged = [event for delivery in deliveries for event in delivery.events]
+            rng.shuffle(merged)
+            for start in range(0, len(merged), _LARGEST_BATCH):
+                yield build(merged[start : start + _LARGEST_BATCH], is_redelivery=True)
+            return
+        for delivery in deliveries:
+            if len(delivery.events) == 1 or rng.random() < 0.5:
+                yield msgspec.structs.replace(delivery, is_redelivery=True)
+                continue
+            shuffled = rng.sample(delivery.events, len(delivery.events))
+            cut = rng.randint(1, len(shuffled) - 1)
+            yield build(shuffled[:cut], is_redelivery=True)
+            yield build(shuffled[cut:], is_redelivery=True)
+
+    while left is None or left > 0:
+        size = plan.batch or rng.choices(sizes, weights)[0]
+        if rng.random() < plan.bad_signatures:
+            yield build(list(islice(events, size)), is_forged=True)
+            continue
+        if left is not None:
+            size = min(size, left)
+            left -= size
+        delivery = build(list(islice(events, size)))
+        yield delivery
+        if rng.random() < plan.redeliveries:
+            waiting.append((rng.randint(0, 8), delivery))
+        due = [one for wait, one in waiting if wait <= 0]
+        waiting = [(wait - 1, one) for wait, one in waiting if wait > 0]
+        yield from redeliver(due)
+    yield from redeliver([one for _, one in waiting])
+
+
+def _generate_events(plan: Plan, clock_ms: Callable[[], int]) -> Iterator[SimulatedEvent]:
+    rng, ids = make_random("events", plan.seed), Ids(plan.seed)
+    words: defaultdict[str, set[str]] = defaultdict(set)
+    for target in plan.targets:
+        words[target.account_id].update(target.keywords)
+    audiences = [
+        _Audience(target, number, find_chatter(words[target.account_id]), deque(maxlen=4096))
+        for number, target in enumerate(plan.targets)
+    ]
+    while True:
+        at_ms = clock_ms()
+        audience = rng.choice(audiences)
+        target, person, is_match = audience.target, None, True
+        if rng.random() < plan.duplicates and audience.recent:
+            then, recent = rng.choice(audience.recent)
+            person = recent if at_ms - then < _REUSE_WITHIN_MS else None
         if person is None:
             is_match = target.match == "any" or rng.random() >= plan.misses
             person = audience.next_person
@@ -84,42 +116,38 @@ class _EventSource:
             text = make_ask(rng, keywords=target.keywords, match=target.match)
         else:
             text = rng.choice(audience.chatter)
-        user_id, username = self._ids.make_person(target.account_id, person)
+        user_id, username = ids.make_person(target.account_id, person)
         is_comment = target.kind == "comment"
         is_reply = is_comment and rng.random() < _REPLY_SHARE
-        event_id = (
-            self._ids.make_comment_id() if is_comment else self._ids.make_mid(target.account_id)
-        )
-        return SimulatedEvent(
+        yield SimulatedEvent(
             sim_kind=target.kind,
             account_id=target.account_id,
-            event_id=event_id,
+            event_id=ids.make_comment_id() if is_comment else ids.make_mid(target.account_id),
             user_id=user_id,
             username=username,
             text=text,
-            media_id=self._pick_post(target) if is_comment else None,
-            parent_id=self._ids.make_comment_id() if is_reply else None,
-            story_id=self._pick_post(target) if target.kind == "story_reply" else None,
+            media_id=_pick_post(rng, target) if is_comment else None,
+            parent_id=ids.make_comment_id() if is_reply else None,
+            story_id=_pick_post(rng, target) if target.kind == "story_reply" else None,
             at_ms=at_ms,
             is_match=is_match,
         )
 
-    def _pick_post(self, target: Target) -> str:
-        if target.post_ids and target.kind == "comment":
-            return self._rng.choice(target.post_ids)
-        number = self._rng.randrange(_POSTS_PER_ACCOUNT)
-        return str(17_900_000_000_000_000 + sum(target.account_id.encode()) * 10_007 + number * 97)
+
+def _pick_post(rng: Random, target: Target) -> str:
+    if target.post_ids and target.kind == "comment":
+        return rng.choice(target.post_ids)
+    number = rng.randrange(_POSTS_PER_ACCOUNT)
+    return str(17_900_000_000_000_000 + sum(target.account_id.encode()) * 10_007 + number * 97)
 
 
-def _read_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _build_element(event: SimulatedEvent) -> Element:
+def _build_element(event: SimulatedEvent) -> bodies.Element:
     if event.kind == "message":
-        content = build_text(event.event_id, event.text, story_id=event.story_id)
-        return build_messaging(event.account_id, event.user_id, content, at_ms=event.at_ms)
-    return build_comment(
+        content = bodies.build_text(event.text, story_id=event.story_id)
+        return bodies.build_messaging(
+            event.account_id, event.user_id, event.event_id, content, at_ms=event.at_ms
+        )
+    return bodies.build_comment(
         event.account_id,
         event.event_id,
         event.text,
@@ -127,70 +155,3 @@ def _build_element(event: SimulatedEvent) -> Element:
         person=(event.user_id, event.username),
         parent_id=event.parent_id,
     )
-
-
-def generate_deliveries(
-    plan: Plan, *, clock_ms: Callable[[], int] = _read_clock_ms
-) -> Iterator[SimulatedDelivery]:
-    """Yield deliveries until the plan's events are all out, redeliveries a few deliveries later.
-
-    `clock_ms` is the time of each delivery, in milliseconds since 1970. The first delivery of an
-    event always comes before its redeliveries.
-    """
-    rng = make_random("deliveries", plan.seed)
-    source = _EventSource(plan)
-    sizes, weights = list(_BATCH_MIX), list(_BATCH_MIX.values())
-    left = plan.events
-    waiting: list[tuple[int, SimulatedDelivery]] = []  # (due after n more deliveries, which)
-
-    def build(events: tuple[SimulatedEvent, ...], **flags: bool) -> SimulatedDelivery:
-        body = build_body(map(_build_element, events), sent_at_ms=clock_ms())
-        return SimulatedDelivery(events=events, body=body, **flags)
-
-    def make(size: int) -> tuple[SimulatedEvent, ...]:
-        return tuple(source.make(clock_ms()) for _ in range(size))
-
-    def redeliver(deliveries: list[SimulatedDelivery]) -> Iterator[SimulatedDelivery]:
-        for one in _rebatch(rng, deliveries):
-            if isinstance(one, SimulatedDelivery):
-                yield msgspec.structs.replace(one, is_redelivery=True)
-            else:
-                yield build(one, is_redelivery=True)
-
-    while left is None or left > 0:
-        size = plan.batch or rng.choices(sizes, weights)[0]
-        if rng.random() < plan.bad_signatures:
-            yield build(make(size), is_forged=True)
-            continue
-        if left is not None:
-            size = min(size, left)
-            left -= size
-        delivery = build(make(size))
-        yield delivery
-        if rng.random() < plan.redeliveries:
-            waiting.append((rng.randint(0, 8), delivery))
-        due = [one for wait, one in waiting if wait <= 0]
-        waiting = [(wait - 1, one) for wait, one in waiting if wait > 0]
-        yield from redeliver(due)
-    yield from redeliver([one for _, one in waiting])
-
-
-def _rebatch(
-    rng: Random, deliveries: list[SimulatedDelivery]
-) -> Iterator[SimulatedDelivery | tuple[SimulatedEvent, ...]]:
-    """Yield the same deliveries, or their events shuffled: split, or merged in one body."""
-    if len(deliveries) > 1 and rng.random() < 0.5:
-        merged = [event for delivery in deliveries for event in delivery.events]
-        rng.shuffle(merged)
-        for start in range(0, len(merged), _LARGEST_BATCH):
-            yield tuple(merged[start : start + _LARGEST_BATCH])
-        return
-    for delivery in deliveries:
-        if len(delivery.events) == 1 or rng.random() < 0.5:
-            yield delivery
-            continue
-        shuffled = list(delivery.events)
-        rng.shuffle(shuffled)
-        cut = rng.randint(1, len(shuffled) - 1)
-        yield tuple(shuffled[:cut])
-        yield tuple(shuffled[cut:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from random import Random
 
 # A prime that shares no factor with a power of ten: multiplying by it and taking the remainder
@@ -13,42 +14,22 @@ _STRIDE = 2_654_435_761
 _FIRST = (
     "mia", "noah", "lena", "amir", "chloe", "diego", "yuki", "sofia", "ravi", "emma", "luca",
     "zoe", "ana", "omar", "ines", "kai", "nora", "tom", "priya", "jonas", "aylin", "marta",
-    "femi", "hugo", "lucia", "oskar", "elif", "paul", "sara", "viktor",
 )
 _SECOND = (
     "travels", "reads", "runs", "bakes", "paints", "official", "and.co", "studio", "fit",
-    "vintage", "plants", "films", "cooks", "ceramics", "surf", "knits", "skates", "codes",
-    "sings", "garden",
 )
-# fmt: on
-
 _ASKS = (
-    "{kw}",
-    "{KW}",
-    "{kw} please",
-    "{kw} 🙏",
-    "me please! {kw}",
-    "hi, {kw}?",
-    "can I get the {kw}, thanks 😍",
-    "{Kw}!!",
-    "love this so much, {kw}",
+    "{kw}", "{KW}", "{kw} please", "{kw} 🙏", "me please! {kw}", "hi, {kw}?",
+    "can I get the {kw}, thanks 😍", "{Kw}!!", "love this so much, {kw}",
 )
 # Under `exact` the whole text is the keyword; case and outer space do not matter.
 _EXACT_ASKS = ("{kw}", "{KW}", " {kw} ", "{Kw}")
 _CHATTER = (
-    "so pretty 😍",
-    "this made my day",
-    "wow",
-    "🔥🔥🔥",
-    "where was this taken?",
-    "@lena.reads look at this",
-    "haha same",
-    "ça donne envie !",
-    "süß 💛",
-    "congratulations!!",
-    "first",
-    "omg yes",
+    "so pretty 😍", "this made my day", "wow", "🔥🔥🔥", "where was this taken?",
+    "@lena.reads look at this", "haha same", "ça donne envie !", "süß 💛", "congratulations!!",
+    "first", "omg yes",
 )
+# fmt: on
 
 
 def make_random(*parts: object) -> Random:
@@ -84,7 +65,7 @@ class Ids:
         return user_id, f"{first}.{second}{number % 97}"
 
 
-def make_ask(rng: Random, *, keywords: tuple[str, ...], match: str) -> str:
+def make_ask(rng: Random, *, keywords: Sequence[str], match: str) -> str:
     """Return a text that an automation with these keywords answers."""
     if match == "any" or not keywords:
         return rng.choice(_CHATTER)
@@ -93,7 +74,7 @@ def make_ask(rng: Random, *, keywords: tuple[str, ...], match: str) -> str:
     return pattern.format(kw=keyword, KW=keyword.upper(), Kw=keyword.capitalize())
 
 
-def find_chatter(avoid: frozenset[str]) -> tuple[str, ...]:
+def find_chatter(avoid: set[str]) -> tuple[str, ...]:
     """Return the texts that hold none of the words of `avoid`."""
     words = [word.casefold() for word in avoid if word.strip()]
     return tuple(text for text in _CHATTER if not any(word in text.casefold() for word in words))

@@ -9,8 +9,6 @@ import msgspec
 
 from automations.rules.automation import parse_automation
 
-DEFAULT_TEXT = "LINK"
-
 # The word a person types -> the automation type that answers such an event.
 AUTOMATION_TYPES = {
     "comment": "comment_to_dm",
@@ -35,36 +33,19 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_targets(
-    documents: Iterable[Mapping[str, Any]], *, kinds: Sequence[str]
+    documents: Iterable[Mapping[str, Any]], *, kinds: Sequence[str] = KINDS
 ) -> tuple[Target, ...]:
     """Return one target for each automation document that can answer an event of `kinds`."""
-    targets = []
-    for document in documents:
-        automation = parse_automation(document)
-        if automation is None:
-            continue
-        kind = _KIND_OF_TYPE[automation.type]
-        if kind in kinds:
-            targets.append(
-                Target(
-                    kind=kind,
-                    account_id=automation.account_id,
-                    keywords=tuple(automation.keywords),
-                    match=automation.match,
-                    post_ids=tuple(sorted(automation.post_ids)),
-                )
-            )
-    return tuple(targets)
-
-
-def build_account_targets(
-    account_ids: Iterable[str], *, kinds: Sequence[str], text: str | None
-) -> tuple[Target, ...]:
-    """Return one target for each account and kind, with `text` (or LINK) as its keyword."""
     return tuple(
-        Target(kind=kind, account_id=account_id, keywords=(text or DEFAULT_TEXT,))
-        for account_id in account_ids
-        for kind in kinds
+        Target(
+            kind=_KIND_OF_TYPE[one.type],
+            account_id=one.account_id,
+            keywords=one.keywords,
+            match=one.match,
+            post_ids=tuple(sorted(one.post_ids)),
+        )
+        for one in map(parse_automation, documents)
+        if one is not None and _KIND_OF_TYPE[one.type] in kinds
     )
 
 
@@ -76,24 +57,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     targets: tuple[Target, ...]
-    # Distinct events; None never ends. Redelivered and forged ones come on top.
-    events: int | None = 200
-    # Events per delivery; None is a mix like Meta's: mostly one, now and then a large batch.
-    batch: int | None = None
-    # Events by a person whose earlier event, within the hour, already called the same automation.
-    duplicates: float = 0.3
-    # Deliveries that come again: as they were, shuffled, split, or merged with another one.
-    redeliveries: float = 0.3
-    # Deliveries with events of their own and a wrong signature: none of these may ever count.
-    bad_signatures: float = 0.0
-    # Events whose text has none of the account's keywords.
-    misses: float = 0.1
-    # People per account; None has a new person for every event that is not a duplicate.
-    people: int | None = None
-    # Every text; None makes texts out of the keywords.
-    text: str | None = None
-    # The same seed, targets and clock make the same deliveries, byte for byte.
-    seed: int = 0
+    events: int | None = 200  # distinct ones, without redelivered and forged ones; None never ends
+    batch: int | None = None  # events per delivery; None is a mix like Meta's, mostly one
+    duplicates: float = 0.3  # events by a person who called the same automation within the hour
+    redeliveries: float = 0.3  # deliveries again: as they were, shuffled, split, or merged
+    bad_signatures: float = 0.0  # deliveries with events of their own that may never count
+    misses: float = 0.1  # events whose text has none of the account's keywords
+    people: int | None = None  # per account; None has a new one for all but duplicates
+    text: str | None = None  # of every event; None makes texts out of the keywords
+    seed: int = 0  # the same seed, targets and clock make the same deliveries, byte for byte
 
     def __post_init__(self) -> None:
         if not self.targets:

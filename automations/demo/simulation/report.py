@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from automations.demo.simulation.plan import KINDS, SimulatedDelivery, SimulatedEvent
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """The runs of an automation before and after; other traffic is part of the difference."""
-
-    id: str
-    name: str
-    before: int
-    after: int
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -106,10 +93,6 @@ class Report(msgspec.Struct, kw_only=True):
         return self._acknowledged.total()
 
     @property
-    def events_per_second(self) -> float:
-        return self.events_posted / self.seconds if self.seconds else 0.0
-
-    @property
     def is_as_expected(self) -> bool:
         """Whether every event was acknowledged and no forged delivery was."""
         return self.events_acknowledged == self.events_sent and not self.forged_accepted
@@ -127,47 +110,28 @@ class Report(msgspec.Struct, kw_only=True):
                 "sent": self.events_sent,
                 "acknowledged": self.events_acknowledged,
                 "posted": self.events_posted,
-                "perSecond": round(self.events_per_second, 1),
+                "perSecond": round(self.events_posted / self.seconds, 1) if self.seconds else 0.0,
             },
             "kinds": self.kinds,
             "latencyMs": self.latency_ms,
         }
 
-    def list_figures(self) -> list[tuple[str, str]]:
-        """Return the figures by name, as sentences for people."""
-        figures = {
+    def list_lines(self) -> list[str]:
+        """Return the figures as lines for people."""
+        speed = self.events_posted / self.seconds if self.seconds else 0.0
+        kinds = (f"{kind} {one['acknowledged']:,}" for kind, one in self.kinds.items())
+        answers = (f"{status} x {count:,}" for status, count in sorted(self.statuses.items()))
+        times = (f"{name} {ms:.1f} ms" for name, ms in (self.latency_ms or {}).items())
+        lines = {
             "events": f"{self.events_acknowledged:,} of {self.events_sent:,} acknowledged",
-            "kinds": ", ".join(
-                f"{kind} {one['acknowledged']:,}" for kind, one in self.kinds.items()
-            ),
+            "kinds": ", ".join(kinds),
             "deliveries": f"{self.deliveries:,} ({self.redeliveries:,} of them redeliveries)",
-            "answers": ", ".join(
-                f"{status} x {n:,}" for status, n in sorted(self.statuses.items())
-            ),
+            "answers": ", ".join(answers),
             "retries": f"{self.retries:,}",
+            "forged": self.forged and f"{self.forged_accepted:,} of {self.forged:,} accepted",
+            "latency": ", ".join(times),
+            "speed": f"{speed:,.0f} events/s, copies included "
+            f"({self.events_posted:,} in {self.seconds:.1f} s)",
+            "seed": str(self.seed),
         }
-        if self.forged:
-            figures["forged"] = f"{self.forged_accepted:,} of {self.forged:,} accepted"
-        if (times := self.latency_ms) is not None:
-            figures["latency"] = ", ".join(f"{key} {ms:.1f} ms" for key, ms in times.items())
-        figures["speed"] = (
-            f"{self.events_per_second:,.0f} events/s, copies included "
-            f"({self.events_posted:,} in {self.seconds:.1f} s)"
-        )
-        return [*figures.items(), ("seed", str(self.seed))]
-
-
-def print_figures(report: Report, counted: Iterable[Counted], console: Console) -> None:
-    """Print the figures, and the runs that were counted, for people."""
-    figures = report.list_figures()
-    figures += [
-        (f"runs of {one.name}", f"{one.after:,} (+{one.after - one.before:,})") for one in counted
-    ]
-    if console.is_terminal:
-        table = Table.grid(padding=(0, 2))
-        for name, value in figures:
-            table.add_row(Text(name, style="dim"), Text(value))
-        console.print(table)
-        return
-    for name, value in figures:
-        console.print(f"{name}: {value}", highlight=False, markup=False, soft_wrap=True)
+        return [f"{name}: {text}" for name, text in lines.items() if text]

@@ -22,6 +22,7 @@ WEBHOOK_PATH = "/api/webhooks/instagram"
 # bounded, so that a restarted server is found soon.
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0
 _PROGRESS_EVERY = 0.1
+_TIMEOUT_SECONDS = 10.0
 
 
 def send_deliveries(
@@ -35,44 +36,38 @@ def send_deliveries(
     duration: float | None = None,
     is_retrying: bool = False,
     retry_for: float = 60.0,
-    timeout: float = 10.0,
     keep_events: bool = True,
     stop: threading.Event | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], object] = lambda _: None,
 ) -> Report:
     """Send the deliveries, signed with `secret`, to the URLs in turn; return what came back.
 
-    `rate` is events per second (0: as fast as possible); `duration`, `retry_for` and `timeout` are
-    seconds. `stop` ends the run early from another thread; `on_progress` is called from this
-    thread with the number of events posted so far.
+    `rate` is events per second (0: as fast as possible); `duration` and `retry_for` are seconds.
+    `on_progress` is called from this thread with the number of events posted so far. `stop`, or an
+    interrupt (Ctrl-C), ends the run early.
 
     A delivery that one URL gives no answer to goes to the next. With `is_retrying`, one that got
     no answer, 429 or 5xx is sent again for `retry_for` seconds; when no URL answered anything for
-    as long, the run ends. With `keep_events` the report holds every acknowledged event and every
-    delivery that was not. An interrupt (Ctrl-C) ends the run early; the report is what came back
-    until then. Raises ValueError for an invalid URL.
+    as long, the run ends. Raises ValueError for an invalid URL.
     """
-    if not urls:
-        raise ValueError("There is no URL to send to.")
     sender = _Sender(
         deliveries=iter(deliveries),
         urls=[build_webhook_url(url) for url in urls],
         secret=secret,
         rate=rate,
         retry_for=retry_for if is_retrying else 0.0,
-        timeout=timeout,
         random=make_random("waits", seed),
         report=Report(seed=seed, keep_events=keep_events),
+        stop=stop or threading.Event(),
     )
     sender.connect()  # raises for an invalid URL
-    deadline = sender.started_at + duration if duration is not None else float("inf")
     with ThreadPoolExecutor(connections, "simulate") as pool:
         threads = [pool.submit(sender.work, number) for number in range(connections)]
         try:
             while wait(threads, _PROGRESS_EVERY).not_done:
-                if on_progress is not None:
-                    on_progress(sender.events_taken)
-                if time.perf_counter() >= deadline or (stop is not None and stop.is_set()):
+                on_progress(sender.events_taken)
+                elapsed = time.perf_counter() - sender.started_at
+                if duration is not None and elapsed >= duration:
                     sender.stop.set()
         except KeyboardInterrupt:
             sender.stop.set()
@@ -95,22 +90,20 @@ class _Sender(msgspec.Struct, kw_only=True):
     secret: str
     rate: float
     retry_for: float
-    timeout: float
     random: Random
     report: Report
+    stop: threading.Event
     lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
-    stop: threading.Event = msgspec.field(default_factory=threading.Event)
     started_at: float = msgspec.field(default_factory=time.perf_counter)
     answered_at: float = msgspec.field(default_factory=time.perf_counter)
     events_taken: int = 0
 
     def work(self, number: int) -> None:
         connections = self.connect()
-        turn = number
         try:
             while (delivery := self._take()) is not None:
-                self._send(delivery, connections, turn)
-                turn += 1
+                self._send(delivery, connections, number)
+                number += 1
         except BaseException:
             self.stop.set()
             raise
@@ -119,7 +112,7 @@ class _Sender(msgspec.Struct, kw_only=True):
                 connection.close()
 
     def connect(self) -> list[Connection]:
-        return [Connection(url, timeout=self.timeout) for url in self.urls]
+        return [Connection(url, timeout=_TIMEOUT_SECONDS) for url in self.urls]
 
     def _take(self) -> SimulatedDelivery | None:
         """Return the next delivery when its time has come, None when there is none."""
@@ -135,12 +128,12 @@ class _Sender(msgspec.Struct, kw_only=True):
         return None if pause > 0 and self.stop.wait(pause) else delivery
 
     def _send(self, delivery: SimulatedDelivery, connections: list[Connection], turn: int) -> None:
-        secret = self.secret + "?" if delivery.is_forged else self.secret
-        signature = sign_body(delivery.body, secret)
+        signature = sign_body(delivery.body, self.secret + "?" * delivery.is_forged)
         give_up_at = time.perf_counter() + self.retry_for
         longest, retries = _FIRST_WAIT, 0
         while True:
-            status, retry_after = self._try_each(delivery.body, signature, connections, turn)
+            urls = connections[(turn + retries) % len(connections) :] + connections
+            status, retry_after = self._try_each(delivery.body, signature, urls[: len(connections)])
             is_final = status.isdigit() and not (status == "429" or status.startswith("5"))
             if is_final or time.perf_counter() >= give_up_at:
                 break
@@ -149,19 +142,17 @@ class _Sender(msgspec.Struct, kw_only=True):
                 break
             longest = min(longest * 2, _LONGEST_WAIT)
             retries += 1
-            turn += 1
         if not status.isdigit() and time.perf_counter() - self.answered_at > self.retry_for > 0:
             self.stop.set()
         with self.lock:
             self.report.add(delivery, status=status, retries=retries)
 
     def _try_each(
-        self, body: bytes, signature: str, connections: list[Connection], turn: int
+        self, body: bytes, signature: str, connections: list[Connection]
     ) -> tuple[str, float]:
         """Return the first answer any URL gives, or the name of the last failure."""
         failure = ""
-        for offset in range(len(connections)):
-            connection = connections[(turn + offset) % len(connections)]
+        for connection in connections:
             sent_at = time.perf_counter()
             try:
                 answer = connection.post(body, signature=signature)

@@ -17,11 +17,10 @@ from automations.accounts import accounts
 from automations.accounts.encryption import make_key
 from automations.auth import tokens
 from automations.conf import conf
-from automations.demo import seed
-from automations.demo import store as seed_store
+from automations.demo import seed, store
 from automations.demo.followers import Followers
 from automations.demo.sandbox import Sandbox
-from automations.demo.simulation.plan import KINDS, build_targets
+from automations.demo.simulation.plan import build_targets
 from automations.management.commands.serve import ServingCommand, describe_mongodb, list_urls
 from automations.operations import serve
 from tracking.clock import read_now
@@ -74,7 +73,7 @@ class Command(ServingCommand):
         self, address: serve.Address, made: dict[str, str], secret: str, *, rate: float
     ) -> bool:
         """Serve beside the stand-in; return whether a signal ended it."""
-        targets = build_targets(seed_store.list_demo_automations(), kinds=KINDS)
+        targets = build_targets(store.list_automations({"workspaceId": seed.WORKSPACE_ID}))
         seed_of_run = secrets.randbelow(2**32)  # a fixed one would repeat the ids of a start
         followers = Followers(targets, rate=rate, seed=seed_of_run)
         log_path = self._choose_log()
@@ -108,7 +107,7 @@ class Command(ServingCommand):
                 followers.stop()
 
     def _seed(self) -> None:
-        others = seed_store.list_other_workspaces()
+        others = store.list_other_workspaces()
         if others:
             raise CommandError(
                 f"The database of MONGODB_URI holds other workspaces ({', '.join(others)}); name "
@@ -117,10 +116,10 @@ class Command(ServingCommand):
                 else f"{tracking_conf.data_dir} holds other workspaces ({', '.join(others)}); "
                 "name another directory with --data-dir."
             )
-        if not seed_store.list_demo_automations():
+        if not store.list_automations({"workspaceId": seed.WORKSPACE_ID}):
             self.stdout.write("Seeding the workspace with a week of runs…")
             now = read_now()
-            seed_store.insert_workspace(
+            store.insert_workspace(
                 automations=seed.build_automations(now=now), runs=seed.build_history(now=now)
             )
         # As on any database of an older product; both are safe to repeat.

@@ -6,19 +6,16 @@ import json
 import secrets
 import signal
 import threading
-from argparse import ArgumentTypeError
 from collections.abc import Mapping
-from typing import IO, Any, cast
+from typing import Any
 
-import msgspec
 from django.core.management.base import CommandError
 from rich.console import Console
 
 from automations.conf import conf
 from automations.demo.simulation import Plan, Report, Target, generate_deliveries, send_deliveries
-from automations.demo.simulation.plan import KINDS, build_account_targets, build_targets
-from automations.demo.simulation.report import Counted, print_figures
-from automations.demo.store import list_active_automations, read_totals
+from automations.demo.simulation.plan import KINDS, build_targets
+from automations.demo.store import list_automations, read_totals
 from tracking.exceptions import TrackingError
 from tracking.management.database_command import JSON, DatabaseCommand, flag, option
 
@@ -26,19 +23,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_EVENTS = 200
 
 
-def _parse_share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ArgumentTypeError(f"{text!r} is not a share; use 0 to 1")
-    return share
-
-
 def _share(default: float, meaning: str) -> dict[str, Any]:
     text = f"{meaning} ({default:g})"
-    return option(text, type=_parse_share, default=default, metavar="SHARE")
+    return option(text, type=float, default=default, metavar="SHARE")
 
 
 class Command(DatabaseCommand):
@@ -96,10 +83,13 @@ class Command(DatabaseCommand):
         except (ValueError, TrackingError) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            counts = [msgspec.to_builtins(one) for one in counted]
-            self.stdout.write(json.dumps(report.to_json() | {"automations": counts}))
+            self.stdout.write(json.dumps(report.to_json() | {"automations": counted}))
         else:
-            print_figures(report, counted, Console(file=cast("IO[str]", self.stdout)))
+            for line in report.list_lines():
+                self.stdout.write(line)
+            for one in counted:
+                grown = one["after"] - one["before"]
+                self.stdout.write(f"runs of {one['name']}: {one['after']:,} (+{grown:,})")
         if not any(status.isdigit() for status in report.statuses):
             urls = " or ".join(options["url"] or [DEFAULT_URL])
             raise CommandError(
@@ -134,14 +124,14 @@ class Command(DatabaseCommand):
 
 def list_counted(
     before: Mapping[str, tuple[str, int]], after: Mapping[str, tuple[str, int]]
-) -> list[Counted]:
+) -> list[dict[str, Any]]:
     """Return the automations that have more runs than before, most new runs first."""
     counted = [
-        Counted(id=one, name=name, before=before[one][1], after=total)
+        {"id": one, "name": name, "before": before[one][1], "after": total}
         for one, (name, total) in after.items()
         if one in before and total > before[one][1]
     ]
-    return sorted(counted, key=lambda one: one.before - one.after)
+    return sorted(counted, key=lambda one: one["before"] - one["after"])
 
 
 def _read_totals(options: dict[str, Any]) -> dict[str, tuple[str, int]]:
@@ -178,8 +168,13 @@ def build_plan(options: dict[str, Any]) -> Plan:
 
 def _list_targets(options: dict[str, Any], kinds: tuple[str, ...]) -> tuple[Target, ...]:
     if options["account"]:
-        return build_account_targets(options["account"], kinds=kinds, text=options["text"])
-    targets = build_targets(list_active_automations(), kinds=kinds)
+        words = (options["text"] or "LINK",)
+        return tuple(
+            Target(kind=kind, account_id=account_id, keywords=words)
+            for account_id in options["account"]
+            for kind in kinds
+        )
+    targets = build_targets(list_automations({"isActive": True}), kinds=kinds)
     if not targets:
         raise CommandError(
             f"No active automation in MongoDB can answer {' or '.join(kinds)}; create one, or "

@@ -162,9 +162,10 @@ def test_totals_and_the_newest_run(db: Db, tracker: Tracker) -> None:
         RunSummary(10, later, 3, 3),
         RunSummary(3, T0, 0, 0),
     ]
-    assert service.get_totals(automations) == {"a1": (10, later), "a2": (3, T0)}
+    found = service.summarize_runs(automations, at=later, has_windows=False).by_automation
+    totals = {name: (one.total_runs, one.last_run_at) for name, one in found.items()}
+    assert totals == {"a1": (10, later), "a2": (3, T0)}
     assert StatsStore(db).summarize([], at=T0) == RunSummaries(T0, 0, {})
-    assert service.get_totals([]) == {}
 
 
 def examine(db: Db, event: CommandStartedEvent) -> int:
@@ -362,8 +363,9 @@ def test_one_read_is_one_instant_while_others_write_and_fold(
         while not done.is_set():
             [summary] = summarize(db, "a1", at=now)
             seen.append(summary)
-            [(total, _)] = service.get_totals([{"_id": "a1"}]).values()
-            assert total >= summary.total_runs
+            bare = [{"_id": "a1"}]
+            found = StatsStore(db).summarize(bare, at=now, has_windows=False, wait_seconds=0)
+            assert found.by_automation["a1"].total_runs >= summary.total_runs
             automation = db["automations"].find_one()
             assert automation is not None
             copies.append(automation["totalRuns"])

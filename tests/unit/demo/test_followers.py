@@ -55,8 +55,8 @@ def test_who_is_forgotten_comes_back_under_new_ids() -> None:
             world.reply_privately(ACCOUNT, before, ("hi", ()), at)
         meta.message(ACCOUNT, PERSON, "b")
         meta.follow(PERSON, ACCOUNT)
-        meta.forget(PERSON)
         with meta.use_world() as (world, _):
+            world.forget(PERSON)
             known = (world.journal, world.comments, world.follows, world.heard_at)
         assert not any(known)
         assert meta.comment(ACCOUNT, PERSON, "a") != before

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from rich.console import Console
 
-from automations.demo.simulation import Plan, Report
+from automations.demo.simulation import Report
 from automations.demo.simulation.plan import SimulatedDelivery, SimulatedEvent
-from automations.demo.simulation.report import print_figures
 from automations.management.commands import simulate
 from tracking.exceptions import TrackingUnavailable
 
@@ -25,19 +23,15 @@ AUTOMATION = {
     "isActive": True,
     "trigger": {"keywords": ["Link"], "match": "contains", "postIds": ["77"]},
 }
+BEFORE = {"a1": ("[b]Link", 5), "a2": ("Idle", 3)}
+AFTER = {"a1": ("[b]Link", 1012), "a2": ("Idle", 3), "a3": ("New", 1)}
 
 
 def build_answered(*statuses: str, is_forged: bool = False) -> Report:
     report = Report(seed=5, keep_events=True, seconds=2.0, latencies_ms=[1.0, 2.0, 30.0])
     for number, status in enumerate(statuses):
-        event = SimulatedEvent(
-            sim_kind="dm",
-            account_id="1",
-            event_id=f"m{number}",
-            user_id="2",
-            username="mia",
-            text="LINK",
-        )
+        names = {"account_id": "1", "user_id": "2", "username": "mia", "text": "LINK"}
+        event = SimulatedEvent(sim_kind="dm", event_id=f"m{number}", **names)
         delivery = SimulatedDelivery(events=(event,), body=b"{}", is_forged=is_forged)
         report.add(delivery, status=status, retries=0)
     return report
@@ -48,20 +42,26 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the command asks for; the answers are in `report`."""
     asked: dict[str, Any] = {"report": build_answered("200", "200")}
 
-    def send(plan: Plan, urls: list[str], secret: str, **options: Any) -> Report:
+    def send(plan: Any, urls: list[str], secret: str, **options: Any) -> Report:
         asked.update(plan=plan, urls=urls, secret=secret, options=options)
         return asked["report"]
 
     monkeypatch.setattr(simulate, "generate_deliveries", lambda plan: plan)
     monkeypatch.setattr(simulate, "send_deliveries", send)
-    monkeypatch.setattr(simulate, "list_active_automations", lambda: [AUTOMATION])
-    totals = iter([{"a1": ("Link", 5), "a2": ("Idle", 3)}, {"a1": ("Link", 12), "a2": ("Idle", 3)}])
+    monkeypatch.setattr(simulate, "list_automations", lambda _: [AUTOMATION])
+    totals = iter([BEFORE, AFTER])
     monkeypatch.setattr(simulate, "read_totals", lambda: next(totals))
     return asked
 
 
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("simulate", *arguments, stdout=out)
+    return out.getvalue()
+
+
 def test_defaults_come_from_the_active_automations(asked: dict[str, Any]) -> None:
-    call_command("simulate", stdout=io.StringIO())
+    run()
     [target] = asked["plan"].targets
     assert (target.kind, target.account_id) == ("comment", "17841400000000001")
     assert (target.keywords, target.post_ids) == (("link",), ("77",))
@@ -72,15 +72,11 @@ def test_defaults_come_from_the_active_automations(asked: dict[str, Any]) -> Non
 
 
 def test_accounts_need_no_database(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(simulate, "list_active_automations")
+    monkeypatch.delattr(simulate, "list_automations")
     monkeypatch.delattr(simulate, "read_totals")
-    arguments = ("dm", "--account", "1", "--account", "2", "--text", "hello")
-    call_command("simulate", *arguments, stdout=io.StringIO())
-    targets = asked["plan"].targets
-    assert [(t.kind, t.account_id, t.keywords) for t in targets] == [
-        ("dm", "1", ("hello",)),
-        ("dm", "2", ("hello",)),
-    ]
+    run("dm", "--account", "1", "--account", "2", "--text", "hello")
+    targets = [(t.kind, t.account_id, t.keywords) for t in asked["plan"].targets]
+    assert targets == [("dm", "1", ("hello",)), ("dm", "2", ("hello",))]
 
 
 @pytest.mark.parametrize(
@@ -94,23 +90,28 @@ def test_accounts_need_no_database(asked: dict[str, Any], monkeypatch: pytest.Mo
 def test_traffic_without_an_end_keeps_no_events(
     asked: dict[str, Any], arguments: list[str], events: int | None, keeps: bool
 ) -> None:
-    call_command("simulate", *arguments, stdout=io.StringIO())
+    run(*arguments)
     assert asked["plan"].events == events
     assert asked["options"]["keep_events"] is keeps
 
 
 def test_json_is_one_object(asked: dict[str, Any]) -> None:
-    out = io.StringIO()
-    call_command("simulate", "--json", stdout=out)
-    shown = json.loads(out.getvalue())
+    shown = json.loads(run("--json"))
     assert shown["events"]["acknowledged"] == 2
-    assert shown["automations"] == [{"id": "a1", "name": "Link", "before": 5, "after": 12}]
+    assert shown["automations"] == [{"id": "a1", "name": "[b]Link", "before": 5, "after": 1012}]
 
 
-def test_what_was_counted_is_told(asked: dict[str, Any]) -> None:
-    out = io.StringIO()
-    call_command("simulate", stdout=out)
-    assert out.getvalue().splitlines()[-1] == "runs of Link: 12 (+7)"
+def test_figures_are_lines_for_people(asked: dict[str, Any]) -> None:
+    lines = run().splitlines()
+    assert lines[:4] == [
+        "events: 2 of 2 acknowledged",
+        "kinds: dm 2",
+        "deliveries: 2 (0 of them redeliveries)",
+        "answers: 200 x 2",
+    ]
+    assert "latency: p50 2.0 ms, p95 30.0 ms, p99 30.0 ms, max 30.0 ms" in lines
+    assert not [line for line in lines if line.startswith("forged")]
+    assert lines[-2:] == ["seed: 5", "runs of [b]Link: 1,012 (+1,007)"]
 
 
 def test_a_server_whose_database_is_not_ours_is_simulated_all_the_same(
@@ -120,32 +121,7 @@ def test_a_server_whose_database_is_not_ours_is_simulated_all_the_same(
         raise TrackingUnavailable("away")
 
     monkeypatch.setattr(simulate, "read_totals", fail)
-    out = io.StringIO()
-    call_command("simulate", "--json", stdout=out)
-    assert json.loads(out.getvalue())["automations"] == []
-
-
-def test_plain_lines_where_there_is_no_terminal(asked: dict[str, Any]) -> None:
-    out = io.StringIO()
-    call_command("simulate", stdout=out)
-    assert out.getvalue().splitlines()[:4] == [
-        "events: 2 of 2 acknowledged",
-        "kinds: dm 2",
-        "deliveries: 2 (0 of them redeliveries)",
-        "answers: 200 x 2",
-    ]
-
-
-def test_a_table_on_a_terminal() -> None:
-    out = io.StringIO()
-    counted = simulate.list_counted({"a1": ("Link", 5)}, {"a1": ("[b]Link", 1012), "a3": ("xy", 1)})
-    console = Console(file=out, force_terminal=True, width=100, color_system=None)
-    print_figures(build_answered("200", "503"), counted, console)
-    assert "1 of 2 acknowledged" in out.getvalue()
-    assert "p95 30.0 ms" in out.getvalue()
-    assert "[b]Link" in out.getvalue()  # a name is no markup
-    assert "1,012 (+1,007)" in out.getvalue()
-    assert "xy" not in out.getvalue()
+    assert json.loads(run("--json"))["automations"] == []
 
 
 @pytest.mark.parametrize(
@@ -154,29 +130,34 @@ def test_a_table_on_a_terminal() -> None:
 def test_what_is_not_as_expected_exits_with_1(asked: dict[str, Any], report: Report) -> None:
     asked["report"] = report
     with pytest.raises((SystemExit, CommandError)):
-        call_command("simulate", stdout=io.StringIO())
+        run()
 
 
 def test_nobody_there_says_what_to_start(asked: dict[str, Any]) -> None:
     asked["report"] = build_answered("ConnectionRefusedError")
     with pytest.raises(CommandError, match=r"No server answers at http://127\.0\.0\.1:8000: start"):
-        call_command("simulate", stdout=io.StringIO())
-
-
-def test_no_automation_for_the_kind_is_said(asked: dict[str, Any]) -> None:
-    with pytest.raises(CommandError, match="No active automation in MongoDB can answer dm"):
-        call_command("simulate", "dm")
+        run()
 
 
 def test_a_missing_secret_is_said(settings: Any) -> None:
     settings.INSTAGRAM_APP_SECRETS = ()
     with pytest.raises(CommandError, match="Set INSTAGRAM_APP_SECRET"):
-        call_command("simulate")
+        run()
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--duplicates", "2"], ["--rate", "-1"], ["--connections", "0"], ["--batch", "0"]]
+    ("arguments", "sentence"),
+    [
+        (["dm"], "No active automation in MongoDB can answer dm"),
+        (["--duplicates", "2"], "duplicates is 2.0; it is a share: use 0 to 1"),
+        (["--duplicates", "few"], "invalid float value"),
+        (["--rate", "-1"], "--rate 0 or more"),
+        (["--connections", "0"], "--connections must be 1 or more"),
+        (["--batch", "0"], "batch is 0; use 1 or more"),
+    ],
 )
-def test_numbers_that_cannot_be_are_refused(asked: dict[str, Any], arguments: list[str]) -> None:
-    with pytest.raises(CommandError):
-        call_command("simulate", *arguments)
+def test_what_cannot_be_is_refused(
+    asked: dict[str, Any], arguments: list[str], sentence: str
+) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        run(*arguments)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.demo.sandbox.message_parts import read_message
+from automations.demo.sandbox.graph_api import read_message
 from automations.instagram.messages import (
     DEFAULT_BUTTON_TITLE,
     MESSAGE_BYTES,
