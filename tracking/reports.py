@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 import msgspec
 
 from tracking.conf import conf
+from tracking.counting.switch import find_wait_seconds
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 from tracking.queries.reasons import Reasons, ReasonStore
@@ -75,14 +76,17 @@ def list_runs(
 ) -> RunPage:
     """Return a page of runs, newest first. Raises InvalidCursor.
 
-    A first page waits up to 250 ms for what arrived by `at` at these automations to be counted.
+    A first page waits up to 250 ms for what arrived by `at` at these automations to be counted,
+    not while counting is off.
     """
     pending = 0
     if cursor is None and at is not None:
         with bounded(seconds):
+            database = mongo.get_read_database()
             pending, _ = read_counted(
-                mongo.get_database(), automation_ids, lambda _: None, at=at, seconds=seconds
-            )
+                database, automation_ids, lambda _: None, at=at, seconds=seconds,
+                wait_seconds=find_wait_seconds(database),
+            )  # fmt: skip
     page = _get_run_store(seconds).list_page(wanted, limit=limit, cursor=cursor)
     return msgspec.structs.replace(page, pending=pending)
 
@@ -125,10 +129,9 @@ def read_series(
     if from_ > at:
         raise BadRange("'from' should be in the past.")
     grid = build_grid(unit, zone=zone, from_=from_, to=min(to, at + _MILLISECOND))
-    return read_counts(
-        mongo.get_database(), automation_ids, grid, at=at, retention=conf.retention,
-        is_split=is_split, has_outcomes=has_outcomes, seconds=seconds,
-    )  # fmt: skip
+    return _read_counts(
+        automation_ids, grid, at, is_split=is_split, has_outcomes=has_outcomes, seconds=seconds
+    )
 
 
 def summarize_funnel(
@@ -158,7 +161,7 @@ def summarize_funnel(
 
 def summarize_reasons(wanted: RunFilter, *, seconds: float = _SECONDS) -> Reasons:
     """Return what became of the runs' steps and why, over MOST_RUNS_FOR_REASONS at most."""
-    return ReasonStore(mongo.get_database(), seconds=seconds).summarize(wanted)
+    return ReasonStore(mongo.get_read_database(), seconds=seconds).summarize(wanted)
 
 
 def summarize_uncounted(
@@ -179,7 +182,7 @@ def summarize_uncounted(
     ignored: dict[str, int] = {}
     redelivered = 0
     if account_id is not None:
-        hours = AccountHourStore(mongo.get_database())
+        hours = AccountHourStore(mongo.get_read_database())
         found = hours.summarize_account(account_id, since=start, until=end, seconds=seconds)
         ignored, redelivered = found.ignored, found.redelivered
     return Uncounted(
@@ -203,11 +206,19 @@ def _read_range(
         raise BadRange("'from' should be before 'to'.")
     end = start_of_hour(hour_of(to - _MILLISECOND) + 1)
     grid = Grid([start_of_hour(hour_of(from_)), end])
-    return read_counts(
-        mongo.get_database(), automation_ids, grid, at=at, retention=conf.retention,
-        has_outcomes=True, seconds=seconds,
-    )  # fmt: skip
+    return _read_counts(automation_ids, grid, at, has_outcomes=True, seconds=seconds)
+
+
+def _read_counts(
+    automation_ids: Sequence[str], grid: Grid, at: datetime, *, seconds: float, **options: bool
+) -> Series:
+    database = mongo.get_read_database()
+    with bounded(seconds):
+        return read_counts(
+            database, automation_ids, grid, at=at, retention=conf.retention, seconds=seconds,
+            wait_seconds=find_wait_seconds(database), **options,
+        )  # fmt: skip
 
 
 def _get_run_store(seconds: float) -> RunStore:
-    return RunStore(mongo.get_database(), seconds=seconds)
+    return RunStore(mongo.get_read_database(), seconds=seconds)

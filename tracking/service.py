@@ -18,12 +18,12 @@ from tracking.conf import conf
 from tracking.counting import partitions
 from tracking.counting.counter import Counter
 from tracking.counting.storage import DEADLINE_SECONDS, Storage
-from tracking.counting.switch import SwitchState, read_switch_of_late
+from tracking.counting.switch import SwitchState, find_wait_seconds, read_switch_of_late
 from tracking.exceptions import TrackingError
 from tracking.ids import build_trigger_id
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
-from tracking.queries import recent_hours, stats
+from tracking.queries import stats
 from tracking.queries.stats import RunSummaries, StatsStore
 from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
 from tracking.rollups.outcome_store import OutcomeStore
@@ -132,13 +132,9 @@ def summarize_runs(
     waits up to 250 ms until what arrived by `at` is counted; `pending` is what is not. All figures
     are of one snapshot; the windows equal a count of the runs with `createdAt >= at - window`.
     """
-    database = mongo.get_database()
-    is_on = read_switch_of_late(database, "tracking") is SwitchState.ON
+    database = mongo.get_read_database()
     return StatsStore(database).summarize(
-        automations,
-        at=at,
-        has_windows=has_windows,
-        wait_seconds=stats.WAIT_SECONDS if is_on else 0,
+        automations, at=at, has_windows=has_windows, wait_seconds=find_wait_seconds(database)
     )
 
 
@@ -149,14 +145,15 @@ def list_recent_hours(
 
     Raises TrackingUnavailable.
     """
-    return recent_hours.list_recent_hours(mongo.get_database(), automation_ids, seconds=seconds)
+    with bounded(seconds):
+        return stats.list_recent_hours(mongo.get_read_database(), automation_ids)
 
 
 def is_stats_enabled() -> bool:
     """Return whether statistics are shown: the environment and the stored switch must say so."""
     return (
         conf.is_stats_enabled
-        and read_switch_of_late(mongo.get_database(), "stats") is SwitchState.ON
+        and read_switch_of_late(mongo.get_read_database(), "stats") is SwitchState.ON
     )
 
 
@@ -182,7 +179,7 @@ def summarize_outcomes(
     Of the runs counted in the hours that overlap [from_, to): whole hours, UTC. Raises
     TrackingUnavailable.
     """
-    store = OutcomeStore(mongo.get_database())
+    store = OutcomeStore(mongo.get_read_database())
     return store.summarize_outcomes(automation_ids, since=from_, until=to, seconds=seconds)
 
 
@@ -215,7 +212,7 @@ def summarize_ignored(
 
     Raises TrackingUnavailable.
     """
-    store = AccountHourStore(mongo.get_database())
+    store = AccountHourStore(mongo.get_read_database())
     return store.summarize_account(account_id, since=from_, until=to, seconds=seconds)
 
 
@@ -230,13 +227,13 @@ def run_counter(stop: threading.Event) -> None:
 def count_pending(automation_ids: Collection[str], *, before: datetime) -> int:
     """Return how many triggers of these automations that arrived by then are not counted yet."""
     with bounded():
-        return stats.find_pending(mongo.get_database(), automation_ids, before=before).all
+        return stats.find_pending(mongo.get_read_database(), automation_ids, before=before).all
 
 
 def list_stuck() -> list[partitions.Stuck]:
     """Return the automations that cannot be counted for now, with the reason of each."""
     with bounded(_SECONDS):
-        return partitions.list_stuck(mongo.get_database())
+        return partitions.list_stuck(mongo.get_read_database())
 
 
 def retry_stuck() -> int:

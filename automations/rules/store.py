@@ -53,7 +53,7 @@ def read_version(workspace_id: str) -> str:
     fields of these documents are enough. Raises TrackingUnavailable.
     """
     fields = dict.fromkeys(("name", "type", "isActive", "totalRuns", "lastRunAt", "updatedAt"), 1)
-    automations: MongoCollection[Any] = mongo.get_database().get_collection(
+    automations: MongoCollection[Any] = mongo.get_read_database().get_collection(
         "automations", codec_options=RAW
     )
     with bounded():
@@ -120,7 +120,7 @@ def delete_automation(workspace_id: str, automation_id: str, *, at: datetime) ->
 
 
 def _automations() -> MongoCollection[Document]:
-    return mongo.get_database().get_collection("automations", codec_options=_LENIENT)
+    return mongo.get_read_database().get_collection("automations", codec_options=_LENIENT)
 
 
 def _in_workspace(workspace_id: str) -> Document:

@@ -8,6 +8,8 @@ from typing import Any
 from pymongo.database import Database
 
 _KEPT_SECONDS = 1.0
+# How long a read waits for what arrived before it to be counted (I5).
+WAIT_SECONDS = 0.25
 # (client, until when, state) by name; a new client, as in another test, knows nothing.
 _kept: dict[str, tuple[Any, float, "SwitchState"]] = {}
 
@@ -34,6 +36,12 @@ def read_switch_of_late(database: Database[dict[str, Any]], name: str) -> Switch
     state = read_switch(database, name)
     _kept[name] = (database.client, time.monotonic() + _KEPT_SECONDS, state)
     return state
+
+
+def find_wait_seconds(database: Database[dict[str, Any]]) -> float:
+    """Return how long a read may wait for what is pending: not at all while counting is off."""
+    is_on = read_switch_of_late(database, "tracking") is SwitchState.ON
+    return WAIT_SECONDS if is_on else 0
 
 
 def write_switch(

@@ -1,10 +1,15 @@
-"""The only MongoClient of a process, and the database it works on."""
+"""The two MongoClients of a process, and the database they work on.
+
+One stores and counts; what people read has another and a pool of its own, so that a tenant's
+queries never take the last connection of a delivery.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,60 +25,75 @@ DEFAULT_DATABASE = "instagram_automations"
 
 # A URI may name others; see _build_options.
 _TUNING: dict[str, Any] = {
-    "appname": "automation-run-tracking",
     # The webhook has 3 s in all; past this it answers 503 and Meta comes again.
     "serverSelectionTimeoutMS": 2500,
     "connectTimeoutMS": 2000,
     "waitQueueTimeoutMS": 2500,
-    # A process writes through one connection; the others are requests that read.
     "maxPoolSize": 50,
 }
+_WRITES: dict[str, Any] = {"appname": "automation-run-tracking"}
+# No query of a person runs longer on the server, whoever forgets to limit it.
+_READS: dict[str, Any] = {"appname": "automation-run-tracking-reads", "timeoutMS": 10_000}
 # What the promises rest on; a URI cannot weaken it.
 _FIXED: dict[str, Any] = {"tz_aware": True, "w": "majority", "journal": True}
 
 _lock = threading.Lock()
-_client: MongoClient[dict[str, Any]] | None = None
-_client_uri = ""
+# By the names of their applications, all of one URI.
+_clients: dict[str, MongoClient[dict[str, Any]]] = {}
+_clients_uri = ""
 # Clients of the parent process: never closed here, their sockets are shared with it.
-_left_behind: list[MongoClient[dict[str, Any]]] = []
+_left_behind: list[dict[str, MongoClient[dict[str, Any]]]] = []
 
 
-def get_client() -> MongoClient[dict[str, Any]]:
-    """Return the process's client; made at the first call, and anew after a fork.
+def get_client(tuning: Mapping[str, Any] = _WRITES) -> MongoClient[dict[str, Any]]:
+    """Return the client that stores and counts; made at the first call, and anew after a fork.
 
     Raises MongoNotConfigured when there is no MongoDB to use or its URI cannot be read,
     TrackingUnavailable when the embedded one does not start. It does not connect: an absent
     server shows at the first command.
     """
-    global _client, _client_uri
+    global _clients_uri  # noqa: PLW0603
     uri = conf.mongodb_uri or ensure_running(conf.data_dir)
-    client = _client
-    if client is not None and uri == _client_uri:
+    name: str = tuning["appname"]
+    client = _clients.get(name)
+    if client is not None and uri == _clients_uri:
         return client
     with _lock:
-        if _client is None or uri != _client_uri:
+        if uri != _clients_uri:
             _close()
-            _client, _client_uri = _build_client(uri), uri
-        return _client
+            _clients_uri = uri
+        if name not in _clients:
+            _clients[name] = _build_client(uri, tuning)
+        return _clients[name]
 
 
-def get_database() -> Database[dict[str, Any]]:
+def get_database(tuning: Mapping[str, Any] = _WRITES) -> Database[dict[str, Any]]:
     """Return the database that the URI names, `instagram_automations` when it names none."""
     # A count just committed must be in the next answer, whatever the URI prefers to read from.
-    return get_client().get_default_database(
+    return get_client(tuning).get_default_database(
         DEFAULT_DATABASE, read_preference=ReadPreference.PRIMARY
     )
 
 
+def get_read_database() -> Database[dict[str, Any]]:
+    """Return the same database for what people read: of another pool, and limited in time."""
+    return get_database(_READS)
+
+
 def close() -> None:
-    """Drop the client; the next call makes a new one."""
+    """Drop the clients; the next call makes new ones."""
     with _lock:
         _close()
 
 
-def _build_client(uri: str) -> MongoClient[dict[str, Any]]:
+def _build_client(uri: str, tuning: Mapping[str, Any]) -> MongoClient[dict[str, Any]]:
+    # Keyword arguments win over the URI, so what the URI names itself is left out.
+    named = {name.lower() for name, _ in parse_qsl(urlsplit(uri).query)}
+    options = {
+        name: value for name, value in {**_TUNING, **tuning}.items() if name.lower() not in named
+    }
     try:
-        return MongoClient(uri, **_build_options(uri))
+        return MongoClient(uri, **(options | _FIXED))
     except (PyMongoError, ValueError) as error:
         raise MongoNotConfigured(
             f"MONGODB_URI cannot be used ({error}): set it to a replica set, for example "
@@ -81,28 +101,18 @@ def _build_client(uri: str) -> MongoClient[dict[str, Any]]:
         ) from error
 
 
-def _build_options(uri: str) -> dict[str, Any]:
-    # Keyword arguments win over the URI, so what the URI names itself is left out.
-    named = {name.lower() for name, _ in parse_qsl(urlsplit(uri).query)}
-    tuning = {name: value for name, value in _TUNING.items() if name.lower() not in named}
-    return tuning | _FIXED
-
-
 def _close() -> None:
-    global _client  # noqa: PLW0603
-    if _client is not None:
-        _client.close()
-        _client = None
+    for client in _clients.values():
+        client.close()
+    _clients.clear()
 
 
 def _leave_behind_after_fork() -> None:
-    global _client, _lock  # noqa: PLW0603
+    global _clients, _lock  # noqa: PLW0603
     _lock = threading.Lock()
-    if _client is not None:
-        _left_behind.append(_client)
-        _client = None
+    _left_behind.append(_clients)
+    _clients = {}
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_behind_after_fork)
+os.register_at_fork(after_in_child=_leave_behind_after_fork)
 atexit.register(close)

@@ -13,7 +13,6 @@ import msgspec
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.mongo.errors import bounded
 from tracking.mongo.indexes import STATS_RETENTION
 from tracking.queries.series_store import SeriesStore
 from tracking.queries.stats import read_counted
@@ -62,23 +61,21 @@ def read_counts(
     is_split: bool = False,
     has_outcomes: bool = False,
     seconds: float,
+    wait_seconds: float = 0,
 ) -> Series:
-    """Return the counts of the buckets; by automation only if `is_split`.
-
-    Raises TrackingUnavailable.
-    """
+    """Return the counts of the buckets; by automation only if `is_split`."""
     store = SeriesStore(database)
-    with bounded(seconds):
-        pending, series = read_counted(
-            database,
-            automation_ids,
-            lambda session: _Reading(store, automation_ids, grid, session).read(
-                at=at, retention=retention, is_split=is_split, has_outcomes=has_outcomes
-            ),
-            at=min(at, grid.end - _MILLISECOND),
-            since=grid.start,
-            seconds=seconds,
-        )
+    pending, series = read_counted(
+        database,
+        automation_ids,
+        lambda session: _Reading(store, automation_ids, grid, session).read(
+            at=at, retention=retention, is_split=is_split, has_outcomes=has_outcomes
+        ),
+        at=min(at, grid.end - _MILLISECOND),
+        since=grid.start,
+        seconds=seconds,
+        wait_seconds=wait_seconds,
+    )
     series.pending = pending
     return series
 

@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from tracking.clock import truncate_to_milliseconds
 from tracking.ids import partition_of
-from tracking.mongo.commands import run_read
+from tracking.mongo.commands import run_find, run_read
 from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups.hours import (
     LAST_7_DAYS,
@@ -27,8 +27,6 @@ Document = dict[str, Any]
 Answer = TypeVar("Answer")
 
 STATS, RUNS, TRIGGERS = "automation_run_stats", "automation_runs", "automation_triggers"
-# How long a read waits for what arrived before it to be counted (I5).
-WAIT_SECONDS = 0.25
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.02
 _FIELDS = ["automationId", "hour", "runs", "lastRunAt", "rollupsSince", "h", "m", "days"]
 
@@ -104,7 +102,7 @@ class StatsStore:
         *,
         at: datetime,
         has_windows: bool = True,
-        wait_seconds: float = WAIT_SECONDS,
+        wait_seconds: float = 0,
     ) -> RunSummaries:
         """Return each automation's summary at the instant `at`, windows only if `has_windows`.
 
@@ -198,6 +196,26 @@ class StatsStore:
         return run_read(self._database, RUNS, command, session)
 
 
+def list_recent_hours(
+    database: Database[Document], automation_ids: Collection[str]
+) -> dict[str, dict[int, int]]:
+    """Return `{automation id: {hour number: runs}}` of the last eight days at least.
+
+    Read from the base documents alone, however many runs there are (I9). Hours that a base does not
+    know, as before `add_run_fields` has built them, are not there.
+    """
+    counts: dict[str, dict[int, int]] = {one: {} for one in automation_ids}
+    # One document is one instant: no snapshot is needed.
+    query = {"_id": {"$in": [build_base_id(one) for one in counts]}}
+    for base in run_find(database, STATS, query, ("automationId", "hours", "h"), most=len(counts)):
+        hours = counts[base["automationId"]]
+        for by_hour in base.get("hours", {}).values():
+            hours |= {int(name): runs for name, runs in by_hour.items()}
+        for name, parts in base.get("h", {}).items():
+            hours[int(name)] = hours.get(int(name), 0) + parts.get("n", 0)
+    return counts
+
+
 def read_counted(
     database: Database[Document],
     automation_ids: Collection[str],
@@ -206,7 +224,7 @@ def read_counted(
     at: datetime,
     since: datetime | None = None,
     seconds: float = 10.0,
-    wait_seconds: float = WAIT_SECONDS,
+    wait_seconds: float = 0,
 ) -> tuple[int, Answer]:
     """Return how many triggers that arrived by `at` are not counted, and what `read` finds.
 
@@ -228,7 +246,7 @@ def wait_until_counted(
     attempt: Callable[[bool, ClientSession], tuple[int, Answer] | None],
     *,
     seconds: float = 10.0,
-    wait_seconds: float = WAIT_SECONDS,
+    wait_seconds: float = 0,
 ) -> tuple[int, Answer]:
     """Attempt a read, each time at another snapshot, until it gives an answer.
 

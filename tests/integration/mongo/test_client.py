@@ -1,7 +1,8 @@
-"""The one client of a process, and the database it works on."""
+"""The clients of a process, and the database they work on."""
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from pymongo.errors import ServerSelectionTimeoutError
 
 from tests.conftest import NOWHERE
 from tests.support.mongod_process import find_mongod
+from tests.support.triggers import make_trigger, now_in_milliseconds
+from tracking import service
 from tracking.embedded import server as embedded
 from tracking.exceptions import MongoNotConfigured
 from tracking.mongo import client as mongo
+from tracking.runs import Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +37,39 @@ def test_the_client_promises_what_the_design_rests_on(db: Database[dict[str, Any
     assert client.options.pool_options.connect_timeout == 2.0
     assert client.options.pool_options.appname == "automation-run-tracking"
     assert client.options.timeout is None
+
+
+def test_busy_readers_keep_no_delivery_waiting(settings: Any, own_mongodb_uri: str) -> None:
+    """Each of two pools has two connections; all of the readers' wait for the server."""
+    settings.MONGODB_URI = f"{own_mongodb_uri}&maxPoolSize=2"
+    trigger = make_trigger(arrived_at=now_in_milliseconds())
+    service.record_triggers([make_trigger(user_id="first")])  # what is needed first is there
+    admin = mongo.get_client().admin
+    stuck = {
+        "failCommands": ["find", "aggregate"], "appName": "automation-run-tracking-reads",
+        "blockConnection": True, "blockTimeMS": 4000,
+    }  # fmt: skip
+    admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=stuck)
+    readers = [threading.Thread(target=service.list_recent_hours, args=(["a1"],)) for _ in "123"]
+    try:
+        for reader in readers:
+            reader.start()
+        time.sleep(0.3)
+        started = time.monotonic()
+        assert service.record_triggers([trigger]) == [Outcome.STORED]
+        assert service.wait_for_outcomes([trigger]) == [Outcome.COUNTED]
+        assert time.monotonic() - started < 2
+        assert all(reader.is_alive() for reader in readers)
+    finally:
+        admin.command("configureFailPoint", "failCommand", mode="off")
+        for reader in readers:
+            reader.join()
+        service.close()
+
+
+def test_a_read_is_limited_by_the_server_too(db: Database[dict[str, Any]]) -> None:
+    assert mongo.get_read_database().client.options.timeout == 10
+    assert mongo.get_read_database().client is not mongo.get_client()
 
 
 def test_a_uri_may_tune_but_not_weaken(settings: Any) -> None:

@@ -25,11 +25,10 @@ from tracking.ids import partition_of
 from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift_store import DriftStore
 from tracking.maintenance.status import read_waiting
-from tracking.queries.recent_hours import list_recent_hours
 from tracking.queries.run_filters import RunFilter
 from tracking.queries.run_store import RunStore
 from tracking.queries.series import read_counts
-from tracking.queries.stats import StatsStore, build_pending_pipeline
+from tracking.queries.stats import StatsStore, build_pending_pipeline, list_recent_hours
 from tracking.queries.time_grid import Unit, build_grid
 from tracking.rollups.folding import Folder
 from tracking.rollups.rebuild import HourRebuilder
@@ -90,7 +89,7 @@ READS: dict[str, Callable[[Db], Any]] = {
     "list": lambda db: StatsStore(db).summarize(
         [{"_id": one} for one in AUTOMATIONS], at=NOW, wait_seconds=0
     ),
-    "recent hours": lambda db: list_recent_hours(db, AUTOMATIONS, seconds=5),
+    "recent hours": lambda db: list_recent_hours(db, AUTOMATIONS),
     "hours of a chart": lambda db: read_series(db, Unit.HOUR),
     "days of a chart": lambda db: read_series(db, Unit.DAY),
     "pages of runs": read_pages,
