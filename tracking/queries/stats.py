@@ -205,6 +205,8 @@ def list_recent_hours(
     know, as before `add_run_fields` has built them, are not there.
     """
     counts: dict[str, dict[int, int]] = {one: {} for one in automation_ids}
+    if not counts:
+        return {}
     # One document is one instant: no snapshot is needed.
     query = {"_id": {"$in": [build_base_id(one) for one in counts]}}
     for base in run_find(database, STATS, query, ("automationId", "hours", "h"), most=len(counts)):
