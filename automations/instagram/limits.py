@@ -15,6 +15,7 @@ TEMPLATE_TEXT_LENGTH = 640
 TITLE_LENGTH = 20
 PAYLOAD_LENGTH = 1000
 MOST_BUTTONS = 3
+MOST_QUICK_REPLIES = 13
 # A public reply is a comment, and as long as one may be.
 COMMENT_LENGTH = 2200
 
