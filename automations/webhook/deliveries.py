@@ -3,8 +3,9 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,8 +16,8 @@ from automations.instagram.events import Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.outbox.echoes import settle_echoes
 from automations.outbox.send_plans import build_send, build_tap_send
-from automations.rules.automation import Automation
 from automations.rules.cache import get_rules_cache
+from automations.rules.matching import AccountRules
 from automations.rules.store import parse_key
 from automations.webhook.dead_letters import DeadLetter, build_letter, keep_letters
 from tracking import service
@@ -54,8 +55,13 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
         return DeliverySummary(Counter(), Counter(), 1)
     work = _Work(arrived_at=arrived_at)
     work.letters += [DeadLetter(part.raw, part.error, arrived_at) for part in delivery.malformed]
-    _add_triggers(work, delivery.events, deadline=deadline)
-    _add_continuations(work, delivery.taps)
+    rules = get_rules_cache().get_rules(
+        {event.account_id for event in delivery.events}, seconds=deadline - time.monotonic()
+    )
+    match = partial(build_trigger, rules=rules, arrived_at=arrived_at)
+    work.add(delivery.events, match, otherwise="no_automation")
+    carry_on = partial(build_continuation, arrived_at=arrived_at)
+    work.add(delivery.taps, carry_on, otherwise="forged_tap")
     # Before the triggers: if these fail, the delivery comes again and the letters are the same.
     if work.letters:
         keep_letters(work.letters, deadline=deadline)
@@ -97,35 +103,34 @@ class _Work(msgspec.Struct, kw_only=True):
     letters: list[DeadLetter] = []
     ignored_by_account: dict[str, Counter[str]] = {}
 
-    def add(self, event: Event, trigger: Trigger) -> None:
-        self.triggers.append(trigger)
-        self.events.append(event)
+    def add(
+        self, events: Sequence[Event], build: Callable[[Event], Trigger | None], *, otherwise: str
+    ) -> None:
+        """Add the trigger of each event; where there is none, count it under `otherwise`.
 
-    def ignore(self, event: Event, reason: str) -> None:
-        self.ignored_by_account.setdefault(event.account_id, Counter())[reason] += 1
-
-    def keep(self, event: Event, error: Exception) -> None:
-        """Keep an event that we failed to handle; a bug on one must not stop the others."""
-        logger.error("❌ [TRACKING] Event not handled", exc_info=error)
-        self.letters.append(build_letter(event, type(error).__name__, self.arrived_at))
-
-
-def _add_triggers(work: _Work, events: Sequence[Event], *, deadline: float) -> None:
-    rules = get_rules_cache().get_rules(
-        {event.account_id for event in events}, seconds=deadline - time.monotonic()
-    )
-    for event in events:
-        try:
-            automation = rules[event.account_id].match(event)
-            if automation is None:
-                work.ignore(event, "no_automation")
+        An event that we fail to handle is kept, because a bug on one must not stop the others.
+        """
+        for event in events:
+            try:
+                trigger = build(event)
+            except Exception as error:
+                logger.exception("❌ [TRACKING] Event not handled")
+                self.letters.append(build_letter(event, type(error).__name__, self.arrived_at))
                 continue
-            work.add(event, build_trigger(event, automation, arrived_at=work.arrived_at))
-        except Exception as error:  # noqa: BLE001 - kept, and logged
-            work.keep(event, error)
+            if trigger is None:
+                self.ignored_by_account.setdefault(event.account_id, Counter())[otherwise] += 1
+            else:
+                self.triggers.append(trigger)
+                self.events.append(event)
 
 
-def build_trigger(event: Event, automation: Automation, *, arrived_at: datetime) -> Trigger:
+def build_trigger(
+    event: Event, *, rules: Mapping[str, AccountRules], arrived_at: datetime
+) -> Trigger | None:
+    """Return the trigger of an event, None if no automation answers it."""
+    automation = rules[event.account_id].match(event)
+    if automation is None:
+        return None
     return Trigger(
         account_id=event.account_id,
         kind=event.kind,
@@ -164,12 +169,15 @@ def parse_tap(event: Event) -> TapPayload | None:
     return payload if is_own else None
 
 
-def build_continuation(event: Event, payload: TapPayload, *, arrived_at: datetime) -> Trigger:
-    """Return the trigger of a tap: it carries a run on, and is never a new one.
+def build_continuation(event: Event, *, arrived_at: datetime) -> Trigger | None:
+    """Return the trigger of a tap, which carries a run on; None if the tap is forged.
 
     Nothing is read for it. The worker that claims it looks up the steps that are left, and its
     workspace (automations/outbox/taps.py).
     """
+    payload = parse_tap(event)
+    if payload is None:
+        return None
     return Trigger(
         account_id=event.account_id,
         kind=event.kind,
@@ -186,15 +194,3 @@ def build_continuation(event: Event, payload: TapPayload, *, arrived_at: datetim
         continues=payload.trigger_id,
         run_id=parse_key(payload.run_id),
     )
-
-
-def _add_continuations(work: _Work, events: Sequence[Event]) -> None:
-    for event in events:
-        payload = parse_tap(event)
-        if payload is None:
-            work.ignore(event, "forged_tap")
-            continue
-        try:
-            work.add(event, build_continuation(event, payload, arrived_at=work.arrived_at))
-        except Exception as error:  # noqa: BLE001 - kept, and logged
-            work.keep(event, error)
