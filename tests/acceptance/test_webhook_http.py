@@ -207,7 +207,7 @@ def test_a_length_in_two_ways_counts_once_or_never(
     hidden = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{SIGNED}\r\n{LENGTH}\r\n\r\n".encode()
     statuses = post(server, SIGNED, *headers, body=BODY + hidden + BODY)
     assert not [status for status in statuses if status >= 500]
-    # Whoever is let in is let in by a signature over its own body; the event is one event.
+    # What is accepted has a valid signature over its own body, and the event counts once.
     assert count_runs(database) <= 1
     assert is_answering(server.port)
 

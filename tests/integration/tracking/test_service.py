@@ -39,11 +39,15 @@ def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def read(caplog: pytest.LogCaptureFixture) -> list[str]:
+def read(caplog: pytest.LogCaptureFixture, *, least: int = 1) -> list[str]:
     """Return the lines of tracking since the last read: a counter writes after it has marked."""
+
+    def find() -> list[str]:
+        return [one.getMessage() for one in caplog.records if one.name == "tracking"]
+
     with suppress(AssertionError):
-        wait_until(lambda: any(one.name == "tracking" for one in caplog.records), seconds=2)
-    found = [one.getMessage() for one in caplog.records if one.name == "tracking"]
+        wait_until(lambda: len(find()) >= least, seconds=2)
+    found = find()
     caplog.clear()
     return found
 
@@ -200,7 +204,7 @@ class TestRecordTriggers:
         assert service.wait_for_outcomes(delivery[:4]) == [
             Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED, Outcome.COUNTED,
         ]  # fmt: skip
-        assert [line for line in read(lines) if not line.startswith("❌")] == [
+        assert [line for line in read(lines, least=4) if not line.startswith("❌")] == [
             "✅ [TRACKING] Automation run tracked: a1 (comment_reply)",
             "ℹ️ [TRACKING] Duplicate run skipped for user p1",
             "✅ [TRACKING] Automation run tracked: a1 (comment_reply)",
