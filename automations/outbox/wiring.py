@@ -40,7 +40,7 @@ def build_worker(graph: GraphClient | None = None) -> Worker:
         reporter=Reporter(store, record_results),
         graph=graph or GraphClient(conf.graph_url),
         compose=compose,
-        # Until somebody fixes it.
+        # The account stays paused until it is active again.
         pause=lambda one, state, reason: accounts.set_state(one, state, reason, at=read_now()),
         get_account=accounts.get_account,
         setting=conf.sending,

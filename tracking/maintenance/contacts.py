@@ -40,7 +40,7 @@ class ContactStore:
     def repair(
         self, automation_id: str, people: list[str], oldest: datetime, session: ClientSession
     ) -> None:
-        """Write what differs; a batch that counts one of these pairs meanwhile conflicts."""
+        """Correct the contacts that differ. It conflicts with a batch that counts their pairs."""
         if changes := self._find_changes(automation_id, people, oldest, session):
             self._contacts.bulk_write(changes, ordered=False, session=session)
 

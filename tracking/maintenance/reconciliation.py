@@ -174,9 +174,9 @@ class Reconciler:
     def _rebuild(
         self, automation_id: str, hours: list[int], drift: Drift, session: ClientSession
     ) -> None:
-        """Count some hours again; where the total cannot be told from all hours it rises with them.
+        """Count some hours again.
 
-        Where it can, `_settle` brings it up to them.
+        Where old hours are gone, the total rises with these; else `_settle` sets it from all hours.
         """
         rise = self._rebuilder.rebuild_hours(automation_id, hours, session)
         if drift.expected_total is None:

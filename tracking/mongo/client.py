@@ -1,7 +1,7 @@
 """The two MongoClients of a process, and the database they work on.
 
-One stores and counts; what people read has another and a pool of its own, so that a tenant's
-queries never take the last connection of a delivery.
+One stores and counts. The other, with a pool of its own, serves the API and pages, which also
+write automations, so that a tenant never takes the last connection of a delivery.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TUNING: dict[str, Any] = {
     "maxPoolSize": 50,
 }
 _WRITES: dict[str, Any] = {"appname": "automation-run-tracking"}
-# No query of a person runs longer on the server, whoever forgets to limit it.
+# No query for the API or a page runs longer than this, also where the code sets no limit.
 _READS: dict[str, Any] = {"appname": "automation-run-tracking-reads", "timeoutMS": 10_000}
 # What the promises rest on; a URI cannot weaken it.
 _FIXED: dict[str, Any] = {"tz_aware": True, "w": "majority", "journal": True}
@@ -46,7 +46,7 @@ _left_behind: list[dict[str, MongoClient[dict[str, Any]]]] = []
 
 
 def get_client(tuning: Mapping[str, Any] = _WRITES) -> MongoClient[dict[str, Any]]:
-    """Return the client that stores and counts; made at the first call, and anew after a fork.
+    """Return the client that stores and counts. A fork makes the child create a new one.
 
     Raises MongoNotConfigured when there is no MongoDB to use or its URI cannot be read,
     TrackingUnavailable when the embedded one does not start. It does not connect: an absent
@@ -76,7 +76,7 @@ def get_database(tuning: Mapping[str, Any] = _WRITES) -> Database[dict[str, Any]
 
 
 def get_read_database() -> Database[dict[str, Any]]:
-    """Return the same database for what people read: of another pool, and limited in time."""
+    """Return the same database through the pool of the API and pages, limited in time."""
     return get_database(_READS)
 
 
