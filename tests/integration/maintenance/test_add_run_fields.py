@@ -5,51 +5,32 @@ from __future__ import annotations
 import random
 import threading
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from typing import Any
 
 import pytest
 from bson import ObjectId
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from pymongo.database import Database
 
+from tests.support.commands import run_command
+from tests.support.triggers import count_triggers, make_run, make_trigger, now_in_milliseconds
 from tests.support.uncounted import count_everything
 from tracking import service
 from tracking.queries.stats import StatsStore
 from tracking.rollups import rebuild, totals
-from tracking.runs import Outcome, Trigger
+from tracking.runs import Outcome
 
 Document = dict[str, Any]
-WINDOW = timedelta(hours=1)
+Db = Database[Document]
+STORED = {"text-id": 900, "no-runs": 12}
 
 
-def run_command(*args: str, name: str = "add_run_fields") -> list[str]:
-    out = StringIO()
-    call_command(name, *args, stdout=out)
-    return out.getvalue().splitlines()
-
-
-def build_old_run(automation_id: Any, user_id: str, at: datetime) -> Document:
-    return {
-        "automationId": str(automation_id),
-        "workspaceId": "w1",
-        "triggerType": "comment_reply",
-        "userId": user_id,
-        "metadata": {"messageText": "LINK"},
-        "createdAt": at.replace(microsecond=at.microsecond // 1000 * 1000),
-    }
-
-
-def build_trigger(automation_key: Any, user_id: str, event_id: str, at: datetime) -> Trigger:
-    return Trigger(
-        account_id="a1", kind="comment", event_id=event_id, automation_key=automation_key,
-        automation_id=str(automation_key), workspace_id="w1", trigger_type="opening_dm",
-        user_id=user_id, arrived_at=at.replace(microsecond=0), metadata={},
-    )  # fmt: skip
+def add_run_fields(*arguments: str) -> list[str]:
+    return run_command("add_run_fields", *arguments)
 
 
 @pytest.fixture
-def old_database(bare_db: Database[Document]) -> Database[Document]:
+def old(bare_db: Db) -> Db:
     """ObjectId and string ids, runs without rollups, totals without runs, garbage in between."""
     now = datetime.now(UTC)
     chance = random.Random(7)
@@ -62,25 +43,29 @@ def old_database(bare_db: Database[Document]) -> Database[Document]:
         {"_id": "migrated", "workspaceId": "w1", "totalRuns": 0, "lastRunAt": None},
     ])  # fmt: skip
     ids = ["65a000000000000000000001", "text-id", "null-total", "odd-total"]
-    bare_db["automation_runs"].insert_many([
-        build_old_run(
-            chance.choice(ids), f"p{chance.randrange(80)}",
-            now - timedelta(seconds=chance.uniform(1, 30 * 86400)),
-        )
-        for _ in range(1500)
-    ])  # fmt: skip
+    for _ in range(1500):
+        at = now - timedelta(seconds=chance.uniform(1, 30 * 86400))
+        run = make_run(chance.choice(ids), at, userId=f"p{chance.randrange(80)}")
+        bare_db["automation_runs"].insert_one(run)
     return bare_db
 
 
-def read_automations(db: Database[Document]) -> dict[str, Document]:
+def read_automations(db: Db) -> dict[str, Document]:
     return {str(one["_id"]): one for one in db["automations"].find()}
 
 
-def assert_windows_exact(db: Database[Document]) -> None:
+def read_all(db: Db) -> dict[str, list[Document]]:
+    names = ("automations", "automation_run_stats", "automation_contacts")
+    return {name: sorted(db[name].find(), key=lambda d: str(d["_id"])) for name in names}
+
+
+def summarize(db: Db, at: datetime) -> dict[str, Any]:
+    return dict(StatsStore(db).summarize(list(db["automations"].find()), at=at).by_automation)
+
+
+def assert_windows_exact(db: Db) -> None:
     at = datetime.now(UTC)
-    automations = list(db["automations"].find())
-    summaries = StatsStore(db).summarize(automations, at=at).by_automation
-    for automation_id, summary in summaries.items():
+    for automation_id, summary in summarize(db, at).items():
         for window, count in (
             (timedelta(hours=24), summary.last_24_hours),
             (timedelta(days=7), summary.last_7_days),
@@ -89,118 +74,101 @@ def assert_windows_exact(db: Database[Document]) -> None:
             assert count == db["automation_runs"].count_documents(query), automation_id
 
 
-def test_adds_fields_and_bases_by_the_rule_of_the_base(old_database: Database[Document]) -> None:
-    runs = old_database["automation_runs"]
-    lines = run_command()
-    assert lines[-1] == "automations updated: 4"
-    for automation_id, automation in read_automations(old_database).items():
+def test_adds_fields_and_bases_by_the_rule_of_the_base(old: Db) -> None:
+    runs = old["automation_runs"]
+    assert add_run_fields()[-1] == "automations updated: 4"
+    for automation_id, automation in read_automations(old).items():
         existing = runs.count_documents({"automationId": automation_id})
-        stored = {"text-id": 900, "no-runs": 12}.get(automation_id, 0)
-        assert automation["totalRuns"] == max(stored, existing)
-        base = old_database["automation_run_stats"].find_one({"_id": f"{automation_id}:b"})
+        assert automation["totalRuns"] == max(STORED.get(automation_id, 0), existing)
+        base = old["automation_run_stats"].find_one({"_id": f"{automation_id}:b"})
         assert base is not None
         assert base["runs"] == automation["totalRuns"]
         assert base["base"] == automation["totalRuns"] - existing
         newest = runs.find_one({"automationId": automation_id}, sort=[("createdAt", -1)])
         if newest is not None:
             assert automation["lastRunAt"] == newest["createdAt"]
-    assert read_automations(old_database)["migrated"]["lastRunAt"] is None
+    assert read_automations(old)["migrated"]["lastRunAt"] is None
 
 
-def test_windows_are_exact_before_and_after(old_database: Database[Document]) -> None:
-    assert_windows_exact(old_database)
-    run_command()
-    assert_windows_exact(old_database)
-    commands_after = old_database["automation_run_stats"].count_documents({"hour": {"$exists": 1}})
-    assert commands_after > 100  # from rollups now, not from runs
-    bases = old_database["automation_run_stats"].find({"base": {"$exists": True}})
-    assert all(base["rollupsSince"] is None for base in bases)
+def test_windows_are_exact_before_and_after(old: Db) -> None:
+    assert_windows_exact(old)
+    add_run_fields()
+    assert_windows_exact(old)
+    stats = old["automation_run_stats"]
+    assert stats.count_documents({"hour": {"$exists": 1}}) > 100  # from rollups now, not from runs
+    assert all(base["rollupsSince"] is None for base in stats.find({"base": {"$exists": True}}))
 
 
-def test_a_second_run_changes_nothing(old_database: Database[Document]) -> None:
-    run_command()
-    before = {
-        name: sorted(old_database[name].find(), key=lambda d: str(d["_id"]))
-        for name in ("automations", "automation_run_stats", "automation_contacts")
-    }
+def test_a_second_run_changes_nothing(old: Db) -> None:
+    add_run_fields()
+    before = read_all(old)
     for args in ((), ("--recount",), ("--batch-size", "1")):
-        assert run_command(*args)[-1] == "automations updated: 0"
-        for name, documents in before.items():
-            after = sorted(old_database[name].find(), key=lambda d: str(d["_id"]))
-            assert after == documents, name
+        assert add_run_fields(*args)[-1] == "automations updated: 0"
+        assert read_all(old) == before
 
 
-def test_contacts_hold_every_pair_with_its_newest_run(old_database: Database[Document]) -> None:
-    run_command()
+def test_contacts_hold_every_pair_with_its_newest_run(old: Db) -> None:
+    add_run_fields()
     pairs: dict[tuple[str, str], list[Document]] = {}
-    for run in old_database["automation_runs"].find():
+    for run in old["automation_runs"].find().sort("createdAt", 1):
         pairs.setdefault((run["automationId"], run["userId"]), []).append(run)
-    contacts = list(old_database["automation_contacts"].find())
+    contacts = list(old["automation_contacts"].find())
     assert len(contacts) == len(pairs)
     for contact in contacts:
-        runs = sorted(
-            pairs[contact["automationId"], contact["userId"]], key=lambda run: run["createdAt"]
-        )
+        runs = pairs[contact["automationId"], contact["userId"]]
         assert contact["lastRunAt"] == runs[-1]["createdAt"]
         assert contact["lastRunId"] == runs[-1]["_id"]
         assert contact["firstRunAt"] == runs[0]["createdAt"]
         assert contact["runs"] == len(runs)
 
 
-def test_dry_run_changes_nothing_and_tells_what_it_would(
-    old_database: Database[Document],
-) -> None:
-    names = old_database.list_collection_names()
-    before = list(old_database["automations"].find())
-    lines = run_command("--dry-run")
-    assert "automations to update: 4" in lines
-    assert "bases to create: 6" in lines
+def test_dry_run_changes_nothing_and_tells_what_it_would(old: Db) -> None:
+    names, before = old.list_collection_names(), read_all(old)
+    lines = add_run_fields("--dry-run")
+    assert {"automations to update: 4", "bases to create: 6"} <= set(lines)
     assert lines[-1] == "automations updated: 0"
-    assert list(old_database["automations"].find()) == before
-    assert old_database.list_collection_names() == names
+    assert read_all(old) == before
+    assert old.list_collection_names() == names
 
 
-def test_recount_raises_a_total_and_never_lowers_it(old_database: Database[Document]) -> None:
-    run_command()
-    total = read_automations(old_database)["text-id"]["totalRuns"]
-    old_database["automations"].update_one({"_id": "text-id"}, {"$set": {"totalRuns": total + 50}})
-    old_database["automations"].update_one({"_id": "no-runs"}, {"$set": {"totalRuns": 1}})
-    lines = run_command("--recount")
+def test_recount_raises_a_total_and_never_lowers_it(old: Db) -> None:
+    add_run_fields()
+    total = read_automations(old)["text-id"]["totalRuns"]
+    old["automations"].update_one({"_id": "text-id"}, {"$set": {"totalRuns": total + 50}})
+    old["automations"].update_one({"_id": "no-runs"}, {"$set": {"totalRuns": 1}})
+    lines = add_run_fields("--recount")
     assert "totals raised: 1" in lines
     assert lines[-1] == "automations updated: 1"
-    automations = read_automations(old_database)
+    automations = read_automations(old)
     assert automations["text-id"]["totalRuns"] == total + 50
     assert automations["no-runs"]["totalRuns"] == 12
-    assert run_command("--recount")[-1] == "automations updated: 0"
+    assert add_run_fields("--recount")[-1] == "automations updated: 0"
 
 
-def test_an_interrupt_is_finished_by_a_second_run(
-    old_database: Database[Document], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_is_finished_by_a_second_run(old: Db, monkeypatch: pytest.MonkeyPatch) -> None:
     rebuild_hours = rebuild.HourRebuilder.rebuild_hours
     calls = 0
 
-    def interrupt(self: Any, *args: Any) -> None:
+    def interrupt(self: Any, *args: Any) -> int:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        rebuild_hours(self, *args)
+        return rebuild_hours(self, *args)
 
     monkeypatch.setattr(rebuild.HourRebuilder, "rebuild_hours", interrupt)
     with pytest.raises(CommandError, match="run the command again"):
-        run_command()
-    assert_windows_exact(old_database)
+        add_run_fields()
+    assert_windows_exact(old)
     monkeypatch.undo()
-    run_command()
-    assert_windows_exact(old_database)
-    total = read_automations(old_database)["text-id"]["totalRuns"]
-    assert total == 900
+    add_run_fields()
+    assert_windows_exact(old)
+    assert read_automations(old)["text-id"]["totalRuns"] == 900
 
 
-def test_traffic_may_flow_meanwhile(old_database: Database[Document]) -> None:
+def test_traffic_may_flow_meanwhile(old: Db) -> None:
     keys = [ObjectId("65a000000000000000000001"), "text-id", "migrated"]
-    run_command(name="add_run_indexes")
+    run_command("add_run_indexes")
     stop = threading.Event()
     counted: list[str] = []
 
@@ -209,7 +177,10 @@ def test_traffic_may_flow_meanwhile(old_database: Database[Document]) -> None:
         while not stop.is_set():
             number += 1
             key = keys[number % 3]
-            trigger = build_trigger(key, f"new{number}", f"e{number}", datetime.now(UTC))
+            trigger = make_trigger(
+                automation_key=key, automation_id=str(key), user_id=f"new{number}",
+                arrived_at=now_in_milliseconds(),
+            )  # fmt: skip
             if service.record_triggers([trigger]) == [Outcome.STORED]:
                 counted.append(str(key))
 
@@ -217,48 +188,40 @@ def test_traffic_may_flow_meanwhile(old_database: Database[Document]) -> None:
     sender.start()
     try:
         for _ in range(3):
-            run_command("--recount", "--batch-size", "2")
+            add_run_fields("--recount", "--batch-size", "2")
     finally:
         stop.set()
         sender.join()
     service.close()
-    count_everything(old_database)
+    count_everything(old)
     assert len(counted) > 10
-    assert_windows_exact(old_database)
-    runs = old_database["automation_runs"]
-    summaries = (
-        StatsStore(old_database)
-        .summarize(list(old_database["automations"].find()), at=datetime.now(UTC))
-        .by_automation
-    )
-    for automation_id, automation in read_automations(old_database).items():
-        existing = runs.count_documents({"automationId": automation_id})
-        before = existing - counted.count(automation_id)
-        stored = {"text-id": 900, "no-runs": 12}.get(automation_id, 0)
-        expected = max(stored, before) + counted.count(automation_id)
+    assert_windows_exact(old)
+    summaries = summarize(old, datetime.now(UTC))
+    for automation_id, automation in read_automations(old).items():
+        new = counted.count(automation_id)
+        existing = old["automation_runs"].count_documents({"automationId": automation_id})
+        expected = max(STORED.get(automation_id, 0), existing - new) + new
         assert summaries[automation_id].total_runs == expected, automation_id
         assert automation["totalRuns"] == expected, automation_id
 
 
-def test_old_runs_hold_the_window_before_and_after_the_command(
-    old_database: Database[Document],
-) -> None:
+def test_old_runs_hold_the_window_before_and_after_the_command(old: Db) -> None:
     """A person whom the old product counted half an hour ago is a duplicate (I1)."""
-    now = datetime.now(UTC)
-    old_database["automation_runs"].insert_many(
-        [build_old_run("migrated", name, now - timedelta(minutes=30)) for name in ("early", "late")]
+    now = now_in_milliseconds()
+    people = ("early", "late")
+    old["automation_runs"].insert_many(
+        make_run("migrated", now - timedelta(minutes=30), userId=name) for name in people
     )
-    for step, user_id in enumerate(("early", "late")):
-        trigger = build_trigger("migrated", user_id, f"e{step}", now)
-        service.record_triggers([trigger])
-        assert service.wait_for_outcomes([trigger]) == [Outcome.DUPLICATE]
+    for user_id in people:
+        trigger = make_trigger(automation_id="migrated", user_id=user_id, arrived_at=now)
+        assert count_triggers(trigger) == [Outcome.DUPLICATE]
         service.close()
-        run_command("--recount")
+        add_run_fields("--recount")
     service.close()
 
 
 def test_millions_of_runs_are_counted_outside_of_a_transaction(
-    old_database: Database[Document], monkeypatch: pytest.MonkeyPatch
+    old: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server may end a transaction after five seconds, and counting takes as long as it takes."""
     count_runs = totals.TotalStore.count_runs
@@ -270,15 +233,15 @@ def test_millions_of_runs_are_counted_outside_of_a_transaction(
         return count_runs(self, automation_ids, session)
 
     monkeypatch.setattr(totals.TotalStore, "count_runs", watch)
-    run_command()
+    add_run_fields()
     assert sessions
 
 
-def test_refuses_a_batch_size_of_none(db: Database[Document]) -> None:
+def test_refuses_a_batch_size_of_none(db: Db) -> None:
     with pytest.raises(CommandError, match="--batch-size"):
-        run_command("--batch-size", "0")
+        add_run_fields("--batch-size", "0")
 
 
 def test_says_in_one_sentence_that_mongodb_is_away(settings: Any) -> None:
     with pytest.raises(CommandError, match="MONGODB_URI"):
-        run_command()
+        add_run_fields()

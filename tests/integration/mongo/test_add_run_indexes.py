@@ -9,24 +9,22 @@ import pytest
 from django.core.management import CommandError
 from pymongo.database import Database
 
-from tests.integration.maintenance.test_add_run_fields import run_command as run_any
+from tests.support.commands import run_command
 from tracking.mongo.indexes import find_missing_indexes, list_indexes
 
-Document = dict[str, Any]
+Db = Database[dict[str, Any]]
 NAMES = {
-    "automationId_createdAt",
-    "automationId_userId_createdAt",
-    "workspaceId_createdAt",
+    "automationId_createdAt", "automationId_userId_createdAt", "workspaceId_createdAt",
     "createdAt_ttl",
-}
+}  # fmt: skip
 
 
-def run_command(*args: str) -> list[str]:
-    return run_any(*args, name="add_run_indexes")
+def add_run_indexes(*arguments: str) -> list[str]:
+    return run_command("add_run_indexes", *arguments)
 
 
-def test_creates_the_named_indexes_and_the_ttl(bare_db: Database[Document]) -> None:
-    lines = run_command()
+def test_creates_the_named_indexes_and_the_ttl(bare_db: Db) -> None:
+    lines = add_run_indexes()
     indexes = {one["name"]: one for one in bare_db["automation_runs"].list_indexes()}
     assert set(indexes) == NAMES | {"_id_"}
     assert indexes["createdAt_ttl"]["expireAfterSeconds"] == 90 * 86400
@@ -34,32 +32,25 @@ def test_creates_the_named_indexes_and_the_ttl(bare_db: Database[Document]) -> N
     assert find_missing_indexes(bare_db, timedelta(days=90)) == []
 
 
-def test_a_second_run_finds_them_present(bare_db: Database[Document]) -> None:
-    run_command()
-    lines = run_command()
+def test_a_second_run_finds_them_present(bare_db: Db) -> None:
+    add_run_indexes()
+    lines = add_run_indexes()
     assert f"indexes present: {len(list_indexes(timedelta(days=90)))}" in lines
     assert lines[-1] == "indexes created or changed: 0"
 
 
-def test_a_ttl_that_differs_is_changed(bare_db: Database[Document], settings: Any) -> None:
-    bare_db["automation_runs"].create_index(
-        "createdAt", name="createdAt_ttl", expireAfterSeconds=86400
-    )
-    lines = run_command()
-    assert "changed TTL of: automation_runs.createdAt_ttl (86400 s -> 7776000 s)" in lines
-    [ttl] = [i for i in bare_db["automation_runs"].list_indexes() if i["name"] == "createdAt_ttl"]
-    assert ttl["expireAfterSeconds"] == 90 * 86400
-
-
-def test_a_plain_index_under_the_ttl_name_becomes_one(bare_db: Database[Document]) -> None:
-    bare_db["automation_runs"].create_index("createdAt", name="createdAt_ttl")
-    run_command()
+@pytest.mark.parametrize("before", [{"expireAfterSeconds": 86400}, {}])
+def test_a_ttl_that_differs_or_is_none_is_changed(bare_db: Db, before: dict[str, int]) -> None:
+    bare_db["automation_runs"].create_index("createdAt", name="createdAt_ttl", **before)
+    lines = add_run_indexes()
+    was = before.get("expireAfterSeconds")
+    assert f"changed TTL of: automation_runs.createdAt_ttl ({was} s -> 7776000 s)" in lines
     [ttl] = [i for i in bare_db["automation_runs"].list_indexes() if i["name"] == "createdAt_ttl"]
     assert ttl["expireAfterSeconds"] == 90 * 86400
 
 
 @pytest.mark.parametrize("name", ["workspaceId_createdAt", "something_else"])
-def test_a_key_that_differs_is_reported_and_kept(bare_db: Database[Document], name: str) -> None:
+def test_a_key_that_differs_is_reported_and_kept(bare_db: Db, name: str) -> None:
     """Other keys under our name, or our keys under another name."""
     keys = {
         "workspaceId_createdAt": [("workspaceId", 1)],
@@ -67,46 +58,46 @@ def test_a_key_that_differs_is_reported_and_kept(bare_db: Database[Document], na
     }[name]
     bare_db["automation_runs"].create_index(keys, name=name)
     with pytest.raises(CommandError, match=f"dropIndex\\('{name}'\\)"):
-        run_command()
+        add_run_indexes()
     indexes = {one["name"]: one for one in bare_db["automation_runs"].list_indexes()}
     assert list(indexes[name]["key"].items()) == keys
     assert "automationId_createdAt" in indexes  # the others are there all the same
 
 
 def test_dry_run_creates_nothing_and_counts_what_the_ttl_deletes(
-    bare_db: Database[Document],
+    bare_db: Db,
 ) -> None:
     now = datetime.now(UTC)
     bare_db["automation_runs"].insert_many([
         {"createdAt": now - timedelta(days=91)}, {"createdAt": now - timedelta(days=89)},
     ])  # fmt: skip
-    lines = run_command("--dry-run")
+    lines = add_run_indexes("--dry-run")
     assert "  the TTL would delete 1 documents of automation_runs" in lines
     assert len(list(bare_db["automation_runs"].list_indexes())) == 1
 
 
 def test_a_ttl_that_would_delete_uncounted_runs_waits_for_add_run_fields(
-    bare_db: Database[Document],
+    bare_db: Db,
 ) -> None:
     bare_db["automations"].insert_one({"_id": "a1", "totalRuns": 0})
     old = datetime.now(UTC) - timedelta(days=91)
     bare_db["automation_runs"].insert_one({"automationId": "a1", "userId": "p", "createdAt": old})
     with pytest.raises(CommandError, match="add_run_fields"):
-        run_command()
+        add_run_indexes()
     assert "createdAt_ttl" not in bare_db["automation_runs"].index_information()
     assert "automationId_createdAt" in bare_db["automation_runs"].index_information()
-    run_any(name="add_run_fields")
-    run_command()
+    run_command("add_run_fields")
+    add_run_indexes()
     assert "createdAt_ttl" in bare_db["automation_runs"].index_information()
     automation = bare_db["automations"].find_one({"_id": "a1"})
     assert automation is not None
     assert automation["totalRuns"] == 1
 
 
-def test_keep_forever_has_no_ttl_and_says_that_one_is_there(bare_db: Database[Document]) -> None:
-    run_command("--keep-forever")
+def test_keep_forever_has_no_ttl_and_says_that_one_is_there(bare_db: Db) -> None:
+    add_run_indexes("--keep-forever")
     assert "createdAt_ttl" not in bare_db["automation_runs"].index_information()
-    run_command()
-    lines = run_command("--keep-forever")
+    add_run_indexes()
+    lines = add_run_indexes("--keep-forever")
     assert any("dropIndex('createdAt_ttl')" in line for line in lines)
     assert "createdAt_ttl" in bare_db["automation_runs"].index_information()
