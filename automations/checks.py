@@ -1,7 +1,5 @@
 """One system check per setting of automations, and what a deployment must not lack."""
 
-from __future__ import annotations
-
 import binascii
 import re
 from base64 import urlsafe_b64decode

@@ -1,7 +1,5 @@
 """Every setting of automations, declared once, typed, read at access."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from django.conf import settings

@@ -1,7 +1,5 @@
 """Where calls may go: over TLS, or to this machine itself, which leaves no wire to listen on."""
 
-from __future__ import annotations
-
 import ipaddress
 from urllib.parse import urlsplit
 

@@ -3,8 +3,6 @@
 No label holds an id: a series for each automation or account would never end.
 """
 
-from __future__ import annotations
-
 from prometheus_client import Counter, Histogram
 
 ANSWERS = Counter(

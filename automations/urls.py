@@ -1,7 +1,5 @@
 """The paths of the app. Those of the API end without a slash, pages for people with one."""
 
-from __future__ import annotations
-
 from django.templatetags.static import static
 from django.urls import path
 from django.utils.functional import lazy

@@ -1,7 +1,5 @@
 """Typed readers of environment variables; each error names the variable and the fix."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection
 

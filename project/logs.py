@@ -1,7 +1,5 @@
 """How a log line looks: plain for people, one JSON object per line for machines."""
 
-from __future__ import annotations
-
 import json
 import logging
 import traceback

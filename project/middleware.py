@@ -1,7 +1,5 @@
 """HTTP concerns of the whole site."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Callable

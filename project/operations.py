@@ -1,7 +1,5 @@
 """What monitors ask: is the process alive, is it ready, what did it do."""
 
-from __future__ import annotations
-
 import ipaddress
 from hmac import compare_digest
 

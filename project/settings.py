@@ -4,8 +4,6 @@ Importing this never needs a secret: `check`, `migrate` and the migrations of da
 one. `serve` and `check --deploy` are what refuse a missing DJANGO_SECRET_KEY.
 """
 
-from __future__ import annotations
-
 import secrets
 import sys
 from pathlib import Path

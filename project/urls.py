@@ -1,7 +1,5 @@
 """Root URLs: what machines ask here, everything else in the apps."""
 
-from __future__ import annotations
-
 from django.urls import include, path, re_path
 
 from automations.api.base import UnknownPathView

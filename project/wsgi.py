@@ -1,7 +1,5 @@
 """The WSGI entry point: `project.wsgi:application`."""
 
-from __future__ import annotations
-
 import os
 
 from django.core.cache import close_caches

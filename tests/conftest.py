@@ -5,8 +5,6 @@ workers, a run without xdist when the first test asks. Each worker has a databas
 test without the `db` fixture has no MongoDB: its URI leads nowhere.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Django's entry into the app."""
 
-from __future__ import annotations
-
 from django.apps import AppConfig
 from django.core import checks
 

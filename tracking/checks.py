@@ -1,7 +1,5 @@
 """One system check per setting of tracking. Ids are stable: silence or search them by id."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from os import PathLike

@@ -1,7 +1,5 @@
 """Times as MongoDB and JSON have them: aware UTC, whole milliseconds."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 _LENGTH = len("2026-11-23T10:30:00.123")

@@ -1,7 +1,5 @@
 """Every setting of tracking, declared once, typed, read at access."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from pathlib import Path
 

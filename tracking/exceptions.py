@@ -1,7 +1,5 @@
 """The facts that can stop tracking. pymongo's own exceptions never leave the store modules."""
 
-from __future__ import annotations
-
 
 class TrackingError(Exception):
     """Anything that tracking raises on purpose."""

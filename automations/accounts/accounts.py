@@ -3,8 +3,6 @@
 Reads and writes raise TrackingUnavailable while the database is unavailable.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Collection, Mapping

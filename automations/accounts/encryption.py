@@ -3,8 +3,6 @@
 A key is rotated by putting the new one in front; what is stored again is encrypted with it.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """The HTTP API of accounts."""
 
-from __future__ import annotations
-
 from typing import Annotated, TypedDict
 
 from rest_framework.request import Request

@@ -1,7 +1,5 @@
 """The HTTP API of automations, and the shape of one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, NotRequired, Required, TypedDict

@@ -1,7 +1,5 @@
 """What the views of a workspace share: access, bodies and strict input."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Every error of the API has one shape."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -4,8 +4,6 @@ The shape of an answer is a TypedDict beside the function that builds it. Exampl
 stand in the annotations, and those of whole answers are put together from them.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import datetime

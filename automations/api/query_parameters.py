@@ -1,7 +1,5 @@
 """The parameters of the API's paths; unknown ones are refused by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from difflib import get_close_matches

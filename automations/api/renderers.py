@@ -3,8 +3,6 @@
 Nothing here raises for what it finds in a document of an older product.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import math

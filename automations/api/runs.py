@@ -1,7 +1,5 @@
 """The HTTP API of runs: pages, one run, and CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence

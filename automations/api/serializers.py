@@ -1,7 +1,5 @@
 """What the API accepts: the fields of an automation, within Meta's lengths, and no others."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """The HTTP API of counts over time, people, and outcomes of runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Annotated, NotRequired, TypedDict

@@ -5,8 +5,6 @@ survive a restart with another secret key. The key is stored as its SHA-256, so 
 the database cannot use it as a cookie. A TTL index on `expiresAt` removes expired sessions.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

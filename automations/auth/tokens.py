@@ -3,8 +3,6 @@
 Every function here raises TrackingUnavailable while the database is unavailable.
 """
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Mapping

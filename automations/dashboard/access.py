@@ -1,7 +1,5 @@
 """Who sees a page: logging in with an API token, sessions, and the reader's time zone."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """The accounts of a workspace: their state and their queue."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An automation's page: its chart, funnel, uncounted events and runs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse

@@ -1,7 +1,5 @@
 """Charts: their geometry, their spans, and the names of their bars. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 

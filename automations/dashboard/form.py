@@ -1,7 +1,5 @@
 """The form that creates and changes automations, over the API's own serializers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any

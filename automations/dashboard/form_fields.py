@@ -4,8 +4,6 @@ Their names are those that DRF's serializers read from a form: `trigger.match`, 
 line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

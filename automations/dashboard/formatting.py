@@ -1,7 +1,5 @@
 """Figures and times in plain words. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any

@@ -1,7 +1,5 @@
 """The funnel of an automation: stages, outcomes of steps, and events that are no runs."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Words for steps, their states and their reasons. Pure."""
 
-from __future__ import annotations
-
 from automations.instagram.events import IGNORED_REASONS
 from automations.instagram.graph_errors import ErrorClass
 from automations.outbox.jobs import JobState, StepState

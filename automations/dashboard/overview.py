@@ -1,7 +1,5 @@
 """The first page: every automation with its counts, updated live."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """The runs of an automation as a list, with filters and pages."""
 
-from __future__ import annotations
-
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode

@@ -1,7 +1,5 @@
 """The page of one run: its timeline and its facts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any

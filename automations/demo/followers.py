@@ -1,7 +1,5 @@
 """The followers of a demo: they comment, write, answer stories, tap what they get, and follow."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import logging

@@ -4,8 +4,6 @@ Pure: the clock is given. The automations have no run fields and the runs no rol
 `add_run_indexes` and `add_run_fields` add them, as on any existing database.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random

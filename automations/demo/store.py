@@ -1,7 +1,5 @@
 """Reads and writes of `demo` and `simulate`; each raises TrackingUnavailable."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

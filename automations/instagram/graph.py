@@ -8,8 +8,6 @@ A token is in the Authorization header of its own call and nowhere else. Errors 
 sentences: 190 quotes the token in its own ("Malformed access token ...").
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

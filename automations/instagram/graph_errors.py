@@ -1,7 +1,5 @@
 """Errors of Meta's Graph API, and what their codes mean."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any

@@ -4,8 +4,6 @@ https://developers.facebook.com/docs/graph-api/overview/rate-limiting: the value
 a rolling hour; `estimated_time_to_regain_access` is in minutes.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The base of commands that list something of a workspace, as a table or as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

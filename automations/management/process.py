@@ -1,7 +1,5 @@
 """The base of commands that work until SIGTERM or Ctrl-C."""
 
-from __future__ import annotations
-
 import argparse
 import signal
 from collections.abc import Callable

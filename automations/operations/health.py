@@ -4,8 +4,6 @@ MongoDB without a primary, a clock that is off (the clock of counting is the hos
 indexes make it unready. What waits to be counted or sent does not: it waits for every process.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What readiness is read from. Every function is bounded by its caller; errors pass as they are."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta

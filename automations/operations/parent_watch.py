@@ -4,8 +4,6 @@ The parent's id is watched, which works with fork and spawn, on Linux and macOS;
 is Linux alone, and fires when the parent's *thread* ends.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

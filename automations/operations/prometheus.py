@@ -5,8 +5,6 @@ sets for them, each writes its figures into files of that directory: those of a 
 are still counted, except what it had waiting.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What `serve` and `demo` share: secrets, the look at MongoDB, and the processes that they run."""
 
-from __future__ import annotations
-
 import http.client
 import logging
 import os

@@ -1,7 +1,5 @@
 """The processes of one `serve`: started together, restarted when they die, stopped in order."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import subprocess

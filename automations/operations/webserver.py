@@ -5,8 +5,6 @@ automations.operations.webserver`, so that the processes that answer are forked 
 threads, clients or connections of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import atexit
 import gc

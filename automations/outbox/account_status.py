@@ -1,7 +1,5 @@
 """The accounts of a workspace: their state, and what is queued for them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from datetime import datetime
 

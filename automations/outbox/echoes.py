@@ -1,7 +1,5 @@
 """Echoes settle messages that were sent without an answer, because they prove delivery."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -6,8 +6,6 @@ sets the lane's next turn. The lane whose turn is due longest goes first; a serv
 all that wait.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Whether an account's jobs are sent, sent in shadow, or held."""
 
-from __future__ import annotations
-
 from enum import Enum
 
 

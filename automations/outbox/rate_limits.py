@@ -4,8 +4,6 @@ A bucket is one date, up to which its tokens are granted. The time from it until
 the bucket's pace, is the number of tokens left, at most the burst.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any

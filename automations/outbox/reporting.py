@@ -1,7 +1,5 @@
 """What became of each step, told to the runs: in batches, again if it failed, never in the way."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Sequence

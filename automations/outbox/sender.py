@@ -1,7 +1,5 @@
 """Sends one leased job: the calls, and what is stored before and after each."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Mapping

@@ -6,8 +6,6 @@ indexes holds only open work. A lease is an owner and a fencing token, which gro
 Every later write filters on both, so that a worker whose lease expired changes nothing.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta

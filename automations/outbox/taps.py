@@ -10,8 +10,6 @@ whose message was tapped, so that each tap that is no use is told. A claim lasts
 keeps its window open. Afterwards, or where nothing came of it, the next tap is answered again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime

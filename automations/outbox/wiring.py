@@ -1,7 +1,5 @@
 """The worker, put together from the settings, the accounts and the Graph API."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Mapping, Sequence

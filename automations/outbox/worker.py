@@ -1,7 +1,5 @@
 """The worker finds lanes with work, takes their turns, and sends their jobs in threads."""
 
-from __future__ import annotations
-
 import logging
 import random
 import threading

@@ -5,8 +5,6 @@ the owner of an account, whose access token is deleted. Only `run_deletions` han
 TrackingUnavailable itself.
 """
 
-from __future__ import annotations
-
 import logging
 import secrets
 import threading

@@ -5,8 +5,6 @@ sends that wait are dropped and the dead letters are searched. What arrived befo
 committed within the deadline of a delivery, so the last look comes after it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from datetime import datetime

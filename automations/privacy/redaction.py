@@ -4,8 +4,6 @@ A message that did not go out never will; one whose call is under way cannot be 
 nobody can learn any more what became of it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

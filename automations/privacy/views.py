@@ -1,7 +1,5 @@
 """Meta's data deletion callback, and the page that tells a person what became of it."""
 
-from __future__ import annotations
-
 import logging
 
 from django.http import HttpRequest, HttpResponse, JsonResponse

@@ -1,7 +1,5 @@
 """Reads and writes of the collection `automations`. pymongo's errors stop here."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime

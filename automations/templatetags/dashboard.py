@@ -1,7 +1,5 @@
 """What templates draw and write: small charts, times, numbers, lists as lines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any

@@ -1,7 +1,5 @@
 """The webhook: verify, hand on, answer. What each answer makes Meta do stands beside it."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterable

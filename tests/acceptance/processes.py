@@ -1,7 +1,5 @@
 """Commands of the project as processes of their own, as people start them."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import re

@@ -1,7 +1,5 @@
 """Under load, the wire to MongoDB is slow, cut or dead, or mongod dies at the worst moment."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A whole conversation: Meta (a fake one), the webhook, a worker, and one person."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`demo` as a visitor starts it: paste the printed line, see the counts grow."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

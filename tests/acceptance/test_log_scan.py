@@ -4,8 +4,6 @@ Real processes with marked texts and secrets: a web server, a worker, and Meta's
 back what it is sent. Everything that they print is kept and searched.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """/metrics of `serve`: whichever process answers, it tells what all of them did."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """`run_counter` as people start it: it counts, shares, hands over, and ends when told to."""
 
-from __future__ import annotations
-
 import signal
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`run_worker` as people start it: it sends, and ends when told to."""
 
-from __future__ import annotations
-
 import signal
 from typing import Any
 

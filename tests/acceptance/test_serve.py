@@ -1,7 +1,5 @@
 """`serve` as a deployment starts it: what it answers, what it refuses, and how it ends."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """The webhook over a socket: as Meta meets it, as no client does, and on a MongoDB that stalls."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import signal

@@ -1,7 +1,5 @@
 """`python -m tests.benchmarks`: all rows in one run, then RESULTS.md."""
 
-from __future__ import annotations
-
 import gc
 import signal
 import sys

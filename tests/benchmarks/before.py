@@ -1,7 +1,5 @@
 """`BENCH_BEFORE=<commit>`: an older commit of this project as one more candidate."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import tempfile

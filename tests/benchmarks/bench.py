@@ -1,7 +1,5 @@
 """One run: its mongod, its options, and what every row needs of them."""
 
-from __future__ import annotations
-
 import random
 import sys
 import time

@@ -1,7 +1,5 @@
 """What is measured, and how each is started on a database of its own."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

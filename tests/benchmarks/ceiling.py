@@ -1,7 +1,5 @@
 """What the load generator itself can send on this machine, against a server that does nothing."""
 
-from __future__ import annotations
-
 import sys
 
 from tests.benchmarks.bench import Bench

@@ -1,7 +1,5 @@
 """The exactness column: what is stored against what was acknowledged; and what it weighs."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from pymongo.database import Database

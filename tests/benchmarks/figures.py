@@ -1,7 +1,5 @@
 """Figures of a row, and their table."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 No HTTP, no signature, no deduplication, no totals: what nobody who stores the runs can be under.
 """
 
-from __future__ import annotations
-
 import time
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """What granian's processes get from `automations.operations.webserver`, for gunicorn's."""
 
-from __future__ import annotations
-
 import gc
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rounds of deliveries: each candidate in turn, as fast as it answers, on a database of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The machine and the programs that a run was made with; no names, no paths."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

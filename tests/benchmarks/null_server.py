@@ -1,7 +1,5 @@
 """A server that only reads a request and says 200: what the load generator itself can reach."""
 
-from __future__ import annotations
-
 import select
 import socket
 import sys

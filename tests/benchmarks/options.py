@@ -1,7 +1,5 @@
 """What to run, and how long: read from the environment, once."""
 
-from __future__ import annotations
-
 import os
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Processes that are measured: started, watched until they are idle, ended."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -3,8 +3,6 @@
 Only of our own candidates. It slows what it looks at: such figures never go into RESULTS.md.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """RESULTS.md: the machine, the targets and every row of one run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path

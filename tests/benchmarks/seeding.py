@@ -1,7 +1,5 @@
 """Runs as an older product would have left them: bare documents, spread over 60 days."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections import Counter

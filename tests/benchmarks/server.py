@@ -1,7 +1,5 @@
 """The bench's own mongod, in a temporary directory, and the databases on it."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from pathlib import Path

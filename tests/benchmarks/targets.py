@@ -1,7 +1,5 @@
 """The targets of the project, beside what a run measured."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

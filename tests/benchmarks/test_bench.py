@@ -1,7 +1,5 @@
 """The parts of the bench that figures depend on; `make bench` itself is not run by the tests."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

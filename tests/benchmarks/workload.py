@@ -4,8 +4,6 @@ Comments in Meta's shape A, distinct people, texts and names of usual length. On
 of a delivery share an entry, up to 100 of them: the peer's fair mode works on an entry at a time.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """A chromium of the system, the pages of a server process, and what the browser must never do."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What an operator does in a browser, from the login to the logout, against a real server."""
 
-from __future__ import annotations
-
 import csv
 from datetime import UTC, datetime
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every run opens them and looks for what must not be; `make pictures` also writes the pictures.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

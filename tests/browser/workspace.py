@@ -1,7 +1,5 @@
 """A workspace as people have one: a week of runs, what became of them, and a queue that waits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random

@@ -3,8 +3,6 @@
 Without a name all scenarios run. Options go to every scenario that has them.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import shutil

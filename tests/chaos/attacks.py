@@ -1,7 +1,5 @@
 """Hostile deliveries by the thousand on a server that counts good ones meanwhile."""
 
-from __future__ import annotations
-
 import random
 from argparse import ArgumentParser, Namespace
 from collections import Counter

@@ -1,7 +1,5 @@
 """One mongod, web servers and counters, what strikes them, and when nothing could answer."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Counting processes that a run kills, or freezes and lets go on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Deliveries while processes and mongod are killed: nothing is lost, nothing is counted twice."""
 
-from __future__ import annotations
-
 import time
 from argparse import ArgumentParser, Namespace
 from datetime import timedelta

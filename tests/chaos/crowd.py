@@ -1,7 +1,5 @@
 """The people of a run: they comment, write, follow and tap, each as the seed says."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import threading

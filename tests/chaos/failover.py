@@ -1,7 +1,5 @@
 """A replica set whose primary dies, hangs, and hands over under load."""
 
-from __future__ import annotations
-
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable

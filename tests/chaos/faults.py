@@ -4,8 +4,6 @@ https://github.com/mongodb/mongo/wiki/The-%22failCommand%22-fail-point. They hit
 sends, by its application name, and nobody else.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 

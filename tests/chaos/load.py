@@ -1,7 +1,5 @@
 """The traffic of a chaos run, never paused, and what must have become of it."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter, deque

@@ -1,7 +1,5 @@
 """What processes hold, read from /proc and from mongod, and whether it grows."""
 
-from __future__ import annotations
-
 import statistics
 import threading
 import time

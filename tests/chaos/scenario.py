@@ -1,7 +1,5 @@
 """What a scenario is, and how it tells what it found."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter

@@ -1,7 +1,5 @@
 """What is killed, in which order, and which fault it meets: all from the seed (pure)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from random import Random
 

@@ -1,7 +1,5 @@
 """Sending while workers and mongod are killed and Meta misbehaves: never lost, never twice."""
 
-from __future__ import annotations
-
 import time
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """What must be true of sending after a run: the fake's own record beside what is stored."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any

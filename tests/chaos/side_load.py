@@ -1,7 +1,5 @@
 """What goes on beside the deliveries of a soak: reads, taps, dead letters, and strangers."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import threading

@@ -1,7 +1,5 @@
 """Minutes of even load on `serve`: what its processes hold stays what it is."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -5,8 +5,6 @@ a worker holds (connections, threads, its name) it makes itself, as `manage.py r
 `haste` divides the times for which the product waits, so that a short run sees them end.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import random

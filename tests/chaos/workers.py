@@ -1,7 +1,5 @@
 """The workers that a run kills: children of tests.chaos.worker_pool."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What tests of tracking share: writers that are closed afterwards, and a server to break."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any

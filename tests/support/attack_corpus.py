@@ -1,7 +1,5 @@
 """What nobody means well with: bodies of a webhook, broken on purpose, and how to make more."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """Management commands as tests run them."""
 
-from __future__ import annotations
-
 from io import StringIO
 
 from django.core.management import call_command

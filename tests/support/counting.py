@@ -1,7 +1,5 @@
 """The state machine of counting: what may happen in a history, and what must be true after it."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence

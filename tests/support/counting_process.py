@@ -4,8 +4,6 @@ It says `counting` once it owns partitions, and counts until it is ended. With `
 between the writes and the commit of its first batch, says `written`, and goes on after 6 s.
 """
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The strategies that make up histories: deliveries, the clock, and what goes wrong meanwhile."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import timedelta
 

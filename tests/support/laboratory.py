@@ -1,7 +1,5 @@
 """One server, several processes and one clock, for histories that are played on them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime

@@ -3,8 +3,6 @@
 It names automations by the text of their `_id`, so that its increment never meets an ObjectId.
 """
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Any
 

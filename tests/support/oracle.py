@@ -4,8 +4,6 @@ It reads whole collections and knows no shortcut. Only for a database at rest th
 have taken nothing from.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping

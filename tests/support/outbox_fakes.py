@@ -1,7 +1,5 @@
 """What tests of the outbox share: jobs as the webhook leaves them, and a Graph API that notes."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping

@@ -4,8 +4,6 @@ The model of the promises I1-I4 and I8, too simple to be wrong: it scans lists, 
 the system that is compared with it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 

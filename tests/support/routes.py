@@ -1,7 +1,5 @@
 """The paths of the site, made from the URL configuration: a new one is in it by itself."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -4,8 +4,6 @@ No `mongos` is tried here: instead every command that the product sends in the t
 is looked at. What a test writes itself is not; the caller's frame tells the two apart.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Triggers that are stored and counted at once, by one process of the test's own."""
 
-from __future__ import annotations
-
 import time
 from datetime import timedelta
 from typing import Any

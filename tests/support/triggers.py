@@ -1,7 +1,5 @@
 """Triggers for the tests of tracking, with every field filled in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count

@@ -5,8 +5,6 @@ it. A test that looks into the database calls `count_everything` first. It count
 else does, waits for whoever does, and leaves alone what cannot be counted.
 """
 
-from __future__ import annotations
-
 import time
 from datetime import timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """A database where all is well, the ways to break it, and what `verify_run_tracking` says."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -7,8 +7,6 @@ later command raises again, so that nothing is cleaned up; or something else may
 in the middle of its work.
 """
 
-from __future__ import annotations
-
 import contextvars
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Counting one batch: read, decide, write, commit; and then mark what was counted."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial

@@ -4,8 +4,6 @@ What cannot be counted is found by splitting the batch, and parks its automation
 in the partition, what waits moves into a lane beside the queue, and all others go on.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import random

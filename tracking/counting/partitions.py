@@ -10,8 +10,6 @@ counter that goes on after that finds its epoch gone and starts again.
     {_id: "counter:<id>", epoch, renewedAt, session, isDedicated, batch, host, pid}
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import time

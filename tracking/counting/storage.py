@@ -4,8 +4,6 @@ One unordered insert is all that a delivery waits for. One thread per process se
 threads queue a ticket and wait for its answers. There is no timer: a request alone is sent at once.
 """
 
-from __future__ import annotations
-
 import atexit
 import logging
 import os

@@ -1,7 +1,5 @@
 """The mongod program of the installed wheel: found, started, made primary, ended."""
 
-from __future__ import annotations
-
 import os
 import platform
 import random

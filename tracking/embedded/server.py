@@ -4,8 +4,6 @@ The process that holds the lock on `owner.lock` runs mongod as its child. Other 
 `mongod.json` where it listens. mongod ends with its owner; the next call starts it again.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import secrets

@@ -4,8 +4,6 @@ One stores and counts. The other, with a pool of its own, serves the API and pag
 write automations, so that a tenant never takes the last connection of a delivery.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import threading

@@ -1,7 +1,5 @@
 """What kind of MongoDB this is, before traffic: refused, warned about, or fine."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

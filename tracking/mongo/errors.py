@@ -1,7 +1,5 @@
 """MongoDB's errors and deadlines: sorted once, and turned into ours at the store modules."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum

@@ -1,7 +1,5 @@
 """A stand-in for Instagram: an HTTP server with its rules, its webhooks, and faults on demand."""
 
-from __future__ import annotations
-
 from automations.demo.sandbox.sandbox import Fault, Sandbox
 from automations.demo.sandbox.state import Button, Received
 

@@ -1,7 +1,5 @@
 """The stand-in's Graph API: how a call is read, what it does, and what it answers."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal

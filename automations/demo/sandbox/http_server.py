@@ -1,7 +1,5 @@
 """A small JSON server on 127.0.0.1 that keeps connections open."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress

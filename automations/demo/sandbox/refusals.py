@@ -4,8 +4,6 @@ https://developers.facebook.com/docs/messenger-platform/error-codes
 https://developers.facebook.com/docs/graph-api/guides/error-handling
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 # Name -> code, subcode, message. The lengths, windows and rates behind them, with their sources,

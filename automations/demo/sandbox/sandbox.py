@@ -1,7 +1,5 @@
 """The stand-in for Instagram as a test or a demo uses it."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

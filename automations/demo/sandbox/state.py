@@ -1,7 +1,5 @@
 """Instagram as far as sending sees it: who wrote what and when, and what each person received."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections import Counter, defaultdict, deque

@@ -1,7 +1,5 @@
 """Sends webhooks as Meta does: signed, in batches, again until accepted or too old."""
 
-from __future__ import annotations
-
 import heapq
 import threading
 import time

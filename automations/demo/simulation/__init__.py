@@ -1,7 +1,5 @@
 """Simulated, signed webhook traffic: generated from a seed, sent, and summed up."""
 
-from __future__ import annotations
-
 from automations.demo.simulation.generation import generate_deliveries
 from automations.demo.simulation.plan import Plan, SimulatedDelivery, SimulatedEvent, Target
 from automations.demo.simulation.report import Report

@@ -5,8 +5,6 @@ beside `changes`, in milliseconds beside `messaging`.
 https://developers.facebook.com/docs/graph-api/webhooks/getting-started
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

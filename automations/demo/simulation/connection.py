@@ -1,7 +1,5 @@
 """A keep-alive connection that posts signed bodies."""
 
-from __future__ import annotations
-
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """Deliveries without end or up to a number, reproducible from a seed (pure; the clock is given)."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence

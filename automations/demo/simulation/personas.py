@@ -1,7 +1,5 @@
 """Ids, names and texts that look like Instagram's, all a function of numbers (pure)."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from random import Random

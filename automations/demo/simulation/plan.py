@@ -1,7 +1,5 @@
 """What to simulate: whom the traffic is for, and what it is made of (pure)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

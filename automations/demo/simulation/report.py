@@ -1,7 +1,5 @@
 """What came back from a simulation, in figures."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sending deliveries over keep-alive connections, from threads, at a rate, with Meta's retries."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """`manage.py add_account <id> --workspace <wsid>`: an account that may send, and its token."""
 
-from __future__ import annotations
-
 import getpass
 import sys
 from pathlib import Path

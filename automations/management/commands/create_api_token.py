@@ -1,7 +1,5 @@
 """`manage.py create_api_token --workspace <wsid>`: a token, printed alone on the last line."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

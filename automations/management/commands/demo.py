@@ -1,7 +1,5 @@
 """`demo`: `serve` on a workspace with a week of history, beside a stand-in for Instagram."""
 
-from __future__ import annotations
-
 import secrets
 import sys
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Erase a person: the counts stay, the id and the texts go."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from automations.privacy.erasure import erase_person, preview_erasure

@@ -1,7 +1,5 @@
 """Write everything that is stored about a person as JSON, to hand it to them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from automations.api.renderers import OrjsonRenderer

@@ -1,7 +1,5 @@
 """Write runs as CSV or as JSON lines, newest first, with the filters of the API."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`manage.py list_accounts`: every account and its state, never its token."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

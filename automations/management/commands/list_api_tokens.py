@@ -1,7 +1,5 @@
 """`manage.py list_api_tokens`: every token, oldest first, never its secret."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any

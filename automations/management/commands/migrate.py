@@ -1,7 +1,5 @@
 """Says what to run instead, because people type `migrate` out of habit."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.core.management.commands.migrate import Command as SqlMigrate

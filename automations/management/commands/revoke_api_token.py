@@ -1,7 +1,5 @@
 """`manage.py revoke_api_token <id or token>`: revokes a token and ends its sessions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.core.management.base import CommandError

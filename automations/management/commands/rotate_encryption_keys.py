@@ -1,7 +1,5 @@
 """`manage.py rotate_encryption_keys`: every stored access token under the newest key."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.core.management.base import CommandError

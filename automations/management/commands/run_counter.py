@@ -1,7 +1,5 @@
 """`run_counter`: counts the triggers that the webhook stores, until SIGTERM or Ctrl-C."""
 
-from __future__ import annotations
-
 import gc
 import threading
 from collections.abc import Callable

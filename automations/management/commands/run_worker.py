@@ -1,7 +1,5 @@
 """`run_worker`: sends what the webhook has queued, until SIGTERM or Ctrl-C."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 

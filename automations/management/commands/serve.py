@@ -1,7 +1,5 @@
 """`serve`: web processes, a worker, counters, and the embedded MongoDB if it is to be used."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.conf import settings

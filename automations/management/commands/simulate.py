@@ -1,7 +1,5 @@
 """`simulate`: posts signed, realistic deliveries to a running server, and prints what came back."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import signal

@@ -3,8 +3,6 @@
 Plain WSGI without a framework, so that what it costs is the algorithm. Racy by design.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

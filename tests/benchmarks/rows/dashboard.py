@@ -1,7 +1,5 @@
 """The dashboard's first page with 50 automations: made anew, and polled while nothing changes."""
 
-from __future__ import annotations
-
 import re
 
 import httpx2

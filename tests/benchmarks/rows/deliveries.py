@@ -1,7 +1,5 @@
 """Deliveries of 1, 100 and 1000 events, as fast as they are acknowledged."""
 
-from __future__ import annotations
-
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.candidates import port, serve
 from tests.benchmarks.figures import Result, Table

@@ -1,7 +1,5 @@
 """Half of the events are duplicates; and everything comes again."""
 
-from __future__ import annotations
-
 from tests.benchmarks.bench import Bench, order_round, say
 from tests.benchmarks.candidates import port, serve
 from tests.benchmarks.client import Lane, run_lanes

@@ -1,7 +1,5 @@
 """How long a stored trigger waits until it is counted: at a steady rate, and after a burst."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """How long Meta waits for an acknowledgement when single deliveries come at a steady rate."""
 
-from __future__ import annotations
-
 import random
 
 from tests.benchmarks.bench import Bench, order_round, say

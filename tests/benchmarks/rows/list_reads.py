@@ -1,7 +1,5 @@
 """The list of a workspace with 50 automations, however many runs there are."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

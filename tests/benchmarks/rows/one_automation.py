@@ -1,7 +1,5 @@
 """A viral post: all events on one automation, beside the same load on 200 automations."""
 
-from __future__ import annotations
-
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.candidates import serve
 from tests.benchmarks.figures import Table

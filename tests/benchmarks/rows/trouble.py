@@ -1,7 +1,5 @@
 """What keeps counting from its work keeps no delivery from its answer."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from pymongo.database import Database

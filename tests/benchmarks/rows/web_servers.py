@@ -1,7 +1,5 @@
 """Which web server `serve` should use, and with how many threads: `BENCH_ROWS=webserver`."""
 
-from __future__ import annotations
-
 from tests.benchmarks.bench import Bench, say
 from tests.benchmarks.candidates import Candidate, granian, gunicorn
 from tests.benchmarks.figures import Table

@@ -1,7 +1,5 @@
 """Accounts: tokens encrypted at rest, their state, and the two commands."""
 
-from __future__ import annotations
-
 import io
 import sys
 import time

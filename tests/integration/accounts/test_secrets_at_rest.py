@@ -1,7 +1,5 @@
 """Who reads the database, or a log, holds no key to anything."""
 
-from __future__ import annotations
-
 import hashlib
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Access tokens under another key: readable all along, and at last without the key before."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any

@@ -1,7 +1,5 @@
 """Hostile parameters on every path that exists: nothing of another workspace, and no 5xx."""
 
-from __future__ import annotations
-
 import json
 from datetime import timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """The API keeps to its schema: whatever is asked, no 5xx and no answer that is not documented."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

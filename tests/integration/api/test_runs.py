@@ -1,7 +1,5 @@
 """The API of runs: pages, one run, CSV, and what is refused by name."""
 
-from __future__ import annotations
-
 import csv
 import io
 from datetime import UTC, datetime, timedelta

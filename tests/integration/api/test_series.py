@@ -1,7 +1,5 @@
 """The API of counts over time and of outcomes: every figure with what it is of."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

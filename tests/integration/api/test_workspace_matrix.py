@@ -3,8 +3,6 @@
 Made from the URLs themselves: a new one is in it, or has to be named as open to everybody.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

@@ -1,7 +1,5 @@
 """Counting: batches, what they write, and what one automation cannot do to the others."""
 
-from __future__ import annotations
-
 import logging
 import random
 import threading

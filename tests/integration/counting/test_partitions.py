@@ -1,7 +1,5 @@
 """Who counts what: shares, leases, and counters that die, stand still and come back."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

@@ -1,7 +1,5 @@
 """Storing: one shared insert, and what a 200 may rest on."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

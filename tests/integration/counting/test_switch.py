@@ -1,7 +1,5 @@
 """Off and on: the result equals never having been off (I7)."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta

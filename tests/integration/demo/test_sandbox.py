@@ -1,7 +1,5 @@
 """The fake Meta keeps Instagram's rules, and breaks only as it is told to."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """The Graph client against a fake Meta, over real HTTP."""
 
-from __future__ import annotations
-
 import logging
 import re
 import socket

@@ -1,7 +1,5 @@
 """`add_run_fields` on a database as the old product left it, twice and while traffic flows."""
 
-from __future__ import annotations
-
 import random
 import threading
 from datetime import UTC, datetime, timedelta

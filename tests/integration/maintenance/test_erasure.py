@@ -1,7 +1,5 @@
 """A person is erased: the counts stay, the id is nowhere, and what waits is decided as before."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

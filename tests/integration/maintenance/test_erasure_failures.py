@@ -1,7 +1,5 @@
 """An erasure that is cut off anywhere is done again, and the counts never show that it was."""
 
-from __future__ import annotations
-
 from typing import Any
 from unittest import mock
 

@@ -1,7 +1,5 @@
 """`reconcile_runs`: every difference is shown, repaired and gone, whatever goes on meanwhile."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from datetime import UTC, datetime

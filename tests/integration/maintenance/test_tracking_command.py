@@ -1,7 +1,5 @@
 """`tracking on|off|status|retry`: one write each, and what an operator wants to see."""
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

@@ -1,7 +1,5 @@
 """`verify_run_tracking`: green on a system that works, red with the right line for each fault."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any

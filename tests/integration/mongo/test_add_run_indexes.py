@@ -1,7 +1,5 @@
 """`add_run_indexes`: what it creates, what it reports, and that it drops nothing."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

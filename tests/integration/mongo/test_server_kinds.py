@@ -1,7 +1,5 @@
 """`serve` looks at MongoDB: refused without transactions, prepared without our collections."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from collections.abc import Iterator

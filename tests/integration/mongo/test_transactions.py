@@ -1,7 +1,5 @@
 """Transactions: bounded in time, never in their own way, and never taken for what they are not."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """/readyz says what is so, in time, and asks MongoDB once a second however often it is asked."""
 
-from __future__ import annotations
-
 import threading
 import time
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Lanes: Meta's limits in every rolling window, turns that are fair, and nobody held up."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Leases: workers that die, hang or race lose nothing and send nothing twice."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """How much waits, until when, and what the API tells about accounts."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

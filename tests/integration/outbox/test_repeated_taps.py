@@ -1,7 +1,5 @@
 """The same button tapped twice: one of the taps is answered, as long as its answer came."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta

@@ -2,8 +2,6 @@
 what GUARANTEES.md tells of, the defaults keep `make test` quick.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

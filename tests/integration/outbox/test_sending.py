@@ -1,7 +1,5 @@
 """Jobs sent by one worker, on a clock of the test: what goes out, and what is stored of it."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """The judge of the chaos run of sending finds what it is there to find."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every message goes out (I7): whatever of tracking fails, and while it is off."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

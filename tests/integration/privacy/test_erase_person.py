@@ -1,7 +1,5 @@
 """Erasing across the product: what waits to be sent, dead letters, Meta's callback, commands."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from io import StringIO

@@ -1,7 +1,5 @@
 """How many of our modules a request enters on its way to its answer."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from types import FrameType

@@ -1,7 +1,5 @@
 """A request has an id: in the answer, and in each line that is logged for it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

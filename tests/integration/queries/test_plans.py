@@ -1,7 +1,5 @@
 """Every read uses an index, and examines little more than it returns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from io import StringIO

@@ -1,7 +1,5 @@
 """Series by hour and day equal a recount of the raw runs, in any zone, when its clocks change."""
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any

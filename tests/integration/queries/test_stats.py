@@ -1,7 +1,5 @@
 """Statistics equal a count of the runs at the same instant, and cost the same for any number."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -1,7 +1,5 @@
 """A new client, as when the embedded server has moved, is stored and counted with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pymongo.database import Database

@@ -1,7 +1,5 @@
 """The host's clock jumps ahead, falls back, is put right: counting goes by its rules all along."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from itertools import count
 from typing import Any

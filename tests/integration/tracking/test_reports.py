@@ -1,7 +1,5 @@
 """Pages of runs, one run with what is behind it, people, funnels and reasons."""
 
-from __future__ import annotations
-
 import threading
 from datetime import datetime, timedelta
 from typing import Any

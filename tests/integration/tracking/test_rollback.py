@@ -1,7 +1,5 @@
 """Back to the old product and here again, on the same database: nothing lost, nothing twice."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from datetime import datetime, timedelta

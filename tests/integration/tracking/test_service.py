@@ -1,7 +1,5 @@
 """The front door: what another engine sees of it, and the exact lines of the log."""
 
-from __future__ import annotations
-
 import logging
 import os
 import subprocess

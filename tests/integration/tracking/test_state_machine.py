@@ -8,8 +8,6 @@ Every commit is compared with the model, and every document when all is counted.
 `HYPOTHESIS_PROFILE=thorough` looks for longer, and elsewhere each time.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Hostile bodies: signed they are acknowledged and nothing is lost, unsigned nobody reads them."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

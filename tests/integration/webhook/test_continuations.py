@@ -1,7 +1,5 @@
 """Taps, from Meta's POST to the run that they carry on: they are never a run themselves."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any

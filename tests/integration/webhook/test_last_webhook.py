@@ -1,7 +1,5 @@
 """A delivery notes when Meta last sent something for an account."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 from typing import Any

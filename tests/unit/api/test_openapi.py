@@ -1,7 +1,5 @@
 """The API's documents: whole, valid, and from this site alone."""
 
-from __future__ import annotations
-
 import re
 from io import StringIO
 from typing import Any

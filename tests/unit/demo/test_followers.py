@@ -1,7 +1,5 @@
 """The followers of a demo, and what the sandbox forgets of them."""
 
-from __future__ import annotations
-
 from automations.demo.followers import Followers
 from automations.demo.sandbox import Button, Sandbox
 from automations.demo.simulation import Target

@@ -1,7 +1,5 @@
 """The demo's workspace: three automations, one of each type, and runs that could have happened."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The command `simulate`: what it asks for, what it prints, and how it exits."""
 
-from __future__ import annotations
-
 import io
 import json
 from typing import Any

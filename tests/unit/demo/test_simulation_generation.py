@@ -1,7 +1,5 @@
 """The deliveries that `simulate` makes: reproducible, shaped like Meta's, made up as asked."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from itertools import islice

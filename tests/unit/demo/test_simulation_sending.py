@@ -1,7 +1,5 @@
 """Sending: signatures, retries, more than one URL, and what the report says."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """Only we can make a payload, and what it says comes back to the letter."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

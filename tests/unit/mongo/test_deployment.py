@@ -1,7 +1,5 @@
 """What is read from a MongoDB server's answer, and what is said about it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Errors are sorted by what helps: a wrong sort loses an answer or waits for nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import bson

@@ -1,7 +1,5 @@
 """Who may read /metrics, and that what is named elsewhere is really there."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

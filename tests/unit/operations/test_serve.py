@@ -1,7 +1,5 @@
 """What `serve` refuses, and the sentence it says."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 from typing import Any

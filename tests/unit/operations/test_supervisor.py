@@ -1,7 +1,5 @@
 """The processes of one `serve`: restarted, stopped in order, given up."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

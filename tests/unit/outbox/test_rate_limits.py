@@ -1,7 +1,5 @@
 """Our buckets give out less than Meta takes, in any window that Meta may count."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

@@ -1,7 +1,5 @@
 """What is frozen in a trigger to be sent."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

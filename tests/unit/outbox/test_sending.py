@@ -1,7 +1,5 @@
 """What a worker is put together from: the messages of steps, and the command."""
 
-from __future__ import annotations
-
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError

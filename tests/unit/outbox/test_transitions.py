@@ -1,7 +1,5 @@
 """What a job does next, and what Meta's errors mean for it."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The watch over shard keys: it sees a write without its key, and whose it is."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The WSGI application leaves out what Django does for SQL databases and caches."""
 
-from __future__ import annotations
-
 import pytest
 from django.core.cache import close_caches
 from django.core.handlers.base import reset_urlconf

@@ -1,7 +1,5 @@
 """Hours and days of every zone: where they begin, and that they hold each instant once."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 

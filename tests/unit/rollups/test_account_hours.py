@@ -1,7 +1,5 @@
 """Counts that nobody waits for: added up, written by a thread, kept while that cannot write."""
 
-from __future__ import annotations
-
 import threading
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """Rollups add up to what a count of the runs would say, to the millisecond."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta

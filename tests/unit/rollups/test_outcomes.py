@@ -1,7 +1,5 @@
 """Reports add up to the same, in whatever order and however often they are told."""
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """Rules are never older than a second, and one query at a time reads them."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

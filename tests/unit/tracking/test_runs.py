@@ -1,7 +1,5 @@
 """The rules of counting, proven against a model too simple to be wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product

@@ -1,7 +1,5 @@
 """The webhook as a view: every answer is plain text, and nothing but a signature gets in."""
 
-from __future__ import annotations
-
 import io
 from collections import Counter
 from typing import Any

@@ -1,7 +1,5 @@
 """Check, by reading only, that tracking is as it should be; end with 1 if it is not."""
 
-from __future__ import annotations
-
 import sys
 from datetime import UTC, datetime
 from typing import Any
