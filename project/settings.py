@@ -158,8 +158,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "automations.auth.authentication.BearerTokenAuthentication",
-        "automations.auth.authentication.SessionTokenAuthentication",
+        "automations.auth.tokens.BearerTokenAuthentication",
+        "automations.auth.tokens.SessionTokenAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

@@ -11,7 +11,7 @@ from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.api.base import WorkspaceView, get_automation
+from automations.api.base import OrjsonParser, WorkspaceView, get_automation, represent
 from automations.api.openapi import (
     AccountId,
     Done,
@@ -26,7 +26,6 @@ from automations.api.openapi import (
     eg,
     keeps_unknown_fields,
 )
-from automations.api.renderers import OrjsonParser, represent
 from automations.api.serializers import (
     PARTS,
     AutomationChangesSerializer,

@@ -205,7 +205,7 @@ class AnswerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-ca
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """The API token, as `manage.py create_api_token` prints it."""
 
-    target_class = "automations.auth.authentication.BearerTokenAuthentication"
+    target_class = "automations.auth.tokens.BearerTokenAuthentication"
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """The session of the login page; unsafe methods need the CSRF token."""
 
-    target_class = "automations.auth.authentication.SessionTokenAuthentication"
+    target_class = "automations.auth.tokens.SessionTokenAuthentication"
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:

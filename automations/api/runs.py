@@ -12,7 +12,14 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automations.api.base import WorkspaceView, get_automation_id
+from automations.api.base import (
+    Json,
+    OrjsonRenderer,
+    WorkspaceView,
+    get_automation_id,
+    represent,
+    to_json,
+)
 from automations.api.openapi import (
     EventId,
     Id,
@@ -31,7 +38,6 @@ from automations.api.openapi import (
     keeps_unknown_fields,
 )
 from automations.api.query_parameters import RunFilterQuery, RunPageQuery, build_filter
-from automations.api.renderers import Json, OrjsonRenderer, represent, to_json
 from automations.rules import store
 from tracking import reports
 from tracking.clock import read_now

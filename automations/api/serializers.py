@@ -11,8 +11,7 @@ from rest_framework.fields import empty
 from rest_framework.utils import html
 
 from automations.accounts.accounts import AccountTaken
-from automations.api.base import StrictSerializer
-from automations.api.renderers import to_json
+from automations.api.base import StrictSerializer, to_json
 from automations.instagram.limits import (
     COMMENT_LENGTH,
     MESSAGE_BYTES,

@@ -23,8 +23,13 @@ from django_htmx.http import HttpResponseClientRedirect
 from automations.api.errors import RETRY_AFTER_SECONDS
 from automations.api.query_parameters import UTC_NAME
 from automations.api.query_parameters import list_zones as list_all_zones
-from automations.auth.authentication import SESSION_TOKEN_ID, TokenHolder, find_session_token
-from automations.auth.tokens import ApiToken, find_token
+from automations.auth.tokens import (
+    SESSION_TOKEN_ID,
+    ApiToken,
+    TokenHolder,
+    find_session_token,
+    find_token,
+)
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
 

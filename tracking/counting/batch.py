@@ -28,10 +28,8 @@ from tracking.counting.documents import (
 )
 from tracking.counting.partitions import Partitions
 from tracking.ids import build_contact_id, parse_trigger_id
-from tracking.mongo.commands import run_find, run_insert, run_update
-from tracking.mongo.transactions import transact
-from tracking.rollups.hours import build_base_id
-from tracking.rollups.totals import parse_count
+from tracking.mongo.transactions import run_find, run_insert, run_update, transact
+from tracking.rollups.hours import build_base_id, parse_count
 from tracking.runs import Claim, Decision, Outcome, Waiting, is_late, plan_batch
 
 Document = dict[str, Any]

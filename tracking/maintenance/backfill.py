@@ -18,12 +18,11 @@ from pymongo.database import Database
 
 from tracking.maintenance.contacts import merge_contacts
 from tracking.maintenance.drift_store import DriftStore
-from tracking.mongo.commands import batched
 from tracking.mongo.indexes import STATS_RETENTION
-from tracking.mongo.transactions import run_in_transaction
-from tracking.rollups.hours import build_base_id
+from tracking.mongo.transactions import batched, run_in_transaction
+from tracking.rollups.hours import build_base_id, newest_of, parse_count
 from tracking.rollups.rebuild import HourRebuilder, hold_base
-from tracking.rollups.totals import Total, TotalStore, newest_of, parse_count
+from tracking.rollups.totals import Total, TotalStore
 
 Document = dict[str, Any]
 

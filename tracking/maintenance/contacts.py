@@ -11,8 +11,7 @@ from pymongo.database import Database
 
 from tracking.ids import build_contact_id
 from tracking.maintenance.drift import build_contact_change
-from tracking.mongo.commands import batched
-from tracking.mongo.transactions import read_at_snapshot
+from tracking.mongo.transactions import batched, read_at_snapshot
 
 Document = dict[str, Any]
 

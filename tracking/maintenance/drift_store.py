@@ -11,9 +11,15 @@ from pymongo.database import Database
 from tracking.maintenance.drift import Counts, Drift, find_drift, round_past
 from tracking.mongo.indexes import STATS_RETENTION, find_retention
 from tracking.mongo.transactions import read_at_snapshot
-from tracking.rollups.hours import build_base_id, build_hour_id, hour_of, start_of_hour
+from tracking.rollups.hours import (
+    build_base_id,
+    build_hour_id,
+    hour_of,
+    newest_of,
+    parse_count,
+    start_of_hour,
+)
 from tracking.rollups.rebuild import build_hours_pipeline
-from tracking.rollups.totals import newest_of, parse_count
 
 Document = dict[str, Any]
 

@@ -29,9 +29,8 @@ from tracking.ids import (
     parse_trigger_id,
     partition_of,
 )
-from tracking.mongo.commands import batched
 from tracking.mongo.errors import bounded
-from tracking.mongo.transactions import run_in_transaction
+from tracking.mongo.transactions import batched, run_in_transaction
 
 Document = dict[str, Any]
 Result = TypeVar("Result")

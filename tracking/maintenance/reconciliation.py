@@ -27,9 +27,8 @@ from tracking.maintenance.drift import Counts, Drift, is_copy_right, sum_hours
 from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import find_retention
 from tracking.mongo.transactions import run_in_transaction
-from tracking.rollups.hours import build_base_id
+from tracking.rollups.hours import build_base_id, newest_of, parse_count
 from tracking.rollups.rebuild import HourRebuilder, chunk_hours, hold_base
-from tracking.rollups.totals import newest_of, parse_count
 
 logger = logging.getLogger("tracking")
 

@@ -12,16 +12,16 @@ from pymongo.database import Database
 
 from tracking.clock import truncate_to_milliseconds
 from tracking.ids import partition_of
-from tracking.mongo.commands import run_find, run_read
-from tracking.mongo.transactions import read_at_snapshot
+from tracking.mongo.transactions import read_at_snapshot, run_find, run_read
 from tracking.rollups.hours import (
     LAST_7_DAYS,
     LAST_24_HOURS,
     WindowEdge,
     build_base_id,
     build_hour_id,
+    newest_of,
+    parse_count,
 )
-from tracking.rollups.totals import newest_of, parse_count
 
 Document = dict[str, Any]
 Answer = TypeVar("Answer")

@@ -8,6 +8,7 @@ into an hour document of the same four fields, and their `n` into `days` and `ho
 of which an answer reads eight sums and two days.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +22,8 @@ LAST_7_DAYS = timedelta(days=7)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 _MINUTE = timedelta(minutes=1)
+# What the doubles of an older product hold exactly: past it, a stored count is nonsense.
+_LARGEST_COUNT = 2**53
 
 
 def build_base_id(automation_id: str) -> str:
@@ -130,3 +133,15 @@ class WindowEdge:
         if self.is_even:
             whole, cut = whole + cut, 0
         return whole, cut
+
+
+def newest_of(*moments: Any) -> datetime | None:
+    """Return the newest of several times; what is not a time does not count."""
+    return max((m for m in moments if isinstance(m, datetime)), default=None)
+
+
+def parse_count(value: Any) -> int:
+    """Return a stored count as an int; an older product's null, text or nonsense counts as 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return 0
+    return int(value) if 0 < value <= _LARGEST_COUNT else 0

@@ -5,7 +5,6 @@ max(stored `totalRuns`, number of existing runs), its `base` is that minus the e
 Counting adds to `runs`, which is the automation's total from then on.
 """
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -19,19 +18,23 @@ from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from tracking.mongo.commands import run_find, run_update
-from tracking.mongo.transactions import read_at_snapshot, run_in_transaction, transact
+from tracking.mongo.transactions import (
+    read_at_snapshot,
+    run_find,
+    run_in_transaction,
+    run_update,
+    transact,
+)
 from tracking.rollups.hours import (
     HOURS_PER_DAY,
     RECENT_DAYS,
     build_base_id,
     hour_of,
+    newest_of,
+    parse_count,
 )
 
 Document = dict[str, Any]
-
-# What the doubles of an older product hold exactly: past it, a stored count is nonsense.
-_LARGEST_COUNT = 2**53
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -39,18 +42,6 @@ class Total(msgspec.Struct, frozen=True):
 
     runs: int
     last_run_at: datetime | None
-
-
-def newest_of(*moments: Any) -> datetime | None:
-    """Return the newest of several times; what is not a time does not count."""
-    return max((m for m in moments if isinstance(m, datetime)), default=None)
-
-
-def parse_count(value: Any) -> int:
-    """Return a stored count as an int; an older product's null, text or nonsense counts as 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return 0
-    return int(value) if 0 < value <= _LARGEST_COUNT else 0
 
 
 def is_replaceable(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from automations.api.renderers import OrjsonRenderer
+from automations.api.base import OrjsonRenderer
 from automations.management.commands.erase_person import PERSON
 from automations.privacy.erasure import export_person
 from tracking.management.database_command import DatabaseCommand

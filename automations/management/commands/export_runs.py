@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import CommandError
 from rest_framework.exceptions import ValidationError
 
+from automations.api.base import OrjsonRenderer
 from automations.api.errors import build_error
 from automations.api.query_parameters import OUTCOMES, RunFilterQuery, build_filter
-from automations.api.renderers import OrjsonRenderer
 from automations.api.runs import build_run, write_csv
 from tracking import reports
 from tracking.clock import read_now

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from automations.accounts.accounts import AccountState, list_accounts
-from automations.api.renderers import to_json
+from automations.api.base import to_json
 from automations.management.listing import ListCommand
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from automations.api.renderers import to_json
+from automations.api.base import to_json
 from automations.auth.tokens import ApiToken, list_tokens
 from automations.management.listing import ListCommand
 from tracking.clock import read_now

@@ -13,7 +13,7 @@ from tests.support.webhook_cases import build_automation, build_body, build_comm
 
 PACKAGES = ("automations", "project", "tracking")
 MOST_OF_A_DELIVERY = 20
-MOST_OF_THE_LIST = 20
+MOST_OF_THE_LIST = 15
 
 
 def list_entered(call: Callable[[], HttpResponse]) -> list[str]:

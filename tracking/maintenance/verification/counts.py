@@ -10,8 +10,7 @@ from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift import is_copy_right
 from tracking.maintenance.drift_store import DriftStore
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding
-from tracking.rollups.hours import RECENT_DAYS, build_base_id, hour_of, start_of_hour
-from tracking.rollups.totals import parse_count
+from tracking.rollups.hours import RECENT_DAYS, build_base_id, hour_of, parse_count, start_of_hour
 
 _FIX = "run 'python manage.py reconcile_runs', which shows and repairs it"
 _NEWEST = 100

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
-from tracking.mongo.commands import batched
 from tracking.mongo.indexes import COLLECTIONS, IndexState, compare_indexes, list_indexes
+from tracking.mongo.transactions import batched
 from tracking.rollups.hours import build_base_id
 
 _BATCH = 1000

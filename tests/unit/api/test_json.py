@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automations.api.automations import build_automation
-from automations.api.renderers import OrjsonRenderer, to_json
+from automations.api.base import OrjsonRenderer, to_json
 from tracking.clock import format_time
 from tracking.queries.stats import RunSummary
 
