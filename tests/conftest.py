@@ -87,14 +87,12 @@ def _start_server(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def mongodb_server(pytestconfig: pytest.Config) -> str:
-    """The URI of the run's server."""
     _start_server(pytestconfig)
     return os.environ[SERVER_VARIABLE]
 
 
 @pytest.fixture(scope="session")
 def mongodb_client(mongodb_server: str) -> Iterator[MongoClient[dict[str, Any]]]:
-    """A client of the tests themselves, on the run's server."""
     with MongoClient[dict[str, Any]](
         mongodb_server, tz_aware=True, w="majority", journal=True
     ) as client:

@@ -59,7 +59,6 @@ class Command:
         return "\n".join(self.lines)
 
     def wait_for_line(self, pattern: str, *, seconds: float = 20) -> str:
-        """Return the first line that matches."""
         found: list[str] = []
 
         def look() -> bool:
@@ -71,13 +70,11 @@ class Command:
         return found[0]
 
     def wait(self, *, seconds: float = 15) -> int:
-        """Return the exit code."""
         code = self.process.wait(seconds)
         self._reader.join(5)
         return code
 
     def list_descendants(self) -> set[int]:
-        """Return the ids of every process below this one."""
         pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
         parents = {pid: _read_stat(pid)[1] for pid in pids}
         found: set[int] = set()
@@ -106,7 +103,6 @@ def running(*arguments: str, environment: dict[str, str]) -> Iterator[Command]:
 
 @contextmanager
 def serving(port: int, data_dir: Path, *options: str, **names: str) -> Iterator[Command]:
-    """Run `serve`; it answers."""
     arguments = ("serve", "--port", str(port), "--data-dir", str(data_dir), *options)
     with running(*arguments, environment=build_environment(**names)) as command:
         command.wait_for_line("Stop with Ctrl-C")
@@ -126,7 +122,6 @@ def request(
     body: bytes = b"",
     headers: Mapping[str, str] = {},
 ) -> tuple[int, bytes]:
-    """Return the status and body of an answer."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()

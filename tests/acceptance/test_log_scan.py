@@ -75,7 +75,6 @@ class QuotingMeta(HttpServer):
 
 
 def quote(request: Request) -> str:
-    """All that the caller has said."""
     return f"{request.headers.get('authorization')} {request.body.decode()} {request.target}"
 
 
@@ -191,7 +190,6 @@ def break_things(db: Database[dict[str, Any]], web: WebServer, api_token: str) -
 
 
 def ask(web: WebServer, method: str, path: str, body: bytes, **headers: str) -> bytes:
-    """Return the status, the headers and the body of an answer."""
     with closing(http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)) as connection:
         connection.request(method, path, body, {"Content-Type": "application/json", **headers})
         answer = connection.getresponse()

@@ -24,7 +24,6 @@ def store(settings: Any, name: str, number: int) -> None:
 
 
 def count_owners(db: Db) -> list[int]:
-    """How many partitions each dedicated counter owns."""
     owners = [one["owner"] for one in db["tracking_partitions"].find({"owner": {"$ne": None}})]
     dedicated = [one["_id"] for one in db["tracking_partitions"].find({"isDedicated": True})]
     return sorted(owners.count(one) for one in dedicated)

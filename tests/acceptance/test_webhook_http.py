@@ -109,12 +109,10 @@ def exchange(
 
 
 def post(server: WebServer, *headers: str, body: bytes = BODY) -> list[int]:
-    """Post to the webhook with these headers and Host alone."""
     return exchange(server, f"POST {PATH} HTTP/1.1", "Host: 127.0.0.1", *headers, body=body)[0]
 
 
 def count_runs(database: Db) -> int:
-    """How many runs there are once nothing waits to be counted."""
     waiting = {"partition": {"$exists": True}}
     wait_until(lambda: not database["automation_triggers"].find_one(waiting), seconds=10)
     return database["automation_runs"].count_documents({})

@@ -12,7 +12,6 @@ class Before:
     """What a commit holds, in a temporary directory; no candidates where none is named."""
 
     def __init__(self, commit: str) -> None:
-        """Raises SystemExit for a commit that does not exist."""
         self._directory: Path | None = None
         self._commit = ""
         if not commit:
@@ -28,7 +27,6 @@ class Before:
         subprocess.run(["tar", "-x", "-C", str(self._directory)], input=content, check=True)
 
     def list_servers(self, processes: int) -> list[Candidate]:
-        """Return its server as a list of one, or none."""
         if self._directory is None:
             return []
         candidate = serve(processes, root=self._directory)
@@ -36,7 +34,6 @@ class Before:
         return [candidate._replace(name=name)]
 
     def remove(self) -> None:
-        """Remove the directory."""
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 

@@ -18,8 +18,6 @@ _MOST_LAG_SECONDS = 300.0
 
 
 class Bench:
-    """What the rows share."""
-
     def __init__(self, options: Options) -> None:
         self.options = options
         self.before = Before(options.before)
@@ -29,23 +27,19 @@ class Bench:
             say(f"The peer on Node is left out: {self.peer.why_not}.")
 
     def choose(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Return the candidates that take part in this run."""
         return [one for one in candidates if self.options.is_wanted(one.name)]
 
     def start(self, candidate: Candidate, automations: Automations) -> Running:
-        """Start a candidate on a new database with these automations."""
         database = self.server.create_database(automations.documents)
         return self.start_on(candidate, database)
 
     def start_on(self, candidate: Candidate, database: str) -> Running:
-        """Start a candidate on a database that is there."""
         if candidate.is_ours:
             uri = self.server.build_uri(database)
             run_command("add_run_indexes", uri=uri, root=candidate.root)
         return Running(candidate, server=self.server, database=database)
 
     def settle(self, running: Sequence[Running]) -> None:
-        """Write a checkpoint and wait until mongod and every candidate are idle."""
         self.server.write_checkpoint()
         pids = [self.server.pid, *(one.process.pid for one in running)]
         if not wait_until_idle(pids):
@@ -69,19 +63,16 @@ class Bench:
         return time.perf_counter() - began
 
     def read_cpu(self, running: Running | None) -> tuple[float, float]:
-        """Return the CPU seconds so far of the candidate and of mongod."""
         web = read_cpu_seconds([running.process.pid]) if running else 0.0
         return web, read_cpu_seconds([self.server.pid])
 
     def end(self, running: Sequence[Running]) -> None:
-        """Stop the candidates and drop their databases."""
         for one in running:
             one.process.stop()
         for name in {one.database for one in running}:
             self.server.drop_database(name)
 
     def close(self) -> None:
-        """Stop mongod and leave nothing behind."""
         self.server.stop()
         self.peer.remove()
         self.before.remove()
@@ -98,6 +89,5 @@ _began = time.monotonic()
 
 
 def say(text: str) -> None:
-    """Print a line of progress."""
     sys.stdout.write(f"[{time.monotonic() - _began:6.1f} s] {text}\n")
     sys.stdout.flush()

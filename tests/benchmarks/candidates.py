@@ -22,8 +22,6 @@ _PORT_APPLICATION = "tests.benchmarks.port.wsgi.application"
 
 
 class Start(NamedTuple):
-    """A command line and what it needs in its environment."""
-
     command: Sequence[str]
     environment: Mapping[str, str]
 
@@ -38,8 +36,6 @@ class Candidate(NamedTuple):
 
 
 class Running:
-    """A candidate that listens."""
-
     def __init__(self, candidate: Candidate, *, server: Server, database: str) -> None:
         self.candidate = candidate
         self.database = database
@@ -54,7 +50,6 @@ class Running:
 
 
 def build_environment(uri: str, *, root: Path = ROOT) -> dict[str, str]:
-    """Return what our processes and commands are configured with."""
     return {
         "MONGODB_URI": uri,
         "DJANGO_SETTINGS_MODULE": "project.settings",
@@ -70,8 +65,6 @@ def build_environment(uri: str, *, root: Path = ROOT) -> dict[str, str]:
 
 
 def serve(processes: int, *, root: Path = ROOT) -> Candidate:
-    """Return our own server as `manage.py serve` starts it, of the code in `root`."""
-
     def build(port: int, uri: str) -> Start:
         command = [sys.executable, "manage.py", "serve", "--port", str(port)]
         environment = build_environment(uri, root=root)
@@ -81,8 +74,6 @@ def serve(processes: int, *, root: Path = ROOT) -> Candidate:
 
 
 def granian(processes: int, threads: int, *, application: str = _APPLICATION) -> Candidate:
-    """Return an application behind the web server of `serve`, with a number of threads."""
-
     def build(port: int, uri: str) -> Start:
         return Start(
             [
@@ -145,11 +136,9 @@ class Peer:
         return [] if self.why_not else [self._build("naive"), self._build("fair")]
 
     def find_mode(self, mode: str) -> list[Candidate]:
-        """Return one mode as a list of one, or none."""
         return [] if self.why_not else [self._build(mode)]
 
     def remove(self) -> None:
-        """Remove what npm installed."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _build(self, mode: str) -> Candidate:
@@ -169,7 +158,6 @@ class Peer:
 
 
 def run_command(*arguments: str, uri: str, root: Path = ROOT) -> str:
-    """Run one of our management commands and return what it printed."""
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=root, env={**os.environ, **build_environment(uri, root=root)},

@@ -58,7 +58,6 @@ class Lane:
         self.free: deque[_Connection] = deque()
 
     def take(self, elapsed: float) -> int | None:
-        """Return the next request to send now, None if there is none."""
         if self.next >= len(self.requests):
             if not self.is_endless:
                 return None
@@ -70,13 +69,11 @@ class Lane:
 
     @property
     def next_due(self) -> float | None:
-        """When the next request of a paced lane is due, None if there is none."""
         if self.due is None or self.next >= len(self.requests):
             return None
         return self.due[self.next]
 
     def list_acknowledged(self) -> list[int]:
-        """Return the indices answered 200."""
         return [answer.number for answer in self.answers if answer.status == 200]
 
     def list_refused(self) -> list[int]:
@@ -149,7 +146,6 @@ class _Loop:
         self.poller.close()
 
     def feed(self, lane: Lane, now: float) -> None:
-        """Give free connections the requests that may be sent now."""
         while lane.free and now < self.stop_at:
             index = lane.take(now - self.started)
             if index is None:

@@ -14,11 +14,9 @@ class Counts(NamedTuple):
 
     @property
     def is_exact(self) -> bool:
-        """Whether all three are the same."""
         return self.runs == self.acknowledged and self.totals in (None, self.acknowledged)
 
     def describe(self) -> str:
-        """Return the column's text."""
         if self.is_exact:
             return f"exact: {self.acknowledged:,}"
         parts = []
@@ -31,7 +29,6 @@ class Counts(NamedTuple):
 def read_counts(
     database: Database[dict[str, Any]], *, acknowledged: int, has_totals: bool = True
 ) -> Counts:
-    """Count the run documents and add up the totals of the automations."""
     totals: int | None = None
     if has_totals:
         rows = list(

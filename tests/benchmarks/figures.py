@@ -23,7 +23,6 @@ class Result(msgspec.Struct):
 
     @property
     def median(self) -> float:
-        """The median of the rounds."""
         return statistics.median(self.values) if self.values else 0.0
 
     def get_wait(self, share: float) -> float:
@@ -33,8 +32,6 @@ class Result(msgspec.Struct):
 
 
 class Table(msgspec.Struct):
-    """One row of the bench."""
-
     key: str
     title: str
     note: str
@@ -45,13 +42,10 @@ class Table(msgspec.Struct):
     columns: Sequence[str] = ()
 
     def find(self, start: str) -> Result | None:
-        """Return the first candidate whose name starts so."""
         return next((one for one in self.results if one.name.startswith(start)), None)
 
 
 class Column(NamedTuple):
-    """A heading and the cell of one candidate."""
-
     heading: str
     build: Callable[[Table, Result], str]
 
@@ -90,7 +84,6 @@ COLUMNS = {
 
 
 def build_markdown(table: Table) -> str:
-    """Return the row as a Markdown table under its heading."""
     columns = [COLUMNS[name] for name in table.columns]
     extra = list(dict.fromkeys(name for one in table.results for name in one.notes))
     headings = ["candidate", table.unit, "min .. max", *(c.heading for c in columns), *extra]

@@ -26,8 +26,6 @@ _MOST_ROUNDS = 6  # that a sustained one is as long as: 30 s, quickly 12
 
 
 class Plan(NamedTuple):
-    """What a candidate is given, and over how many connections."""
-
     events: int
     connections: int
     is_one: bool = False  # all events on one automation
@@ -95,7 +93,6 @@ class Contestant:
         raise RuntimeError(f"{self.result.name} refuses {len(self.refused)} deliveries for good")
 
     def conclude(self) -> Result:
-        """Fill the exactness column, once all is counted, and return the figures."""
         self.bench.measure_lag(self.running)
         counts = read_counts(
             self.bench.server.get_database(self.running.database), acknowledged=self.acknowledged
@@ -108,8 +105,6 @@ class Contestant:
 
 
 class FloorContestant:
-    """The floor in a row of its own database."""
-
     def __init__(self, bench: Bench, set_up: Automations) -> None:
         self.bench = bench
         self.database = bench.server.create_database(set_up.documents)
@@ -118,7 +113,6 @@ class FloorContestant:
         self.run(seconds=0.5, is_counted=False)
 
     def run(self, *, seconds: float, is_counted: bool = True) -> None:
-        """Insert for so long."""
         rate = max(self.result.values, default=40_000.0)
         before = self.bench.read_cpu(None)
         runs, took = self.floor.run(
@@ -131,7 +125,6 @@ class FloorContestant:
             say(f"    {self.result.name}: {runs / took:,.0f} runs/s")
 
     def conclude(self) -> Result:
-        """Fill the exactness column, drop the database and return the figures."""
         counts = read_counts(
             self.bench.server.get_database(self.database),
             acknowledged=self.floor.inserted,

@@ -11,7 +11,6 @@ _PACKAGES = ("Django", "pymongo", "granian")
 
 
 def describe_machine(mongod_version: str) -> list[tuple[str, str]]:
-    """Return what to print above the figures."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
     facts = [
         ("cores", str(len(os.sched_getaffinity(0)))),

@@ -8,7 +8,6 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nEVENT_RECEIVED"
 
 
 def main() -> None:
-    """Serve on the port of the first argument until killed."""
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=256)
     listener.setblocking(False)
     poller = select.epoll()

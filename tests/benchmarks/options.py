@@ -12,8 +12,6 @@ EXTRA_ROW_NAMES = ("webserver",)
 
 
 class Options(NamedTuple):
-    """How a run is cut."""
-
     rows: tuple[str, ...]
     rounds: int
     seconds: float

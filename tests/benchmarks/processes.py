@@ -82,7 +82,6 @@ _given: set[int] = set()
 
 
 def list_tree(pids: Iterable[int]) -> list[int]:
-    """Return the processes and all their descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -98,7 +97,6 @@ def list_tree(pids: Iterable[int]) -> list[int]:
 
 
 def read_cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the CPU time that the processes and their descendants have used so far."""
     total = 0
     for pid in list_tree(pids):
         fields = _read_stat(pid)

@@ -20,7 +20,6 @@ def build_report(
     remarks: Sequence[str],
     minutes: float,
 ) -> str:
-    """Return the whole file."""
     by_key = {table.key: table for table in tables}
     wrong = [
         f"{one.name} ({table.title})"

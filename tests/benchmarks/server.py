@@ -55,7 +55,6 @@ class Server:
         return database.name
 
     def get_database(self, name: str) -> Database[Document]:
-        """Return a database; what is written through it is written as by every candidate."""
         return self.client[name]
 
     def build_uri(self, database: str) -> str:
@@ -66,7 +65,6 @@ class Server:
         )
 
     def drop_database(self, name: str) -> None:
-        """Free what a row left."""
         self.client.drop_database(name)
 
     def write_checkpoint(self) -> None:
@@ -74,7 +72,6 @@ class Server:
         self.client.admin.command("fsync")
 
     def stop(self) -> None:
-        """End mongod and remove its directory."""
         self.client.close()
         embedded.stop(self.directory / "mongodb")
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -21,7 +21,6 @@ class Target(NamedTuple):
     is_maximum: bool = False  # the figure has to stay under its bounds
 
     def judge(self, value: float, bound: float) -> str:
-        """Return met or short."""
         return "met" if (value <= bound if self.is_maximum else value >= bound) else "short"
 
 
@@ -142,7 +141,6 @@ TARGETS = (
 
 
 def build_markdown(tables: Mapping[str, Table]) -> str:
-    """Return every target that the run has a figure for, and whether it is met."""
     lines = ["| row | figure | measured | at least | | aim | |", "|---|---|--:|--:|---|--:|---|"]
     for target in TARGETS:
         value = target.read(tables)

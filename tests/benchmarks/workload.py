@@ -46,7 +46,6 @@ class Automations(NamedTuple):
     accounts: int
 
     def find_target(self, number: int) -> tuple[str, str]:
-        """Return the account and the keyword of automation `number`."""
         document = self.documents[number]
         return document["accountId"], document["trigger"]["keywords"][0]
 
@@ -101,7 +100,6 @@ class Workload:
         self._rng = random.Random(20261123)
 
     def build(self, count: int) -> list[Delivery]:
-        """Return `count` deliveries of new people."""
         deliveries = []
         for _ in range(count):
             people = range(self._person, self._person + self.events)
@@ -162,12 +160,10 @@ class Workload:
 
 
 def pick_text(person: int, *, word: str) -> str:
-    """Return what a person writes, with the word in it."""
     return _TEXTS[person // 7 % len(_TEXTS)] % word
 
 
 def sign(body: bytes) -> bytes:
-    """Return the whole request that posts `body`."""
     signature = hmac.new(APP_SECRET.encode(), body, hashlib.sha256).hexdigest()
     return (_HEAD % (signature, len(body))).encode("ascii") + body
 

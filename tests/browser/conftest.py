@@ -40,7 +40,6 @@ expect.set_options(timeout=_PATIENCE_MS)
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """How pytest-playwright starts the browser."""
     arguments = [*_QUIET, *_PLAIN, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": arguments}
 
@@ -62,7 +61,6 @@ def workspace(mongodb_server: str, mongodb_client: MongoClient[dict[str, Any]]) 
 def site(
     mongodb_server: str, workspace: Db, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebServer]:
-    """A server process on that database."""
     directory = tmp_path_factory.mktemp("site")
     with WebServer(directory, uri=_build_uri(mongodb_server, workspace.name)) as server:
         yield server
@@ -105,7 +103,6 @@ class Visit:
         context.on("response", self._note_response)
 
     def open(self, path: str) -> None:
-        """Go to a path of the site."""
         self.page.goto(self.url + path)
 
     def log_in(self, secret: str, path: str = "/") -> None:

@@ -27,7 +27,6 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def main(words: Sequence[str]) -> int:
-    """Run what was named, one after another; return the exit code."""
     chosen = read_arguments(words)
     logging.basicConfig(level=logging.CRITICAL)  # mongod's end is no news here
     broken = [name for name, options in chosen.items() if not run_scenario(name, options)]
@@ -60,7 +59,6 @@ def read_arguments(words: Sequence[str]) -> dict[str, argparse.Namespace]:
 
 
 def build_parser(name: str) -> argparse.ArgumentParser:
-    """Return the parser of a scenario's options."""
     scenario = SCENARIOS[name]
     parser = argparse.ArgumentParser(
         prog=f"python -m tests.chaos {name}",

@@ -84,12 +84,10 @@ class Attacker:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how much of it."""
     parser.add_argument("--bodies", type=int, default=5000, help="generated ones")
 
 
 def run(directory: Path, options: Namespace) -> bool:
-    """Attack; return whether every answer was right, nothing was lost, and all else is exact."""
     with (
         ReplicaSet(directory, size=1) as replica_set,
         MongoClient[Document](replica_set.uri, tz_aware=True) as client,

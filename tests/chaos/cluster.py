@@ -48,14 +48,12 @@ class Cluster:
         ]
 
     def start(self) -> None:
-        """Start the web servers and the counters."""
         for one in (*self.servers, *self.counters):
             one.start()
         for server in self.servers:
             server.wait_until_ready()
 
     def stop(self) -> None:
-        """End everything."""
         for one in (*self.servers, *self.counters):
             one.stop()
         embedded.stop(self._data_dir)
@@ -80,12 +78,10 @@ class Cluster:
             self._kill_servers(self.servers)
 
     def wait_until_thawed(self) -> None:
-        """Return once every frozen counter goes on."""
         for counter in self.counters:
             counter.wait_until_thawed()
 
     def wait_until_whole(self, *, seconds: float = 60.0) -> None:
-        """Return once mongod has a primary and both servers answer."""
         deadline = time.monotonic() + seconds
         while not (self._has_primary() and all(server.is_ready() for server in self.servers)):
             for server in self.servers:

@@ -14,8 +14,6 @@ HAS_COMMAND = (ROOT / "automations/management/commands/run_counter.py").exists()
 
 
 class Counter:
-    """One `manage.py run_counter`."""
-
     def __init__(self, directory: Path, *, uri: str, name: str, **settings: str) -> None:
         self._log_path = directory / f"{name}.log"
         self._environment = build_environment(uri, **settings)
@@ -23,7 +21,6 @@ class Counter:
         self._thaw: threading.Timer | None = None
 
     def start(self) -> None:
-        """Start it, unless it runs."""
         if self._process is not None and self._process.poll() is None:
             return
         with self._log_path.open("ab") as log:
@@ -33,7 +30,6 @@ class Counter:
             )  # fmt: skip
 
     def kill(self) -> None:
-        """Kill -9."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -48,12 +44,10 @@ class Counter:
         self._thaw.start()
 
     def wait_until_thawed(self) -> None:
-        """Return once it goes on, if it was frozen."""
         if self._thaw is not None:
             self._thaw.join()
 
     def stop(self) -> None:
-        """End it in order."""
         self.wait_until_thawed()
         if self._process is not None:
             self._process.terminate()

@@ -21,14 +21,12 @@ RATE = 300.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how much of it."""
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--freeze-seconds", type=float, default=30.0, help="of a counter")
     parser.add_argument("--events", type=int, default=100_000, help="to acknowledge, at least")
 
 
 def run(directory: Path, options: Namespace) -> bool:
-    """Do one run in the directory and return whether every event is accounted for."""
     cluster = Cluster(directory, counters=2)
     try:
         with MongoClient[dict[str, Any]](cluster.uri, tz_aware=True, appname="chaos") as client:
@@ -89,7 +87,6 @@ def strike_all(
 def report(
     cluster: Cluster, load: Load, broken: list[str], *, faults_met: int, seconds: float
 ) -> None:
-    """Print what became of it, the worst first."""
     print_wrong(broken)
     between = (load.acknowledged_at, load.started_at, load.ended_at)
     answers = ", ".join(f"{status} {count}" for status, count in sorted(load.answers.items()))

@@ -59,7 +59,6 @@ class Crowd:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let nobody do anything any more."""
         self._stop.set()
         self._thread.join()
 
@@ -98,7 +97,6 @@ class Crowd:
                 self._stop.wait(_LOOK_SECONDS)
 
     def _arrive(self) -> None:
-        """Let somebody new do something."""
         self.people += 1
         person_id = f"9{self.people:09}"
         account_id = self._account_ids[self.people % len(self._account_ids)]

@@ -36,7 +36,6 @@ def kill(replica_set: ReplicaSet) -> None:
 
 
 def step_down(replica_set: ReplicaSet) -> None:
-    """Let the primary hand over."""
     replica_set.step_down()
 
 
@@ -52,13 +51,11 @@ BLOWS: dict[str, Blow] = {"kill": kill, "step down": step_down, "hang": hang}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how much of it."""
     parser.add_argument("--elections", type=int, default=30)
     parser.add_argument("--most-seconds", type=float, default=MOST_SECONDS, help="to an answer")
 
 
 def run(directory: Path, options: Namespace) -> bool:
-    """Do one run in the directory; return whether all was answered in time and counted right."""
     window = {"TRACKING_DEDUP_WINDOW_MINUTES": str(WINDOW_MINUTES)}
     with (
         ReplicaSet(directory) as replica_set,

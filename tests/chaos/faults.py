@@ -68,7 +68,6 @@ class Faults:
         self._elections = 0
 
     def begin(self, fault: str) -> None:
-        """Let a fault happen from now on."""
         if fault == "election errors":
             fault = f"election error {_ELECTION[self._elections % len(_ELECTION)]}"
             self._elections += 1

@@ -38,7 +38,6 @@ Document = dict[str, Any]
 
 
 def prepare_database(database: Database[Document]) -> None:
-    """Create collections and indexes."""
     ensure_collections(database)
     for finding in compare_indexes(database, list_indexes(timedelta(days=90))):
         apply_finding(database, finding)
@@ -91,7 +90,6 @@ class Load:
         return sorted(self.answers.keys() - {"200", "503", "none"})
 
     def insert_automations(self, database: Database[Document]) -> None:
-        """Store the automations that the events are for."""
         at = datetime.now(UTC)
         database["automations"].insert_many([
             {
@@ -111,7 +109,6 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        """End after the deliveries that are on their way."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -133,7 +130,6 @@ class Load:
             time.sleep(0.02)
 
     def wait_for_more(self, events: int) -> None:
-        """Return once so many events more are acknowledged."""
         self.wait_for(len(self.acknowledged) + events)
 
     def resend(self) -> None:

@@ -34,11 +34,9 @@ class Readings:
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more."""
         self._stop.set()
         self._thread.join()
 
@@ -63,7 +61,6 @@ def read_processes(roles: Mapping[str, Sequence[int]]) -> dict[str, float]:
 
 
 def list_children(pid: int) -> list[int]:
-    """Return every process below one, whatever its depth."""
     found: list[int] = []
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():

@@ -49,7 +49,6 @@ class Member:
 
     @property
     def pid(self) -> int:
-        """The process, 0 when there is none."""
         return 0 if self._process is None else self._process.pid
 
     def start(self) -> None:
@@ -70,7 +69,6 @@ class Member:
             )
 
     def kill(self) -> None:
-        """Kill -9."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -80,7 +78,6 @@ class Member:
         os.kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it run again."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
@@ -141,18 +138,15 @@ class ReplicaSet:
             member.kill()
 
     def find_primary(self) -> Member | None:
-        """Return the member that takes writes, None while there is none."""
         found = (one for one in self.members if one.hello().get("isWritablePrimary"))
         return next(found, None)
 
     def get_primary(self, *, seconds: float = 60) -> Member:
-        """Return the member that takes writes, as soon as there is one."""
         _wait_until(lambda: self.find_primary() is not None, seconds=seconds)
         primary = self.find_primary()
         return self.get_primary(seconds=seconds) if primary is None else primary
 
     def step_down(self) -> None:
-        """Let the primary hand over, as maintenance does."""
         primary = self.get_primary()
         with (
             suppress(PyMongoError),  # it may close our connection with its office
@@ -161,8 +155,6 @@ class ReplicaSet:
             client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=2)
 
     def wait_until_whole(self, *, seconds: float = 60) -> None:
-        """Return once one member is primary and all others are secondaries."""
-
         def is_whole() -> bool:
             answers = [member.hello() for member in self.members]
             primaries = sum(bool(one.get("isWritablePrimary")) for one in answers)

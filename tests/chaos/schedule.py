@@ -33,7 +33,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kills(self) -> int:
-        """How many kills it stands for."""
         return KILLS[self.target]
 
 

@@ -42,8 +42,6 @@ Document = dict[str, Any]
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What a run is made of."""
-
     meta: Sandbox
     crowd: Crowd
     cluster: Cluster
@@ -52,7 +50,6 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how much of it."""
     parser.add_argument("--worker-kills", type=int, default=500)
     parser.add_argument("--mongod-kills", type=int, default=20)
     parser.add_argument("--triggers", type=int, default=20_000)
@@ -62,7 +59,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(directory: Path, options: Namespace) -> bool:
-    """Do one run in the directory and return whether every promise was kept."""
     account_ids = [f"1784140{number:010}" for number in range(1, options.accounts + 1)]
     key = Fernet.generate_key()
     crowd = Crowd(account_ids, seed=options.seed, rate=options.rate, triggers=options.triggers)
@@ -92,7 +88,6 @@ def run(directory: Path, options: Namespace) -> bool:
 
 
 def carry_out(parts: Parts, options: Namespace) -> bool:
-    """Let people come and blows fall, wait for the end, and judge."""
     meta, crowd = parts.meta, parts.crowd
     meta.faults.latency_seconds = LATENCY_SECONDS
     meta.faults.set_shares(FAULTS)
@@ -120,7 +115,6 @@ def carry_out(parts: Parts, options: Namespace) -> bool:
 
 
 def prepare(database: Database[Document], tokens: dict[str, str], fernet: Fernet) -> None:
-    """Create collections, indexes, accounts and their automations."""
     prepare_database(database)
     at = datetime.now(UTC)
     database["accounts"].insert_many([
@@ -142,7 +136,6 @@ def prepare(database: Database[Document], tokens: dict[str, str], fernet: Fernet
 
 
 def strike_all(parts: Parts, options: Namespace) -> None:
-    """Let the blows fall, spread over the triggers."""
     random = Random(f"sending:{options.seed}")
     blows = ["worker"] * options.worker_kills + ["mongod"] * options.mongod_kills
     random.shuffle(blows)
@@ -163,7 +156,6 @@ def strike_all(parts: Parts, options: Namespace) -> None:
 
 
 def is_settled(parts: Parts) -> bool:
-    """Say whether nobody has anything to do any more."""
     if not (parts.crowd.is_done and parts.meta.wait_for_webhooks(1.0)):
         return False
     try:
@@ -176,7 +168,6 @@ def is_settled(parts: Parts) -> bool:
 
 
 def wait_until(is_so: Any, what: str) -> None:
-    """Return when it is so. Raises TimeoutError."""
     deadline = time.monotonic() + END_SECONDS
     while not is_so():
         if time.monotonic() > deadline:
@@ -187,7 +178,6 @@ def wait_until(is_so: Any, what: str) -> None:
 def report(
     parts: Parts, verdict: Verdict, broken: list[str], *, allowed: int, ended_at: float
 ) -> None:
-    """Print the figures."""
     crowd, made = parts.crowd, parts.meta.faults.made
     moments = [at for at in crowd.received_at if at <= ended_at]
     own = find_longest_stall(moments, crowd.started_at, ended_at, parts.cluster.outages)

@@ -64,7 +64,6 @@ def judge(
 
 
 def _find_unfinished(trigger: Mapping[str, Any]) -> list[str]:
-    """Return what is not at its end in a trigger."""
     send = trigger.get("send")
     if send is None:
         return []

@@ -45,22 +45,18 @@ class SideLoad:
         ]
 
     def start(self) -> None:
-        """Begin."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End after what is on its way."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
 
     def count(self, chore: str, status: int) -> int:
-        """Return how often a chore was answered so."""
         return self.answers[chore, status]
 
     def read(self) -> None:
-        """Read the list, one automation, its counts, or what machines look at."""
         one = f"{self._random.choice(ACCOUNTS)}-{self._random.choice(KINDS)}"
         path = self._random.choice(_READS).format(f"/api/workspaces/ws/automations/{one}")
         self._ask("read", "GET", path, headers=self._headers)

@@ -52,13 +52,11 @@ Document = dict[str, Any]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how long, and how much."""
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=300.0, help="events a second")
 
 
 def run(directory: Path, options: Namespace) -> bool:
-    """Serve under load; return whether nothing grew and everything was counted."""
     seconds = options.minutes * 60
     with (
         ReplicaSet(directory, size=1) as replica_set,
@@ -142,7 +140,6 @@ def wait_for_children(process: subprocess.Popen[bytes], log: Path) -> list[int]:
 
 
 def create_token(uri: str) -> str:
-    """Return a new API token of the workspace."""
     done = subprocess.run(
         [sys.executable, "manage.py", "create_api_token", "--workspace", "ws"],
         cwd=ROOT, env=build_environment(uri, **environment()), capture_output=True, text=True,
@@ -152,7 +149,6 @@ def create_token(uri: str) -> str:
 
 
 def read_all(serve: int, mongod: int, client: MongoClient[Document]) -> dict[str, float]:
-    """Return everything that is watched, at this moment."""
     roles: dict[str, list[int]] = {"mongod": [mongod]}
     for pid in (serve, *list_children(serve)):
         command = read_command(pid)
@@ -211,12 +207,10 @@ def check_counts(database: Database[Document], load: Load, side: SideLoad) -> li
 
 
 def list_names(readings: Readings) -> list[str]:
-    """Return the figures that were read at the end."""
     return sorted(readings.rows[-1][1])
 
 
 def report(readings: Readings, load: Load, side: SideLoad, *, seconds: float) -> None:
-    """Print how each figure went, and what was asked."""
     table = [f"{'':<26}{'start':>9}{'middle':>9}{'end':>9}{'a minute':>10}\n"]
     for name in list_names(readings):
         one = measure_trend(readings.rows, name)

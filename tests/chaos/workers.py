@@ -36,7 +36,6 @@ class Workers:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start them, and return when they are there."""
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
@@ -45,7 +44,6 @@ class Workers:
         self._find(0)
 
     def stop(self) -> None:
-        """End them in order."""
         if self._process is None:
             return
         self._process.terminate()

@@ -14,7 +14,6 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def make_client(workspace_id: str = "ws1", *, accept: str = "*/*") -> Client:
-    """A client with a new token of the workspace."""
     secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC))
     return Client(headers={"authorization": f"Bearer {secret}", "accept": accept})
 
@@ -28,7 +27,6 @@ def log_in(workspace_id: str = "ws1", **options: Any) -> Client:
 
 
 def build_path(*parts: object, workspace_id: str = "ws1") -> str:
-    """The path of the workspace's automations, or of what is below them."""
     return "/".join(["", "api", "workspaces", workspace_id, "automations", *map(str, parts)])
 
 

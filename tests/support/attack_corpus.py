@@ -53,23 +53,19 @@ def write(payload: Any) -> bytes:
 
 
 def read_file(name: str) -> Any:
-    """A payload file, loaded."""
     return json.loads((PAYLOADS / f"{name}.json").read_bytes())
 
 
 def build_envelope(*changes: Any, **entry: Any) -> dict[str, Any]:
-    """One delivery of these changes."""
     entry = {"id": ACCOUNT, "time": 1763893800, "changes": list(changes)} | entry
     return {"object": "instagram", "entry": [entry]}
 
 
 def build_comment(**value: Any) -> dict[str, Any]:
-    """One change: a comment with these values."""
     return {"field": "comments", "value": {"id": "1", "from": {"id": "2"}, "text": "hi"} | value}
 
 
 def list_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in a JSON value, itself included."""
     yield path
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
@@ -77,7 +73,6 @@ def list_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 def mutate(payload: Any, path: tuple[Any, ...], intruder: Any) -> Any:
-    """The payload with an intruder in this place."""
     if not path:
         return None if intruder is MISSING else intruder
     payload = deepcopy(payload)
@@ -92,7 +87,6 @@ def mutate(payload: Any, path: tuple[Any, ...], intruder: Any) -> Any:
 
 
 def list_mutants(name: str) -> Iterator[Any]:
-    """A payload file with every intruder in every place."""
     payload = read_file(name)
     for path in list_paths(payload):
         for intruder in INTRUDERS:

@@ -20,13 +20,10 @@ from tracking.counting.counter import Counter
 
 
 class CountingProcess:
-    """One that a test has started."""
-
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
     def wait_for(self, word: str) -> None:
-        """Return when the process says so."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.strip() == word:
@@ -34,7 +31,6 @@ class CountingProcess:
         raise AssertionError(f"it ended before it was {word}")
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal."""
         self.process.send_signal(number)
 
 
@@ -51,13 +47,11 @@ def start_counting_process(uri: str, database: str, *options: str) -> Iterator[C
 
 
 def say(line: str) -> None:
-    """Write a line to the test, at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main(uri: str, name: str, *options: str) -> None:
-    """Count."""
     client = MongoClient[dict[str, Any]](uri, tz_aware=True, w="majority", journal=True)
     counter = Counter(client[name], window=WINDOW, is_dedicated=True)
     if "stop" in options:

@@ -31,11 +31,9 @@ class Laboratory:
         self._started = 0
 
     def read_now(self) -> datetime:
-        """Return the time that every process takes it to be."""
         return self.now
 
     def clear(self) -> None:
-        """Make everything as it was at first."""
         for process in self._processes:
             self.kill_sessions(process.wire.open)
         for name in COLLECTIONS:
@@ -44,7 +42,6 @@ class Laboratory:
         self._started = 0
 
     def start_process(self) -> Process:
-        """Return a process that has just been started."""
         if self._started == len(self._processes):
             self._processes.append(Process(self._uri))
         process = self._processes[self._started]
@@ -59,7 +56,6 @@ class Laboratory:
             self.db.client.admin.command("killSessions", ids)
 
     def close(self) -> None:
-        """Leave nothing behind."""
         self.clear()
         for process in self._processes:
             process.wire.reset()

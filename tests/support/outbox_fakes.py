@@ -57,7 +57,6 @@ def make_job_document(**fields: Any) -> dict[str, Any]:
 
 
 def make_comment_document(*steps: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-    """The trigger of a comment."""
     send = {
         "steps": list(steps or [PUBLIC, OPENING, ASK, MAIN]), "via": "private_reply",
         "windowEndsAt": fields.get("created_at", T0) + timedelta(days=7),
@@ -66,7 +65,6 @@ def make_comment_document(*steps: Mapping[str, Any], **fields: Any) -> dict[str,
 
 
 def make_error(name: str, *, code: int = 0, retry_after: float | None = None) -> GraphError:
-    """What the client raises."""
     return GraphError(ErrorClass[name], code=code, subcode=code * 10, retry_after=retry_after)
 
 
@@ -191,12 +189,10 @@ class Rig:
 
 
 def make_job(**fields: Any) -> Job:
-    """A parsed job, for tests without a database."""
     return parse_job(make_job_document(**fields))
 
 
 def states_of(change: Change) -> dict[str, str]:
-    """The states in a change, by step."""
     return {name: result.state.value for name, result in change.results.items()}
 
 

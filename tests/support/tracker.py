@@ -14,19 +14,15 @@ from tracking.runs import Outcome, Trigger
 
 
 class Tracker:
-    """Stores triggers and counts them, in the caller's thread."""
-
     def __init__(self, database: Database[dict[str, Any]], *, window: timedelta = WINDOW) -> None:
         self._triggers = database["automation_triggers"]
         self.storage = Storage(database)
         self.counter = Counter(database, window=window)
 
     def store(self, *triggers: Trigger) -> list[Outcome]:
-        """Store triggers and let them wait."""
         return self.storage.store(triggers)
 
     def count(self) -> None:
-        """Count what waits in the partitions of this process."""
         self.counter.count_all()
 
     def record(self, *triggers: Trigger, seconds: float = 10.0) -> list[Outcome]:
@@ -47,6 +43,5 @@ class Tracker:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Free the partitions."""
         self.storage.close()
         self.counter.leave()

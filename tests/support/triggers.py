@@ -40,7 +40,6 @@ def make_people(number: int, **fields: Any) -> list[Trigger]:
 
 
 def now_in_milliseconds() -> datetime:
-    """Return the time as the door would note it."""
     return truncate_to_milliseconds(datetime.now(UTC))
 
 

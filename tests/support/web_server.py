@@ -48,7 +48,6 @@ class WebServer:
         self.stop()
 
     def start(self) -> None:
-        """Start the processes; they are ready a second or two later."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 webserver.build_command(
@@ -76,7 +75,6 @@ class WebServer:
             time.sleep(0.02)
 
     def is_ready(self) -> bool:
-        """Say whether it answers now."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
             connection.request("GET", "/healthz")
@@ -108,7 +106,6 @@ class WebServer:
         return len(pids)
 
     def list_workers(self) -> list[int]:
-        """Return the children of the parent."""
         if self._process is None:
             return []
         parent = self._process.pid
@@ -118,7 +115,6 @@ class WebServer:
         return []
 
     def stop(self) -> None:
-        """End it in order, as SIGTERM does."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
@@ -128,7 +124,6 @@ class WebServer:
             self.kill()
 
     def read_log(self) -> str:
-        """Return everything that its processes ever said."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def list_messages(self) -> Iterator[str]:
@@ -160,7 +155,6 @@ def build_environment(uri: str, **extra: str) -> Mapping[str, str]:
 
 
 def start_command(*arguments: str, uri: str) -> subprocess.Popen[str]:
-    """Start `manage.py` with these arguments; its output is captured."""
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,

@@ -60,7 +60,6 @@ def build_comment(number: int, **changes: Any) -> Document:
 
 
 def build_body(*comments: Document, account_id: str = ACCOUNTS[0]) -> bytes:
-    """One delivery of these comments, as Meta lays it out."""
     changes = [{"field": "comments", "value": comment} for comment in comments]
     entry = {"id": account_id, "time": 1763893800, "changes": changes}
     return json.dumps({"object": "instagram", "entry": [entry]}).encode()
@@ -118,7 +117,6 @@ class WebhookCases:
         get_rules_cache().refresh()
 
     def count(self) -> None:
-        """Wait until everything that is stored is counted."""
         if self.db["automation_triggers"].find_one({"partition": {"$gte": 0}}) is not None:
             count_everything(self.db)
 
@@ -128,7 +126,6 @@ class WebhookCases:
         return recount(self.db)
 
     def list_stored(self, name: str) -> list[Document]:
-        """What is stored once everything is counted."""
         self.count()
         return list(self.db[name].find().sort("_id", 1))
 

@@ -46,7 +46,6 @@ class Wire(CommandListener):
         self.reset()
 
     def reset(self) -> None:
-        """Let another process have the line."""
         self.is_dead = False
         self.error: Exception | None = None
         self._commands = 0
@@ -64,11 +63,9 @@ class Wire(CommandListener):
         self._strike = strike
 
     def disarm(self) -> None:
-        """Forget a strike that no command came to."""
         self._strike_at = None
 
     def die(self) -> None:
-        """End the process at the command that is under way."""
         self.is_dead = True
         raise Crash
 
@@ -144,7 +141,6 @@ class Process:
         )
 
     def start(self, database: str, *, window: timedelta) -> None:
-        """Begin as a process that has just been started."""
         self.wire.reset()
         self.database: Database[Document] = self.client[database]
         self.counter = Counter(self.database, window=window, is_dedicated=True)

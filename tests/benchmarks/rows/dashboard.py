@@ -19,8 +19,6 @@ _LONGEST_ROUND = 5.0
 
 
 class _Visitor:
-    """A browser's session on a candidate."""
-
     def __init__(self, running: Running, token: str) -> None:
         self.running = running
         self._client = httpx2.Client(base_url=f"http://localhost:{running.port}", timeout=60)
@@ -29,7 +27,6 @@ class _Visitor:
         self._client.post("/login", data={"token": token, "csrfmiddlewaretoken": csrf})
 
     def read_page(self) -> str:
-        """Return the whole page."""
         answer = self._client.get(_HOME)
         if answer.status_code != 200:
             raise RuntimeError(f"the dashboard answered {answer.status_code}")
@@ -50,7 +47,6 @@ class _Visitor:
 
 
 def run(bench: Bench) -> list[Table]:
-    """Return the row, at the largest number of runs that was asked for."""
     size = max(bench.options.list_sizes)
     seeded, peers, _ = seed(bench, build_automations(AUTOMATIONS, workspaces=1), size)
     ours = seeded[ROOT]

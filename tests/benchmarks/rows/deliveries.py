@@ -17,7 +17,6 @@ _SUSTAINED_SECONDS = 30.0
 
 
 def run(bench: Bench, events: int) -> list[Table]:
-    """Return the row of deliveries with so many events."""
     plan = Plan(events, CONNECTIONS[events])
     candidates = [
         serve(2),
@@ -35,14 +34,12 @@ def run(bench: Bench, events: int) -> list[Table]:
 
 
 def run_alone(bench: Bench) -> list[Table]:
-    """Return the row of single deliveries, one after the other."""
     candidates = [serve(2), *bench.before.list_servers(2), *bench.peer.list_modes(), port(2)]
     results = run_load(bench, [(one, Plan(1, 1)) for one in candidates])
     return [_build_table("alone", "One delivery of 1 event at a time", results)]
 
 
 def run_sustained(bench: Bench) -> list[Table]:
-    """Return the row of 100 events in a delivery for half a minute."""
     plan = Plan(100, CONNECTIONS[100])
     candidates = [serve(2), *bench.before.list_servers(2), *bench.peer.list_modes()]
     results = run_load(bench, [(one, plan) for one in candidates], once_for=_SUSTAINED_SECONDS)

@@ -12,7 +12,6 @@ _REPLAYED_DELIVERIES = 32
 
 
 def run_duplicates(bench: Bench) -> list[Table]:
-    """Return the row of which half is duplicates, each while its original is under way."""
     plan = Plan(EVENTS, CONNECTIONS, is_doubled=True)
     candidates = [serve(2), *bench.before.list_servers(2), *bench.peer.list_modes(), port(2)]
     return [
@@ -41,7 +40,6 @@ def run_duplicates(bench: Bench) -> list[Table]:
 
 
 def run_replay(bench: Bench) -> list[Table]:
-    """Return the row of events that all came before: 0 new counts."""
     plan = Plan(EVENTS, CONNECTIONS)
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     deliveries = Workload(set_up, events=EVENTS).build(_REPLAYED_DELIVERIES)

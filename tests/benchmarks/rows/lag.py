@@ -25,7 +25,6 @@ _LEFT_SECONDS = 5.0
 
 
 def run_steady(bench: Bench) -> list[Table]:
-    """Return the row of single events at a steady rate; waits are from arrival to commit."""
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     load = Workload(set_up, events=1)
     candidates = bench.choose([serve(2), *bench.before.list_servers(2)])
@@ -83,7 +82,6 @@ def _list_lags(database: Database[dict[str, Any]], since: Any, count: int) -> It
 
 
 def run_burst(bench: Bench) -> list[Table]:
-    """Return the row of a burst: how long until all is counted, and single deliveries beside."""
     events = BURST_QUICK_EVENTS if bench.options.is_quick else BURST_EVENTS
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     results = []

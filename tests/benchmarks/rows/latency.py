@@ -14,7 +14,6 @@ _CONNECTIONS = 64
 
 
 def run(bench: Bench) -> list[Table]:
-    """Return the row; a wait counts from when the delivery was due, sent or not."""
     plan = Plan(1, _CONNECTIONS)
     set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
     load = Workload(set_up, events=1)

@@ -23,8 +23,6 @@ _WARM_UP_SECONDS = 1.5
 
 
 class _Reader:
-    """A candidate whose list is read."""
-
     def __init__(self, running: Running, *, token: str, size: int) -> None:
         self.running = running
         self.name = f"{running.candidate.name}, {size:,} runs"

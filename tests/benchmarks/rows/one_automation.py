@@ -9,7 +9,6 @@ EVENTS, CONNECTIONS = 100, 16
 
 
 def run(bench: Bench) -> list[Table]:
-    """Return the row; with 2 and with 4 processes."""
     entries = []
     for candidate in (serve(2), *bench.before.list_servers(2), serve(4)):
         for is_one in (True, False):

@@ -10,7 +10,6 @@ _THREADS = (8, 32, 64)
 
 
 def run(bench: Bench) -> list[Table]:
-    """Return one row of single events and one of 100 events, each with 1 and 2 processes."""
     tables = []
     if gunicorn(1, 1) is None:
         say("gunicorn is left out: pip install -r tests/benchmarks/requirements.txt")
