@@ -25,7 +25,7 @@ from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 from tracking.queries import stats
 from tracking.queries.stats import RunSummaries, StatsStore
-from tracking.rollups.account_hours import AccountHour, AccountHours, AccountHourStore
+from tracking.rollups.account_hours import AccountHours, AccountHourStore
 from tracking.rollups.outcome_store import OutcomeStore
 from tracking.rollups.outcomes import StepOutcome
 from tracking.rollups.totals import TotalStore, is_ambiguous
@@ -167,22 +167,6 @@ def record_step_outcomes(outcomes: Sequence[StepOutcome], *, seconds: float = _S
     OutcomeStore(mongo.get_database()).record_outcomes(of_runs, seconds=seconds)
 
 
-def summarize_outcomes(
-    automation_ids: Collection[str],
-    from_: datetime,
-    to: datetime,
-    *,
-    seconds: float = _SECONDS,
-) -> dict[str, dict[str, int]]:
-    """Return `{automation id: {"<step>.<state>": runs, ..., "completed": runs}}`, without zeros.
-
-    Of the runs counted in the hours that overlap [from_, to): whole hours, UTC. Raises
-    TrackingUnavailable.
-    """
-    store = OutcomeStore(mongo.get_read_database())
-    return store.summarize_outcomes(automation_ids, since=from_, until=to, seconds=seconds)
-
-
 def note_ignored(
     ignored: Sequence[Mapping[str, Mapping[Any, int]]],
     *,
@@ -205,29 +189,12 @@ def note_ignored(
         logger.warning("⚠️ [TRACKING] Ignored events not noted: %s", type(error).__name__)
 
 
-def summarize_ignored(
-    account_id: str, from_: datetime, to: datetime, *, seconds: float = _SECONDS
-) -> AccountHour:
-    """Return what an account ignored in the hours that overlap [from_, to), best effort.
-
-    Raises TrackingUnavailable.
-    """
-    store = AccountHourStore(mongo.get_read_database())
-    return store.summarize_account(account_id, since=from_, until=to, seconds=seconds)
-
-
 def run_counter(stop: threading.Event) -> None:
     """Count in this process, which does nothing else, until `stop` is set."""
     counter = _build_counter(is_dedicated=True)
     counter.start()
     stop.wait()
     counter.close()
-
-
-def count_pending(automation_ids: Collection[str], *, before: datetime) -> int:
-    """Return how many triggers of these automations that arrived by then are not counted yet."""
-    with bounded():
-        return stats.find_pending(mongo.get_read_database(), automation_ids, before=before).all
 
 
 def list_stuck() -> list[partitions.Stuck]:

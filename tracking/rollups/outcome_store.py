@@ -8,12 +8,10 @@ as long as the other hours (`tracking/mongo/indexes.py`).
 Those of accounts (`tracking/rollups/account_hours.py`) lie beside them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import pymongo
 from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -21,8 +19,8 @@ from pymongo.errors import PyMongoError
 
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo.transactions import run_in_transaction
-from tracking.rollups.hours import hour_of, start_of_hour
-from tracking.rollups.outcomes import OutcomePlan, StepOutcome, flatten_counts, plan_outcomes
+from tracking.rollups.hours import start_of_hour
+from tracking.rollups.outcomes import OutcomePlan, StepOutcome, plan_outcomes
 
 Document = dict[str, Any]
 
@@ -30,7 +28,7 @@ _BATCH = 500
 
 
 class OutcomeStore:
-    """Reads and writes of steps' outcomes. Every method raises TrackingUnavailable."""
+    """Writes of steps' outcomes."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._client = database.client
@@ -38,13 +36,16 @@ class OutcomeStore:
         self._runs = database["automation_runs"]
 
     def record_outcomes(self, outcomes: Sequence[StepOutcome], *, seconds: float) -> None:
-        """Store reports on their runs and in the hours of those, exactly once."""
+        """Store reports on their runs and in the hours of those, exactly once.
+
+        Raises TrackingUnavailable.
+        """
         for start in range(0, len(outcomes), _BATCH):
             batch = outcomes[start : start + _BATCH]
             try:
                 run_in_transaction(self._client, partial(self._record, batch), seconds=seconds)
             except PyMongoError as error:
-                raise _unavailable(error) from error
+                raise TrackingUnavailable(f"MongoDB: {type(error).__name__}") from error
 
     def _record(self, outcomes: Sequence[StepOutcome], session: ClientSession) -> None:
         ids = list({outcome.run_id for outcome in outcomes})
@@ -80,34 +81,7 @@ class OutcomeStore:
         if hours:
             self._hours.bulk_write(hours, session=session)
 
-    def summarize_outcomes(
-        self, automation_ids: Collection[str], *, since: datetime, until: datetime, seconds: float
-    ) -> dict[str, dict[str, int]]:
-        """Return each automation's counts over the hours that overlap [since, until)."""
-        first, last = hour_of(since), hour_of(until - timedelta(milliseconds=1))
-        sums: dict[str, dict[str, int]] = {automation_id: {} for automation_id in automation_ids}
-        if not sums or last < first:
-            return sums
-        # A range of ids each: the number of an hour has six digits until the year 2084.
-        ranges = [
-            {"_id": {"$gte": build_outcome_id(one, first), "$lte": build_outcome_id(one, last)}}
-            for one in sums
-        ]
-        try:
-            with pymongo.timeout(seconds):
-                for document in self._hours.find({"$or": ranges}, batch_size=1000):
-                    counts = sums[document["automationId"]]
-                    for name, count in flatten_counts(document.get("o", {})).items():
-                        counts[name] = counts.get(name, 0) + count
-        except PyMongoError as error:
-            raise _unavailable(error) from error
-        return sums
-
 
 def build_outcome_id(automation_id: str, hour: int) -> str:
     """Return the `_id` of an automation's outcomes in an hour: that of the runs, not the steps."""
     return f"{automation_id}:o{hour}"
-
-
-def _unavailable(error: PyMongoError) -> TrackingUnavailable:
-    return TrackingUnavailable(f"MongoDB: {type(error).__name__}")

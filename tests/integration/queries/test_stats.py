@@ -405,8 +405,8 @@ class TestPending:
         found = StatsStore(db).summarize(documents, at=T0, wait_seconds=0.05)
         assert (found.as_of, found.pending) == (T0, 3)
         assert found.by_automation["a1"] == RunSummary(0, None)
-        assert service.count_pending(["a1", "a2"], before=T0) == 4
-        assert service.count_pending([], before=T0) == 0
+        assert find_pending(db, ["a1", "a2"], before=T0).all == 4
+        assert find_pending(db, [], before=T0).all == 0
 
     def test_it_waits_a_quarter_of_a_second(self, db: Db, tracker: Tracker) -> None:
         tracker.store(make_trigger())

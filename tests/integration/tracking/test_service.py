@@ -25,6 +25,7 @@ from tracking.counting import switch
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
+from tracking.queries.stats import find_pending
 from tracking.runs import Outcome
 from tracking.service import track_automation_run
 
@@ -120,7 +121,7 @@ class TestTrackAutomationRun:
         monkeypatch.setattr(service, "_OUTCOME_SECONDS", 0.1)
         assert track_automation_run("a1", "w1", "t", "p1") is False
         assert read(lines) == ["⚠️ [TRACKING] Run stored, not counted yet"]
-        assert service.count_pending(["a1"], before=now_in_milliseconds()) == 1
+        assert find_pending(db, ["a1"], before=now_in_milliseconds()).all == 1
         assert db["automation_runs"].count_documents({}) == 0
         settings.TRACKING_ENABLED = True
         service.close()

@@ -17,10 +17,12 @@ from tests.support.uncounted import count_everything
 from tests.support.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
 from tracking import service
 from tracking.counting.switch import SwitchState, write_switch
+from tracking.reports import summarize_funnel, summarize_uncounted
 from tracking.rollups.outcomes import StepOutcome
 
 T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 ACCOUNT = ACCOUNTS[0]
+DAY = timedelta(days=1)
 PERSON = "8800000000000001"
 TRIGGER_ID = f"{ACCOUNT}:comment:17900000000000001"
 PARTS = {
@@ -278,12 +280,11 @@ class TestOutcomes(WithDatabase):
         service.record_step_outcomes([*reports[:3], failed])
         service.record_step_outcomes(reports)
         until = T0 + timedelta(seconds=1)
-        assert service.summarize_outcomes(["a1", "a2"], T0, until) == {
-            "a1": {"opening_dm.sent": 3, "main_dm.sent": 3, "completed": 3}, "a2": {},
-        }  # fmt: skip
-        assert service.summarize_outcomes(["a1"], T0 + timedelta(hours=1), T0) == {"a1": {}}
-        later = (T0 + timedelta(hours=1), T0 + timedelta(hours=9))
-        assert service.summarize_outcomes(["a1"], *later) == {"a1": {}}
+        found = summarize_funnel(["a1"], from_=T0, to=until, at=until)
+        assert found.steps == {"opening_dm.sent": 3, "main_dm.sent": 3}
+        assert found.completed == 3
+        later = summarize_funnel(["a1"], from_=T0 + timedelta(hours=1), to=T0 + DAY, at=T0 + DAY)
+        assert (later.steps, later.completed) == ({}, 0)
         for run in self.db["automation_runs"].find():
             assert run["steps"]["main_dm"] == {"state": "sent", "at": T0 + timedelta(hours=5)}
             assert run["completedAt"] == T0 + timedelta(hours=5)
@@ -293,7 +294,7 @@ class TestOutcomes(WithDatabase):
 
     def test_nothing_to_tell_is_told_without_a_transaction(self) -> None:
         service.record_step_outcomes([])
-        assert service.summarize_outcomes([], T0, T0) == {}
+        assert self.db["automation_hours"].count_documents({}) == 0
 
 
 class TestAccountHours(WithDatabase):
@@ -304,10 +305,10 @@ class TestAccountHours(WithDatabase):
             handle_delivery(body, arrived_at=T0)
         handle_delivery(build_body(build_comment(3), account_id=ACCOUNTS[1]), arrived_at=T0)
         service.close()
-        hours = (T0, T0 + timedelta(seconds=1))
-        own = service.summarize_ignored(ACCOUNT, *hours)
+        hours: dict[str, Any] = {"from_": T0, "to": T0 + timedelta(seconds=1), "at": T0 + DAY}
+        own = summarize_uncounted("a1", ACCOUNT, **hours)
         assert (own.ignored, own.redelivered) == ({"own_comment": 3}, 2)
-        other = service.summarize_ignored(ACCOUNTS[1], *hours)
+        other = summarize_uncounted("a1", ACCOUNTS[1], **hours)
         assert (other.ignored, other.redelivered) == ({"no_automation": 1}, 0)
-        later = (T0 + timedelta(hours=1), T0 + timedelta(hours=9))
-        assert service.summarize_ignored(ACCOUNT, *later).ignored == {}
+        hours |= {"from_": T0 + timedelta(hours=1), "to": T0 + DAY}
+        assert summarize_uncounted("a1", ACCOUNT, **hours).ignored == {}
