@@ -11,6 +11,7 @@ import msgspec
 from automations.accounts.accounts import AccountState
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ErrorClass, GraphError
+from automations.metrics import GRAPH_ERRORS
 from automations.outbox import transitions
 from automations.outbox.jobs import Change, Job, JobState, StepResult, StepState
 from automations.outbox.lanes import LaneStore
@@ -282,4 +283,6 @@ class Sender:
 
 def _read_error(error: Exception) -> GraphError:
     # Any other exception was raised between our call and Meta's answer.
-    return error if isinstance(error, GraphError) else GraphError(ErrorClass.UNKNOWN)
+    found = error if isinstance(error, GraphError) else GraphError(ErrorClass.UNKNOWN)
+    GRAPH_ERRORS.labels(found.classification.name.lower()).inc()
+    return found

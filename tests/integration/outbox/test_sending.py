@@ -1,10 +1,12 @@
 """Jobs sent by one worker, on a clock of the test: what goes out, and what is stored of it."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from pymongo.database import Database
 
 from automations.outbox.modes import Mode, find_mode
@@ -156,9 +158,12 @@ class TestErrors:
         assert rig.outcomes() == [("comment_reply", "failed"), ("opening_dm", "sent")]
 
     def test_a_dead_token_pauses_the_account_and_its_jobs_wait(self, rig: Rig) -> None:
+        failed = partial(REGISTRY.get_sample_value, "graph_errors_total", {"class": "token_dead"})
+        counted = failed() or 0
         rig.graph.script = [make_error("TOKEN_DEAD", code=190)]
         rig.add(*(make_job_document() for _ in range(30)))
         rig.worker.drain(now=T0)
+        assert failed() == counted + 1
         states = [job["state"] for job in rig.db["automation_triggers"].find()]
         # Those of the turn under way still went out; here each call but the first worked.
         assert states.count("queued") >= 20
