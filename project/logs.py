@@ -2,8 +2,9 @@
 
 import json
 import logging
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -50,6 +51,39 @@ class HideQueryStrings(logging.Filter):
         if record.name == "django.server" and isinstance(record.args, tuple):
             record.args = tuple(_cut_query(value) for value in record.args)
         return True
+
+
+class BoundRefusals(logging.Filter):
+    """Count the lines about refused requests, and pass on sixty of them a minute.
+
+    A stranger who posts without a signature would otherwise fill the disk.
+    """
+
+    def __init__(self, read_seconds: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._read_seconds = read_seconds
+        self._ends_at = 0.0
+        self._count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = self._read_seconds()
+        if now >= self._ends_at:
+            dropped, self._count = self._count - _MOST_REFUSALS, 0
+            self._ends_at = now + 60
+            if dropped > 0:
+                logging.getLogger("automations").warning(
+                    "⚠️ %d more lines about refused requests were left out", dropped
+                )
+        is_refusal = record.name.startswith(_REFUSAL_LOGGERS) and (
+            record.levelno < logging.ERROR or record.name != "django.request"
+        )
+        self._count += is_refusal
+        return not is_refusal or self._count <= _MOST_REFUSALS
+
+
+_MOST_REFUSALS = 60
+# Errors of `django.request` are bugs of ours.
+_REFUSAL_LOGGERS = ("automations.refusals", "django.request", "django.security")
 
 
 def _cut_query(value: Any) -> Any:
@@ -165,11 +199,14 @@ def build_logging(*, as_json: bool) -> dict[str, Any]:
             },
             "json": {"()": "project.logs.JsonFormatter"},
         },
-        "filters": {"no_queries": {"()": "project.logs.HideQueryStrings"}},
+        "filters": {
+            "no_queries": {"()": "project.logs.HideQueryStrings"},
+            "bounded": {"()": "project.logs.BoundRefusals"},
+        },
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
-                "filters": ["no_queries"],
+                "filters": ["bounded", "no_queries"],
                 "formatter": "json" if as_json else "human",
             },
         },

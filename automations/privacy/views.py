@@ -18,6 +18,7 @@ from automations.privacy.deletion_requests import describe_request, request_dele
 from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations.deletions")
+refusals = logging.getLogger("automations.refusals")  # project/logs.py bounds its lines
 
 
 @csrf_exempt  # the signature is what authenticates
@@ -28,10 +29,10 @@ def data_deletion(request: HttpRequest) -> HttpResponse:
         person_id = parse_signed_request(request.POST.get("signed_request", ""), conf.app_secrets)
         code = request_deletion(person_id)
     except InvalidSignature as error:
-        logger.warning("⚠️ Data deletion request refused: %s", error)
+        refusals.warning("⚠️ Data deletion request refused: %s", error)
         return _text("Invalid signature", status=403)
     except MalformedRequest as error:
-        logger.warning("⚠️ Data deletion request refused: %s", error)
+        refusals.warning("⚠️ Data deletion request refused: %s", error)
         return _text("Malformed request", status=400)
     except TrackingUnavailable as error:
         logger.error("❌ Data deletion request put off: %s", error)

@@ -34,6 +34,7 @@ from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations")
+refusals = logging.getLogger("automations.refusals")  # project/logs.py bounds its lines
 
 RETRY_AFTER_SECONDS = 5
 SIGNATURE_HEADER = "X-Hub-Signature-256"
@@ -60,7 +61,7 @@ class SignatureAuthentication(BaseAuthentication):
         try:
             verify_signature(body, request.META.get("HTTP_X_HUB_SIGNATURE_256"), conf.app_secrets)
         except InvalidSignature as error:
-            logger.warning("⚠️ [TRACKING] Delivery refused: %s", error)
+            refusals.warning("⚠️ [TRACKING] Delivery refused: %s", error)
             raise AuthenticationFailed("Invalid signature") from error
         return "Meta", None
 

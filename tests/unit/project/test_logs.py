@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client, RequestFactory
 
-from project.logs import HideQueryStrings, JsonFormatter, build_logging
+from project.logs import BoundRefusals, HideQueryStrings, JsonFormatter, build_logging
 
 LINE = "✅ [TRACKING] Automation run tracked: %s (%s)"
 TOKEN = "test-verify-token"  # of the verification: no query string reaches a log
@@ -131,3 +131,29 @@ def test_every_handler_has_the_filter() -> None:
     for handler in logging.getLogger().handlers:
         if type(handler) is logging.StreamHandler:
             assert any(isinstance(one, HideQueryStrings) for one in handler.filters)
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "is_bounded"),
+    [
+        ("automations.refusals", logging.WARNING, True),
+        ("django.request", logging.WARNING, True),
+        ("django.security.DisallowedHost", logging.ERROR, True),
+        ("django.request", logging.ERROR, False),
+        ("automations", logging.WARNING, False),
+    ],
+)
+def test_lines_about_refused_requests_are_bounded(
+    name: str, level: int, is_bounded: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [1.0]
+    bound = BoundRefusals(lambda: now[0])
+    record = logging.makeLogRecord({"name": name, "levelno": level, "msg": "refused"})
+    kept = [bound.filter(record) for _ in range(1000)]
+    assert sum(kept) == (60 if is_bounded else 1000)
+    assert kept[:60] == [True] * 60
+    now[0] += 60
+    assert bound.filter(build_record("any line"))
+    summary = ["⚠️ 940 more lines about refused requests were left out"]
+    assert caplog.messages == (summary if is_bounded else [])
+    assert bound.filter(record)
