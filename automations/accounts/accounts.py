@@ -16,6 +16,7 @@ from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import DuplicateKeyError
 
 from automations.accounts.encryption import EncryptionKeyMissing, Undecryptable, decrypt, encrypt
+from automations.auth.tokens import verify_workspace_id
 from automations.instagram.access_tokens import AccessToken, Host
 from tracking.exceptions import TrackingError
 from tracking.mongo import client as mongo
@@ -120,8 +121,9 @@ def add_account(
 
     Raises ValueError for what can be no id or no token, EncryptionKeyMissing, and AccountTaken.
     """
-    if not account_id or not workspace_id or "/" in account_id + workspace_id:
+    if not account_id or "/" in account_id:
         raise ValueError("An id is not empty and holds no slash.")
+    verify_workspace_id(workspace_id)
     # It travels in a header.
     if not token or not token.isascii() or not all(character > " " for character in token):
         raise ValueError("An access token is ASCII text without spaces.")

@@ -19,6 +19,8 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from msgspec import Meta
 from rest_framework import serializers
 
+from automations.auth.tokens import READ_ONLY
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 Shape = TypeVar("Shape", bound=type[Any])
 Input = type[serializers.Serializer[Any]]
@@ -84,7 +86,7 @@ class ErrorAnswer(TypedDict):
 _ERRORS = {
     400: ("A parameter or field is not what it should be.", "invalid", "Not a valid string."),
     401: ("No usable token.", "invalid_token", "The token is unknown, expired or revoked."),
-    403: ("A browser's session without the CSRF token.", "permission_denied", "CSRF Failed."),
+    403: ("The token may only read, or CSRF failed.", "read_only_token", READ_ONLY),
     404: ("It does not exist, or belongs to another workspace.", "not_found", "Not found."),
     406: ("Something else than JSON is accepted.", "not_acceptable", "Could not satisfy it."),
     413: ("The body is larger than 4 MiB.", "too_large", "The body is too large."),
@@ -203,13 +205,16 @@ class AnswerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-ca
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """The API token, as `manage.py create_api_token` prints it."""
+    """The API token, as `manage.py create_api_token` prints it.
+
+    One of scope `read` gets 403 for every method but GET, HEAD and OPTIONS.
+    """
 
     target_class = "automations.auth.tokens.BearerTokenAuthentication"
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "http", "scheme": "bearer", "description": self.__doc__}
+        return {"type": "http", "scheme": "bearer", "description": inspect.getdoc(self)}
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

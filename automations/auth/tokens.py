@@ -22,8 +22,8 @@ from rest_framework.authentication import (
     SessionAuthentication,
     get_authorization_header,
 )
-from rest_framework.exceptions import AuthenticationFailed, NotFound
-from rest_framework.permissions import BasePermission
+from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from tracking.clock import read_now
@@ -40,6 +40,9 @@ SESSION_TOKEN_ID = "token_id"  # noqa: S105 - a key's name
 PREFIX = "art_"  # lets secret scanners and people recognise one
 _SECRET_BYTES = 32
 _LAST_USED_RESOLUTION = timedelta(hours=1)  # one write an hour, not one per request
+_LONGEST_WORKSPACE_ID = 200
+READ, WRITE = SCOPES = ("read", "write")
+READ_ONLY = "This token may only read. `create_api_token --scope write` makes one that may write."
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,30 +51,59 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     workspace_id: str
     name: str
+    scope: str
     created_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
 
+    @property
+    def can_write(self) -> bool:
+        return self.scope == WRITE
+
+    def may_use(self, method: str | None) -> bool:
+        """Return whether the scope covers the HTTP method."""
+        return self.can_write or method in SAFE_METHODS
+
     def is_usable(self, at: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
 
 
+def verify_workspace_id(workspace_id: str) -> None:
+    """Raise ValueError for an id that no path can hold as it is.
+
+    Clients resolve `.` and `..`, strip spaces and control characters, and turn `\\` into `/`.
+    """
+    is_whole = workspace_id.isprintable() and workspace_id == workspace_id.strip()
+    if not is_whole or workspace_id in ("", ".", "..") or {"/", "\\"} & set(workspace_id):
+        raise ValueError(
+            "A workspace id is not empty, no dots alone, and holds no slash, backslash, control "
+            "character or space at its ends, because it stands in URLs."
+        )
+    if len(workspace_id) > _LONGEST_WORKSPACE_ID:
+        raise ValueError(f"A workspace id has at most {_LONGEST_WORKSPACE_ID} characters.")
+
+
 def create_token(
-    *, workspace_id: str, at: datetime, name: str = "", expires_at: datetime | None = None
+    *,
+    workspace_id: str,
+    at: datetime,
+    name: str = "",
+    expires_at: datetime | None = None,
+    scope: str = WRITE,
 ) -> tuple[str, ApiToken]:
     """Store a new token; return its secret, stored nowhere, and the token.
 
     Raises ValueError for a workspace id that no path can hold.
     """
-    if not workspace_id or "/" in workspace_id:
-        raise ValueError("A workspace id is not empty and holds no slash.")
+    verify_workspace_id(workspace_id)
     secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     document: Document = {
         "_id": ObjectId(),
         "hash": hash_secret(secret),
         "workspaceId": workspace_id,
         "name": name,
+        "scope": scope,
         "createdAt": at,
         "expiresAt": expires_at,
         "revokedAt": None,
@@ -144,6 +176,8 @@ def _parse_token(document: Mapping[str, Any]) -> ApiToken:
         id=str(document["_id"]),
         workspace_id=document["workspaceId"],
         name=document.get("name") or "",
+        # Tokens of before there were scopes may write.
+        scope=WRITE if document.get("scope", WRITE) == WRITE else READ,
         created_at=document.get("createdAt"),
         expires_at=document.get("expiresAt"),
         revoked_at=document.get("revokedAt"),
@@ -201,12 +235,17 @@ class SessionTokenAuthentication(SessionAuthentication):
 
 
 class IsOwnWorkspace(BasePermission):
-    """The token's workspace is the one in the path; others are 404."""
+    """The token's workspace is the one in the path, and its scope covers the method.
+
+    Other workspaces are 404; an unsafe method is 403 for a token that may only read.
+    """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         token = request.auth
         if not isinstance(token, ApiToken) or token.workspace_id != view.kwargs["wsid"]:
             raise NotFound
+        if not token.may_use(request.method):
+            raise PermissionDenied(READ_ONLY, "read_only_token")
         return True
 
 

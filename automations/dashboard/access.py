@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import msgspec
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import rotate_token
@@ -24,6 +25,7 @@ from automations.api.errors import RETRY_AFTER_SECONDS
 from automations.api.query_parameters import UTC_NAME
 from automations.api.query_parameters import list_zones as list_all_zones
 from automations.auth.tokens import (
+    READ_ONLY,
     SESSION_TOKEN_ID,
     ApiToken,
     TokenHolder,
@@ -52,13 +54,16 @@ class Reader(msgspec.Struct, frozen=True):
     workspace_id: str
     zone: ZoneInfo
     at: datetime
+    can_write: bool
 
 
-def workspace_page(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+def workspace_page(
+    view: Callable[..., HttpResponseBase], *, changes_workspace: bool = True
+) -> Callable[..., HttpResponseBase]:
     """Give `view(request, reader, ...)` to the workspace's own sessions alone.
 
-    Without a session it redirects to the login page. Another workspace is 404. While MongoDB is
-    unavailable, it is 503.
+    Without a session it redirects to the login page. Another workspace is 404, and a change by a
+    token that may only read 403. While MongoDB is unavailable, it is 503.
     """
 
     @never_cache
@@ -71,7 +76,10 @@ def workspace_page(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
                 return _ask_to_log_in(request)
             if token.workspace_id != wsid:
                 raise Http404
-            return view(request, Reader(wsid, _find_zone(request), read_now()), **kwargs)
+            if changes_workspace and not token.may_use(request.method):
+                raise PermissionDenied(READ_ONLY)
+            reader = Reader(wsid, _find_zone(request), read_now(), token.can_write)
+            return view(request, reader, **kwargs)
         except TrackingError as error:
             logger.error("❌ [DASHBOARD] %s: %s", request.path, error)
             return _say_later(render(request, "automations/dashboard/unavailable.html"))
@@ -118,7 +126,7 @@ def logout(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(reverse("automations:login"))
 
 
-@workspace_page
+@partial(workspace_page, changes_workspace=False)
 @require_POST
 def choose_zone(request: HttpRequest, reader: Reader) -> HttpResponse:
     """Keep the zone in the session, and return to the page."""

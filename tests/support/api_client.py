@@ -13,14 +13,14 @@ Db = Database[dict[str, Any]]
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def make_client(workspace_id: str = "ws1", *, accept: str = "*/*") -> Client:
-    secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC))
+def make_client(workspace_id: str = "ws1", *, accept: str = "*/*", scope: str = "write") -> Client:
+    secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC), scope=scope)
     return Client(headers={"authorization": f"Bearer {secret}", "accept": accept})
 
 
-def log_in(workspace_id: str = "ws1", **options: Any) -> Client:
+def log_in(workspace_id: str = "ws1", *, scope: str = "write", **options: Any) -> Client:
     """A browser that went through the login page."""
-    secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC))
+    secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC), scope=scope)
     client = Client(**options)
     assert client.post("/login", {"token": secret}).status_code == 302
     return client

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from automations.auth.tokens import create_token
+from automations.auth.tokens import SCOPES, WRITE, create_token
 from tracking.clock import read_now
 from tracking.management.database_command import DatabaseCommand, option
 
@@ -17,6 +17,7 @@ class Command(DatabaseCommand):
     arguments = {
         "--workspace": option("the workspace it opens", required=True),
         "--name": option("what it is for", default=""),
+        "--scope": option("what it may do (default write)", choices=SCOPES, default=WRITE),
         "--days": option("how long it is valid (1 to 3650, default 365)", type=int, default=365),
     }
 
@@ -28,12 +29,16 @@ class Command(DatabaseCommand):
         ends = at + timedelta(days=days)
         try:
             secret, token = create_token(
-                workspace_id=options["workspace"], name=options["name"], at=at, expires_at=ends
+                workspace_id=options["workspace"],
+                name=options["name"],
+                at=at,
+                expires_at=ends,
+                scope=options["scope"],
             )
         except ValueError as error:
             raise CommandError(f"--workspace: {error}") from None
         self.stdout.write(
-            f"Token {token.id} for workspace {token.workspace_id}, valid for {days} days; "
-            "it is shown only here:"
+            f"Token {token.id} for workspace {token.workspace_id}, scope {token.scope}, valid for "
+            f"{days} days; it is shown only here:"
         )
         self.stdout.write(secret)

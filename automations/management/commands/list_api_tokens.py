@@ -12,7 +12,7 @@ from tracking.clock import read_now
 
 class Command(ListCommand):
     help = "List API tokens with their state."
-    header = ("ID", "WORKSPACE", "NAME", "CREATED", "EXPIRES", "LAST USED", "STATE")
+    header = ("ID", "WORKSPACE", "NAME", "SCOPE", "CREATED", "EXPIRES", "LAST USED", "STATE")
     hint_when_empty = "There is no token; `create_api_token --workspace <id>` creates one."
 
     def list_items(self, workspace_id: str | None) -> Iterator[dict[str, Any]]:
@@ -22,6 +22,7 @@ class Command(ListCommand):
                 "id": token.id,
                 "workspaceId": token.workspace_id,
                 "name": token.name,
+                "scope": token.scope,
                 "createdAt": to_json(token.created_at),
                 "expiresAt": to_json(token.expires_at),
                 "lastUsedAt": to_json(token.last_used_at),
@@ -31,7 +32,8 @@ class Command(ListCommand):
     def build_row(self, item: Mapping[str, Any]) -> tuple[str, ...]:
         times = (item["createdAt"], item["expiresAt"], item["lastUsedAt"])
         shown = (moment or "never" for moment in times)
-        return (item["id"], item["workspaceId"], item["name"] or "-", *shown, item["state"])
+        head = (item["id"], item["workspaceId"], item["name"] or "-", item["scope"])
+        return (*head, *shown, item["state"])
 
 
 def _name_state(token: ApiToken, at: datetime) -> str:

@@ -100,3 +100,22 @@ def test_nobody_is_asked_to_log_in(route: str) -> None:
     assert answer.status_code in (302, 401, 405)
     if answer.status_code == 302:
         assert answer["Location"].startswith("/login")
+
+
+@pytest.mark.usefixtures("_two_workspaces")
+@pytest.mark.parametrize("route", OWNED)
+def test_a_token_that_may_only_read_changes_nothing(db: Db, route: str) -> None:
+    stored = list(db["automations"].find())
+    clients = [log_in("theirs", scope="read")]
+    clients += [make_client("theirs", scope="read")] * route.startswith("api/")
+    path = fill_in(route, "theirs")
+    # The zone of the pages is the session's own.
+    refused = 302 if route.endswith("/zone") else 403
+    for client in clients:
+        for method in ("post", "put", "patch", "delete"):
+            answer = getattr(client, method)(path)
+            assert answer.status_code in {refused, 405 if refused == 302 else 403}, method
+            assert refused == 302 or "may only read" in answer.content.decode()
+        statuses = [one.get(path).status_code for one in (client, log_in("theirs"))]
+        assert statuses[0] == statuses[1] < 500
+    assert list(db["automations"].find()) == stored

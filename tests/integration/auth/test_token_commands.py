@@ -18,19 +18,30 @@ def run(*arguments: str) -> list[str]:
 
 
 def test_the_token_stands_alone_on_the_last_line(db: Db) -> None:
-    lines = run("create_api_token", "--workspace", "ws1", "--name", "CI", "--days", "7")
+    run("create_api_token", "--workspace", "ws1")
+    lines = run(
+        "create_api_token",
+        *["--workspace", "ws1", "--name", "CI", "--days", "7", "--scope", "read"],
+    )
     now = datetime.now(UTC)
     token = tokens.find_token(lines[-1], at=now)
     assert token is not None
     assert (token.workspace_id, token.name) == ("ws1", "CI")
+    assert [one.scope for one in tokens.list_tokens()] == ["write", "read"]
     assert token.expires_at is not None
     assert timedelta(days=6, hours=23) < token.expires_at - now <= timedelta(days=7)
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--workspace", ""), ("--workspace", "a/b"),
-                  ("--workspace", "ws1", "--days", "0"), ("--workspace", "ws1", "--days", "99999")],
-)  # fmt: skip
+    "arguments",
+    [
+        (),
+        ("--workspace", "ws1", "--days", "0"),
+        ("--workspace", "ws1", "--days", "99999"),
+        ("--workspace", "ws1", "--scope", "all"),
+        *(("--workspace", name) for name in ("", "a/b", "..", "a\\b", " a", "a\n", "a" * 201)),
+    ],
+)
 def test_what_cannot_be_made_is_refused_in_a_sentence(db: Db, arguments: tuple[str, ...]) -> None:
     with pytest.raises(CommandError):
         run("create_api_token", *arguments)
@@ -47,7 +58,7 @@ def test_the_list_shows_states_and_no_secret(db: Db) -> None:
     ]
     tokens.revoke_token(secrets[2], at=at)
     header, *rows = run("list_api_tokens")
-    assert " ".join(header.split()) == "ID WORKSPACE NAME CREATED EXPIRES LAST USED STATE"
+    assert " ".join(header.split()) == "ID WORKSPACE NAME SCOPE CREATED EXPIRES LAST USED STATE"
     assert [row.split()[-1] for row in rows] == ["usable", "expired", "revoked"]
     assert not any(secret in row for secret in secrets for row in rows)
     assert len(run("list_api_tokens", "--workspace", "ws2")) == 2

@@ -20,9 +20,17 @@ def test_a_token_is_random_and_stored_as_its_hash(db: Db) -> None:
     assert str(stored.pop("_id")) == token.id
     assert stored == {
         "hash": hashlib.sha256(secret.encode()).hexdigest(), "workspaceId": "ws1", "name": "CI",
-        "createdAt": AT, "expiresAt": AT + DAY, "revokedAt": None,
+        "scope": "write", "createdAt": AT, "expiresAt": AT + DAY, "revokedAt": None,
     }  # fmt: skip
     assert secret not in repr(token)
+
+
+@pytest.mark.parametrize(("stored", "scope"), [(None, "write"), ("read", "read"), (7, "read")])
+def test_a_token_of_before_scopes_may_write(db: Db, stored: object, scope: str) -> None:
+    tokens.create_token(workspace_id="ws1", at=AT)
+    change = {"$unset": {"scope": ""}} if stored is None else {"$set": {"scope": stored}}
+    db["api_tokens"].update_one({}, change)
+    assert tokens.list_tokens()[0].scope == scope
 
 
 def test_a_token_is_found_by_its_secret_and_its_id(db: Db) -> None:
