@@ -33,22 +33,12 @@ def test_a_secret_and_a_body_may_hold_any_character() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        None,
-        "",
-        "sha256=",
-        "sha256",
-        "=",
-        "sha256=" + "0" * 64,
-        sign(BODY, "other"),
-        sign(BODY + b" ", "one"),
-        sign(BODY, "one")[:-1],
-        sign(BODY, "one") + "0",
-        sign(BODY, "one").removeprefix("sha256="),
+        *[None, "", "sha256=", "sha256", "=", "sha256=" + "0" * 64],
+        *[sign(BODY, "other"), sign(BODY + b" ", "one")],
+        *[sign(BODY, "one")[:-1], sign(BODY, "one") + "0", sign(BODY, "one")[7:]],
         sign(BODY, "one").replace("sha256", "sha1"),
         sign(BODY, "one") + "," + sign(BODY, "one"),
-        "sha256=é" + "0" * 63,
-        "sha256=\ud83d",
-        "sha256=\x00",
+        *["sha256=é" + "0" * 63, "sha256=\ud83d", "sha256=\x00"],
     ],
 )
 def test_everything_else_is_refused(header: str | None) -> None:

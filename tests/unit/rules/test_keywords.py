@@ -28,46 +28,35 @@ def test_texts_are_compared_in_one_form(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("word", "texts"),
     [
-        ("price", "price"),
-        ("price please", "price"),
-        ("the price", "price"),
-        ("(price)?", "price"),
-        ("reprice, price", "price"),
-        ("x- - -", "- -"),
-        ("price-list", "price"),
-        ("send me the price list", "price list"),
-        ("c++ or c", "c++"),
-        ("ça va", "ça"),
-        ("сколько стоит?", "сколько"),
-        ("🔥", "🔥"),
-        ("🔥🔥🔥", "🔥"),
-        ("so good 🔥!", "🔥"),
-        ("so ❤\ufe0f", "❤"),
-        ("👍🏽", "👍"),
-        ("हिन्दी में", "हिन्दी"),
+        ("price", ["price", "price please", "the price", "(price)?", "reprice, price"]),
+        ("price", ["price-list"]),
+        ("price list", ["send me the price list"]),
+        ("- -", ["x- - -"]),
+        ("c++", ["c++ or c"]),
+        ("ça", ["ça va"]),
+        ("сколько", ["сколько стоит?"]),
+        ("🔥", ["🔥", "🔥🔥🔥", "so good 🔥!"]),
+        ("❤", ["so ❤\ufe0f"]),
+        ("👍", ["👍🏽"]),
+        ("हिन्दी", ["हिन्दी में"]),
     ],
 )
-def test_a_word_stands_alone(text: str, word: str) -> None:
-    assert has_word(text, word)
+def test_a_word_stands_alone(word: str, texts: list[str]) -> None:
+    assert [text for text in texts if not has_word(text, word)] == []
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("word", "texts"),
     [
-        ("", "price"),
-        ("prices", "price"),
-        ("reprice", "price"),
-        ("price_list", "price"),
-        ("price2", "price"),
-        ("priceless reprice", "price"),
-        ("the price is", "price list"),
-        ("été", "t"),
-        ("go🔥", "🔥"),
-        ("कि", "क"),
-        ("q\u0307", "q"),
+        ("price", ["", "prices", "reprice", "price_list", "price2", "priceless reprice"]),
+        ("price list", ["the price is"]),
+        ("t", ["été"]),
+        ("🔥", ["go🔥"]),
+        ("क", ["कि"]),
+        ("q", ["q\u0307"]),
     ],
 )
-def test_a_part_of_a_word_is_no_word(text: str, word: str) -> None:
-    assert not has_word(text, word)
+def test_a_part_of_a_word_is_no_word(word: str, texts: list[str]) -> None:
+    assert [text for text in texts if has_word(text, word)] == []
