@@ -3,7 +3,7 @@
 No label holds an id: a series for each automation or account would never end.
 """
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 ANSWERS = Counter(
     "webhook_answers", "Deliveries, by the status that they were answered with.", ["status"]
@@ -17,3 +17,8 @@ IGNORED = Counter("webhook_ignored_events", "Events that became no trigger, by r
 DEAD_LETTERS = Counter("webhook_dead_letters", "What was kept because it could not be handled.")
 STEPS = Counter("outbox_steps", "Messages, by what became of them.", ["state"])
 GRAPH_ERRORS = Counter("graph_errors", "Calls to Meta that failed, by class.", ["class"])
+MATCHING_NOTHING = Gauge(
+    "automations_matching_nothing",
+    "Active automations, of the accounts in use, that can never match; verify names them.",
+    multiprocess_mode="livemax",
+)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-from automations.rules.automation import parse_automation
+from automations.rules.automation import find_fault
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -88,7 +88,7 @@ def describe_automation(document: Mapping[str, Any]) -> dict[str, Any]:
         "name": str(document.get("name") or "Without a name"),
         "type": describe_type(document.get("type")),
         "is_active": is_active,
-        "can_match": not is_active or parse_automation(document) is not None,
+        "can_match": not is_active or not find_fault(document),
     }
 
 

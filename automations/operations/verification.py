@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from automations.rules.store import list_faults
 from automations.webhook.dead_letters import DeadLetterStore
 from tracking.clock import format_time
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
@@ -47,7 +48,17 @@ def check_silence(scope: Scope) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def check_automations(scope: Scope) -> Iterator[Finding]:
+    """Active automations that no event can ever start, and why."""
+    faults = list_faults(scope.database)
+    fix = "correct the document of each, or switch it off"
+    yield build_finding(
+        "active automations that match nothing", f"{len(faults)}", named=faults, fix=fix
+    )
+
+
 CHECKS = {
+    "automations": check_automations,
     "dead_letters": check_dead_letters,
     "silence": check_silence,
 }

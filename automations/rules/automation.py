@@ -39,32 +39,24 @@ class Automation(msgspec.Struct, frozen=True, kw_only=True):
 def parse_automation(document: Mapping[str, Any]) -> Automation | None:
     """Read an automation document of ours or of an older product.
 
-    None means that it can never match: not active (`isActive` is not true), of an unknown type or
-    match, without an account, or without keywords where its match needs some. What is odd but
-    clear is taken: numbers as ids and keywords, one string in place of a list. `postIds` that name
-    posts which cannot be read match none, never all.
+    None means that it can never match: it is not active (`isActive` is not true), or it has a
+    fault. What is odd but clear is taken: numbers as ids and keywords, one string in place of a
+    list. `postIds` that name posts which cannot be read match none, never all.
     """
-    key = document.get("_id")
-    type_ = document.get("type")
-    account_id = _read_scalar(document.get("accountId"))
-    if key is None or document.get("isActive") is not True or not account_id:
+    if document.get("isActive") is not True or find_fault(document):
         return None
-    if not isinstance(type_, str) or type_ not in STEPS_BY_TYPE:
-        return None
-    rule = _read_trigger(document.get("trigger"), has_posts=type_ == "comment_to_dm")
-    if rule is None:
-        return None
-    match, keywords, post_ids = rule
+    key, type_ = document["_id"], document["type"]
+    match, keywords, post_ids = _read_trigger(document)
     steps = build_steps(document, type_)
     return Automation(
         key=key,
         id=str(key),
-        workspace_id=_read_workspace_id(document.get("workspaceId")),
-        account_id=account_id,
+        workspace_id=read_workspace_id(document),
+        account_id=read_scalar(document["accountId"]),
         type=type_,
         match=match,
         keywords=keywords,
-        post_ids=post_ids,
+        post_ids=post_ids or frozenset(),
         created_at=_read_created_at(document.get("createdAt")),
         steps=steps,
         trigger_type=steps[0].name if steps else OPENING_DM,
@@ -72,23 +64,37 @@ def parse_automation(document: Mapping[str, Any]) -> Automation | None:
     )
 
 
-def _read_trigger(
-    trigger: Any, *, has_posts: bool
-) -> tuple[str, tuple[str, ...], frozenset[str]] | None:
-    """Return (match, keywords, post ids), None if it matches nothing.
+def find_fault(document: Mapping[str, Any]) -> str:
+    """Return why an automation could never match if it were active, "" if it could."""
+    type_ = document.get("type")
+    match, keywords, post_ids = _read_trigger(document)
+    faults = {
+        "its _id is null": document.get("_id") is None,
+        "it was deleted": document.get("deletedAt") is not None,
+        "its accountId is no text or whole number": not read_scalar(document.get("accountId")),
+        "its workspaceId is a list": isinstance(document.get("workspaceId"), list),
+        "its type is unknown": not isinstance(type_, str) or type_ not in STEPS_BY_TYPE,
+        "its trigger cannot be read": not isinstance(document.get("trigger"), Mapping),
+        "its match is unknown": match not in MATCHES,
+        "its postIds cannot be read": post_ids is None,
+        "it has no keywords": not keywords and match != "any",
+    }
+    return next((fault for fault, has_it in faults.items() if has_it), "")
+
+
+def _read_trigger(document: Mapping[str, Any]) -> tuple[Any, tuple[str, ...], Any]:
+    """Return match, keywords and post ids, empty for all posts, None if they cannot be read.
 
     Only comments stand under a post: for the other types `postIds` mean nothing.
     """
+    trigger = document.get("trigger")
     if not isinstance(trigger, Mapping):
-        return None
+        return None, (), None
     match = trigger.get("match")
-    if match is None:
-        match = DEFAULT_MATCH
-    keywords = _read_keywords(trigger.get("keywords"))
+    has_posts = document.get("type") == "comment_to_dm"
     post_ids = _read_post_ids(trigger.get("postIds")) if has_posts else frozenset()
-    if match not in MATCHES or post_ids is None or not (keywords or match == "any"):
-        return None
-    return match, keywords, post_ids
+    keywords = _read_keywords(trigger.get("keywords"))
+    return DEFAULT_MATCH if match is None else match, keywords, post_ids
 
 
 def normalise_text(text: str) -> str:
@@ -101,21 +107,18 @@ def normalise_text(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _read_scalar(value: Any) -> str:
-    """Return text or a whole number as text, "" for anything else.
-
-    A float is no id: past 2**53 its last digits are made up.
-    """
+def read_scalar(value: Any) -> str:
+    """Return text or a whole number as text, "" for anything else."""
     if isinstance(value, str):
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def _read_list(value: Any) -> list[str]:
     values = value if isinstance(value, list | tuple) else [value]
-    return [text for text in map(_read_scalar, values) if text]
+    return [text for text in map(read_scalar, values) if text]
 
 
 def _read_keywords(value: Any) -> tuple[str, ...]:
@@ -130,9 +133,12 @@ def _read_post_ids(value: Any) -> frozenset[str] | None:
     return frozenset(_read_list(value)) or None
 
 
-def _read_workspace_id(value: Any) -> str:
-    # An older product may hold an ObjectId here; its string form is the one in our paths.
-    return "" if value is None or isinstance(value, Mapping | list) else str(value)
+def read_workspace_id(document: Mapping[str, Any]) -> str:
+    """Return the workspace of an automation or account, as it is in our paths."""
+    # An older product may hold an ObjectId here.
+    value = document.get("workspaceId")
+    is_unreadable = value is None or isinstance(value, Mapping | list)
+    return "" if is_unreadable else read_scalar(value) or str(value)
 
 
 def _read_created_at(value: Any) -> datetime | None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from bson import CodecOptions, decode
+from bson import decode
 
-from automations.rules.automation import parse_automation
+from automations.metrics import MATCHING_NOTHING
+from automations.rules.automation import (
+    Automation,
+    parse_automation,
+    read_scalar,
+    read_workspace_id,
+)
 from automations.rules.matching import AccountRules, LoadedRules
-from automations.rules.store import RAW
+from automations.rules.store import CAN_MATCH, LENIENT, RAW
 from tracking.exceptions import TrackingUnavailable
+from tracking.ids import list_stored_forms
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
+
+logger = logging.getLogger("automations")
 
 READ_SECONDS = 3.0
 # Rules are read again after the first; readers wait for that only after the second.
@@ -30,7 +40,6 @@ _FORGOTTEN_AFTER_SECONDS = 600.0
 _NEVER = float("-inf")
 # Counters change with every run and are of no use to a rule.
 _UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
-_AWARE: CodecOptions[Mapping[str, Any]] = CodecOptions(tz_aware=True)
 
 
 # Reads the rules of every account asked for; unchanged ones may come from `known`.
@@ -113,6 +122,7 @@ class RulesCache:
             # What is asked for is used now, so that no other thread forgets it before.
             used_at = read_at if account_id in wanted else self._entries[account_id].used_at
             self._entries[account_id] = _Entry(loaded, read_at, used_at)
+        MATCHING_NOTHING.set(sum(one.loaded.left_out for one in self._entries.values()))
 
     def _list_stale(self, account_ids: Iterable[str], oldest: float) -> list[str]:
         entries = self._entries
@@ -133,19 +143,22 @@ def load_rules(
 
     Where a workspace has the account (`add_account`), automations of others that name it are left
     out: they would get its people's messages, and send with its token. Documents that are to the
-    byte what `known` was made from are not parsed again. Raises TrackingUnavailable when the read
-    took longer than `seconds`.
+    byte what `known` was made from are not parsed again. One that cannot be read costs itself only.
+    Raises TrackingUnavailable when the read took longer than `seconds`.
     """
     found: dict[str, list[bytes]] = {account_id: [] for account_id in account_ids}
     database = mongo.get_database()
     collection = database["automations"].with_options(codec_options=RAW)
-    query = {"accountId": {"$in": list(account_ids)}, "isActive": True}
+    forms = [form for account_id in account_ids for form in list_stored_forms(account_id)]
     with bounded(seconds):
         owners = _find_owners(account_ids)
-        for document in collection.find(query, _UNUSED):
-            account_id, workspace_id = document["accountId"], str(document.get("workspaceId"))
-            if owners.get(account_id, workspace_id) == workspace_id:
-                found[account_id].append(bytes(document.raw))
+        for document in collection.find({"accountId": {"$in": forms}, **CAN_MATCH}, _UNUSED):
+            named, workspace_id = document["accountId"], read_workspace_id(document)
+            # A list of accounts matches none of them, and is counted for each.
+            for value in named if isinstance(named, list) else [named]:
+                account_id = read_scalar(value)
+                if account_id in found and owners.get(account_id, workspace_id) == workspace_id:
+                    found[account_id].append(bytes(document.raw))
     loaded = {}
     for account_id, parts in found.items():
         source = tuple(sorted(parts))
@@ -159,12 +172,21 @@ def load_rules(
 def _find_owners(account_ids: Sequence[str]) -> dict[str, str]:
     query = {"_id": {"$in": list(account_ids)}}
     accounts = mongo.get_database()["accounts"].find(query, {"workspaceId": 1})
-    return {one["_id"]: str(one["workspaceId"]) for one in accounts if "workspaceId" in one}
+    owners = {one["_id"]: read_workspace_id(one) for one in accounts}
+    return {account_id: owner for account_id, owner in owners.items() if owner}
 
 
 def _parse(source: tuple[bytes, ...]) -> LoadedRules:
-    parsed = [parse_automation(decode(one, codec_options=_AWARE)) for one in source]
-    return LoadedRules(AccountRules([one for one in parsed if one is not None]), source)
+    parsed = [one for one in map(_parse_one, source) if one is not None]
+    return LoadedRules(AccountRules(parsed), source, len(source) - len(parsed))
+
+
+def _parse_one(raw: bytes) -> Automation | None:
+    try:
+        return parse_automation(decode(raw, codec_options=LENIENT))
+    except Exception:  # a bug of ours, on one document
+        logger.exception("❌ [TRACKING] An automation cannot be read")
+        return None
 
 
 class _Held(msgspec.Struct):

@@ -139,7 +139,8 @@ def _is_in_word(text: str, index: int) -> bool:
 
 
 class LoadedRules(msgspec.Struct, frozen=True):
-    """An account's rules with the exact bytes they were read from."""
+    """An account's rules, the exact bytes they were read from, and how many became no rule."""
 
     rules: AccountRules
     source: tuple[bytes, ...] = ()
+    left_out: int = 0

@@ -10,23 +10,42 @@ from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReturnDocument
 from pymongo.collection import Collection as MongoCollection
+from pymongo.database import Database
 
+from automations.rules.automation import find_fault
 from tracking.ids import list_stored_forms
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
 Document = dict[str, Any]
 _BATCH = 1000
+_LIST_SECONDS = 60.0
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 # Documents of an older product hold what its drivers let in: text that is not UTF-8, dates past
-# the year 9999. Both would stop the whole list.
-_LENIENT: CodecOptions[Document] = CodecOptions(
+# the year 9999. Both would stop whatever is read with them.
+LENIENT: CodecOptions[Any] = CodecOptions(
     tz_aware=True,
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 # Bytes as they are stored: to see a change, nothing has to be decoded.
-RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+RAW: CodecOptions[Any] = CodecOptions(
+    document_class=RawBSONDocument,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+# null matches a missing field too.
+IS_THERE: Document = {"deletedAt": None}
+CAN_MATCH: Document = {"isActive": True, **IS_THERE}
+
+
+def list_faults(database: Database[Document]) -> list[str]:
+    """Return the active automations that can never match, each with the reason."""
+    automations = database.get_collection("automations", codec_options=LENIENT)
+    with bounded(_LIST_SECONDS):
+        found = automations.find({"isActive": True}, batch_size=_BATCH)
+        faults = [(str(one["_id"]), find_fault(one)) for one in found]
+    return [f"{automation_id} ({fault})" for automation_id, fault in faults if fault]
 
 
 def list_automations(workspace_id: str) -> list[Document]:
@@ -77,7 +96,7 @@ def find_automation(
     """Return one automation of the workspace, or None. Raises TrackingUnavailable."""
     query = _one_of(workspace_id, automation_id)
     if is_deleted_too:
-        del query["deletedAt"]
+        query = {name: value for name, value in query.items() if name not in IS_THERE}
     with bounded():
         return _automations().find_one(query)
 
@@ -118,12 +137,11 @@ def delete_automation(workspace_id: str, automation_id: str, *, at: datetime) ->
 
 
 def _automations() -> MongoCollection[Document]:
-    return mongo.get_read_database().get_collection("automations", codec_options=_LENIENT)
+    return mongo.get_read_database().get_collection("automations", codec_options=LENIENT)
 
 
 def _in_workspace(workspace_id: str) -> Document:
-    # null matches a missing field too.
-    return {"workspaceId": {"$in": list_stored_forms(workspace_id)}, "deletedAt": None}
+    return {"workspaceId": {"$in": list_stored_forms(workspace_id)}, **IS_THERE}
 
 
 def _one_of(workspace_id: str, automation_id: str) -> Document:
@@ -142,7 +160,9 @@ def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict
         return {}
     query = {"_id": {"$in": [key for text in automation_ids for key in list_stored_forms(text)]}}
     with bounded(seconds):
-        found = mongo.get_database()["automations"].find(query)
+        found = (
+            mongo.get_database().get_collection("automations", codec_options=LENIENT).find(query)
+        )
         return {str(document["_id"]): document for document in found}
 
 

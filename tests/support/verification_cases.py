@@ -55,12 +55,17 @@ def list_wrong(*options: str) -> list[str]:
 def fill(db: Database[Document]) -> None:
     """Make a database of an older product that was brought up to date, and counts since."""
     now = now_in_milliseconds()
+    shared = {
+        "accountId": "acc",
+        "workspaceId": "w1",
+        "isActive": True,
+        "type": "comment_to_dm",
+        "trigger": {"match": "any"},
+    }
     db["automations"].insert_many([
-        {"_id": KEY, "accountId": "acc", "workspaceId": "w1", "isActive": True},
-        {"_id": "a2", "accountId": "acc", "workspaceId": "w1", "isActive": True,
-         "totalRuns": 40, "lastRunAt": None},
-        {"_id": "new", "accountId": "acc", "workspaceId": "w1", "isActive": False,
-         "totalRuns": 0, "lastRunAt": None},
+        {**shared, "_id": KEY},
+        {**shared, "_id": "a2", "totalRuns": 40, "lastRunAt": None},
+        {**shared, "_id": "new", "isActive": False, "totalRuns": 0, "lastRunAt": None},
     ])  # fmt: skip
     db["automation_runs"].insert_many(
         [make_run(NAME, now - number * 6 * HOUR, userId=f"old{number % 9}") for number in range(40)]
@@ -182,6 +187,10 @@ def leave_an_account_silent(db: Database[Document]) -> None:
     )
 
 
+def break_a_rule(db: Database[Document]) -> None:
+    db["automations"].update_one({"_id": "a2"}, {"$set": {"accountId": ["acc"]}})
+
+
 def keep_an_expired_trigger(db: Database[Document]) -> None:
     db["automation_triggers"].insert_one(
         {"_id": "x", "outcome": "duplicate", "expireAt": datetime.now(UTC) - DAY}
@@ -209,5 +218,6 @@ FAULTS: list[tuple[Fault, list[str]]] = [
      ["triggers waiting to be counted", "partitions without a counter"]),
     (leave_an_automation_stuck, ["automations that cannot be counted"]),
     (keep_a_dead_letter, ["dead letters waiting"]),
+    (break_a_rule, ["active automations that match nothing"]),
     (leave_an_account_silent, ["accounts gone silent"]),
 ]  # fmt: skip

@@ -1,0 +1,105 @@
+"""What an older product left in `automations` and `accounts` costs itself only, and is named."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import pytest
+from bson import Int64, ObjectId
+from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
+from prometheus_client import REGISTRY
+from pymongo.database import Database
+
+from tests.support.verification_cases import verify
+from tests.support.webhook_cases import (
+    ACCOUNTS,
+    CREATED_AT,
+    build_automation,
+    build_body,
+    build_comment,
+    post_body,
+)
+
+Document = dict[str, Any]
+LINE = "active automations that match nothing"
+YEAR_20000 = DatetimeMS(568971820800000)
+NOT_UTF8 = "name of 16 bytes"
+# What matches all the same, though not everything of it can be read.
+READABLE: list[Document] = [
+    {"createdAt": YEAR_20000},
+    {"updatedAt": YEAR_20000, "lastRunAt": DatetimeMS(-(2**62))},
+    {"mainDm": {"text": "Hi", "sentAt": [YEAR_20000]}},
+    {"name": NOT_UTF8},
+    {"mainDm": {"text": NOT_UTF8}},
+    {"accountId": int(ACCOUNTS[1])},
+    {"accountId": Int64(ACCOUNTS[1])},
+    {"accountId": float(ACCOUNTS[1])},
+    {"workspaceId": 42},
+    {"workspaceId": 42.0},
+    {"workspaceId": ObjectId("65f0c0ffee65f0c0ffee65f0")},
+]
+# What matches nothing, with the reason that is given.
+UNREADABLE: list[tuple[Document, str]] = [
+    ({"accountId": [ACCOUNTS[1]]}, "its accountId"),
+    ({"accountId": [ACCOUNTS[0], ACCOUNTS[1], {}]}, "its accountId"),
+    ({"accountId": {"id": ACCOUNTS[1]}}, "its accountId"),
+    ({"accountId": YEAR_20000}, "its accountId"),
+    ({"workspaceId": ["ws1"]}, "its workspaceId"),
+    ({"type": "welcome_flow"}, "its type"),
+    ({"trigger": "price"}, "its trigger"),
+    ({"trigger": {"match": "regex", "keywords": ["x"]}}, "its match"),
+    ({"trigger": {"match": "any", "postIds": [1.5]}}, "its postIds"),
+    ({"trigger": {"keywords": ["  "]}}, "it has no keywords"),
+    ({"deletedAt": CREATED_AT}, "it was deleted"),
+]
+
+
+def insert(db: Database[Document], key: Any, **changes: Any) -> None:
+    """Store an automation of the second account as its bytes are."""
+    document = build_automation(key, **{"accountId": ACCOUNTS[1], **changes})
+    raw = bson.encode(document).replace(NOT_UTF8.encode(), b"\xff" * len(NOT_UTF8))
+    db["automations"].insert_one(RawBSONDocument(raw))
+
+
+def post_to_both_accounts() -> int:
+    """Post one delivery of a comment for each account."""
+    entries = [
+        json.loads(build_body(build_comment(number), account_id=account_id))["entry"][0]
+        for number, account_id in enumerate(ACCOUNTS)
+    ]
+    body = json.dumps({"object": "instagram", "entry": entries}).encode()
+    return post_body(body).status_code
+
+
+def list_triggers(db: Database[Document]) -> list[Any]:
+    return sorted(one["automationId"] for one in db["automation_triggers"].find())
+
+
+@pytest.mark.parametrize("odd", READABLE, ids=str)
+def test_what_is_odd_but_clear_matches(db: Database[Document], odd: Document) -> None:
+    db["automations"].insert_one(build_automation("good"))
+    insert(db, "odd", **odd)
+    assert post_to_both_accounts() == 200
+    assert list_triggers(db) == ["good", "odd"]
+    assert verify("--only", "automations")[1][LINE]["figure"] == "0"
+    if "workspaceId" in odd:
+        workspace_id = str(odd["workspaceId"]).removesuffix(".0")
+        assert db["automation_triggers"].count_documents({"workspaceId": workspace_id}) == 1
+
+
+@pytest.mark.parametrize(("odd", "reason"), UNREADABLE, ids=str)
+def test_what_cannot_match_costs_itself_only_and_is_named(
+    db: Database[Document], odd: Document, reason: str
+) -> None:
+    db["automations"].insert_many(
+        [build_automation("good"), build_automation("other", accountId=ACCOUNTS[1])]
+    )
+    insert(db, "a-odd", createdAt=datetime(2020, 1, 1, tzinfo=UTC), **odd)
+    assert REGISTRY.get_sample_value("automations_matching_nothing") is not None
+    assert post_to_both_accounts() == 200
+    assert list_triggers(db) == ["good", "other"]
+    code, findings = verify("--only", "automations")
+    assert code == 1
+    assert findings[LINE]["figure"].startswith(f"1: a-odd ({reason}")
