@@ -4,10 +4,11 @@ from django.templatetags.static import static
 from django.urls import path
 from django.utils.functional import lazy
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from automations.api.accounts import AccountListView
 from automations.api.automations import AutomationListView, AutomationStatsView, AutomationView
+from automations.api.openapi import SchemaView
 from automations.api.runs import (
     AutomationRunCsvView,
     AutomationRunListView,
@@ -54,7 +55,7 @@ urlpatterns = [
     path(f"{_API}/runs/<str:run_id>", RunView.as_view(), name="run"),
     path(f"{_API}/series", SeriesView.as_view(), name="series"),
     path(f"{_API}/accounts", AccountListView.as_view(), name="account-list"),
-    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema", SchemaView.as_view(), name="schema"),
     path("api/docs", _DOCS, name="docs"),
     path("", go_home, name="home"),
     # Browsers ask for it on pages that name no icon, as those of the browsable API.

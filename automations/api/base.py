@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from typing import IO, Any
@@ -17,6 +18,8 @@ import orjson
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.datetime_ms import DatetimeMS
 from django.conf import settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, NotFound, ParseError
 from rest_framework.fields import empty
@@ -34,6 +37,7 @@ from automations.auth.tokens import (
     BearerTokenAuthentication,
     IsOwnWorkspace,
     SessionTokenAuthentication,
+    hold_share,
 )
 from automations.rules import store
 from tracking.clock import format_time
@@ -226,10 +230,17 @@ class WorkspaceView(APIView):
     query_class: type[QuerySerializer] = QuerySerializer
     query: Mapping[str, Any]
     refused_form: StrictSerializer | None = None
+    # What is given back when the request is answered.
+    held: ExitStack
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with ExitStack() as self.held:
+            return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check access and rate, then the parameters. Raises APIException."""
         super().initial(request, *args, **kwargs)
+        self.held.enter_context(hold_share(self.kwargs["wsid"]))
         if request.method not in self.allowed_methods:
             return  # DRF answers 405 instead
         is_read = request.method in ("GET", "HEAD")

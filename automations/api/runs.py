@@ -272,6 +272,9 @@ class RunCsvView(WorkspaceView):
             write_csv(chain(first, runs)), content_type="text/csv; charset=utf-8"
         )
         response["Content-Disposition"] = f'attachment; filename="{self.file_name}"'
+        # The workspace's share is held until the file is read, or its reader is gone.
+        close = self.held.pop_all().close
+        response._resource_closers.append(close)  # type: ignore[attr-defined]  # noqa: SLF001
         return response
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +25,12 @@ from rest_framework.authentication import (
     SessionAuthentication,
     get_authorization_header,
 )
-from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
+from rest_framework.exceptions import (
+    AuthenticationFailed,
+    NotFound,
+    PermissionDenied,
+    Throttled,
+)
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
@@ -37,6 +45,9 @@ Document = dict[str, Any]
 
 # What a session holds: the token's id, never its secret. A revoked token ends its sessions.
 SESSION_TOKEN_ID = "token_id"  # noqa: S105 - a key's name
+# A process answers so many requests of a workspace at once. They wait in threads: without a share,
+# the slow queries of one workspace would take all, and deliveries of others would wait.
+MOST_AT_ONCE = 8
 PREFIX = "art_"  # lets secret scanners and people recognise one
 _SECRET_BYTES = 32
 _LAST_USED_RESOLUTION = timedelta(hours=1)  # one write an hour, not one per request
@@ -253,3 +264,23 @@ def find_session_token(session: SessionBase) -> ApiToken | None:
     """Return the usable token that a session was opened with, or None."""
     token_id = session.get(SESSION_TOKEN_ID)
     return find_token_by_id(token_id, at=read_now()) if token_id else None
+
+
+_lock = threading.Lock()
+_busy: Counter[str] = Counter()
+
+
+@contextmanager
+def hold_share(workspace_id: str) -> Iterator[None]:
+    """Answer one of the workspace's requests inside. Raises Throttled past MOST_AT_ONCE."""
+    with _lock:
+        if _busy[workspace_id] >= MOST_AT_ONCE:
+            raise Throttled(1, "This workspace has too many requests at once.")
+        _busy[workspace_id] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _busy[workspace_id] -= 1
+            if not _busy[workspace_id]:
+                del _busy[workspace_id]

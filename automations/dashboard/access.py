@@ -1,6 +1,7 @@
 """Who sees a page: logging in with an API token, sessions, and the reader's time zone."""
 
 import logging
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache, partial, wraps
@@ -20,6 +21,10 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
+from rest_framework.exceptions import Throttled
+from rest_framework.request import Request
+from rest_framework.throttling import UserRateThrottle
+from rest_framework.views import APIView
 
 from automations.api.errors import RETRY_AFTER_SECONDS
 from automations.api.query_parameters import UTC_NAME
@@ -31,6 +36,7 @@ from automations.auth.tokens import (
     TokenHolder,
     find_session_token,
     find_token,
+    hold_share,
 )
 from tracking.clock import read_now
 from tracking.exceptions import TrackingError
@@ -63,7 +69,8 @@ def workspace_page(
     """Give `view(request, reader, ...)` to the workspace's own sessions alone.
 
     Without a session it redirects to the login page. Another workspace is 404, and a change by a
-    token that may only read 403. While MongoDB is unavailable, it is 503.
+    token that may only read 403. Past the rate or the share of the workspace it is 429, while
+    MongoDB is unavailable 503.
     """
 
     @never_cache
@@ -79,7 +86,13 @@ def workspace_page(
             if changes_workspace and not token.may_use(request.method):
                 raise PermissionDenied(READ_ONLY)
             reader = Reader(wsid, _find_zone(request), read_now(), token.can_write)
-            return view(request, reader, **kwargs)
+            with hold_share(wsid):
+                _count_request(request, token)
+                return view(request, reader, **kwargs)
+        except Throttled as error:
+            seconds = math.ceil(getattr(error, "wait", None) or RETRY_AFTER_SECONDS)
+            page = render(request, "automations/dashboard/throttled.html", {"seconds": seconds})
+            return _say_later(page, status=429, seconds=seconds)
         except TrackingError as error:
             logger.error("❌ [DASHBOARD] %s: %s", request.path, error)
             return _say_later(render(request, "automations/dashboard/unavailable.html"))
@@ -162,6 +175,15 @@ def is_fragment(request: HttpRequest) -> bool:
     return request.headers.get("HX-Request") == "true"
 
 
+def _count_request(request: HttpRequest, token: ApiToken) -> None:
+    """Count a page against the requests that its token has a minute. Raises Throttled."""
+    asking = Request(request)
+    asking.user = TokenHolder(token)  # type: ignore[assignment]
+    throttle = UserRateThrottle()
+    if not throttle.allow_request(asking, APIView()):
+        raise Throttled(throttle.wait())
+
+
 def _find_zone(request: HttpRequest) -> ZoneInfo:
     """Return the zone that the reader chose, else the browser's own."""
     names = (request.session.get(SESSION_ZONE), request.COOKIES.get(ZONE_COOKIE))
@@ -211,7 +233,9 @@ def _show_login(
     return render(request, "automations/login.html", context)
 
 
-def _say_later(answer: HttpResponse) -> HttpResponse:
-    answer.status_code = 503
-    answer["Retry-After"] = str(RETRY_AFTER_SECONDS)
+def _say_later(
+    answer: HttpResponse, *, status: int = 503, seconds: int = RETRY_AFTER_SECONDS
+) -> HttpResponse:
+    answer.status_code = status
+    answer["Retry-After"] = str(seconds)
     return answer

@@ -30,6 +30,8 @@ class SideLoad:
     def __init__(self, url: str, *, secret_key: str, token: str, load: Load, seed: int) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
         self._url = urlsplit(url)
+        if not settings.configured:  # outside of the tests
+            settings.configure()
         settings.SECRET_KEY = secret_key  # that of the servers, which prove the taps
         self._headers = {"Authorization": f"Bearer {token}"}
         self._load = load
