@@ -1,5 +1,6 @@
 """An automation document becomes a rule, with everything that matching needs."""
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,6 +13,15 @@ from automations.rules.steps import OPENING_DM, STEPS_BY_TYPE, Step, build_steps
 # From the most specific to the least: the order in which rules win.
 MATCHES = ("exact", "word", "contains", "any")
 DEFAULT_MATCH = "contains"
+
+# Zero-width and directional characters, fillers, the soft hyphen, variation selectors; and the
+# tatweel and vowel signs of Arabic, which few people type.
+_UNSEEN = re.compile(
+    r"[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0100-\U000e01ef"
+    r"\u0640\u064b-\u0652\u0656-\u065f\u0670]"
+)
+_DOTTED_I = "i\u0307"  # what a dotted capital I is folded to
 
 
 class Automation(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,11 +110,14 @@ def _read_trigger(document: Mapping[str, Any]) -> tuple[Any, tuple[str, ...], An
 def normalise_text(text: str) -> str:
     """Return `text` in the form in which texts are compared.
 
-    NFKC, casefold, trimmed, every run of white space one space.
+    NFKC, casefold, without what is invisible, trimmed, every run of white space one space. Phones
+    add and leave out what is invisible. Another turn folds what the first brought together.
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return " ".join(text.casefold().split())
+    if text.isascii():
+        return " ".join(text.casefold().split())
+    folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).casefold()
+    folded = " ".join(_UNSEEN.sub("", folded.replace(_DOTTED_I, "i")).split())
+    return folded if folded == text else normalise_text(folded)
 
 
 def read_scalar(value: Any) -> str:

@@ -18,9 +18,6 @@ AUTOMATION_TYPE_BY_EVENT_TYPE: dict[EventType, str] = {
     "message": "dm_auto_responder",
 }
 
-# An emoji may be followed by one of these to choose its look; they are no part of a word.
-VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
-
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _NONE = 1 << 62  # a rank after every other
 
@@ -131,11 +128,7 @@ def _is_in_word(text: str, index: int) -> bool:
     character = text[index]
     if character.isalnum() or character == "_":
         return True
-    return (
-        not character.isascii()
-        and character not in VARIATION_SELECTORS
-        and unicodedata.category(character) in {"Mn", "Mc"}
-    )
+    return not character.isascii() and unicodedata.category(character) in {"Mn", "Mc"}
 
 
 class LoadedRules(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ UNREADABLE: list[tuple[Document, str]] = [
     ({"trigger": "price"}, "its trigger"),
     ({"trigger": {"match": "regex", "keywords": ["x"]}}, "its match"),
     ({"trigger": {"match": "any", "postIds": [1.5]}}, "its postIds"),
-    ({"trigger": {"keywords": ["  "]}}, "it has no keywords"),
+    ({"trigger": {"keywords": ["\u200b"]}}, "it has no keywords"),
     ({"deletedAt": CREATED_AT}, "it was deleted"),
 ]
 
