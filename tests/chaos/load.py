@@ -5,6 +5,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -16,13 +17,13 @@ from automations.demo.simulation import (
     SimulatedEvent,
     Target,
     generate_deliveries,
-    send_deliveries,
 )
 from automations.demo.simulation.bodies import sign_body
 from automations.demo.simulation.connection import Connection
 from automations.demo.simulation.plan import AUTOMATION_TYPES
 from automations.demo.simulation.sending import build_webhook_url
 from tests.support.oracle import recount, wait_until_counted
+from tests.support.waiting import wait_until
 from tests.support.web_server import SECRET
 from tracking.ids import build_trigger_id
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
@@ -74,7 +75,6 @@ class Load:
         self._deliveries: Iterator[SimulatedDelivery] = iter(generate_deliveries(plan))
         self._urls = urls
         self._seed = seed
-        self._connections = connections
         self._rate = rate
         self._events_taken = 0
         self._lock = threading.Lock()
@@ -136,13 +136,11 @@ class Load:
         """Send what was put aside twice more, and the last that were acknowledged, shuffled."""
         again = [*self.put_aside, *self.put_aside, *self.last]
         Random(f"resend:{self._seed}").shuffle(again)
-        report = send_deliveries(
-            again, self._urls, SECRET, connections=self._connections, is_retrying=True
-        )
-        for event in report.acknowledged:
-            self.acknowledged[event.account_id, event.kind, event.event_id] = event
-        if report.unacknowledged:
-            raise TimeoutError(f"{len(report.unacknowledged)} deliveries are never acknowledged.")
+        connections = self._connect()
+        for turn, delivery in enumerate(again):
+            wait_until(partial(self._post, delivery, connections, turn), seconds=_PATIENCE_SECONDS)
+        for connection in connections:
+            connection.close()
 
     def recount(self, database: Database[Document], *, window: timedelta) -> list[str]:
         """Return every promise that does not hold, once everything is counted."""
@@ -158,9 +156,7 @@ class Load:
         return recount(database, window=window, acknowledged=acknowledged)
 
     def _work(self, number: int) -> None:
-        connections = [
-            Connection(build_webhook_url(url), timeout=_TIMEOUT_SECONDS) for url in self._urls
-        ]
+        connections = self._connect()
         turn = number
         while not self._stop.is_set():
             delivery = self._take()
@@ -171,6 +167,9 @@ class Load:
                 self._stop.wait(_PAUSE_SECONDS)
         for connection in connections:
             connection.close()
+
+    def _connect(self) -> list[Connection]:
+        return [Connection(build_webhook_url(url), timeout=_TIMEOUT_SECONDS) for url in self._urls]
 
     def _take(self) -> SimulatedDelivery:
         """Return the next delivery when it is due; what is late comes all at once."""

@@ -103,8 +103,6 @@ def _generate_events(plan: Plan, clock_ms: Callable[[], int]) -> Iterator[Simula
         if person is None:
             is_match = target.match == "any" or rng.random() >= plan.misses
             person = audience.next_person
-            if plan.people is not None:
-                person %= plan.people
             audience.next_person += 1
         if is_match:
             audience.recent.append((at_ms, person))

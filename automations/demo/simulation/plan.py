@@ -61,23 +61,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     redeliveries: float = 0.3  # deliveries again: as they were, shuffled, split, or merged
     bad_signatures: float = 0.0  # deliveries with events of their own that may never count
     misses: float = 0.1  # events whose text has none of the account's keywords
-    people: int | None = None  # per account; None has a new one for all but duplicates
     text: str | None = None  # of every event; None makes texts out of the keywords
     seed: int = 0  # the same seed, targets and clock make the same deliveries, byte for byte
 
     def __post_init__(self) -> None:
         if not self.targets:
             raise ValueError("There is nothing to simulate: no target was given.")
-        for target in self.targets:
-            if target.kind not in KINDS:
-                raise ValueError(f"kind is {target.kind!r}; use one of {', '.join(KINDS)}.")
         for name in ("duplicates", "redeliveries", "bad_signatures", "misses"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}; it is a share: use 0 to 1.")
         if self.bad_signatures == 1:
             raise ValueError("bad_signatures is 1; leave a share for deliveries that count.")
-        for name in ("events", "batch", "people"):
+        for name in ("events", "batch"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} is {number}; use 1 or more, or leave it out.")

@@ -5,20 +5,21 @@ from typing import Any
 
 import msgspec
 
-from automations.demo.simulation.plan import KINDS, SimulatedDelivery, SimulatedEvent
+from automations.demo.simulation.plan import KINDS, SimulatedDelivery
+
+# By name: how many per cent of the answers came faster.
+_LATENCIES = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 
 
 class Report(msgspec.Struct, kw_only=True):
     """What was sent and what came back; `add` is not thread safe.
 
     A delivery is acknowledged by a 2xx answer, refused by another answer, and failed without one;
-    `statuses` counts the last answer of each. Forged deliveries are counted apart.
+    `statuses` counts the last answer of each. Events are acknowledged with their first delivery.
+    Forged deliveries are counted apart.
     """
 
     seed: int
-    # Keeps every acknowledged event and unacknowledged delivery; otherwise events count as
-    # acknowledged by their first delivery alone.
-    keep_events: bool
     seconds: float = 0.0
     deliveries: int = 0
     redeliveries: int = 0
@@ -28,10 +29,9 @@ class Report(msgspec.Struct, kw_only=True):
     events_posted: int = 0  # copies included, forged ones not
     statuses: Counter[str] = msgspec.field(default_factory=Counter)
     latencies_ms: list[float] = []
-    unacknowledged: list[SimulatedDelivery] = []
-    _sent: Counter[str] = msgspec.field(default_factory=Counter)
-    _acknowledged: Counter[str] = msgspec.field(default_factory=Counter)
-    _events: dict[tuple[str, str, str], SimulatedEvent] = {}
+    # Events by kind.
+    sent: Counter[str] = msgspec.field(default_factory=Counter)
+    acknowledged: Counter[str] = msgspec.field(default_factory=Counter)
 
     def add(self, delivery: SimulatedDelivery, *, status: str, retries: int) -> None:
         """Count the last answer to a delivery: a status code, or the name of a failure."""
@@ -45,57 +45,19 @@ class Report(msgspec.Struct, kw_only=True):
         self.deliveries += 1
         self.redeliveries += delivery.is_redelivery
         self.events_posted += len(delivery.events)
-        kinds = [event.sim_kind for event in delivery.events]
         if not delivery.is_redelivery:
-            self._sent.update(kinds)
-        if not self.keep_events:
-            if is_acknowledged and not delivery.is_redelivery:
-                self._acknowledged.update(kinds)
-        elif not is_acknowledged:
-            self.unacknowledged.append(delivery)
-        else:
-            for event in delivery.events:
-                key = (event.account_id, event.kind, event.event_id)
-                self._acknowledged[event.sim_kind] += key not in self._events
-                self._events[key] = event
-
-    @property
-    def acknowledged(self) -> tuple[SimulatedEvent, ...]:
-        """The acknowledged events, each once, when they are kept."""
-        return tuple(self._events.values())
-
-    @property
-    def kinds(self) -> dict[str, dict[str, int]]:
-        return {
-            kind: {"sent": self._sent[kind], "acknowledged": self._acknowledged[kind]}
-            for kind in KINDS
-            if self._sent[kind] or self._acknowledged[kind]
-        }
-
-    @property
-    def latency_ms(self) -> dict[str, float] | None:
-        """Percentiles of the time from a delivery to its answer, over all answers."""
-        ordered = sorted(self.latencies_ms)
-        if not ordered:
-            return None
-        last = len(ordered) - 1
-        places = {f"p{one}": min(last, len(ordered) * one // 100) for one in (50, 95, 99)}
-        return {name: round(ordered[place], 2) for name, place in (places | {"max": last}).items()}
-
-    @property
-    def events_sent(self) -> int:
-        return self._sent.total()
-
-    @property
-    def events_acknowledged(self) -> int:
-        return self._acknowledged.total()
+            kinds = [event.sim_kind for event in delivery.events]
+            self.sent.update(kinds)
+            self.acknowledged.update(kinds if is_acknowledged else ())
 
     @property
     def is_as_expected(self) -> bool:
         """Whether every event was acknowledged and no forged delivery was."""
-        return self.events_acknowledged == self.events_sent and not self.forged_accepted
+        return self.acknowledged == self.sent and not self.forged_accepted
 
     def to_json(self) -> dict[str, Any]:
+        ordered, last = sorted(self.latencies_ms), len(self.latencies_ms) - 1
+        places = {name: min(last, len(ordered) * part // 100) for name, part in _LATENCIES.items()}
         return {
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
@@ -105,30 +67,37 @@ class Report(msgspec.Struct, kw_only=True):
             "statuses": dict(sorted(self.statuses.items())),
             "forged": {"sent": self.forged, "accepted": self.forged_accepted},
             "events": {
-                "sent": self.events_sent,
-                "acknowledged": self.events_acknowledged,
+                "sent": self.sent.total(),
+                "acknowledged": self.acknowledged.total(),
                 "posted": self.events_posted,
                 "perSecond": round(self.events_posted / self.seconds, 1) if self.seconds else 0.0,
             },
-            "kinds": self.kinds,
-            "latencyMs": self.latency_ms,
+            "kinds": {
+                kind: {"sent": self.sent[kind], "acknowledged": self.acknowledged[kind]}
+                for kind in KINDS
+                if self.sent[kind]
+            },
+            "latencyMs": {name: round(ordered[place], 2) for name, place in places.items()}
+            if ordered
+            else None,
         }
 
     def list_lines(self) -> list[str]:
         """Return the figures as lines for people."""
-        speed = self.events_posted / self.seconds if self.seconds else 0.0
-        kinds = (f"{kind} {one['acknowledged']:,}" for kind, one in self.kinds.items())
-        answers = (f"{status} x {count:,}" for status, count in sorted(self.statuses.items()))
-        times = (f"{name} {ms:.1f} ms" for name, ms in (self.latency_ms or {}).items())
+        figures = self.to_json()
+        events, forged = figures["events"], figures["forged"]
+        kinds = (f"{kind} {one['acknowledged']:,}" for kind, one in figures["kinds"].items())
+        answers = (f"{status} x {count:,}" for status, count in figures["statuses"].items())
+        times = (f"{name} {ms:.1f} ms" for name, ms in (figures["latencyMs"] or {}).items())
         lines = {
-            "events": f"{self.events_acknowledged:,} of {self.events_sent:,} acknowledged",
+            "events": f"{events['acknowledged']:,} of {events['sent']:,} acknowledged",
             "kinds": ", ".join(kinds),
             "deliveries": f"{self.deliveries:,} ({self.redeliveries:,} of them redeliveries)",
             "answers": ", ".join(answers),
             "retries": f"{self.retries:,}",
-            "forged": self.forged and f"{self.forged_accepted:,} of {self.forged:,} accepted",
+            "forged": self.forged and f"{forged['accepted']:,} of {forged['sent']:,} accepted",
             "latency": ", ".join(times),
-            "speed": f"{speed:,.0f} events/s, copies included "
+            "speed": f"{events['perSecond']:,.0f} events/s, copies included "
             f"({self.events_posted:,} in {self.seconds:.1f} s)",
             "seed": str(self.seed),
         }

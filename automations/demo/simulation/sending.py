@@ -31,31 +31,27 @@ def send_deliveries(
     seed: int = 0,
     connections: int = 4,
     rate: float = 0.0,
-    duration: float | None = None,
-    is_retrying: bool = False,
-    retry_for: float = 60.0,
-    keep_events: bool = True,
+    retry_for: float = 0.0,
     stop: threading.Event | None = None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> Report:
     """Send the deliveries, signed with `secret`, to the URLs in turn; return what came back.
 
-    `rate` is events per second (0: as fast as possible); `duration` and `retry_for` are seconds.
-    `on_progress` is called from this thread with the number of events posted so far. `stop`, or an
-    interrupt (Ctrl-C), ends the run early.
+    `rate` is events per second (0: as fast as possible). `on_progress` is called from this thread
+    with the number of events posted so far. `stop`, or an interrupt (Ctrl-C), ends the run early.
 
-    A delivery that one URL gives no answer to goes to the next. With `is_retrying`, one that got
-    no answer, 429 or 5xx is sent again for `retry_for` seconds; when no URL answered anything for
-    as long, the run ends. Raises ValueError for an invalid URL.
+    A delivery that one URL gives no answer to goes to the next. One that got no answer, 429 or 5xx
+    is sent again for `retry_for` seconds; when no URL answered anything for as long, the run ends.
+    Raises ValueError for an invalid URL.
     """
     sender = _Sender(
         deliveries=iter(deliveries),
         urls=[build_webhook_url(url) for url in urls],
         secret=secret,
         rate=rate,
-        retry_for=retry_for if is_retrying else 0.0,
+        retry_for=retry_for,
         random=make_random("waits", seed),
-        report=Report(seed=seed, keep_events=keep_events),
+        report=Report(seed=seed),
         stop=stop or threading.Event(),
     )
     sender.connect()  # raises for an invalid URL
@@ -64,9 +60,6 @@ def send_deliveries(
         try:
             while wait(threads, _PROGRESS_EVERY).not_done:
                 on_progress(sender.events_taken)
-                elapsed = time.perf_counter() - sender.started_at
-                if duration is not None and elapsed >= duration:
-                    sender.stop.set()
         except KeyboardInterrupt:
             sender.stop.set()
     for thread in threads:
@@ -128,36 +121,33 @@ class _Sender(msgspec.Struct, kw_only=True):
     def _send(self, delivery: SimulatedDelivery, connections: list[Connection], turn: int) -> None:
         signature = sign_body(delivery.body, self.secret + "?" * delivery.is_forged)
         give_up_at = time.perf_counter() + self.retry_for
-        longest, retries = _FIRST_WAIT, 0
+        longest, silent, retries = _FIRST_WAIT, 0, 0
         while True:
-            urls = connections[(turn + retries) % len(connections) :] + connections
-            status, retry_after = self._try_each(delivery.body, signature, urls[: len(connections)])
-            is_final = status.isdigit() and not (status == "429" or status.startswith("5"))
+            connection = connections[(turn + silent + retries) % len(connections)]
+            status, retry_after = self._post(connection, delivery.body, signature)
+            if not status.isdigit() and silent < len(connections) - 1:
+                silent += 1
+                continue  # another URL may answer
+            is_final = status.isdigit() and status != "429" and not status.startswith("5")
             if is_final or time.perf_counter() >= give_up_at:
                 break
             pause = max(min(retry_after, _LONGEST_WAIT), longest * (0.5 + self.random.random()))
             if self.stop.wait(pause):
                 break
             longest = min(longest * 2, _LONGEST_WAIT)
-            retries += 1
+            silent, retries = 0, retries + 1
         if not status.isdigit() and time.perf_counter() - self.answered_at > self.retry_for > 0:
             self.stop.set()
         with self.lock:
             self.report.add(delivery, status=status, retries=retries)
 
-    def _try_each(
-        self, body: bytes, signature: str, connections: list[Connection]
-    ) -> tuple[str, float]:
-        """Return the first answer any URL gives, or the name of the last failure."""
-        failure = ""
-        for connection in connections:
-            sent_at = time.perf_counter()
-            try:
-                answer = connection.post(body, signature=signature)
-            except OSError as error:
-                failure = type(error).__name__
-                continue
-            self.answered_at = time.perf_counter()
-            self.report.latencies_ms.append((self.answered_at - sent_at) * 1000)
-            return str(answer.status), answer.retry_after
-        return failure, 0.0
+    def _post(self, connection: Connection, body: bytes, signature: str) -> tuple[str, float]:
+        """Return the status and Retry-After, or the name of the failure."""
+        sent_at = time.perf_counter()
+        try:
+            answer = connection.post(body, signature=signature)
+        except OSError as error:
+            return type(error).__name__, 0.0
+        self.answered_at = time.perf_counter()
+        self.report.latencies_ms.append((self.answered_at - sent_at) * 1000)
+        return str(answer.status), answer.retry_after

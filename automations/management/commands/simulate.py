@@ -18,7 +18,7 @@ from tracking.exceptions import TrackingError
 from tracking.management.database_command import JSON, DatabaseCommand, flag, option
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-DEFAULT_EVENTS = 200
+RETRY_SECONDS = 60.0
 
 
 def _share(default: float, meaning: str) -> dict[str, Any]:
@@ -40,15 +40,13 @@ class Command(DatabaseCommand):
             default="mixed",
             choices=(*KINDS, "mixed"),
         ),
-        "--events": option(f"distinct events ({DEFAULT_EVENTS}; 0: no end)", type=int),
-        "--duration": option("stop after this", type=float, metavar="SECONDS"),
+        "--events": option("distinct events (200; 0: no end)", type=int, default=200),
         "--batch": option("events per delivery (a mix like Meta's)", type=int, metavar="N"),
         "--duplicates": _share(0.3, "events by a person who called the automation within the hour"),
         "--redeliveries": _share(0.3, "deliveries sent again, also in other batches"),
         "--bad-signatures": _share(
             0.0, "deliveries with a wrong signature and events of their own"
         ),
-        "--people": option("people per account (no end)", type=int, metavar="N"),
         "--text": option("every event's text (made from the keywords)"),
         "--account": option(
             "account to write to, repeatable (those of the active automations in MongoDB)",
@@ -98,7 +96,6 @@ class Command(DatabaseCommand):
 
     def _run(self, plan: Plan, options: dict[str, Any]) -> Report:
         stop = threading.Event()
-        is_endless = plan.events is None and options["duration"] is None
         console = Console(stderr=True, quiet=options["json"] or not self.stdout.isatty())
         before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
         try:
@@ -110,9 +107,7 @@ class Command(DatabaseCommand):
                     seed=plan.seed,
                     connections=options["connections"],
                     rate=options["rate"],
-                    duration=options["duration"],
-                    is_retrying=options["retry"],
-                    keep_events=not is_endless,
+                    retry_for=RETRY_SECONDS if options["retry"] else 0.0,
                     stop=stop,
                     on_progress=lambda events: status.update(f"Posted {events:,} events…"),
                 )
@@ -147,18 +142,14 @@ def build_plan(options: dict[str, Any]) -> Plan:
     Raises CommandError when no automation can answer, ValueError for an invalid option.
     """
     kinds = KINDS if options["kind"] == "mixed" else (options["kind"],)
-    events: int | None = options["events"]
-    if events is None and options["duration"] is None:
-        events = DEFAULT_EVENTS
     seed = options["seed"]
     return Plan(
         targets=_list_targets(options, kinds),
-        events=events or None,
+        events=options["events"] or None,
         batch=options["batch"],
         duplicates=options["duplicates"],
         redeliveries=options["redeliveries"],
         bad_signatures=options["bad_signatures"],
-        people=options["people"],
         text=options["text"],
         seed=secrets.randbelow(2**32) if seed is None else seed,
     )

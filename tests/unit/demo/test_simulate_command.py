@@ -26,7 +26,7 @@ AFTER = {"a1": ("[b]Link", 1012), "a2": ("Idle", 3), "a3": ("New", 1)}
 
 
 def build_answered(*statuses: str, is_forged: bool = False) -> Report:
-    report = Report(seed=5, keep_events=True, seconds=2.0, latencies_ms=[1.0, 2.0, 30.0])
+    report = Report(seed=5, seconds=2.0, latencies_ms=[1.0, 2.0, 30.0])
     for number, status in enumerate(statuses):
         names = {"account_id": "1", "user_id": "2", "username": "mia", "text": "LINK"}
         event = SimulatedEvent(sim_kind="dm", event_id=f"m{number}", **names)
@@ -66,7 +66,11 @@ def test_defaults_come_from_the_active_automations(asked: dict[str, Any]) -> Non
     assert asked["plan"].events == 200
     assert asked["urls"] == ["http://127.0.0.1:8000"]
     assert asked["secret"] == "test-app-secret"
-    assert asked["options"]["keep_events"] is True
+
+
+def test_no_events_are_traffic_without_an_end(asked: dict[str, Any]) -> None:
+    run("--events", "0")
+    assert asked["plan"].events is None
 
 
 def test_accounts_need_no_database(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,22 +79,6 @@ def test_accounts_need_no_database(asked: dict[str, Any], monkeypatch: pytest.Mo
     run("dm", "--account", "1", "--account", "2", "--text", "hello")
     targets = [(t.kind, t.account_id, t.keywords) for t in asked["plan"].targets]
     assert targets == [("dm", "1", ("hello",)), ("dm", "2", ("hello",))]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "events", "keeps"),
-    [
-        (["--events", "0"], None, False),
-        (["--duration", "3"], None, True),
-        (["--events", "7", "--duration", "3"], 7, True),
-    ],
-)
-def test_traffic_without_an_end_keeps_no_events(
-    asked: dict[str, Any], arguments: list[str], events: int | None, keeps: bool
-) -> None:
-    run(*arguments)
-    assert asked["plan"].events == events
-    assert asked["options"]["keep_events"] is keeps
 
 
 def test_json_is_one_object(asked: dict[str, Any]) -> None:
