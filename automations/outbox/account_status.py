@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from enum import Enum
 
 import msgspec
 
@@ -10,7 +11,6 @@ from automations.accounts.accounts import Account, AccountState
 from automations.conf import conf
 from automations.outbox.jobs import LONG_AGO, VIAS
 from automations.outbox.lanes import LANES, build_lane_id
-from automations.outbox.modes import Mode, find_mode
 from automations.outbox.rate_limits import find_end
 from automations.rules import store
 from tracking.clock import read_now
@@ -21,6 +21,26 @@ from tracking.mongo.errors import bounded
 NO_TOKEN = "no_token"  # noqa: S105 - the name of a state
 OTHER_WORKSPACE = "other_workspace"
 _SECONDS = 3.0
+
+
+class Mode(Enum):
+    SEND = "send"
+    SHADOW = "everything except the call"
+    HOLD = "jobs stay queued until their window ends"
+
+
+def find_mode(setting: str, *, has_token: bool, can_send: bool) -> Mode:
+    """Return the mode of an account by INSTAGRAM_SENDING and whether it works.
+
+    By default ("") an account with a token sends; one without is in shadow.
+    """
+    if setting == "off":
+        return Mode.HOLD
+    if setting == "shadow" or (setting == "" and not has_token):
+        return Mode.SHADOW
+    return Mode.SEND if can_send else Mode.HOLD
+
+
 _SENDING = {Mode.SEND: "on", Mode.SHADOW: "shadow", Mode.HOLD: "off"}
 
 

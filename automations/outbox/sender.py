@@ -2,23 +2,21 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from automations.accounts.accounts import AccountState
-from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.metrics import GRAPH_ERRORS
 from automations.outbox import transitions
 from automations.outbox.jobs import Change, Job, JobState, StepResult, StepState
-from automations.outbox.lanes import LaneStore
-from automations.outbox.store import OutboxStore
 from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
-from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
+
+if TYPE_CHECKING:
+    from automations.outbox.worker import Worker
 
 logger = logging.getLogger("automations.outbox")
 
@@ -35,37 +33,13 @@ _PATIENCE_SECONDS = 45.0
 _WAIT_SECONDS = 0.5
 
 
-class SendContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the senders of a worker share.
-
-    `compose` builds a step's message (a public reply's text) as the Graph API takes it; `pause`
-    gets an account's id, its new state and the reason; `report` gets every change that belongs
-    into the run; `now` is a test's clock, or None for the server's; `is_stopping` asks to release
-    the job soon.
-    """
-
-    store: OutboxStore
-    lanes: LaneStore
-    graph: GraphClient
-    compose: Callable[[Job, Mapping[str, Any]], Any]
-    pause: Callable[[str, AccountState, str], object]
-    report: Callable[[Job, Change], None]
-    now: Callable[[], datetime | None]
-    is_stopping: Callable[[], bool]
-
-    def read_clock(self) -> datetime:
-        return self.now() or read_now()
-
-
 class Sender:
     """Sends one job, which came with one token of its lane. `token` is None in shadow."""
 
-    def __init__(self, job: Job, *, token: str | None, context: SendContext) -> None:
+    def __init__(self, job: Job, *, token: str | None, worker: "Worker") -> None:
         self._job = job
         self._access_token = token
-        self._store = context.store
-        self._lanes = context.lanes
-        self._context = context
+        self._worker = worker
         self._has_lane_token = True
         self._follow: Follow | None = None
 
@@ -77,18 +51,18 @@ class Sender:
         while self._advance():
             pass
         if self._has_lane_token:
-            self._lanes.give_back(self._job.account_id, self._job.via)
+            self._worker.lanes.give_back(self._job.account_id, self._job.via)
 
     def _advance(self) -> bool:
         """Take one step; return whether there may be another."""
         job = self._job
         decision = transitions.decide(job, follow=self._follow)
-        at = self._context.read_clock()
+        at = self._worker.read_clock()
         if isinstance(decision, Done):
             change = Change(state=decision.state, position=job.position, done_at=at)
             self._settle(change, JobState.LEASED)
             return False
-        if self._context.is_stopping():
+        if self._worker.is_stopping():
             return self._release(at)
         if at >= job.window_ends_at:
             return self._end_step(StepResult(state=StepState.EXPIRED, at=at), JobState.LEASED)
@@ -99,14 +73,14 @@ class Sender:
     def _act(self, act: Act) -> bool:
         if act.call is Call.CHECK_FOLLOW:
             return self._check_follow()
-        at = self._context.read_clock()
-        if not self._store.claim_step(self._job, at=at):
+        at = self._worker.read_clock()
+        if not self._worker.store.claim_step(self._job, at=at):
             self._settle(transitions.end_repeated(self._job, at=at), JobState.LEASED)
             return False
         return self._send(act)
 
     def _skip(self, skip: Skip) -> bool:
-        at = self._context.read_clock()
+        at = self._worker.read_clock()
         result = StepResult(state=StepState.SKIPPED, at=at, reason=skip.reason)
         self._follow = None
         return self._settle(
@@ -124,13 +98,13 @@ class Sender:
         self._follow = Follow.UNKNOWN
         if self._access_token is None or job.is_person_unknown:
             return True
-        now = self._context.now()
+        now = self._worker.now
         is_expected = job.read_at is not None
-        ready_at = self._lanes.take_read(job.account_id, is_expected=is_expected, now=now)
+        ready_at = self._worker.lanes.take_read(job.account_id, is_expected=is_expected, now=now)
         if ready_at is not None:
             return self._release(ready_at, read_at=ready_at)
         try:
-            answer = self._context.graph.is_following(job.user_id, token=self._access_token)
+            answer = self._worker.graph.is_following(job.user_id, token=self._access_token)
         except Exception as error:  # noqa: BLE001 - classified by judge
             return self._after_failed_check(_read_error(error))
         self._follow = _FOLLOWS[answer]
@@ -145,9 +119,9 @@ class Sender:
 
     def _send(self, act: Act) -> bool:
         job = self._job
-        at = self._context.read_clock()
+        at = self._worker.read_clock()
         try:
-            message = self._context.compose(job, act.step)
+            message = self._worker.compose(job, act.step)
         except Exception as error:
             logger.exception("❌ A message could not be built: %s", type(error).__name__)
             result = StepResult(state=StepState.FAILED, at=at, reason="content")
@@ -156,28 +130,28 @@ class Sender:
             # Shadow keeps the lane's pace too, so that it shows what sending would do.
             self._has_lane_token = False
             return self._end_step(StepResult(state=StepState.SHADOW, at=at), JobState.LEASED)
-        now = self._context.now()
+        now = self._worker.now
         needs_token = act.call is not Call.REPLY_PUBLICLY  # it uses the private reply's token
         if needs_token and not self._has_lane_token:
-            ready_at = self._lanes.take(job.account_id, job.via, now=now)
+            ready_at = self._worker.lanes.take(job.account_id, job.via, now=now)
             if ready_at is not None:
                 return self._release(ready_at)
             self._has_lane_token = True
-        if not self._store.begin_sending(job, now=now):
+        if not self._worker.store.begin_sending(job, now=now):
             return False
         self._has_lane_token = self._has_lane_token and not needs_token
         try:
             mid = self._call(act, message, self._access_token)
         except Exception as error:  # noqa: BLE001 - classified by judge
             return self._after_failed_send(act, _read_error(error))
-        result = StepResult(state=StepState.SENT, at=self._context.read_clock(), mid=mid)
+        result = StepResult(state=StepState.SENT, at=self._worker.read_clock(), mid=mid)
         # Slow down before Meta refuses calls.
-        if self._context.graph.usage(job.account_id) >= _MOST_USAGE:
-            self._lanes.slow_down(job.account_id, wait=_USAGE_WAIT, now=self._context.now())
+        if self._worker.graph.usage(job.account_id) >= _MOST_USAGE:
+            self._worker.lanes.slow_down(job.account_id, wait=_USAGE_WAIT, now=self._worker.now)
         return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
 
     def _call(self, act: Act, message: Any, token: str) -> str | None:
-        job, graph = self._job, self._context.graph
+        job, graph = self._job, self._worker.graph
         if act.call is Call.REPLY_PUBLICLY:
             return graph.reply_publicly(job.comment_id or "", message, token=token)
         if act.call is Call.REPLY_PRIVATELY:
@@ -186,7 +160,7 @@ class Sender:
 
     def _after_failed_send(self, act: Act, error: GraphError) -> bool:
         job = self._job
-        at = self._context.read_clock()
+        at = self._worker.read_clock()
         verdict = transitions.judge(error.classification, act.call)
         result = StepResult(
             state=StepState.FAILED,
@@ -211,16 +185,16 @@ class Sender:
     def _put_off(self, error: GraphError, verdict: Verdict, held: JobState) -> bool:
         """Queue the job again, which is safe because nothing was sent."""
         job = self._job
-        at = self._context.read_clock()
+        at = self._worker.read_clock()
         attempts = None
         next_at = at
         if verdict is Verdict.RATE:
             at_least = timedelta(seconds=error.retry_after or 0)
-            now = self._context.now()
-            next_at = self._lanes.back_off(job.account_id, at_least=at_least, now=now)
+            now = self._worker.now
+            next_at = self._worker.lanes.back_off(job.account_id, at_least=at_least, now=now)
             logger.warning("⚠️ Account %s is over Meta's rate limit and waits", job.account_id)
         elif verdict in _PAUSES:
-            self._context.pause(job.account_id, _PAUSES[verdict], f"error {error.code}")
+            self._worker.pause(job.account_id, _PAUSES[verdict], f"error {error.code}")
         else:
             attempts = job.attempts + 1
             next_at = transitions.find_retry_time(
@@ -230,7 +204,7 @@ class Sender:
         return False
 
     def _release(self, next_at: datetime, *, read_at: datetime | None = None) -> bool:
-        at = self._context.read_clock()
+        at = self._worker.read_clock()
         change = transitions.release(self._job, at=at, next_at=next_at)
         self._settle(msgspec.structs.replace(change, read_at=read_at), JobState.LEASED)
         return False
@@ -243,7 +217,7 @@ class Sender:
         if change.state is not JobState.LEASED:
             if self._settle(change, *expected, without_echo=is_unknown):
                 return False
-            echo = self._store.find_echo(job) if is_unknown else None
+            echo = self._worker.store.find_echo(job) if is_unknown else None
             if echo is not None:
                 sent = StepResult(state=StepState.SENT, at=result.at, mid=echo)
                 return self._end_step(sent, *expected)
@@ -264,7 +238,7 @@ class Sender:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                is_ours = self._store.settle(
+                is_ours = self._worker.store.settle(
                     job, change, expected=expected, without_echo=without_echo
                 )
                 break
@@ -273,7 +247,7 @@ class Sender:
                     raise
                 time.sleep(_WAIT_SECONDS)
         if is_ours:
-            self._context.report(job, change)
+            self._worker.reporter.add(job, change)
             for name, result in change.results.items():
                 job.progress[name] = result.to_document()
             job.position = change.position

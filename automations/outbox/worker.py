@@ -1,24 +1,36 @@
 """The worker finds lanes with work, takes their turns, and sends their jobs in threads."""
 
 import logging
+import os
 import random
+import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
+from automations.accounts import accounts
 from automations.accounts.accounts import Account, AccountState
+from automations.conf import conf
+from automations.instagram.buttons import build_payload
 from automations.instagram.graph import GraphClient
+from automations.instagram.messages import build_message, choose_public_reply
 from automations.outbox import transitions
+from automations.outbox.account_status import Mode, find_mode
 from automations.outbox.jobs import VIAS, Job, JobState, StepResult, StepState
 from automations.outbox.lanes import LaneStore, Turn
-from automations.outbox.modes import Mode, find_mode
-from automations.outbox.reporting import Reporter
-from automations.outbox.sender import SendContext, Sender
+from automations.outbox.reporting import Record, Reporter, StepReport
+from automations.outbox.sender import Sender
 from automations.outbox.store import OutboxStore
+from automations.rules.steps import COMMENT_REPLY
+from tracking import service
+from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
+from tracking.mongo import client as mongo
+from tracking.rollups.outcomes import StepOutcome
 
 logger = logging.getLogger("automations.worker")
 
@@ -37,50 +49,91 @@ _AWAY_SECONDS = 1.0
 _REST = timedelta(seconds=60)
 
 
+def compose(job: Job, step: Mapping[str, Any]) -> Any:
+    """Return a step's message, or its text for a public reply.
+
+    What waits for a tap has a button whose payload names the job's trigger and, once that is
+    counted, its run. Raises ValueError for content that cannot be sent.
+    """
+    if step["name"] == COMMENT_REPLY:
+        return choose_public_reply(step, trigger_id=job.id)
+    if not transitions.waits_for_tap(job, step):
+        return build_message(step)
+    run_id = None if job.outcome is None or job.run_id is None else str(job.run_id)
+    payload = build_payload(job.id, run_id, job.automation_id, step["name"])
+    return build_message(step, payload=payload)
+
+
+def record_results(told: Sequence[StepReport]) -> None:
+    """Tell the runs of counted triggers what became of their steps. Raises TrackingUnavailable."""
+    service.record_step_outcomes([
+        StepOutcome(
+            run_id=one.job.run_id,
+            automation_id=one.job.automation_id,
+            step=one.step,
+            state=one.result.state.value,
+            at=one.result.at,
+            code=one.result.code,
+            subcode=one.result.subcode,
+            reason=one.result.reason,
+            is_completed=transitions.is_completed(one.step, one.result.state),
+        )
+        for one in told
+    ])  # fmt: skip
+
+
+def pause_account(account_id: str, state: AccountState, reason: str) -> None:
+    """Pause an account, until it is active again."""
+    logger.error("❌ Account %s is paused (%s): %s", account_id, state, reason)
+    accounts.set_state(account_id, state, reason, at=read_now())
+
+
 class Worker:
-    """Sends what is due; `drain` in the caller's thread, `run` until `stop`."""
+    """Sends what is due; `drain` in the caller's thread, `run` until `stop`.
+
+    `compose` builds a step's message as the Graph API takes it; `record` tells runs what became of
+    their steps; `setting` is INSTAGRAM_SENDING. Raises MongoNotConfigured and TrackingUnavailable.
+    """
 
     def __init__(
         self,
+        graph: GraphClient | None = None,
         *,
-        store: OutboxStore,
-        lanes: LaneStore,
-        reporter: Reporter,
-        graph: GraphClient,
-        compose: Callable[[Job, Mapping[str, Any]], Any],
-        pause: Callable[[str, AccountState, str], object],
-        get_account: Callable[[str], Account | None],
-        setting: str,
+        setting: str | None = None,
+        compose: Callable[[Job, Mapping[str, Any]], Any] = compose,
+        record: Record = record_results,
+        pause: Callable[[str, AccountState, str], object] = pause_account,
+        get_account: Callable[[str], Account | None] = accounts.get_account,
     ) -> None:
-        self._store = store
-        self._lanes = lanes
-        self._reporter = reporter
+        database = mongo.get_database()
+        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:12]}"
+        self.store = OutboxStore(database, owner=owner)
+        self.lanes = LaneStore(database)
+        self.reporter = Reporter(self.store, record)
+        self.graph = graph or GraphClient(conf.graph_url)
+        self.compose = compose
+        self.now: datetime | None = None  # of tests; None is the server's time
         self._pause = pause
         self._get_account = get_account
-        self._setting = setting
+        self._setting = conf.sending if setting is None else setting
         self._stop = threading.Event()
-        self._now: datetime | None = None
-        self._context = SendContext(
-            store=store,
-            lanes=lanes,
-            graph=graph,
-            compose=compose,
-            pause=self._pause_account,
-            report=reporter.add,
-            now=lambda: self._now,
-            is_stopping=self._stop.is_set,
-        )
         self._accounts: dict[str, tuple[float, Account | None]] = {}
         self._due_at: dict[str, float] = {}
         self._free = THREADS
         self._freed = threading.Condition()
+
+    def read_clock(self) -> datetime:
+        return self.now or read_now()
+
+    def is_stopping(self) -> bool:
+        return self._stop.is_set()
 
     def drain(self, *, now: datetime | None = None) -> int:
         """Send everything that is due and that the lanes allow; return how many jobs.
 
         `now` replaces the server's time for all of it. Raises TrackingUnavailable.
         """
-        self._now = now
+        self.now = now
         self._accounts.clear()
         held = 0
         try:
@@ -92,11 +145,11 @@ class Worker:
                     held += len(senders)
                 if not self._discover():
                     break
-            at = self._context.read_clock()
-            self._reporter.flush(at=at)
-            self._reporter.retry_unreported(at=at)
+            at = self.read_clock()
+            self.reporter.flush(at=at)
+            self.reporter.retry_unreported(at=at)
         finally:
-            self._now = None
+            self.now = None
         return held
 
     def run(self) -> None:
@@ -119,7 +172,7 @@ class Worker:
                     self._stop.wait(_AWAY_SECONDS)
         reporting.join()
         # The calls that were under way when it was told to stop are back only now.
-        self._reporter.flush(at=self._context.read_clock())
+        self.reporter.flush(at=self.read_clock())
 
     def stop(self) -> None:
         """Make `run` return once running calls have ended. Safe in a signal handler."""
@@ -131,10 +184,10 @@ class Worker:
         None is lost, because each is queued, leased, or at its end. None is sent twice, because
         `sending` is stored before each call.
         """
-        now = self._now
-        if count := self._store.requeue_abandoned(now=now):
+        now = self.now
+        if count := self.store.requeue_abandoned(now=now):
             logger.warning("⚠️ %d jobs of a dead worker are queued again", count)
-        if count := sum(self._settle_cut_off(job) for job in self._store.list_cut_off(now=now)):
+        if count := sum(self._settle_cut_off(job) for job in self.store.list_cut_off(now=now)):
             logger.warning("⚠️ %d calls of a dead worker were settled", count)
 
     def _settle_cut_off(self, job: Job) -> bool:
@@ -143,7 +196,7 @@ class Worker:
         An echo proves that the message was delivered; a private reply has one retry, because Meta
         accepts one per comment; the rest is unknown.
         """
-        at = self._context.read_clock()
+        at = self.read_clock()
         echo = job.progress.get(job.name_of(job.position), {}).get("echo")
         if echo is None and transitions.can_retry_unknown(job):
             change = transitions.retry_unknown(job, at=at)
@@ -152,9 +205,9 @@ class Worker:
             if echo is not None:
                 result = StepResult(state=StepState.SENT, at=at, mid=echo)
             change = transitions.end_step(job, result, is_held=False)
-        is_settled = self._store.settle_cut_off(job, change)
+        is_settled = self.store.settle_cut_off(job, change)
         if is_settled:
-            self._reporter.add(job, change)
+            self.reporter.add(job, change)
         return is_settled
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
@@ -192,10 +245,10 @@ class Worker:
     def _report(self) -> None:
         # In a thread of its own: tracking that hangs must not keep a message waiting.
         while not self._stop.wait(_REPORT_SECONDS):
-            at = self._context.read_clock()
-            self._reporter.flush(at=at)
+            at = self.read_clock()
+            self.reporter.flush(at=at)
             if self._is_due("late", _LATE_SECONDS):
-                self._reporter.retry_unreported(at=at)
+                self.reporter.retry_unreported(at=at)
 
     def _is_due(self, name: str, seconds: float) -> bool:
         now = time.monotonic()
@@ -205,16 +258,16 @@ class Worker:
         return True
 
     def _discover(self) -> int:
-        at = self._context.read_clock()
+        at = self.read_clock()
         opened = 0
         for via in VIAS:
-            account_ids = self._store.list_due_accounts(via, now=at)
-            opened += self._lanes.open_lanes(via, account_ids, now=at)
+            account_ids = self.store.list_due_accounts(via, now=at)
+            opened += self.lanes.open_lanes(via, account_ids, now=at)
         return opened
 
     def _take_turn(self, want: int) -> list[Sender] | None:
         """Return the senders of the next turn; None when no lane is due."""
-        turn = self._lanes.take_turn(want=want, now=self._now)
+        turn = self.lanes.take_turn(want=want, now=self.now)
         if turn is None:
             return None
         if not turn.granted:
@@ -230,32 +283,32 @@ class Worker:
             return []
         if mode is Mode.SHADOW:
             token = None
-        return [Sender(job, token=token, context=self._context) for job in self._claim(turn)]
+        return [Sender(job, token=token, worker=self) for job in self._claim(turn)]
 
     def _claim(self, turn: Turn) -> list[Job]:
-        claimed = self._store.claim(
-            turn.account_id, turn.via, limit=turn.granted, now=self._now, at=turn.at
+        claimed = self.store.claim(
+            turn.account_id, turn.via, limit=turn.granted, now=self.now, at=turn.at
         )
         for job in claimed.overdue:
             change = transitions.expire(job, at=turn.at)
-            if self._store.settle(job, change, expected=[JobState.LEASED]):
-                self._reporter.add(job, change)
+            if self.store.settle(job, change, expected=[JobState.LEASED]):
+                self.reporter.add(job, change)
         if unused := turn.granted - len(claimed.jobs):
-            self._lanes.end_turn(turn, unused=unused, is_empty=claimed.is_last)
+            self.lanes.end_turn(turn, unused=unused, is_empty=claimed.is_last)
         return claimed.jobs
 
     def _rest(self, turn: Turn) -> None:
-        at = self._context.read_clock()
+        at = self.read_clock()
         is_more = True
         while is_more:
             is_more = False
-            for job in self._store.list_overdue(turn.account_id, turn.via, at=at):
+            for job in self.store.list_overdue(turn.account_id, turn.via, at=at):
                 change = transitions.expire(job, at=at)
-                if self._store.expire_queued(job, change):
+                if self.store.expire_queued(job, change):
                     is_more = True
-                    self._reporter.add(job, change)
+                    self.reporter.add(job, change)
         # Spread, so that thousands of resting accounts do not return together.
-        self._lanes.rest(turn, until=at + _REST * random.uniform(1.0, 1.5))  # noqa: S311
+        self.lanes.rest(turn, until=at + _REST * random.uniform(1.0, 1.5))  # noqa: S311
 
     def _find_account(self, account_id: str) -> Account | None:
         known = self._accounts.get(account_id)
@@ -265,7 +318,6 @@ class Worker:
         self._accounts[account_id] = (time.monotonic() + _ACCOUNT_SECONDS, account)
         return account
 
-    def _pause_account(self, account_id: str, state: AccountState, reason: str) -> None:
-        logger.error("❌ Account %s is paused (%s): %s", account_id, state, reason)
+    def pause(self, account_id: str, state: AccountState, reason: str) -> None:
         self._pause(account_id, state, reason)
         self._accounts.pop(account_id, None)

@@ -12,7 +12,7 @@ from pymongo.database import Database
 from automations.accounts import accounts
 from automations.demo.sandbox import Sandbox
 from automations.instagram.graph import GraphClient
-from automations.outbox.wiring import build_worker
+from automations.outbox.worker import Worker
 from tests.support.triggers import now_in_milliseconds
 from tests.support.waiting import wait_until
 from tests.support.web_server import SECRET, WebServer
@@ -46,7 +46,7 @@ def _served(
     db["automations"].insert_one(automation)
     with WebServer(tmp_path, uri=settings.MONGODB_URI) as web, GraphClient(meta.url) as graph:
         meta.set_webhook(f"{web.url}/api/webhooks/instagram", SECRET)
-        worker = build_worker(graph)
+        worker = Worker(graph)
         thread = threading.Thread(target=worker.run)
         thread.start()
         yield

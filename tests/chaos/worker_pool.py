@@ -21,7 +21,7 @@ django.setup()
 from automations.operations.parent_watch import die_with_parent  # noqa: E402
 from automations.outbox import lanes, reporting, transitions, worker  # noqa: E402
 from automations.outbox import store as outbox_store  # noqa: E402
-from automations.outbox.wiring import build_worker  # noqa: E402
+from automations.outbox.worker import Worker  # noqa: E402
 from tracking.exceptions import TrackingUnavailable  # noqa: E402
 
 _WAITS = (
@@ -76,7 +76,7 @@ def fork_worker() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(parent)
         random.seed()  # the parent's state would give every worker the same jitter
-        one = build_worker()
+        one = Worker()
         signal.signal(signal.SIGTERM, lambda *_: one.stop())
         one.run()
     except TrackingUnavailable:

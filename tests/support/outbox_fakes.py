@@ -15,9 +15,7 @@ from automations.instagram.access_tokens import AccessToken, Host
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.outbox.jobs import Change, Job, parse_job
-from automations.outbox.lanes import LaneStore
-from automations.outbox.reporting import Reporter, StepReport
-from automations.outbox.store import OutboxStore
+from automations.outbox.reporting import StepReport
 from automations.outbox.worker import Worker
 from tests.support.triggers import T0
 
@@ -144,25 +142,22 @@ class Rig:
     """A worker on the test's database, and everything around it."""
 
     def __init__(
-        self, db: Database[dict[str, Any]], *, setting: str = "", owner: str = "w1",
-        graph: Any = None,
-    ) -> None:  # fmt: skip
+        self, db: Database[dict[str, Any]], *, setting: str = "", graph: Any = None
+    ) -> None:
         self.db = db
         self.graph: FakeGraph = graph or FakeGraph()
         self.accounts: dict[str, Account] = {}
         self.default_account: Account | None = make_account()
         self.told: list[StepReport] = []
         self.record_error: Exception | None = None
-        self.store = OutboxStore(db, owner=owner)
-        self.lanes = LaneStore(db)
-        self.reporter = Reporter(self.store, self._record)
         self.lock = threading.Lock()
         self.worker = Worker(
-            store=self.store, lanes=self.lanes, reporter=self.reporter, graph=self.graph,
-            compose=compose, pause=self.pause,
+            self.graph, setting=setting, compose=compose, record=self._record, pause=self.pause,
             get_account=lambda one: self.accounts.get(one, self.default_account),
-            setting=setting,
         )  # fmt: skip
+        self.store = self.worker.store
+        self.lanes = self.worker.lanes
+        self.reporter = self.worker.reporter
 
     def pause(self, account_id: str, state: AccountState, reason: str) -> None:
         self.accounts[account_id] = make_account(state=state)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from automations.conf import conf
 from automations.management.process import ProcessCommand
-from automations.outbox.wiring import build_worker
+from automations.outbox.worker import Worker
 from automations.privacy.deletion_requests import run_deletions
 
 _DELETIONS_SECONDS = 5.0
@@ -24,7 +24,7 @@ class Command(ProcessCommand):
     )
 
     def prepare(self) -> tuple[str, Callable[[], None], Callable[[], None]]:
-        worker = build_worker()
+        worker = Worker()
 
         def work() -> None:
             stop = threading.Event()

@@ -50,7 +50,7 @@ class TestClaims:
         job = claim_one(rig.store)
         stored = rig.find(job_id)
         assert stored["state"] == "leased"
-        assert stored["lease"] == {"owner": "w1", "token": 1, "until": T0 + LEASE}
+        assert stored["lease"] == {"owner": rig.store.owner, "token": 1, "until": T0 + LEASE}
         assert "nextAt" not in stored
         other = OutboxStore(rig.db, owner="w2")
         assert other.claim("acc1", DM, limit=1, now=T0, at=T0).jobs == []
@@ -107,7 +107,7 @@ class TestFencing:
 
     def test_an_answer_that_comes_after_the_lease_is_still_the_truth(self, rig: Rig) -> None:
         job_id = rig.add(make_job_document(send={"steps": [PLAIN_OPENING, MAIN]}))
-        sweeper = Rig(rig.db, owner="w2")
+        sweeper = Rig(rig.db)
         rig.graph.before_call = lambda: sweeper.worker.drain(now=LATER)
         rig.worker.drain(now=T0)
         job = rig.find(job_id)
@@ -127,7 +127,7 @@ class TestDeaths:
         job_id = rig.add(make_job_document())
         die(rig)
         assert rig.find(job_id)["state"] == "sending"
-        survivor = Rig(rig.db, owner="w2", graph=rig.graph)
+        survivor = Rig(rig.db, graph=rig.graph)
         survivor.worker.drain(now=T0 + timedelta(seconds=59))
         assert rig.find(job_id)["state"] == "sending"
         survivor.worker.drain(now=LATER)
@@ -164,7 +164,7 @@ class TestDeaths:
         rig.add(make_job_document())
         rig.record_error = RuntimeError("died here")
         rig.worker.drain(now=T0)
-        survivor = Rig(rig.db, owner="w2")
+        survivor = Rig(rig.db)
         survivor.worker.drain(now=T0 + timedelta(seconds=90))
         assert survivor.outcomes() == [("main_dm", "sent")]
 
@@ -273,7 +273,7 @@ class TestRunning:
 
     def test_two_workers_send_nothing_twice(self, db: Database[dict[str, Any]]) -> None:
         graph = FakeGraph()
-        rigs = [Rig(db, owner=f"w{number}", graph=graph) for number in range(2)]
+        rigs = [Rig(db, graph=graph) for _ in range(2)]
         now = now_in_milliseconds()
         accounts = [f"a{number % 5}" for number in range(100)]
         rigs[0].add(

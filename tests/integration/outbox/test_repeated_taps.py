@@ -182,7 +182,7 @@ def test_many_taps_at_once_in_many_workers_are_answered_once(
     db: Database[dict[str, Any]], rig: Rig
 ) -> None:
     graph = FakeGraph(follows=True)
-    rigs = [Rig(db, owner=f"w{number}", graph=graph) for number in range(4)]
+    rigs = [Rig(db, graph=graph) for _ in range(4)]
     for number in range(20):
         tap(rig, f"m{number}")
     with ThreadPoolExecutor(len(rigs)) as pool:

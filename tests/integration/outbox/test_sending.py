@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pymongo.database import Database
 
-from automations.outbox.modes import Mode, find_mode
+from automations.outbox.account_status import Mode, find_mode
 from tests.support.outbox_fakes import (
     ASK,
     MAIN,

@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
-from automations.outbox.wiring import build_worker
+from automations.outbox.worker import Worker
 from tests.integration.conftest import VICTIM, FailPoint
 from tests.support.oracle import recount
 from tests.support.outbox_fakes import FakeGraph
@@ -63,7 +63,7 @@ def served(
 def hold_conversation() -> FakeGraph:
     """Somebody comments and taps; return what they were sent."""
     graph = FakeGraph()
-    worker = build_worker(graph)
+    worker = Worker(graph)
     assert post_body(build_body(COMMENT)).status_code == 200
     worker.drain(now=now_in_milliseconds())
     [payload] = re.findall(r"run1\.[\w.-]+", json.dumps(graph.journal[-1].message))

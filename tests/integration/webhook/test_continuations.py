@@ -9,7 +9,7 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from automations.instagram.buttons import build_payload
-from automations.outbox.wiring import build_worker
+from automations.outbox.worker import Worker
 from automations.webhook.deliveries import DeliverySummary, handle_delivery
 from tests.support.oracle import recount
 from tests.support.outbox_fakes import FakeGraph
@@ -81,7 +81,7 @@ class TestTaps(WithDatabase):
     def drain(self, after: timedelta = timedelta(0)) -> list[tuple[str, str]]:
         """Let a worker send what is due; return (kind, step) of what went out."""
         graph = FakeGraph()
-        build_worker(graph).drain(now=T0 + after)
+        Worker(graph).drain(now=T0 + after)
         return graph.sent
 
     def find(self, mid: str = "tap1") -> Any:

@@ -6,7 +6,7 @@ from django.core.management.base import CommandError
 
 from automations.instagram.buttons import parse_payload
 from automations.management.commands import run_worker
-from automations.outbox.wiring import compose
+from automations.outbox.worker import compose
 from tests.support.outbox_fakes import ASK, MAIN, OPENING, PLAIN_OPENING, PUBLIC, make_job
 from tracking.exceptions import MongoNotConfigured
 
@@ -57,6 +57,6 @@ def test_a_worker_without_a_mongodb_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse() -> None:
         raise MongoNotConfigured("Set MONGODB_URI.")
 
-    monkeypatch.setattr(run_worker, "build_worker", refuse)
+    monkeypatch.setattr(run_worker, "Worker", refuse)
     with pytest.raises(CommandError, match=r"Set MONGODB_URI\."):
         call_command("run_worker")
