@@ -1,5 +1,6 @@
 """What tests of tracking share: writers that are closed afterwards, and a server to break."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,10 +12,12 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from tests.support.tracker import Tracker
 from tracking.conf import conf
+from tracking.counting.storage import Storage
 from tracking.embedded import server as embedded
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 Document = dict[str, Any]
+Db = Database[Document]
 MakeTracker = Callable[..., Tracker]
 FailPoint = Callable[..., AbstractContextManager[None]]
 
@@ -34,6 +37,40 @@ class Recorder(CommandListener):
     def succeeded(self, event: Any) -> None: ...
 
     def failed(self, event: Any) -> None: ...
+
+
+def explain(db: Db, event: CommandStartedEvent) -> dict[str, Any]:
+    """Return the plan of a recorded read, and what it made the server look at."""
+    names = ("find", "aggregate", "pipeline", "cursor", "filter", "projection", "sort", "limit",
+             "hint", "batchSize")  # fmt: skip
+    command = {name: event.command[name] for name in names if name in event.command}
+    return db.command("explain", command, verbosity="executionStats")
+
+
+@contextmanager
+def flow(send: Callable[[int], Any]) -> Iterator[list[Any]]:
+    """Call `send(1)`, `send(2)`, ... in a thread beside the block, and yield what they return."""
+    stop = threading.Event()
+    sent: list[Any] = []
+
+    def send_all() -> None:
+        while not stop.is_set():
+            sent.append(send(len(sent) + 1))
+
+    thread = threading.Thread(target=send_all)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture
+def storage(db: Db) -> Iterator[Storage]:
+    one = Storage(db)
+    yield one
+    one.close()
 
 
 @pytest.fixture

@@ -287,7 +287,7 @@ class Counting(RuleBasedStateMachine):
             yield
             return
         if fault.kind == "reply":
-            with lose_commit_replies(process, 1 + fault.is_after_reply):
+            with lose_commit_replies(process.client, 1 + fault.is_after_reply):
                 yield
             return
         process.wire.arm(

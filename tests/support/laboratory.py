@@ -7,6 +7,7 @@ from unittest import mock
 
 from bson import Binary
 from bson.binary import UUID_SUBTYPE
+from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
@@ -63,15 +64,15 @@ class Laboratory:
 
 
 @contextmanager
-def lose_commit_replies(process: Process, times: int) -> Iterator[None]:
-    """Let the process's commits happen and it not hear of them, as when a connection breaks."""
+def lose_commit_replies(client: MongoClient[Document], times: int) -> Iterator[None]:
+    """Let the client's commits happen and it not hear of them, as when a connection breaks."""
     commit = ClientSession.commit_transaction
     left = times
 
     def commit_and_lose(session: ClientSession) -> None:
         nonlocal left
         commit(session)
-        if session.client is process.client and left:
+        if session.client is client and left:
             left -= 1
             raise AutoReconnect("connection closed")
 

@@ -3,18 +3,17 @@
 import logging
 import random
 import threading
-import time
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from prometheus_client import REGISTRY
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, NetworkTimeout
 
 from tests.integration.conftest import MakeTracker, Recorder
+from tests.support.laboratory import lose_commit_replies
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import (
@@ -26,9 +25,9 @@ from tests.support.triggers import (
     make_trigger,
     now_in_milliseconds,
 )
+from tests.support.waiting import wait_until
 from tracking.counting import counter as counter_module
 from tracking.counting.partitions import list_stuck, retry_stuck
-from tracking.counting.switch import SwitchState, write_switch
 from tracking.ids import lane_of, partition_of
 from tracking.mongo.transactions import CommitUnclear
 from tracking.rollups.hours import hour_of
@@ -78,9 +77,7 @@ class TestBatch:
             assert not {"partition", "metadata"} & trigger.keys()
         assert recount(db) == []
 
-    def test_a_trigger_with_something_to_send_is_kept_longer(
-        self, db: Db, tracker: Tracker
-    ) -> None:
+    def test_what_has_to_be_sent_is_kept_longer(self, db: Db, tracker: Tracker) -> None:
         tracker.record(make_trigger(send={"via": "instagram"}))
         [trigger] = db["automation_triggers"].find()
         assert (trigger["state"], trigger["outcome"]) == ("queued", "counted")
@@ -136,9 +133,7 @@ class TestBatch:
         assert (db["automations"].find_one() or {}).get("lastRunAt") in {None, T0 + 9 * WINDOW}
         assert recount(db) == []
 
-    def test_a_tap_belongs_to_the_run_that_its_trigger_belongs_to(
-        self, db: Db, tracker: Tracker
-    ) -> None:
+    def test_a_tap_belongs_to_the_run_of_its_trigger(self, db: Db, tracker: Tracker) -> None:
         first, second = make_trigger(event_id="1"), make_trigger(event_id="2")
         ids = [f"{first.account_id}:comment:{number}" for number in (1, 2)]
         tracker.record(first, second, make_trigger(continues=ids[1]))
@@ -171,9 +166,7 @@ class TestBatch:
         runs = db["automation_runs"].find()
         assert {(one["automationId"], one["userId"], one["createdAt"]) for one in runs} == expected
 
-    def test_the_log_and_the_metrics_tell(
-        self, tracker: Tracker, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_log_and_metrics_tell(self, tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
         def read(name: str, **labels: str) -> float:
             return REGISTRY.get_sample_value(name, labels) or 0
 
@@ -199,21 +192,10 @@ class TestBatch:
 
 
 class TestFailure:
-    def test_a_commit_whose_reply_is_lost_counts_once(
-        self, db: Db, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        commit = ClientSession.commit_transaction
-        lost = iter([True])
-
-        def lose(session: ClientSession) -> None:
-            commit(session)
-            if next(lost, False):
-                raise AutoReconnect("connection closed")
-
+    def test_a_commit_whose_reply_is_lost_counts_once(self, db: Db, tracker: Tracker) -> None:
         tracker.record(make_trigger(user_id="first"))
         tracker.store(*make_people(3), make_trigger(user_id="p1"))
-        monkeypatch.setattr(ClientSession, "commit_transaction", lose)
-        with pytest.raises(CommitUnclear) as raised:
+        with lose_commit_replies(db.client, 1), pytest.raises(CommitUnclear) as raised:
             tracker.count()
         tracker.counter._handle_failure(raised.value)
         assert db["automation_triggers"].count_documents({"partition": {"$exists": True}}) == 4
@@ -234,9 +216,7 @@ class TestFailure:
         assert list(db["automations"].find()) == before
         assert recount(db) == []
 
-    def test_a_slow_server_is_asked_for_fewer(
-        self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_slow_servers_get_fewer(self, tracker: Tracker, monkeypatch: Any) -> None:
         tracker.store(*make_people(40))
         write_all = tracker.counter._batches._write
 
@@ -388,66 +368,13 @@ class TestStuck:
         assert recount(db) == []
 
 
-class TestSwitch:
-    def test_off_and_on_again_equals_never_off(
-        self, db: Db, tracker: Tracker, make_tracker: MakeTracker
-    ) -> None:
-        chance = random.Random(2)
-        arrivals = sorted(chance.randrange(80) for _ in range(90))
-        history = [
-            {"event_id": str(number), "automation_id": chance.choice(["a1", "a2"]),
-             "user_id": chance.choice("pqr"), "arrived_at": T0 + quarter * WINDOW / 4}
-            for number, quarter in enumerate(arrivals)
-        ]  # fmt: skip
-
-        def play(*, has_pauses: bool) -> list[Any]:
-            one = make_tracker(db)
-            for number, fields in enumerate(history):
-                if has_pauses and number % 20 == 5:
-                    write_switch(db, "tracking", SwitchState.OFF, now=T0)
-                if has_pauses and number % 20 == 15:
-                    write_switch(db, "tracking", SwitchState.ON, now=T0)
-                one.store(make_trigger(**fields))
-                one.count()
-            write_switch(db, "tracking", SwitchState.ON, now=T0)
-            one.count()
-            one.close()
-            assert recount(db) == []
-            found = {(t["_id"], t["outcome"]) for t in db["automation_triggers"].find()}
-            for name in ("automation_triggers", "automation_runs", "automation_contacts",
-                         "automation_run_stats"):  # fmt: skip
-                db[name].delete_many({})
-            return sorted(found)
-
-        assert play(has_pauses=True) == play(has_pauses=False)
-
-    def test_off_by_the_environment_is_off_for_this_process(
-        self, db: Db, make_tracker: MakeTracker
-    ) -> None:
-        tracker = make_tracker(db)
-        tracker.counter._is_enabled = False
-        tracker.store(make_trigger())
-        tracker.count()
-        assert db["automation_runs"].count_documents({}) == 0
-
-
 class TestFolding:
-    def test_closed_hours_leave_the_base(
-        self, db: Db, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_closed_hours_leave_the_base(self, db: Db, tracker: Tracker) -> None:
         now = now_in_milliseconds()
         at = now - timedelta(hours=3)
         tracker.record(*make_people(3, arrived_at=at), make_trigger(arrived_at=now, user_id="n"))
         tracker.counter._fold_at = 0
         assert not tracker.counter.step()
-        base = db["automation_run_stats"].find_one({"_id": "a1:b"}) or {}
-        assert list(base["h"]) == [str(hour_of(now))]
-        assert recount(db, at=now) == []
-        # What comes late opens its hour again, until the next time.
-        tracker.record(make_trigger(arrived_at=at, user_id="late"))
-        assert recount(db, at=now) == []
-        tracker.counter._fold_at = 0
-        tracker.counter.step()
         base = db["automation_run_stats"].find_one({"_id": "a1:b"}) or {}
         assert list(base["h"]) == [str(hour_of(now))]
         assert recount(db, at=now) == []
@@ -468,16 +395,12 @@ class TestFolding:
 def test_a_thread_counts_at_once_when_it_is_woken(db: Db, make_tracker: MakeTracker) -> None:
     tracker = make_tracker(db)
     tracker.counter.start()
-    deadline = time.monotonic() + 5
-    while not tracker.counter._partitions.owned:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: tracker.counter._partitions.owned, seconds=5)
+    waiting = {"outcome": {"$exists": False}}
     for number in range(10):
         tracker.store(make_trigger(user_id=f"p{number}"))
         tracker.counter.wake()
-        while db["automation_triggers"].count_documents({"outcome": {"$exists": False}}):
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(lambda: not db["automation_triggers"].count_documents(waiting), seconds=1)
     tracker.counter.close()
     assert get_counters(db) == []
     assert recount(db) == []

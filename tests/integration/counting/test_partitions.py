@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -16,24 +17,20 @@ from pymongo.database import Database
 from tests.support.counting_process import start_counting_process
 from tests.support.oracle import recount
 from tests.support.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds
+from tests.support.waiting import wait_until
 from tracking.counting.counter import Counter
 from tracking.counting.partitions import Fenced, Stuck
 from tracking.counting.storage import Storage
 from tracking.ids import PARTITIONS
 
 Db = Database[dict[str, Any]]
+MakeCounter = Callable[..., Counter]
+Pair = tuple[Counter, Counter]
 LONG_AGO = now_in_milliseconds() - 9 * WINDOW
 
 
 @pytest.fixture
-def storage(db: Db) -> Iterator[Storage]:
-    one = Storage(db)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def make_counter(db: Db) -> Iterator[Callable[..., Counter]]:
+def make_counter(db: Db) -> Iterator[MakeCounter]:
     counters: list[Counter] = []
 
     def make(**options: Any) -> Counter:
@@ -43,6 +40,14 @@ def make_counter(db: Db) -> Iterator[Callable[..., Counter]]:
     yield make
     for one in counters:
         one.leave()
+
+
+@pytest.fixture
+def pair(make_counter: MakeCounter) -> Pair:
+    """Two counters of whom the first owns everything."""
+    first, second = make_counter(is_dedicated=True), make_counter(is_dedicated=True)
+    step(first)
+    return first, second
 
 
 def step(*counters: Counter) -> list[int]:
@@ -65,18 +70,8 @@ def count_waiting(db: Db) -> int:
     return db["automation_triggers"].count_documents({"outcome": {"$exists": False}})
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() < started + seconds, "it did not happen in time"
-        time.sleep(0.01)
-    return time.monotonic() - started
-
-
 class TestShares:
-    def test_partitions_are_shared_evenly_and_each_has_one_owner(
-        self, db: Db, make_counter: Callable[..., Counter]
-    ) -> None:
+    def test_each_partition_has_one_owner(self, db: Db, make_counter: MakeCounter) -> None:
         first, second, third = (make_counter(is_dedicated=True) for _ in range(3))
         assert step(first) == [16]
         assert step(first, second) == [8, 8]
@@ -88,9 +83,7 @@ class TestShares:
         assert db["tracking_partitions"].count_documents(free) in {5, 6}
         assert step(first, third) == [8, 8]
 
-    def test_others_count_where_there_is_no_dedicated_one(
-        self, db: Db, make_counter: Callable[..., Counter]
-    ) -> None:
+    def test_others_count_without_a_dedicated_one(self, db: Db, make_counter: MakeCounter) -> None:
         web, other_web = make_counter(), make_counter()
         assert step(web, other_web) == [8, 8]
         dedicated = make_counter(is_dedicated=True)
@@ -99,25 +92,19 @@ class TestShares:
         dedicated.leave()
         assert step(web, other_web) == [8, 8]
 
-    def test_what_another_counter_gave_back_is_counted_on(
-        self, db: Db, storage: Storage, make_counter: Callable[..., Counter]
+    def test_what_another_gave_back_is_counted_on(
+        self, db: Db, storage: Storage, make_counter: MakeCounter
     ) -> None:
         counters = [make_counter(is_dedicated=True) for _ in range(3)]
         for number in range(12):
-            at = now_in_milliseconds()
-            names = [f"a{index}" for index in range(20)]
-            storage.store([
-                make_trigger(automation_id=name, user_id=f"p{number % 3}", arrived_at=at)
-                for name in names
-            ])  # fmt: skip
+            fields = {"user_id": f"p{number % 3}", "arrived_at": now_in_milliseconds()}
+            storage.store([make_trigger(automation_id=f"a{one}", **fields) for one in range(20)])
             step(*counters[: 1 + number // 4])
         assert count_waiting(db) == 0
         assert db["automation_runs"].count_documents({}) == 60
         assert recount(db) == []
 
-    def test_partition_of_a_counter_that_is_gone_is_free(
-        self, db: Db, make_counter: Callable[..., Counter]
-    ) -> None:
+    def test_partition_of_a_lost_counter_is_free(self, db: Db, make_counter: MakeCounter) -> None:
         counter = make_counter()
         step(counter)
         orphan = {"$set": {"owner": "counter:gone"}}
@@ -126,11 +113,10 @@ class TestShares:
 
 
 class TestFencing:
-    def test_a_counter_whose_lease_ran_out_is_replaced_and_starts_again(
-        self, db: Db, storage: Storage, make_counter: Callable[..., Counter]
+    def test_a_lease_that_ran_out_is_replaced_and_starts_again(
+        self, db: Db, storage: Storage, pair: Pair
     ) -> None:
-        first, second = make_counter(is_dedicated=True), make_counter(is_dedicated=True)
-        step(first)
+        first, second = pair
         expire(db, first)
         assert step(second) == [16]
         storage.store(make_people(3))
@@ -142,12 +128,10 @@ class TestFencing:
         step(first, second)
         assert recount(db) == []
 
-    def test_what_a_counter_committed_is_marked_by_the_next(
-        self, db: Db, storage: Storage, make_counter: Callable[..., Counter],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
-        first, second = make_counter(is_dedicated=True), make_counter(is_dedicated=True)
-        step(first)
+    def test_what_one_committed_is_marked_by_the_next(
+        self, db: Db, storage: Storage, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = pair
         storage.store([*make_people(3), make_trigger(), make_trigger(continues="x")])
         with monkeypatch.context() as patch:
             patch.setattr(first._batches, "mark", lambda _: None)  # it dies in there
@@ -159,10 +143,9 @@ class TestFencing:
         assert recount(db) == []
 
     def test_a_later_trigger_of_the_same_id_is_not_marked_by_an_old_batch(
-        self, db: Db, storage: Storage, make_counter: Callable[..., Counter]
+        self, db: Db, storage: Storage, pair: Pair
     ) -> None:
-        first, second = make_counter(is_dedicated=True), make_counter(is_dedicated=True)
-        step(first)
+        first, second = pair
         old = make_trigger()
         storage.store([old])
         first.step()
@@ -178,11 +161,9 @@ class TestFencing:
         assert db["automation_runs"].count_documents({}) == 2
 
     def test_a_transaction_under_way_is_ended_and_its_keys_are_free(
-        self, db: Db, storage: Storage, make_counter: Callable[..., Counter],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
-        first, second = make_counter(is_dedicated=True), make_counter(is_dedicated=True)
-        step(first)
+        self, db: Db, storage: Storage, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = pair
         storage.store(make_people(3))
         write = first._batches._write
 
@@ -203,30 +184,28 @@ class TestFencing:
             first._start_session()
         assert recount(db) == []
 
-    def test_a_counter_that_was_replaced_changes_nothing_any_more(
-        self, db: Db, make_counter: Callable[..., Counter]
-    ) -> None:
-        first, second = make_counter(is_dedicated=True), make_counter(is_dedicated=True)
-        step(first)
+    def test_one_that_was_replaced_changes_nothing_any_more(self, db: Db, pair: Pair) -> None:
+        first, second = pair
         expire(db, first)
         step(second)
         before = list(db["tracking_partitions"].find({"_id": {"$lt": 16}}))
         now = now_in_milliseconds()
-        with pytest.raises(Fenced):
-            first._partitions.park(Stuck("a1", "x", now, 1, now))
         first._partitions._renewed_at = 0
-        with pytest.raises(Fenced):
-            first._partitions.renew()
-        with pytest.raises(Fenced):
-            first._partitions.start_epoch(first._ready.session_id["id"].as_uuid())
+        session_id = first._ready.session_id["id"].as_uuid()
+        for write in (
+            lambda: first._partitions.park(Stuck("a1", "x", now, 1, now)),
+            first._partitions.renew,
+            lambda: first._partitions.start_epoch(session_id),
+        ):
+            with pytest.raises(Fenced):
+                write()
         first._partitions.leave()
         assert list(db["tracking_partitions"].find({"_id": {"$lt": 16}})) == before
 
     def test_several_replace_it_at_once(
-        self, db: Db, storage: Storage, make_counter: Callable[..., Counter]
+        self, db: Db, storage: Storage, pair: Pair, make_counter: MakeCounter
     ) -> None:
-        first, *others = (make_counter(is_dedicated=True) for _ in range(5))
-        step(first)
+        first, *others = *pair, *(make_counter(is_dedicated=True) for _ in range(3))
         storage.store(make_people(20))
         first._batches.mark = lambda _: None  # type: ignore[method-assign]
         first._count_next()
@@ -237,19 +216,13 @@ class TestFencing:
             barrier.wait()
             step(one)
 
-        threads = [threading.Thread(target=replace, args=(one,)) for one in others]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(replace, others))
         assert step(*others) == [4, 4, 4, 4]
         assert recount(db) == []
 
-    def test_one_that_is_alive_is_let_be(
-        self, db: Db, make_counter: Callable[..., Counter]
-    ) -> None:
-        first, second = make_counter(is_dedicated=True), make_counter(is_dedicated=True)
-        step(first)
+    def test_one_that_is_alive_is_let_be(self, db: Db, pair: Pair) -> None:
+        first, second = pair
         expire(db, first)
         overview = second._partitions.look()
         [dead] = overview.list_dead()
@@ -261,7 +234,7 @@ class TestFencing:
 
 class TestProcesses:
     def test_a_kill_in_mid_batch_holds_nobody_up_for_more_than_three_seconds(
-        self, db: Db, mongodb_server: str, storage: Storage, make_counter: Callable[..., Counter]
+        self, db: Db, mongodb_server: str, storage: Storage, make_counter: MakeCounter
     ) -> None:
         storage.store(make_people(5))
         with start_counting_process(mongodb_server, db.name, "stop") as process:
@@ -274,7 +247,7 @@ class TestProcesses:
         assert recount(db) == []
 
     def test_a_process_that_stands_still_and_goes_on_writes_nothing(
-        self, db: Db, mongodb_server: str, storage: Storage, make_counter: Callable[..., Counter]
+        self, db: Db, mongodb_server: str, storage: Storage, make_counter: MakeCounter
     ) -> None:
         storage.store(make_people(5))
         counter = make_counter(is_dedicated=True)

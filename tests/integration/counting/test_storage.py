@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,13 +23,6 @@ from tracking.runs import Outcome
 
 Db = Database[dict[str, Any]]
 STORED, REDELIVERED, REJECTED = Outcome.STORED, Outcome.REDELIVERED, Outcome.REJECTED
-
-
-@pytest.fixture
-def storage(db: Db) -> Iterator[Storage]:
-    one = Storage(db)
-    yield one
-    one.close()
 
 
 def test_an_event_is_stored_once_whatever_is_delivered_again(db: Db, storage: Storage) -> None:
@@ -133,9 +125,7 @@ def test_an_unavailable_database_is_an_answer_in_time(victim_db: Db, fail_point:
     storage.close()
 
 
-def test_too_many_waiting_events_are_refused(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_waiting_are_refused(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage_module, "QUEUE_EVENTS", 4)
     monkeypatch.setattr(storage, "_start_thread", lambda: None)
     with ThreadPoolExecutor(2) as pool:
@@ -148,9 +138,7 @@ def test_too_many_waiting_events_are_refused(
             late.result()
 
 
-def test_closing_stores_what_is_queued_and_a_fork_leaves_it_to_its_parent(
-    db: Db, storage: Storage
-) -> None:
+def test_closing_stores_the_queue_and_a_fork_leaves_it(db: Db, storage: Storage) -> None:
     storage.store([make_trigger()])
     child = os.fork()
     if not child:

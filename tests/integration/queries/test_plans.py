@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from pymongo.database import Database
 from pymongo.monitoring import CommandStartedEvent
 
-from tests.integration.conftest import MakeTracker, Recorder
+from tests.integration.conftest import MakeTracker, Recorder, explain
+from tests.support.commands import run_command
 from tests.support.tracker import Tracker
 from tests.support.triggers import (
     MILLISECOND,
@@ -54,7 +53,7 @@ def filled(db: Db, make_tracker: MakeTracker) -> Db:
     db["automation_runs"].insert_many(
         make_run(AUTOMATIONS[n % 30], NOW - n * HOUR / 6, userId=f"u{n % 700}") for n in range(3000)
     )
-    call_command("add_run_fields", stdout=StringIO())
+    run_command("add_run_fields")
     tracker = make_tracker(db)
     for automation_id in AUTOMATIONS:
         tracker.store(*make_people(20, automation_id=automation_id, arrived_at=NOW - 3 * HOUR))
@@ -160,16 +159,13 @@ def check_plans(db: Db, recorder: Recorder, name: str) -> None:
 
 
 def check_plan(db: Db, event: CommandStartedEvent) -> None:
-    names = ("find", "filter", "projection", "sort", "limit", "hint", "aggregate", "pipeline",
-             "cursor")  # fmt: skip
-    command = {name: event.command[name] for name in names if name in event.command}
-    plan = db.command("explain", command, verbosity="executionStats")
+    plan = explain(db, event)
     stages = {part["stage"] for part in walk(plan) if isinstance(part.get("stage"), str)}
-    assert "COLLSCAN" not in stages, command
-    if "find" in command:
+    assert "COLLSCAN" not in stages, event.command
+    if event.command_name == "find":
         stats = plan["executionStats"]
         most = max(FREE, MOST_PER_RETURNED * stats["nReturned"])
-        assert stats["totalDocsExamined"] <= most, command
+        assert stats["totalDocsExamined"] <= most, event.command
 
 
 def walk(part: Any) -> Iterator[Mapping[str, Any]]:

@@ -3,7 +3,9 @@
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -12,7 +14,9 @@ from bson import ObjectId
 from pymongo.database import Database
 from pymongo.monitoring import CommandStartedEvent
 
-from tests.integration.conftest import MakeTracker, Recorder
+from tests.integration.conftest import Recorder, explain
+from tests.support.api_client import build_automation, build_run
+from tests.support.commands import run_command
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import (
@@ -110,23 +114,15 @@ def test_every_millisecond_around_the_edge(db: Db, tracker: Tracker) -> None:
     assert shown == [5, 5, 4, 3, 2, 1, 0]
 
 
-def test_the_end_of_the_minute_that_is_cut(db: Db, tracker: Tracker) -> None:
-    end = (T0 - DAY).replace(second=0, microsecond=0) + MINUTE
-    for offset in (-1, 0, 1):
-        tracker.record(make_trigger(user_id=f"p{offset}", arrived_at=end + offset * MILLISECOND))
-    assert summarize(db, "a1", at=T0)[0].last_24_hours == 3
-
-
 def test_rollups_that_start_inside_the_window(db: Db, tracker: Tracker) -> None:
     """An automation with earlier runs: before `add_run_fields`, only newer windows use rollups."""
     chance = random.Random(5)
     now = now_in_milliseconds()
-    earlier = [make_run("a1", at, userId=f"old{n}") for n, at in
-               enumerate(scatter_runs(chance, now, 60))]  # fmt: skip
+    times = enumerate(scatter_runs(chance, now, 60))
+    earlier = [make_run("a1", at, userId=f"old{number}") for number, at in times]
     db["automation_runs"].insert_many(earlier)
     tracker.record(make_trigger(arrived_at=now))
-    base = db["automation_run_stats"].find_one({"_id": "a1:b"})
-    assert base is not None
+    base = db["automation_run_stats"].find_one({"_id": "a1:b"}) or {}
     assert base["rollupsSince"] >= now
     for person in range(20):
         at = now + timedelta(days=2) + chance.randint(0, 10**8) * MILLISECOND
@@ -172,12 +168,7 @@ def test_totals_and_the_newest_run(db: Db, tracker: Tracker) -> None:
 
 def examine(db: Db, event: CommandStartedEvent) -> int:
     """Return how many documents and keys a recorded read makes the server look at."""
-    names = {"find": ("filter", "projection", "batchSize"), "aggregate": ("pipeline", "cursor")}
-    command: dict[str, Any] = {event.command_name: event.command[event.command_name]}
-    for name in names[event.command_name]:
-        if name in event.command:
-            command[name] = event.command[name]
-    plan = db.command("explain", command, verbosity="executionStats")
+    plan = explain(db, event)
     stages = plan.get("stages", [{"$cursor": plan}])
     stats = (stages[0].get("$cursor") or plan)["executionStats"]
     return int(stats["totalDocsExamined"] + stats["totalKeysExamined"])
@@ -235,12 +226,7 @@ def test_a_minute_that_is_cut_is_read_from_the_index_alone(
     unions = [stage["$unionWith"]["pipeline"] for stage in pipeline if "$unionWith" in stage]
     raw = [build_count_pipeline(["a3"], {"$gte": T0 - length}) for length in (DAY, WEEK)]
     assert [stages[:2] for stages in unions] == raw
-    plan = db.command(
-        "explain",
-        {"aggregate": "automation_runs", "pipeline": pipeline, "cursor": {}},
-        verbosity="executionStats",
-    )
-    text = str(plan)
+    text = str(explain(db, reads[1]))
     assert "automationId_createdAt" in text
     assert text.count("'totalDocsExamined': 0") == text.count("'totalDocsExamined'") > 0
 
@@ -267,8 +253,7 @@ class TestFolding:
             "d": {"1": 1},
             "p": {"0": 2, "1": 1, "3": 2},
         }
-        base = db["automation_run_stats"].find_one({"_id": "a1:b"})
-        assert base is not None
+        base = db["automation_run_stats"].find_one({"_id": "a1:b"}) or {}
         assert base["h"] == {str(hour_of(now)): {"n": 1, "m": {"0": 1}}}
         assert {"days": base["days"], "hours": base["hours"]} == build_recent({hour_of(T0): 5})
         assert Folder(db).fold_all(now=now) == 0
@@ -295,41 +280,24 @@ class TestFolding:
         Folder(db).fold_all(now=T0 + 2 * WINDOW)
         later = T0 + timedelta(days=9)
         tracker.record(make_trigger(arrived_at=later))
-        very_late = make_trigger(user_id="late", arrived_at=T0)
-        tracker.record(very_late)
+        tracker.record(make_trigger(user_id="late", arrived_at=T0))
         Folder(db).fold_all(now=later + 2 * WINDOW)
-        base = db["automation_run_stats"].find_one({"_id": "a1:b"})
-        assert base is not None
+        base = db["automation_run_stats"].find_one({"_id": "a1:b"}) or {}
         assert {"days": base["days"], "hours": base["hours"]} == build_recent({hour_of(later): 1})
         closed = db["automation_run_stats"].find_one({"_id": build_hour_id("a1", hour_of(T0))})
-        assert closed is not None
-        assert closed["n"] == 2
+        assert (closed or {})["n"] == 2
         check_windows(db, later + WINDOW, "a1")
         assert recount(db, at=later) == []
 
 
 def run_threads(*works: Any) -> None:
     """Run works beside each other until all are done; raise what any of them raises."""
-    errors: list[BaseException] = []
-
-    def run(work: Any) -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - raised by the test's own thread
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(len(works)) as pool:
+        for work in [pool.submit(work) for work in works]:
+            work.result()
 
 
-def test_one_read_is_one_instant_while_others_write_and_fold(
-    db: Db, make_tracker: MakeTracker
-) -> None:
+def test_one_read_is_one_instant_while_others_write_and_fold(db: Db, make_tracker: Any) -> None:
     """Every answer equals a state that was there: windows and total move together."""
     now = now_in_milliseconds().replace(second=30, microsecond=0)
     db["automations"].insert_one({"_id": "a1"})
@@ -368,9 +336,7 @@ def test_one_read_is_one_instant_while_others_write_and_fold(
             bare = [{"_id": "a1"}]
             found = StatsStore(db).summarize(bare, at=now, has_windows=False, wait_seconds=0)
             assert found.by_automation["a1"].total_runs >= summary.total_runs
-            automation = db["automations"].find_one()
-            assert automation is not None
-            copies.append(automation["totalRuns"])
+            copies.append((db["automations"].find_one() or {})["totalRuns"])
 
     run_threads(write_all, fold, read)
     assert len(seen) > 5
@@ -480,10 +446,26 @@ class TestPending:
         )
         assert find_pending(recorded_db, ["a1", "a2"], before=T0).all > 0
         [event] = recorder.events
-        plan = db.command(
-            "explain",
-            {name: event.command[name] for name in ("aggregate", "pipeline", "cursor")},
-            verbosity="executionStats",
-        )
-        assert "'totalDocsExamined': 0" in str(plan)
-        assert "uncounted" in str(plan)
+        plan = str(explain(db, event))
+        assert "'totalDocsExamined': 0" in plan
+        assert "uncounted" in plan
+
+
+def test_recent_hours_equal_a_count_of_the_runs(db: Db) -> None:
+    """The same runs, whether folded or still open."""
+    db["automations"].insert_many([build_automation(_id=one) for one in ("a1", "a2", "a3")])
+    ages = [timedelta(hours=number * 7 % 160, minutes=number % 60) for number in range(80)]
+    db["automation_runs"].insert_many(
+        build_run("a1" if number % 3 else "a2", age=age) for number, age in enumerate(ages)
+    )
+    run_command("add_run_fields")
+    for number in range(5):
+        service.track_automation_run("a1", "ws1", "main_dm", f"u{number}")
+    found = service.list_recent_hours(["a1", "a2", "a3", "unknown"])
+    expected: dict[str, Counter[int]] = {one: Counter() for one in found}
+    for run in db["automation_runs"].find():
+        expected[run["automationId"]][hour_of(run["createdAt"])] += 1
+    assert found == expected
+    assert sum(found["a1"].values()) > 50
+    assert found["a3"] == found["unknown"] == {}
+    assert service.list_recent_hours([]) == {}
