@@ -43,9 +43,35 @@ from automations.rules import store
 from tracking.clock import format_time
 
 Json = dict[str, Any]
-# Names that hold a credential in products like this one, without case, `_` and `-`.
-_SECRET_ENDINGS = ("token", "secret", "password", "apikey", "privatekey", "credentials")
 _MOST_NAMES = 4096
+_SHORTEST = 12  # of what is looked at
+_SHORTEST_RANDOM = 16
+# Each begins with a literal that texts seldom have, so that `re` skips to the first of them; what
+# stands before it is looked at afterwards.
+_PATTERNS = (
+    r"EAA(?<![A-Za-z0-9]EAA)[\w-]{12,}",  # Meta's tokens of Facebook Login
+    r"IG(?:AA|QV)(?<![A-Za-z0-9]IG..)[\w-]{12,}",  # and of Instagram Login
+    r"B(?:earer|EARER)\s+[\w.~+/=-]{8,}",
+    r"bearer\s+(?=\S*\d)[\w.~+/=-]{8,}",
+    r"_(?<=art_)[\w-]{40,}",  # a token of our own API
+    r"J(?<=eyJ)(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.",  # a JSON Web Token
+    r"-----BEGIN [A-Z ]*PRIVATE KEY",
+    r"://[^\s/?#@:]*:[^\s/?#@]+@",  # https://user:password@host
+    r"_(?:token|secret|key)(?:=|%3[Dd])[^&\s]",  # ?access_token=, &client_secret=
+    r"=(?<=password=)[^&\s]",
+)
+_HOLDS = re.compile("|".join(_PATTERNS))
+# Names without case, `_` and `-`: what ends so is always left out, because no rule tells a short
+# password from a word; what is named so is left out if it holds a long random text.
+_ALWAYS = ("token", "secret", "password", "apikey", "privatekey", "credentials", "authorization")
+_NAMED = re.compile("token|secret|passw|pwd|key(?!word)|auth|credential")
+# Not a URL, not a time: 16 or more characters with a letter and a digit, or of mixed case.
+_RANDOM = re.compile(
+    r"(?:[A-Za-z]+ )?(?!\w+://|\d{4}-\d\d-\d\d)"
+    r"(?=[^A-Za-z]*[A-Za-z])"
+    r"(?=\D*\d|[^a-z]*[a-z][^A-Z]*[A-Z]|[^A-Z]*[A-Z][^a-z]*[a-z])[!-~]{16,}"
+)
+_NOTHING, _IF_RANDOM, _CREDENTIAL = range(3)
 _UUID_SUBTYPE = 4
 _SERVER_FIELDS = frozenset(
     {"_id", "workspaceId", "totalRuns", "lastRunAt", "stats", "createdAt", "updatedAt", "deletedAt"}
@@ -57,23 +83,28 @@ _NESTING = re.compile(r"[.\[]")
 _FORMAT = "format"
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: Any, *, is_named: bool = False) -> Any:
     """Return a BSON value as JSON has it.
 
     Dates are written by `format_time`, other types as text; what JSON has no word for (NaN,
-    infinity, a date past the year 9999, MinKey) is null. Fields named like a credential are left
-    out, at any depth.
+    infinity, a date past the year 9999, MinKey) is null. What looks like a credential is left out
+    at any depth; `is_named` is whether the name of a field around it says that it may be one.
     """
     kind = type(value)
     # Plain values are passed on where they stand: a call for each would be most of a list's cost.
     if kind is dict:
         return {
-            name: item if type(item) in _PLAIN else to_json(item)
+            name: item if type(item) in _PLAIN else to_json(item, is_named=is_named or naming != 0)
             for name, item in value.items()
-            if not _is_secret[name]
+            if (naming := _namings[name]) != _CREDENTIAL
+            and not (type(item) in _TEXTS and is_credential(item, is_named or naming != 0))
         }
     if kind is list:
-        return [item if type(item) in _PLAIN else to_json(item) for item in value]
+        return [
+            item if type(item) in _PLAIN else to_json(item, is_named=is_named)
+            for item in value
+            if not (type(item) in _TEXTS and is_credential(item, is_named))
+        ]
     if kind in _PLAIN:
         return value
     convert = _CONVERTERS.get(kind)
@@ -91,6 +122,18 @@ def represent(document: Mapping[str, Any], *, texts: Sequence[str]) -> Any:
         if value is not None and type(value) is not str:
             answer[name] = str(value)
     return answer
+
+
+def is_credential(value: Any, is_named: bool) -> bool:
+    """Return whether a text, bytes or pattern holds one; `is_named` by a field around it."""
+    if not isinstance(value, str):
+        value = getattr(value, "pattern", value)
+        value = value.decode("latin-1") if isinstance(value, bytes) else value
+        if is_named and len(value) >= _SHORTEST_RANDOM:
+            return True
+    if len(value) < _SHORTEST:
+        return False
+    return bool(_HOLDS.search(value) or (is_named and _RANDOM.fullmatch(value)))
 
 
 class OrjsonRenderer(BaseRenderer):
@@ -155,14 +198,18 @@ class BrowsableRenderer(BrowsableAPIRenderer):
         return {**context, "code_style": None}
 
 
-class _SecretNames(dict[str, bool]):
-    """Whether a field name is a credential's, cached by name."""
+class _Namings(dict[str, int]):
+    """What each field's name says about its value, cached."""
 
-    def __missing__(self, name: str) -> bool:
-        is_secret = name.replace("_", "").replace("-", "").lower().endswith(_SECRET_ENDINGS)
+    def __missing__(self, name: str) -> int:
+        bare = name.replace("_", "").replace("-", "").lower()
+        if bare.endswith(_ALWAYS) or _HOLDS.search(name):
+            naming = _CREDENTIAL
+        else:
+            naming = _IF_RANDOM if _NAMED.search(bare) else _NOTHING
         if len(self) < _MOST_NAMES:
-            self[name] = is_secret
-        return is_secret
+            self[name] = naming
+        return naming
 
 
 def _from_bytes(value: bytes) -> str:
@@ -293,8 +340,9 @@ def get_automation_id(workspace_id: str, automation_id: str) -> str:
     return str(get_automation(workspace_id, automation_id, is_deleted_too=True)["_id"])
 
 
-_is_secret = _SecretNames()
+_namings = _Namings()
 _PLAIN = frozenset({str, int, bool, type(None)})
+_TEXTS = frozenset({str, bytes, Binary, Code, Regex})
 _CONVERTERS: dict[type, Callable[[Any], Any]] = {
     float: lambda value: value if math.isfinite(value) else None,
     datetime: format_time,

@@ -11,7 +11,7 @@ from rest_framework.fields import empty
 from rest_framework.utils import html
 
 from automations.accounts.accounts import AccountTaken
-from automations.api.base import StrictSerializer, to_json
+from automations.api.base import StrictSerializer, is_credential, to_json
 from automations.instagram.limits import (
     COMMENT_LENGTH,
     MESSAGE_BYTES,
@@ -47,11 +47,21 @@ def check_size(text: str) -> None:
 
 
 class TextField(serializers.CharField):
-    """Text only, because DRF's own field turns numbers into text."""
+    """Text only, because DRF's own field turns numbers into text.
+
+    Answers leave out what looks like a credential, so that a form would lose it.
+    """
+
+    default_error_messages = {
+        "credential": "This looks like a credential (an access token, a key or a password), which "
+        "people would see."
+    }
 
     def run_validation(self, data: Any = empty) -> Any:
         if data is not empty and data is not None and not isinstance(data, str):
             self.fail("invalid")
+        if isinstance(data, str) and is_credential(data, is_named=False):
+            self.fail("credential")
         return super().run_validation(data)
 
 

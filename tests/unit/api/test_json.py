@@ -1,6 +1,7 @@
 """Any BSON becomes JSON, and nothing secret comes out."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
@@ -71,6 +72,57 @@ def test_milliseconds_are_cut_not_rounded() -> None:
 )  # fmt: skip
 def test_credentials_are_left_out_at_any_depth(name: str) -> None:
     assert to_json({"a": [{name: "x", "kept": 1}], name: "x"}) == {"a": [{"kept": 1}]}
+
+
+META, OURS, RANDOM = "EAAB" + "x1Z" * 20, "art_" + "a-B_9" * 9, "k3y9f0c2b7d84e61"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [META, f"IGAA{RANDOM}", f"token {META}.", f"Bearer {RANDOM}", f"BEARER {RANDOM}", OURS,
+     f"x-auth: bearer {RANDOM}", "eyJhbGciOiJI.eyJzdWIiOiIx.c2ln",
+     "-----BEGIN RSA PRIVATE KEY-----", "mongodb+srv://me:pa55@db.example.com/x", "redis://:p@h:6379",
+     "https://graph.example.com/me?access_token=abc", "grant=x&client_secret=abc&y=1",
+     "https://x.example/?next=%2Fme%3Faccess_token%3Dabc", f"https://u:p@x/{'a' * 5000}",
+     META.encode(), Code(f"send('{META}')"), Regex(f"^{META}")],
+)  # fmt: skip
+def test_what_holds_a_credential_is_left_out_under_any_name(value: object) -> None:
+    document = {"note": value, "a": [{"b": [value, 1]}], "name": "Link", META: 1}
+    assert to_json(document) == {"a": [{"b": [1]}], "name": "Link"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokens", "tokenOfPage", "TOKEN_2", "secretValue", "passwordHash", "key", "signingKeys",
+     "Authorization2", "authHeader", "credentialsOld"],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [RANDOM, "abcdefghIJKLMNOP", f"Basic {RANDOM}", b"\x00" * 16])
+def test_random_texts_under_such_a_name_are_left_out(name: str, value: object) -> None:
+    assert to_json({name: value, "a": 1}) == {"a": 1}
+    assert to_json({name: {"page": value, "of": ["x", value]}}) == {name: {"of": ["x"]}}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"trigger": {"keywords": ["k3y9f0c2b7d84e61", "Bearer"], "keyword": RANDOM}},
+     {"tokenUrl": "https://example.com/oauth/Token1"}, {"tokenExpiresAt": "2026-11-23T10:30:00Z"},
+     {"keyFigures": "long_and_plain_words"}, {"keyMessage": "Two words with 16 letters"},
+     {"tokenId": 17841400000000001}, {"sessionKeys": "17841400000000001"}, {"slug": RANDOM},
+     {"text": "The bearer certificates, EAAs and https://example.com:8080/@name?utm_token"},
+     {"text": f"EAA {RANDOM}, SEAABOARDCOMPANIES, user@example.com: https://example.com"}],
+)  # fmt: skip
+def test_what_is_no_credential_stays(document: dict[str, object]) -> None:
+    assert to_json(document) == document
+
+
+@pytest.mark.parametrize(
+    "text", ["eyJ", "EAA", "a", "A", "1", "Bearer ", "://a:", "-----BEGIN A", "_token", "IGAA-"]
+)
+def test_no_text_takes_long_to_look_at(text: str) -> None:
+    started = time.process_time()
+    for long in (text * 100_000, f"{text}\n" * 30_000):
+        to_json({"note": long, "keys": [long]})
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("name", ["tokens", "secretSanta", "keywords", "passwordless", "name"])

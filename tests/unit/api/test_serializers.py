@@ -117,6 +117,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"openingDm": {"text": "é" * 501}}, "openingDm.text", "max_bytes"),
     ({"openingDm": {"text": "x" * 641, "button": "Go"}}, "openingDm.text", "max_length"),
     ({"openingDm": {"text": "Hi", "button": "x" * 21}}, "openingDm.button", "max_length"),
+    ({"openingDm": {"text": "https://e.com/?access_token=a"}}, "openingDm.text", "credential"),
     ({"askFollow": {"button": "Done"}}, "askFollow.text", "required"),
     ({"mainDm": {"links": [{"title": "A", "url": "https://e.com"}]}}, "mainDm.text", "required"),
     ({"mainDm": {"text": "x", "links": [{"title": "A", "url": "javascript:alert(1)"}]}},
