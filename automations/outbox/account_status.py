@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from enum import Enum
 
 import msgspec
 
@@ -23,25 +22,15 @@ OTHER_WORKSPACE = "other_workspace"
 _SECONDS = 3.0
 
 
-class Mode(Enum):
-    SEND = "send"
-    SHADOW = "everything except the call"
-    HOLD = "jobs stay queued until their window ends"
+def find_mode(setting: str, *, has_token: bool, can_send: bool) -> str:
+    """Return whether an account sends: "on", "shadow" (all but the call) or "off" (jobs wait).
 
-
-def find_mode(setting: str, *, has_token: bool, can_send: bool) -> Mode:
-    """Return the mode of an account by INSTAGRAM_SENDING and whether it works.
-
-    By default ("") an account with a token sends; one without is in shadow.
+    `setting` is INSTAGRAM_SENDING. By default ("") an account with a token sends; one without is in
+    shadow.
     """
-    if setting == "off":
-        return Mode.HOLD
     if setting == "shadow" or (setting == "" and not has_token):
-        return Mode.SHADOW
-    return Mode.SEND if can_send else Mode.HOLD
-
-
-_SENDING = {Mode.SEND: "on", Mode.SHADOW: "shadow", Mode.HOLD: "off"}
+        return "shadow"
+    return "on" if can_send and setting != "off" else "off"
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +86,7 @@ def _summarize(account: Account | None, queue: Queue, workspace_id: str) -> Acco
         state=account.state.value if account is not None and has_token else NO_TOKEN,
         state_reason=None if account is None else account.state_reason,
         state_at=None if account is None else account.state_at,
-        sending=_SENDING[mode],
+        sending=mode,
         last_webhook_at=None if account is None else account.last_webhook_at,
         queue=queue,
     )

@@ -63,8 +63,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def to_document(self) -> dict[str, Any]:
         """Return the result for BSON, without fields that are None."""
-        document = msgspec.structs.asdict(self) | {"state": self.state.value}
-        return {name: value for name, value in document.items() if value is not None}
+        document: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(datetime,))
+        return document
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,13 +14,13 @@ import msgspec
 from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.database import Database
 
-from automations.outbox.jobs import DM, LONG_AGO, PRIVATE_REPLY, VIAS, Document
+from automations.outbox.jobs import DM, LONG_AGO, VIAS, Document
 from automations.outbox.rate_limits import (
     MAIN,
+    PACE,
     READS,
     build_fill,
     build_now,
-    build_take,
     build_take_read,
     in_ms,
 )
@@ -106,10 +106,11 @@ class LaneStore:
     def _take_turn(self, floor: datetime, want: int, now: datetime | None) -> Turn | None:
         moment = build_now(now)
         query = {"turnAt": {"$gt": floor}, "$expr": {"$lte": ["$turnAt", moment]}}
-        update = [
+        next_token = {"$add": ["$givenUntil", PACE]}
+        update: list[Document] = [
             {"$set": {"dueAt": "$turnAt", "servedAt": moment}},
-            *build_take(MAIN[DM], want, moment, when={"$eq": ["$via", DM]}),
-            *build_take(MAIN[PRIVATE_REPLY], want, moment, when={"$ne": ["$via", DM]}),
+            *build_fill(want, moment),
+            {"$set": {"turnAt": {"$max": [moment, next_token, "$backOffUntil"]}}},
         ]
         with bounded(_SECONDS):
             lane = self._lanes.find_one_and_update(
@@ -128,12 +129,9 @@ class LaneStore:
 
     def take(self, account_id: str, via: str, *, now: datetime | None = None) -> datetime | None:
         """Take one token outside a turn; return None, or when the next one is there."""
-        bucket = MAIN[via]
-        lane = self._change(account_id, via, build_fill(bucket, 1, build_now(now)))
-        if lane["granted"]:
-            return None
-        given_until: datetime = lane[bucket.field]
-        return given_until + bucket.pace
+        lane = self._change(account_id, via, build_fill(1, build_now(now)))
+        given_until: datetime = lane["givenUntil"]
+        return None if lane["granted"] else given_until + MAIN[via].pace
 
     def take_read(
         self, account_id: str, *, is_expected: bool, now: datetime | None = None
@@ -143,7 +141,7 @@ class LaneStore:
         lane = self._change(account_id, DM, update)
         if lane["granted"]:
             return None
-        given_until: datetime = lane[READS.field]
+        given_until: datetime = lane["readsGivenUntil"]
         next_at = given_until + READS.pace
         return next_at if is_expected else max(next_at, lane["readsPromisedUntil"])
 

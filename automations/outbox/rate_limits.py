@@ -16,12 +16,8 @@ Document = dict[str, Any]
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """A limit: `burst` tokens at once, one more after each `pace` (whole milliseconds).
+    """A limit: `burst` tokens at once, one more after each `pace` (whole milliseconds)."""
 
-    `field` is the lane's field that holds its date.
-    """
-
-    field: str
     burst: int
     pace: timedelta
 
@@ -35,38 +31,37 @@ class Bucket(msgspec.Struct, frozen=True):
 # 10 + 40 texts, so that a second with a burst of private replies too has 90; 1 + 1 reads. 5218 ms
 # are 690 an hour, rounded down.
 MAIN = {
-    PRIVATE_REPLY: Bucket("givenUntil", 40, timedelta(milliseconds=5218)),
-    DM: Bucket("givenUntil", 10, timedelta(milliseconds=25)),
+    PRIVATE_REPLY: Bucket(40, timedelta(milliseconds=5218)),
+    DM: Bucket(10, timedelta(milliseconds=25)),
 }
-READS = Bucket("readsGivenUntil", 1, timedelta(seconds=1))
+READS = Bucket(1, timedelta(seconds=1))
+
+
+def in_ms(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)
+
+
+def _choose(dm: timedelta, private_reply: timedelta) -> Document:
+    return {"$cond": [{"$eq": ["$via", DM]}, in_ms(dm), in_ms(private_reply)]}
+
+
+# Of the bucket in a lane's field `givenUntil`.
+PACE = _choose(MAIN[DM].pace, MAIN[PRIVATE_REPLY].pace)
+_DEPTH = _choose(MAIN[DM].depth, MAIN[PRIVATE_REPLY].depth)
 
 
 def build_now(now: datetime | None) -> Any:
     return "$$NOW" if now is None else now
 
 
-def build_fill(bucket: Bucket, want: int, moment: Any) -> list[Document]:
-    """Return the update that refills a bucket and takes `granted` tokens, up to `want`."""
-    field = f"${bucket.field}"
-    pace = in_ms(bucket.pace)
-    ready = {"$floor": {"$divide": [{"$subtract": [moment, field]}, pace]}}
+def build_fill(want: int, moment: Any) -> list[Document]:
+    """Return the update that refills a lane's bucket and takes `granted` tokens, up to `want`."""
+    given = "$givenUntil"
+    ready = {"$floor": {"$divide": [{"$subtract": [moment, given]}, PACE]}}
     return [
-        {"$set": {bucket.field: {"$max": [field, {"$subtract": [moment, in_ms(bucket.depth)]}]}}},
+        {"$set": {"givenUntil": {"$max": [given, {"$subtract": [moment, _DEPTH]}]}}},
         {"$set": {"granted": {"$max": [0, {"$min": [want, ready]}]}}},
-        {"$set": {bucket.field: {"$add": [field, {"$multiply": ["$granted", pace]}]}}},
-    ]
-
-
-def build_take(bucket: Bucket, want: int, moment: Any, *, when: Document) -> list[Document]:
-    """Return `build_fill` that also sets the next turn, for lanes that match `when`."""
-    next_token = {"$add": [f"${bucket.field}", in_ms(bucket.pace)]}
-    stages = [
-        *build_fill(bucket, want, moment),
-        {"$set": {"turnAt": {"$max": [moment, next_token, "$backOffUntil"]}}},
-    ]
-    return [
-        {"$set": {name: {"$cond": [when, value, f"${name}"]} for name, value in stage.items()}}
-        for stage in (one["$set"] for one in stages)
+        {"$set": {"givenUntil": {"$add": [given, {"$multiply": ["$granted", PACE]}]}}},
     ]
 
 
@@ -77,28 +72,28 @@ def build_take_read(moment: Any, *, is_expected: bool) -> list[Document]:
     last one `readsPromisedUntil`, so that they do not all return every second. A caller with such
     a time `is_expected` and goes before new ones.
     """
-    given, promised, pace = f"${READS.field}", "$readsPromisedUntil", in_ms(READS.pace)
+    given, promised, pace = "$readsGivenUntil", "$readsPromisedUntil", in_ms(READS.pace)
     next_at = {"$add": [given, pace]}
     is_ready = {"$lte": [next_at, moment]}
     is_free = True if is_expected else {"$not": [{"$gt": [promised, moment]}]}
     place = {"$max": [{"$add": [promised, pace]}, next_at]}
     has_place = {"$or": [{"$eq": ["$granted", 1]}, is_expected]}
     return [
-        {"$set": {READS.field: {"$max": [given, {"$subtract": [moment, in_ms(READS.depth)]}]}}},
+        {
+            "$set": {
+                "readsGivenUntil": {"$max": [given, {"$subtract": [moment, in_ms(READS.depth)]}]}
+            }
+        },
         {"$set": {"granted": {"$cond": [{"$and": [is_ready, is_free]}, 1, 0]}}},
         {"$set": {"readsPromisedUntil": {"$cond": [has_place, promised, place]}}},
-        {"$set": {READS.field: {"$cond": [{"$eq": ["$granted", 1]}, next_at, given]}}},
+        {"$set": {"readsGivenUntil": {"$cond": [{"$eq": ["$granted", 1]}, next_at, given]}}},
     ]
 
 
 def find_end(lane: Mapping[str, Any], via: str, length: int, *, now: datetime) -> datetime:
     bucket = MAIN[via]
     full = now - bucket.depth
-    given_until: datetime = max(lane.get(bucket.field, full), full)
+    given_until: datetime = max(lane.get("givenUntil", full), full)
     last_at = given_until + length * bucket.pace
     end: datetime = max(now, last_at, lane.get("backOffUntil", now))
     return end
-
-
-def in_ms(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)

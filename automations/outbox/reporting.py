@@ -20,7 +20,6 @@ _LATE = timedelta(seconds=60)
 # What is sent before it is counted is told as soon as it is, mostly within half a second.
 _PATIENCE = timedelta(seconds=5)
 _LONGEST_WAIT = timedelta(hours=1)
-_FINAL = frozenset(state for state in StepState if state is not StepState.SENDING)
 _BATCH = 500
 _MOST_LATE_BATCHES = 20
 
@@ -82,14 +81,13 @@ class Reporter:
         for _ in range(_MOST_LATE_BATCHES):
             try:
                 late = self._store.list_unreported(before=at - _LATE)
-                uncounted = self._tell([_Owed(job, list_results(job), job.report_at or at)
-                                        for job in late])  # fmt: skip
+                owed = [_Owed(job, list_results(job), job.report_at or at) for job in late]
+                uncounted = self._tell(owed)
                 if not late or uncounted is None:
                     break
-                self._store.postpone_reports([
-                    (one.job, one.at, at - _LATE + _find_wait(one.job, at))
-                    for one in uncounted
-                ])  # fmt: skip
+                later = at - _LATE
+                waits = [(one.job, one.at, later + _find_wait(one.job, at)) for one in uncounted]
+                self._store.move_reports(waits)
             except TrackingUnavailable:
                 break
             count += len(late) - len(uncounted)
@@ -107,10 +105,10 @@ class Reporter:
                 (uncounted if one.job.outcome is None else counted).append(one)
             if counted:
                 self._record([report for one in counted for report in one.told])
-                self._store.clear_reports([(one.job, one.at) for one in counted])
+                self._store.move_reports([(one.job, one.at, None) for one in counted])
         except Exception as error:  # noqa: BLE001 - whatever it is, messages go on
-            logger.error("❌ [TRACKING] Outcomes of %d jobs wait: %s", len(owed),
-                         type(error).__name__)  # fmt: skip
+            name = type(error).__name__
+            logger.error("❌ [TRACKING] Outcomes of %d jobs wait: %s", len(owed), name)
             return None
         return uncounted
 
@@ -122,13 +120,9 @@ def _find_wait(job: Job, at: datetime) -> timedelta:
 
 def list_results(job: Job) -> list[StepReport]:
     """Return every result that is stored in the job, is final, and is its own to tell."""
-    told = []
-    for name, document in job.progress.items():
-        fields = {key: value for key, value in document.items() if key in _RESULT_FIELDS}
-        state = StepState(fields.pop("state"))
-        if state in _FINAL and document.get("reason") != REPEATED:
-            told.append(StepReport(job, name, StepResult(state=state, **fields)))
-    return told
-
-
-_RESULT_FIELDS = frozenset(StepResult.__struct_fields__)
+    results = {name: msgspec.convert(one, StepResult) for name, one in job.progress.items()}
+    return [
+        StepReport(job, name, result)
+        for name, result in results.items()
+        if result.state is not StepState.SENDING and result.reason != REPEATED
+    ]

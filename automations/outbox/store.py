@@ -147,11 +147,10 @@ class OutboxStore:
 
     def find_echo(self, job: Job) -> str | None:
         """Return the id of the message that came back as an echo while it was being sent."""
-        field = f"progress.{job.name_of(job.position)}"
+        name = job.name_of(job.position)
         with bounded(_SECONDS):
-            document = self._jobs.find_one(_one_of(job), {f"{field}.echo": 1}) or {}
-        progress = document.get("progress", {})
-        echo: str | None = progress.get(job.name_of(job.position), {}).get("echo")
+            document = self._jobs.find_one(_one_of(job), {f"progress.{name}.echo": 1}) or {}
+        echo: str | None = document.get("progress", {}).get(name, {}).get("echo")
         return echo
 
     def requeue_abandoned(self, *, now: datetime | None) -> int:
@@ -241,25 +240,21 @@ class OutboxStore:
                 job.run_id = found.get("runId")
                 job.outcome = found["outcome"]
 
-    def clear_reports(self, reported: Sequence[tuple[Job, datetime]]) -> None:
-        gone = {"$unset": {"reportAt": ""}}
-        self._write([UpdateOne({**_one_of(job), "reportAt": at}, gone) for job, at in reported])
-
-    def postpone_reports(self, waiting: Sequence[tuple[Job, datetime, datetime]]) -> None:
-        """Let what is to be told wait, (job, up to when, until when); more news end the wait."""
-        self._write([
-            UpdateOne({**_one_of(job), "reportAt": at}, {"$set": {"reportAt": until}})
-            for job, at, until in waiting
-        ])  # fmt: skip
+    def move_reports(self, reports: Sequence[tuple[Job, datetime, datetime | None]]) -> None:
+        """Put reports off, (job, up to when, until when), or end them; newer ones stay."""
+        writes = []
+        for job, at, until in reports:
+            change = (
+                {"$unset": {"reportAt": ""}} if until is None else {"$set": {"reportAt": until}}
+            )
+            writes.append(UpdateOne({**_one_of(job), "reportAt": at}, change))
+        if writes:
+            with bounded(_SECONDS):
+                self._quick.bulk_write(writes, ordered=False)
 
     def _update(self, query: Document, update: Document | list[Document]) -> bool:
         with bounded(_SECONDS):
             return self._jobs.update_one(query, update).modified_count == 1
-
-    def _write(self, writes: Sequence[UpdateOne]) -> None:
-        if writes:
-            with bounded(_SECONDS):
-                self._quick.bulk_write(writes, ordered=False)
 
     def _parse(self, documents: Iterable[Document]) -> list[Job]:
         """Return the jobs; one that is broken ends here, so that it never stops the others."""

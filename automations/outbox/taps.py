@@ -10,7 +10,7 @@ whose message was tapped, so that each tap that is no use is told. A claim lasts
 keeps its window open. Afterwards, or where nothing came of it, the next tap is answered again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -44,11 +44,8 @@ def add_steps(triggers: Collection[Document], account_id: str, jobs: Sequence[Do
     source_ids = list({tap["continues"] for tap in taps})
     query = {"_id": {"$in": source_ids}, "accountId": account_id}
     sources = {one["_id"]: one for one in triggers.find(query, _SOURCE_FIELDS)}
-    orphaned = {
-        tap["automationId"]
-        for tap in taps
-        if _read_steps(sources.get(tap["continues"], {})) is None
-    }
+    left = {key: (one.get("send") or {}).get("steps") for key, one in sources.items()}
+    orphaned = {tap["automationId"] for tap in taps if left.get(tap["continues"]) is None}
     automations = find_automations(orphaned, seconds=_SECONDS)
     writes = []
     for tap in taps:
@@ -56,11 +53,13 @@ def add_steps(triggers: Collection[Document], account_id: str, jobs: Sequence[Do
         automation = automations.get(tap["automationId"], {})
         # What cannot be read leaves the tap without steps, and that ends it alone.
         with suppress(AttributeError, KeyError, TypeError):
+            steps = left.get(tap["continues"])
+            if steps is None:
+                built = build_steps(automation, str(automation.get("type")))
+                steps = [step.content for step in built]
             found = {
                 "workspaceId": str(source.get("workspaceId") or automation.get("workspaceId", "")),
-                "send.steps": list_remaining(
-                    _list_steps(source, automation), tap["send"]["tapped"]
-                ),
+                "send.steps": list_remaining(steps, tap["send"]["tapped"]),
                 "send.rootId": (source.get("send") or {}).get("rootId") or tap["continues"],
             }
             tap["workspaceId"] = found["workspaceId"]
@@ -70,18 +69,6 @@ def add_steps(triggers: Collection[Document], account_id: str, jobs: Sequence[Do
             writes.append(UpdateOne(query, {"$set": found}))
     if writes:
         triggers.bulk_write(writes, ordered=False)
-
-
-def _list_steps(source: Document, automation: Mapping[str, Any]) -> Sequence[Document]:
-    steps = _read_steps(source)
-    if steps is not None:
-        return steps
-    return [step.content for step in build_steps(automation, str(automation.get("type")))]
-
-
-def _read_steps(source: Document) -> list[Document] | None:
-    steps: list[Document] | None = (source.get("send") or {}).get("steps")
-    return steps
 
 
 def claim_step(triggers: Collection[Document], job: Job, *, at: datetime) -> bool:

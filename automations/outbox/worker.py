@@ -19,7 +19,7 @@ from automations.instagram.buttons import build_payload
 from automations.instagram.graph import GraphClient
 from automations.instagram.messages import build_message, choose_public_reply
 from automations.outbox import transitions
-from automations.outbox.account_status import Mode, find_mode
+from automations.outbox.account_status import find_mode
 from automations.outbox.jobs import VIAS, Job, JobState, StepResult, StepState
 from automations.outbox.lanes import LaneStore, Turn
 from automations.outbox.reporting import Record, Reporter, StepReport
@@ -278,10 +278,10 @@ class Worker:
         # A token that cannot be decrypted must not put the account in shadow.
         has_token = account is not None and account.has_token
         mode = find_mode(self._setting, has_token=has_token, can_send=bool(token) and is_active)
-        if mode is Mode.HOLD:
+        if mode == "off":
             self._rest(turn)
             return []
-        if mode is Mode.SHADOW:
+        if mode == "shadow":
             token = None
         return [Sender(job, token=token, worker=self) for job in self._claim(turn)]
 
