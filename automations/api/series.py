@@ -137,10 +137,7 @@ class OutcomesAnswer(Range):
     uncounted: UncountedAnswer
 
 
-_MEANINGS: dict[str, str] = {
-    **{str(reason): meaning for reason, meaning in IGNORED_REASONS.items()},
-    "no_automation": "no automation answers it",
-}
+_MEANINGS = IGNORED_REASONS | {"no_automation": "no automation answers it"}
 
 
 class SeriesView(WorkspaceView):

@@ -9,11 +9,11 @@ from automations.dashboard.access import Reader
 from automations.dashboard.formatting import describe_age
 from automations.dashboard.labels import (
     STEPS,
-    describe_ignored,
     describe_reason,
     describe_state,
     describe_step,
 )
+from automations.instagram.events import IGNORED_REASONS
 from automations.rules.steps import ASK_FOLLOW, OPENING_DM
 from tracking import service
 from tracking.queries.reasons import Reasons
@@ -92,7 +92,7 @@ def build_uncounted(found: Uncounted) -> dict[str, Any]:
     of_account = [
         Line(found.redelivered, "redeliveries", _REDELIVERED),
         *(
-            Line(events, reason.replace("_", " "), describe_ignored(reason))
+            Line(events, reason.replace("_", " "), IGNORED_REASONS.get(reason, reason))
             for reason, events in sorted(found.ignored.items(), key=lambda one: (-one[1], one[0]))
         ),
     ]

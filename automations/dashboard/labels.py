@@ -1,6 +1,5 @@
 """Words for steps, their states and their reasons. Pure."""
 
-from automations.instagram.events import IGNORED_REASONS
 from automations.instagram.graph_errors import ErrorClass
 from automations.outbox.jobs import JobState, StepState
 from automations.outbox.transitions import RETRIED
@@ -54,8 +53,3 @@ def describe_reason(reason: object, *, code: object = None, subcode: object = No
         return words
     numbers = f"Instagram’s error {code}" + ("" if subcode is None else f".{subcode}")
     return f"{words} ({numbers})" if words else numbers
-
-
-def describe_ignored(reason: str) -> str:
-    words = {str(name): text for name, text in IGNORED_REASONS.items()}
-    return words.get(reason, reason)

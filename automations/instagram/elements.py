@@ -8,6 +8,7 @@ Readers raise BrokenValue, whose path starts below the element: ".from.id".
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NoReturn, TypeGuard
 
 from automations.instagram.events import Echo, Event, EventType, Reason
@@ -25,7 +26,7 @@ TEST_MID = "random_mid"
 PAYLOAD_PREFIX = "run1."
 
 # The fields of a `changes` element that are known and never a trigger, whatever they hold.
-IGNORED_FIELDS: dict[str, Reason] = {
+IGNORED_FIELDS = {
     "mentions": "mentions",
     "story_insights": "story_insights",
     "message_edit": "edit",
@@ -37,7 +38,7 @@ IGNORED_FIELDS: dict[str, Reason] = {
 }
 
 # A flag of a message that makes it no trigger, in order of precedence.
-MESSAGE_FLAGS: dict[str, Reason] = {
+MESSAGE_FLAGS = {
     "is_echo": "echo",
     "is_self": "self",
     "is_deleted": "deleted",
@@ -45,7 +46,7 @@ MESSAGE_FLAGS: dict[str, Reason] = {
 }
 
 # The keys of a `messaging` element that holds no message.
-MESSAGING_KEYS: dict[str, Reason] = {
+MESSAGING_KEYS = {
     "postback": "postback",
     "referral": "referral",
     "reaction": "reaction",
@@ -81,8 +82,7 @@ _JSON_NAMES: dict[type, str] = {
 def read_comment(
     comment: Any, account_id: str, sent_at: datetime | None, *, is_live: bool = False
 ) -> Event | Reason:
-    if type(comment) is not dict:
-        refuse(comment, "", "an object")
+    read_object(comment, "")
     comment_id = comment.get("id")
     if comment_id is None:
         comment_id = comment.get("comment_id")  # so in some of Meta's templates
@@ -132,21 +132,14 @@ def read_comment(
     )
 
 
-def read_live_comment(comment: Any, account_id: str, sent_at: datetime | None) -> Event | Reason:
-    """Read the value of a `live_comments` change: a comment during a broadcast."""
-    return read_comment(comment, account_id, sent_at, is_live=True)
-
-
 def read_messaging(
     element: Any, account_id: str, sent_at: datetime | None
 ) -> Event | Echo | Reason:
-    if type(element) is not dict:
-        refuse(element, "", "an object")
+    read_object(element, "")
     message = element.get("message")
     if message is None:
         return _read_without_message(element, account_id, sent_at)
-    if type(message) is not dict:
-        refuse(message, ".message", "an object")
+    read_object(message, ".message")
 
     mid = message.get("mid")
     if mid == TEST_MID:
@@ -264,16 +257,14 @@ def read_tap(
 # How to read the value of a `changes` element, by its field.
 FIELD_READERS: dict[str, Reader] = {
     "comments": read_comment,
-    "live_comments": read_live_comment,
+    "live_comments": partial(read_comment, is_live=True),
     "messages": read_messaging,
     "messaging_postbacks": read_postback,
 }
 
 
 def read_change(change: Any, account_id: str, sent_at: datetime | None) -> Event | Echo | Reason:
-    if type(change) is not dict:
-        refuse(change, "", "an object")
-    field = change.get("field")
+    field = read_object(change, "").get("field")
     if type(field) is not str:
         refuse(field, ".field", "a string")
     read = FIELD_READERS.get(field)
@@ -285,16 +276,11 @@ def read_change(change: Any, account_id: str, sent_at: datetime | None) -> Event
         raise error.under(".value") from None
 
 
-def read_standby(element: Any, account_id: str, sent_at: datetime | None) -> Reason:
-    """Another app owns this conversation."""
-    return "standby"
-
-
 # How to read the elements of an entry, by the key of the array that holds them.
 ELEMENT_READERS: dict[str, Reader] = {
     "changes": read_change,
     "messaging": read_messaging,
-    "standby": read_standby,
+    "standby": lambda *_: "standby",  # another app owns this conversation
 }
 
 
@@ -349,10 +335,8 @@ def read_text(value: Any, path: str) -> str | None:
 
 
 def read_flag(value: Any, path: str) -> bool:
-    if value is None or value is False:
-        return False
-    if value is True:
-        return True
+    if value is None or type(value) is bool:
+        return bool(value)
     return refuse(value, path, "true or false")
 
 

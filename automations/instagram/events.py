@@ -13,26 +13,7 @@ import msgspec
 EventType = Literal["comment", "story_reply", "story_mention", "message", "tap"]
 # The namespace in which an event's id is unique: comment ids and message mids never meet.
 EventKind = Literal["comment", "message"]
-Reason = Literal[
-    "deleted",
-    "echo",
-    "edit",
-    "forged_tap",
-    "handover",
-    "mentions",
-    "other_object",
-    "own_comment",
-    "postback",
-    "reaction",
-    "referral",
-    "seen",
-    "self",
-    "standby",
-    "story_insights",
-    "test",
-    "unknown_field",
-    "unsupported",
-]
+Reason = str  # a key of IGNORED_REASONS
 
 IGNORED_REASONS: dict[Reason, str] = {
     "deleted": "the person took the message back",

@@ -141,12 +141,13 @@ def read_answer(status: int, headers: httpx2.Headers, data: bytes) -> dict[str, 
         code, subcode, status=status, is_transient=error.get("is_transient") is True
     )
     is_rate = classification is ErrorClass.RATE
+    trace_id = error.get("fbtrace_id")  # Meta's support asks for it
     raise GraphError(
         classification,
         code=code,
         subcode=subcode,
         retry_after=read_retry_after(headers) if is_rate else None,
-        trace_id=_read_trace_id(error),
+        trace_id=trace_id if isinstance(trace_id, str) and len(trace_id) <= 40 else None,
         detail="" if code is not None else f"{classification.value} (HTTP {status})",
     )
 
@@ -154,9 +155,3 @@ def read_answer(status: int, headers: httpx2.Headers, data: bytes) -> dict[str, 
 def _read_int(error: Mapping[str, Any], name: str) -> int | None:
     value = error.get(name)
     return value if type(value) is int else None
-
-
-def _read_trace_id(error: Mapping[str, Any]) -> str | None:
-    # Meta's support asks for it.
-    value = error.get("fbtrace_id")
-    return value if isinstance(value, str) and len(value) <= 40 else None

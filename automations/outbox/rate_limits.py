@@ -78,12 +78,9 @@ def build_take_read(moment: Any, *, is_expected: bool) -> list[Document]:
     is_free = True if is_expected else {"$not": [{"$gt": [promised, moment]}]}
     place = {"$max": [{"$add": [promised, pace]}, next_at]}
     has_place = {"$or": [{"$eq": ["$granted", 1]}, is_expected]}
+    oldest = {"$subtract": [moment, in_ms(READS.depth)]}
     return [
-        {
-            "$set": {
-                "readsGivenUntil": {"$max": [given, {"$subtract": [moment, in_ms(READS.depth)]}]}
-            }
-        },
+        {"$set": {"readsGivenUntil": {"$max": [given, oldest]}}},
         {"$set": {"granted": {"$cond": [{"$and": [is_ready, is_free]}, 1, 0]}}},
         {"$set": {"readsPromisedUntil": {"$cond": [has_place, promised, place]}}},
         {"$set": {"readsGivenUntil": {"$cond": [{"$eq": ["$granted", 1]}, next_at, given]}}},

@@ -7,13 +7,11 @@ from automations.dashboard.labels import (
     JOBS,
     STATES,
     STEPS,
-    describe_ignored,
     describe_reason,
     describe_state,
     describe_step,
 )
 from automations.dashboard.run_list import OUTCOMES, summarize_outcome
-from automations.instagram.events import IGNORED_REASONS
 from automations.instagram.graph_errors import ErrorClass
 from automations.outbox.jobs import JobState, StepState
 from automations.rules.steps import STEPS_BY_TYPE
@@ -31,8 +29,6 @@ def test_every_step_state_and_reason_has_words() -> None:
     assert JOBS.keys() == {"queued", "leased", "sending", "waiting"} <= set(JobState)
     for one in ErrorClass:
         assert " " in describe_reason(one.name.lower()), one
-    for reason, words in IGNORED_REASONS.items():
-        assert describe_ignored(reason) == words
 
 
 @pytest.mark.parametrize("value", ["new", None, 7, {}])
