@@ -14,7 +14,8 @@ from automations.rules.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time
 from tracking.queries.run_filters import InvalidCursor, RunFilter
-from tracking.queries.time_grid import start_of_day
+from tracking.queries.run_store import RunPage
+from tracking.queries.time_grid import BadRange, start_of_day
 from tracking.rollups.outcomes import COMPLETED
 
 _PAGE = 25
@@ -45,13 +46,17 @@ def build_runs_context(
         from_=_read_day(asked["from"], reader),
         to=_read_day(asked["to"], reader, is_last=True),
     )
+    refused = ""
     try:
         page = reports.list_runs(wanted, limit=_PAGE, cursor=request.GET.get("cursor"))
     except InvalidCursor:
         page = reports.list_runs(wanted, limit=_PAGE)
+    except BadRange as error:
+        page, refused = RunPage([], None), str(error)
     return {
         "runs": [build_line(run, reader) for run in page.runs],
         "asked": asked,
+        "refused": refused,
         "is_narrowed": any(asked.values()),
         "is_first_page": "cursor" not in request.GET,
         "older": _build_query(request.GET, page.next_cursor) if page.next_cursor else "",

@@ -42,6 +42,15 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     from_: datetime | None = None
     to: datetime | None = None
 
+    def find_indexed(self) -> "RunFilter | None":
+        """Return the runs that an index finds, None if they are those that are asked for."""
+        by_person = None if self.automation_id is None else self.user_id
+        wider = RunFilter(
+            workspace_id=self.workspace_id, automation_id=self.automation_id, user_id=by_person,
+            from_=self.from_, to=self.to,
+        )  # fmt: skip
+        return None if wider == self else wider
+
 
 class Cursor(msgspec.Struct, frozen=True):
     """The last run of a page: the next one goes on below it."""

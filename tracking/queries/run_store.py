@@ -23,6 +23,7 @@ from tracking.queries.run_filters import (
     build_run_query,
     parse_cursor,
 )
+from tracking.queries.time_grid import BadRange
 from tracking.runs import Outcome
 
 Document = dict[str, Any]
@@ -30,6 +31,8 @@ Document = dict[str, Any]
 # People of a range are counted over at most so many runs: about a second of the server's time.
 MOST_RUNS_FOR_PEOPLE = 500_000
 _PAGE_OF_ALL = 1000
+# What a filter that no index serves may look at: about a second of the server's time too.
+MOST_RUNS_TO_SEARCH = 500_000
 # What events are: those of Instagram, and the calls of other engines.
 _KINDS = ("comment", "message", "call")
 _MOST_TAPS = 10
@@ -82,8 +85,13 @@ class RunStore:
         self._triggers = database.get_collection("automation_triggers", codec_options=_LENIENT)
 
     def list_page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
-        """Return a page of at most `limit` runs. Raises InvalidCursor."""
+        """Return a page of at most `limit` runs. Raises InvalidCursor and BadRange."""
         after = None if cursor is None else parse_cursor(cursor)
+        with bounded(self._seconds):
+            self._verify_searchable(wanted)
+        return self._list_page(wanted, after, limit)
+
+    def _list_page(self, wanted: RunFilter, after: Cursor | None, limit: int) -> RunPage:
         with bounded(self._seconds):
             # One more than asked for says whether there is a next page.
             runs = self._list_below(build_run_query(wanted), after, limit + 1)
@@ -93,13 +101,25 @@ class RunStore:
 
     def iterate(self, wanted: RunFilter) -> Iterator[Document]:
         """Yield every run, newest first; each page of them has the store's time anew."""
-        cursor = None
-        while True:
-            page = self.list_page(wanted, limit=_PAGE_OF_ALL, cursor=cursor)
+        page = self.list_page(wanted, limit=_PAGE_OF_ALL, cursor=None)
+        yield from page.runs
+        while page.next_cursor is not None:
+            page = self._list_page(wanted, parse_cursor(page.next_cursor), _PAGE_OF_ALL)
             yield from page.runs
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+
+    def _verify_searchable(self, wanted: RunFilter) -> None:
+        searched = wanted.find_indexed()
+        if searched is None:
+            return
+        query = build_run_query(searched)
+        if searched.automation_id is not None:  # which is of one workspace
+            del query["workspaceId"]
+        most = MOST_RUNS_TO_SEARCH
+        if self._runs.count_documents(query, limit=most + 1) > most:
+            raise BadRange(
+                f"This filter would look at more than {most:,} runs: ask for fewer days, or for "
+                "one automation."
+            )
 
     def _list_below(self, query: Document, after: Cursor | None, number: int) -> list[Document]:
         runs: list[Document] = []

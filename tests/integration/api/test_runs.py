@@ -14,6 +14,7 @@ from automations.rules import store
 from tests.support.api_client import Db, build_automation, build_path, make_client
 from tests.support.triggers import count_triggers, make_trigger
 from tracking.exceptions import TrackingUnavailable
+from tracking.queries import run_store
 
 T = datetime(2026, 11, 20, 10, 20, 30, 400_000, tzinfo=UTC)
 WORKSPACE = "/api/workspaces/ws1"
@@ -104,6 +105,17 @@ class TestPages:
         ):  # fmt: skip
             answer = get(f"{WORKSPACE}/runs", **query).json()
             assert sorted(run["userId"] for run in answer["runs"]) == sorted(people), query
+
+    def test_a_filter_that_looks_at_too_many_runs(
+        self, db: Db, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run_store, "MOST_RUNS_TO_SEARCH", 2)
+        insert_runs(db, 3)
+        for path in ("runs", "runs.csv"):
+            answer = get(f"{WORKSPACE}/{path}", postId="m1")
+            assert answer.status_code == 400
+            error = answer.json()["error"]
+            assert (error["code"], error["field"]) == ("bad_range", "from")
 
     def test_an_automation_keeps_its_runs_when_it_is_deleted(self, db: Db) -> None:
         automation = build_automation()

@@ -13,6 +13,7 @@ from django.test import Client
 from tests.support.api_client import Db, build_automation, log_in
 from tests.support.triggers import count_triggers
 from tracking import service
+from tracking.queries import run_store
 from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Trigger
 
@@ -182,6 +183,15 @@ class TestRuns:
             assert sorted(self.list_exported(visitor, page)) == sorted(persons), query
             if not persons:
                 assert "No run matches." in page
+
+    def test_a_filter_that_looks_at_too_many_runs(
+        self, visitor: Client, now: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run_store, "MOST_RUNS_TO_SEARCH", 1)
+        record(("u1", now), ("u2", now))
+        page = visitor.get(PAGE, {"post": "p1"})
+        assert page.status_code == 200
+        assert "more than 1 runs: ask for fewer days" in page.text
 
     def list_exported(self, visitor: Client, page: str) -> list[str]:
         """The people in the file behind the page's own link."""

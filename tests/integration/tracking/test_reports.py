@@ -1,6 +1,7 @@
 """Pages of runs, one run with what is behind it, people, funnels and reasons."""
 
 import threading
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from tracking import reports
 from tracking.exceptions import TrackingUnavailable
 from tracking.queries import reasons, run_store
 from tracking.queries.run_filters import InvalidCursor, RunFilter, build_cursor, parse_cursor
+from tracking.queries.time_grid import BadRange
 from tracking.rollups.account_hours import AccountHour, AccountHourStore
 from tracking.rollups.hours import hour_of
 from tracking.rollups.outcomes import StepOutcome
@@ -119,6 +121,28 @@ class TestPages:
         ):
             wanted = RunFilter(workspace_id="w1", **fields)  # type: ignore[arg-type]
             assert list_all(wanted, limit=2) == expected, fields
+
+    @pytest.mark.parametrize(
+        ("fields", "is_refused"),
+        [
+            ({}, False),
+            ({"automation_id": "a1", "user_id": "p1"}, False),
+            ({"user_id": "p1"}, True),
+            ({"post_id": "m1"}, True),
+            ({"automation_id": "a1", "state": "completed"}, True),
+            ({"trigger_type": "main_dm", "from_": T0 - HOUR}, False),
+        ],
+    )
+    def test_a_filter_without_an_index_looks_at_so_many_runs(
+        self, db: Db, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], is_refused: bool
+    ) -> None:
+        monkeypatch.setattr(run_store, "MOST_RUNS_TO_SEARCH", 3)
+        insert(db, *(T0 - number * HOUR for number in range(5)))
+        wanted = RunFilter(workspace_id="w1", **fields)
+        with pytest.raises(BadRange, match="3 runs") if is_refused else nullcontext():
+            reports.list_runs(wanted, limit=1)
+        with pytest.raises(BadRange) if is_refused else nullcontext():
+            list(reports.iterate_runs(wanted))
 
     def test_what_an_older_product_stored_is_no_obstacle(self, db: Db) -> None:
         workspace = ObjectId()
