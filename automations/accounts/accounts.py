@@ -150,13 +150,6 @@ def delete_account(account_id: str) -> None:
         _accounts().delete_one({"_id": account_id})
 
 
-def verify_free(account_id: str, *, workspace_id: str) -> None:
-    """Raise AccountTaken if another workspace has added the account."""
-    document = _find(account_id)
-    if document is not None and str(document["workspaceId"]) != workspace_id:
-        raise AccountTaken(account_id)
-
-
 def set_state(account_id: str, state: AccountState, reason: str | None, *, at: datetime) -> bool:
     """Set an account's state; log a new one and return True.
 

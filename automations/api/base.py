@@ -31,7 +31,7 @@ from rest_framework.throttling import UserRateThrottle
 from rest_framework.utils import html
 from rest_framework.views import APIView
 
-from automations.accounts.accounts import verify_free
+from automations.accounts.accounts import AccountTaken
 from automations.api.errors import RequestTooLarge
 from automations.auth.tokens import (
     BearerTokenAuthentication,
@@ -359,3 +359,9 @@ _CONVERTERS: dict[type, Callable[[Any], Any]] = {
     DBRef: lambda value: {"$ref": value.collection, "$id": to_json(value.id)},
     **dict.fromkeys((DatetimeMS, MinKey, MaxKey), lambda _: None),
 }
+
+
+def verify_free(account_id: str, *, workspace_id: str) -> None:
+    """Raise AccountTaken if the account is another workspace's."""
+    if store.find_owners([account_id]).get(account_id, workspace_id) != workspace_id:
+        raise AccountTaken(account_id)

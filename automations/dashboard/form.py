@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from automations.accounts.accounts import verify_free
+from automations.api.base import verify_free
 from automations.api.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,

@@ -19,7 +19,7 @@ from automations.rules.automation import (
     read_workspace_id,
 )
 from automations.rules.matching import AccountRules, LoadedRules
-from automations.rules.store import CAN_MATCH, LENIENT, RAW
+from automations.rules.store import CAN_MATCH, LENIENT, RAW, find_owners
 from tracking.exceptions import TrackingUnavailable
 from tracking.ids import list_stored_forms
 from tracking.mongo import client as mongo
@@ -141,9 +141,8 @@ def load_rules(
 ) -> dict[str, LoadedRules]:
     """Return the rules of every account asked for, none included.
 
-    Where a workspace has the account (`add_account`), automations of others that name it are left
-    out: they would get its people's messages, and send with its token. Documents that are to the
-    byte what `known` was made from are not parsed again. One that cannot be read costs itself only.
+    Automations of other workspaces than the account's are left out. Documents that are to the byte
+    what `known` was made from are not parsed again. One that cannot be read costs itself only.
     Raises TrackingUnavailable when the read took longer than `seconds`.
     """
     found: dict[str, list[bytes]] = {account_id: [] for account_id in account_ids}
@@ -151,7 +150,7 @@ def load_rules(
     collection = database["automations"].with_options(codec_options=RAW)
     forms = [form for account_id in account_ids for form in list_stored_forms(account_id)]
     with bounded(seconds):
-        owners = _find_owners(account_ids)
+        owners = find_owners(account_ids)
         for document in collection.find({"accountId": {"$in": forms}, **CAN_MATCH}, _UNUSED):
             named, workspace_id = document["accountId"], read_workspace_id(document)
             # A list of accounts matches none of them, and is counted for each.
@@ -167,13 +166,6 @@ def load_rules(
             before if before is not None and before.source == source else _parse(source)
         )
     return loaded
-
-
-def _find_owners(account_ids: Sequence[str]) -> dict[str, str]:
-    query = {"_id": {"$in": list(account_ids)}}
-    accounts = mongo.get_database()["accounts"].find(query, {"workspaceId": 1})
-    owners = {one["_id"]: read_workspace_id(one) for one in accounts}
-    return {account_id: owner for account_id, owner in owners.items() if owner}
 
 
 def _parse(source: tuple[bytes, ...]) -> LoadedRules:

@@ -12,7 +12,7 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 
-from automations.rules.automation import find_fault
+from automations.rules.automation import find_fault, read_scalar, read_workspace_id
 from tracking.ids import list_stored_forms
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
@@ -43,9 +43,44 @@ def list_faults(database: Database[Document]) -> list[str]:
     """Return the active automations that can never match, each with the reason."""
     automations = database.get_collection("automations", codec_options=LENIENT)
     with bounded(_LIST_SECONDS):
-        found = automations.find({"isActive": True}, batch_size=_BATCH)
-        faults = [(str(one["_id"]), find_fault(one)) for one in found]
-    return [f"{automation_id} ({fault})" for automation_id, fault in faults if fault]
+        found = list(automations.find({"isActive": True}, batch_size=_BATCH))
+        owners = find_owners({read_scalar(one.get("accountId")) for one in found})
+    named = [(str(one["_id"]), find_fault(one) or _find_owner_fault(one, owners)) for one in found]
+    return [f"{automation_id} ({fault})" for automation_id, fault in named if fault]
+
+
+def find_owners(account_ids: Collection[str]) -> dict[str, str]:
+    """Return the workspace that has each account, of those that any has.
+
+    It is the one that added the account, else the one whose automation named it first. Automations
+    of others would get its people's messages, and send with its token. Raises TrackingUnavailable.
+    """
+    database = mongo.get_database()
+    with bounded():
+        accounts = database["accounts"].find(
+            {"_id": {"$in": list(account_ids)}}, {"workspaceId": 1}
+        )
+        owners = {one["_id"]: read_workspace_id(one) for one in accounts}
+        forms = [
+            form for one in account_ids if not owners.get(one) for form in list_stored_forms(one)
+        ]
+        named = database.get_collection("automations", codec_options=LENIENT).find(
+            {"accountId": {"$in": forms}, **IS_THERE},
+            {"accountId": 1, "workspaceId": 1, "createdAt": 1}, batch_size=_BATCH,
+        )  # fmt: skip
+        for document in sorted(named, key=_read_age):
+            account_id, workspace_id = (
+                read_scalar(document["accountId"]),
+                read_workspace_id(document),
+            )
+            owners[account_id] = owners.get(account_id) or workspace_id
+    return {account_id: owner for account_id, owner in owners.items() if owner}
+
+
+def _find_owner_fault(document: Mapping[str, Any], owners: Mapping[str, str]) -> str | None:
+    owner = owners.get(read_scalar(document.get("accountId")))
+    is_free = owner is None or owner == read_workspace_id(document)
+    return None if is_free else f"its account belongs to workspace {owner}"
 
 
 def list_automations(workspace_id: str) -> list[Document]:

@@ -19,8 +19,9 @@ NEW: dict[str, Any] = {
 }
 
 
-def create(client: Client, **fields: Any) -> dict[str, Any]:
-    response = client.post(build_path(), {**NEW, **fields}, content_type=JSON)
+def create(client: Client, *, workspace_id: str = "ws1", **fields: Any) -> dict[str, Any]:
+    path = build_path(workspace_id=workspace_id)
+    response = client.post(path, {**NEW, **fields}, content_type=JSON)
     assert response.status_code == 201, response.text
     created: dict[str, Any] = response.json()["automation"]
     return created
@@ -81,16 +82,19 @@ def test_an_account_of_another_workspace_is_refused_and_changes_nothing(db: Db) 
     created = create(client)
     db["accounts"].insert_one({"_id": "theirs", "workspaceId": "ws2"})
     db["accounts"].insert_one({"_id": "ours", "workspaceId": "ws1"})
-    for answer in (
-        client.post(build_path(), {**NEW, "accountId": "theirs"}, content_type=JSON),
-        client.patch(build_path(created["_id"]), {"accountId": "theirs"}, content_type=JSON),
-    ):
-        assert answer.status_code == 400
-        assert answer.json()["error"] == {
-            "code": "other_workspace", "field": "accountId",
-            "message": "Account theirs belongs to another workspace.",
-        }  # fmt: skip
-    assert [one["accountId"] for one in db["automations"].find()] == ["178414"]
+    create(make_client("ws2"), workspace_id="ws2", accountId="named")
+    for account_id in ("theirs", "named"):
+        for answer in (
+            client.post(build_path(), {**NEW, "accountId": account_id}, content_type=JSON),
+            client.patch(build_path(created["_id"]), {"accountId": account_id}, content_type=JSON),
+        ):
+            assert answer.status_code == 400
+            assert answer.json()["error"] == {
+                "code": "other_workspace", "field": "accountId",
+                "message": f"Account {account_id} belongs to another workspace.",
+            }  # fmt: skip
+    stored = db["automations"].find({"workspaceId": "ws1"})
+    assert [one["accountId"] for one in stored] == ["178414"]
     assert create(client, accountId="ours")["accountId"] == "ours"
 
 

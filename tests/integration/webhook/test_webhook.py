@@ -24,11 +24,14 @@ from pymongo.monitoring import (
 )
 
 from automations.instagram.payloads import parse_delivery
+from automations.rules import cache
 from automations.rules.cache import get_rules_cache
 from automations.rules.matching import AccountRules
 from automations.webhook import dead_letters, deliveries
+from tests.support.verification_cases import verify
 from tests.support.webhook_cases import (
     ACCOUNTS,
+    CREATED_AT,
     PATH,
     PAYLOAD_NAMES,
     TYPES,
@@ -265,6 +268,33 @@ class TestOwnedAccounts(WebhookCases):
         assert post_body(build_body(build_comment(1))).status_code == 200
         [run] = self.list_stored("automation_runs")
         assert (run["workspaceId"], run["automationId"]) == (owner, f"of-{owner}")
+
+    @pytest.mark.parametrize(
+        ("first", "owner"),
+        [
+            ({}, "ws1"),
+            ({"isActive": False}, "ws1"),
+            ({"accountId": int(ACCOUNTS[0])}, "ws1"),
+            ({"deletedAt": CREATED_AT}, "ws2"),
+            ({"workspaceId": None}, "ws2"),
+        ],
+        ids=str,
+    )
+    def test_an_account_is_of_the_workspace_that_named_it_first(
+        self, first: dict[str, Any], owner: str
+    ) -> None:
+        """A later and more specific automation of another workspace reads nobody's messages."""
+        earlier = build_automation("first", workspaceId="ws1", isActive=True) | first
+        later = {"workspaceId": "ws2", "createdAt": CREATED_AT + timedelta(days=1)}
+        self.db["automations"].insert_many([build_automation("second", **later), earlier])
+        assert post_body(build_body(build_comment(1))).status_code == 200
+        expected = ["ws1"] if owner == "ws1" and first.get("isActive", True) else []
+        expected = ["ws2"] if owner == "ws2" else expected
+        assert [run["workspaceId"] for run in self.list_stored("automation_runs")] == expected
+        silent = verify("--only", "automations")[1]["active automations that match nothing"]
+        assert ("second (its account belongs to workspace ws1)" in silent["figure"]) is (
+            owner == "ws1"
+        )
 
     def test_an_account_that_is_added_leaves_other_workspaces_within_a_second(self) -> None:
         self.insert_automations()
@@ -565,6 +595,8 @@ class TestOneInsert(WebhookCases):
         """What other threads do, counters above all, no delivery waits for."""
         listener = Listener()
         monkeypatch.setitem(mongo_client._TUNING, "event_listeners", [listener])
+        # However slow the machine is, the rules are read once.
+        monkeypatch.setattr(cache, "_FRESH_SECONDS", 600.0)
         self.insert_automations()
         first, *others = (build_body(build_comment(number)) for number in range(20))
         post_body(first)  # reads the rules, which are cached then
