@@ -6,64 +6,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pytest
-from pymongo import MongoClient
 
-from tests.chaos.load import Load, prepare_database
+from tests.chaos.cluster import SETTINGS, WINDOW_MINUTES
+from tests.chaos.load import Load, open_database
 from tests.chaos.replica_set import ReplicaSet
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.web_server import WebServer
 
-WINDOW = timedelta(minutes=1)
 # What Meta waits; ours are 3.2 s, on a machine that runs nothing else.
 MOST_SECONDS = 5.0
 MODES = ("slow", "hold", "cut", "lose reply", "half open", "refuse")
-RATE = 100.0
 
 
-class Bench:
-    """A web server whose only way to its mongod is the proxy, under load."""
-
-    def __init__(self, directory: Path, replica_set: ReplicaSet) -> None:
-        self.replica_set = replica_set
-        self.proxy = TcpProxy(replica_set.members[0].port)
-        uri = f"mongodb://127.0.0.1:{self.proxy.port}/runs?directConnection=true"
-        self.server = WebServer(directory, uri=uri, threads=16, TRACKING_DEDUP_WINDOW_MINUTES="1")
-        self.load = Load([self.server.url], seed=1, connections=8, rate=RATE)
-
-    def wait_for_more(self, events: int = 60) -> None:
-        self.load.wait_for_more(events)
-
-    def restart_mongod(self) -> None:
-        [member] = self.replica_set.members
-        member.kill()
-        member.start()
+class Bench(NamedTuple):
+    replica_set: ReplicaSet
+    proxy: TcpProxy
+    load: Load
 
 
 @contextmanager
 def counted_exactly(directory: Path) -> Iterator[Bench]:
-    """Load for the length of the block; afterwards all of it is counted again."""
+    """Load on a server whose only way to mongod is a proxy; afterwards it is counted again."""
     with (
         ReplicaSet(directory, size=1) as replica_set,
-        MongoClient[dict[str, Any]](replica_set.uri, tz_aware=True) as client,
+        open_database(replica_set.uri) as database,
+        TcpProxy(replica_set.members[0].port) as proxy,
     ):
-        database = client.get_default_database()
-        prepare_database(database)
-        bench = Bench(directory, replica_set)
-        load = bench.load
-        load.insert_automations(database)
-        with bench.proxy, bench.server:
-            load.start()
-            try:
-                bench.wait_for_more()
-                yield bench
-                bench.wait_for_more()
-            finally:
-                load.stop()
+        uri = f"mongodb://127.0.0.1:{proxy.port}/runs?directConnection=true"
+        with WebServer(directory, uri=uri, threads=16, **SETTINGS) as server:
+            with Load([server.url], database, seed=1, connections=8, rate=100.0) as load:
+                load.wait_for_more(60)
+                yield Bench(replica_set, proxy, load)
+                load.wait_for_more(60)
             load.resend()
-            assert load.recount(database, window=WINDOW) == []
+            assert load.recount(window=timedelta(minutes=WINDOW_MINUTES)) == []
         assert load.answers.keys() <= {"200", "503"}
         assert load.slowest < MOST_SECONDS
 
@@ -73,7 +52,7 @@ def test_whatever_the_wire_does_every_event_counts_once(tmp_path: Path) -> None:
         for mode in MODES:
             with bench.proxy.acting(mode):
                 time.sleep(1.5 if mode in ("slow", "cut", "refuse") else 4)
-            bench.wait_for_more()
+            bench.load.wait_for_more(60)
         assert bench.load.answers["503"]  # it was felt
 
 
@@ -92,7 +71,9 @@ def test_a_mongod_that_dies_at_a_commit_counts_once(tmp_path: Path, after: float
         bench.proxy.on_request = look
         assert is_seen.wait(20)
         time.sleep(after)
-        bench.restart_mongod()
+        [member] = bench.replica_set.members
+        member.kill()
+        member.start()
         is_dead.set()
         bench.replica_set.wait_until_whole()
-        bench.wait_for_more()
+        bench.load.wait_for_more(60)

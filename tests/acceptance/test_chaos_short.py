@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from tests.support.web_server import ROOT
+from tests.support.processes import ROOT
 
 KILLS, EVENTS = 10, 3000
 

@@ -15,8 +15,8 @@ from automations.instagram.graph import GraphClient
 from automations.outbox.worker import Worker
 from tests.support.triggers import now_in_milliseconds
 from tests.support.waiting import wait_until
-from tests.support.web_server import SECRET, WebServer
-from tests.support.webhook_cases import ACCOUNTS, build_automation
+from tests.support.web_server import WebServer
+from tests.support.webhook_cases import ACCOUNTS, SECRET, build_automation
 
 ACCOUNT, PERSON = ACCOUNTS[0], "9001"
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from automations.demo.simulation.plan import AUTOMATION_TYPES
-from tests.acceptance.processes import Command, running
+from tests.support.processes import Command, running
 from tests.support.waiting import wait_until
 from tracking.embedded import server as embedded
 from tracking.embedded.mongod import choose_port
@@ -92,8 +91,7 @@ def test_the_printed_line_shows_counts_that_grow_also_after_a_restart(tmp_path: 
         with running("verify_run_tracking", environment=verify) as verification:
             assert verification.wait(seconds=60) == 0, verification.output
         assert verification.lines[-1] == "verify_run_tracking: all is well"
-        demo.process.send_signal(signal.SIGTERM)
-        assert demo.wait() == 0
+        assert demo.stop() == 0
         assert "Traceback" not in demo.output
 
     with running(*arguments, environment=environment) as again:

@@ -20,9 +20,9 @@ from automations.accounts.encryption import make_key
 from automations.auth.tokens import create_token, hash_secret
 from automations.demo.sandbox import Fault, Sandbox
 from automations.demo.sandbox.http_server import Answer, HttpServer, Request
-from tests.acceptance.processes import running
+from tests.support.processes import build_environment, running
 from tests.support.waiting import wait_until
-from tests.support.web_server import WebServer, build_environment
+from tests.support.web_server import WebServer
 from tests.support.webhook_cases import TYPES, build_automation, sign
 
 ACCOUNTS = tuple(f"1784140000000000{number}" for number in range(1, 5))
@@ -206,15 +206,15 @@ def test_no_text_and_no_secret_is_in_what_the_processes_print(
     api_token, _ = create_token(workspace_id="ws1", at=datetime.now(UTC))
     environment = {**secrets, "INSTAGRAM_GRAPH_URL": meta.url}
     uri = settings.MONGODB_URI
-    with running("run_worker", environment=dict(build_environment(uri, **environment))) as worker:
+    for_worker = build_environment(MONGODB_URI=uri, **environment)
+    with running("run_worker", environment=for_worker) as worker:
         with WebServer(tmp_path, uri=uri, **environment) as web:
             meta.sandbox.set_webhook(f"{web.url}/api/webhooks/instagram", APP_SECRET)
             worker.wait_for_line("Sending is")
             converse(db, meta)
             answers = break_things(db, web, api_token)
             meta.sandbox.wait_for_webhooks()
-        worker.process.terminate()
-        worker.wait(seconds=40)
+        worker.stop(seconds=40)
     printed = web.read_log() + worker.output
     said = ("Automation run tracked", "is paused", "over Meta's rate limit", "could not be built")
     for one in (*said, "Traceback"):

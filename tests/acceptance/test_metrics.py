@@ -9,16 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import (
-    Command,
-    build_environment,
-    post_signed,
-    request,
-    running,
-    serving,
-)
-from tests.acceptance.test_serve import list_web_processes
+from tests.acceptance.test_serve import list_web_processes, serving
+from tests.support.processes import Command, build_environment, running
 from tests.support.waiting import wait_until
+from tests.support.web_server import post_signed, request
 from tests.support.webhook_cases import ACCOUNTS, build_body, build_comment
 from tracking.embedded.mongod import choose_port
 
@@ -67,8 +61,7 @@ def test_the_sum_of_all_processes_outlives_one(server: Command, port: int, tmp_p
     assert read_metric(port, ignored) == 100.0
     assert read_metric(port, "webhook_seconds_count") == 100.0
 
-    server.process.send_signal(signal.SIGTERM)
-    assert server.wait() == 0
+    assert server.stop() == 0
     assert not list(tmp_path.glob("metrics-*"))
 
 

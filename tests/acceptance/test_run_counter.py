@@ -1,13 +1,13 @@
 """`run_counter` as people start it: it counts, shares, hands over, and ends when told to."""
 
-import signal
 from typing import Any
 
 from pymongo.database import Database
 
-from tests.acceptance.processes import build_environment, running, wait_until
 from tests.support.oracle import recount
+from tests.support.processes import build_environment, running
 from tests.support.triggers import make_trigger, now_in_milliseconds
+from tests.support.waiting import wait_until
 from tracking import service
 
 Db = Database[dict[str, Any]]
@@ -38,14 +38,12 @@ def test_counters_share_count_and_hand_over(db: Db, settings: Any) -> None:
         wait_until(lambda: runs.count_documents({}) == 400, seconds=15)
         with running("run_counter", environment=environment) as second:
             wait_until(lambda: count_owners(db) == [8, 8], seconds=15)
-            second.process.send_signal(signal.SIGTERM)
-            assert second.wait() == 0
+            assert second.stop() == 0
         # A clean stop hands over at once, without waiting for a lease to run out.
         wait_until(lambda: count_owners(db) == [16], seconds=2.5)
         store(settings, "q", 100)
         wait_until(lambda: runs.count_documents({}) == 500, seconds=15)
-        first.process.send_signal(signal.SIGTERM)
-        assert first.wait() == 0
+        assert first.stop() == 0
     assert count_owners(db) == []
     wait_until(lambda: not db["automation_triggers"].find_one({"outcome": None}), seconds=5)
     assert recount(db) == []

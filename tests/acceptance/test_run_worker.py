@@ -1,12 +1,11 @@
 """`run_worker` as people start it: it sends, and ends when told to."""
 
-import signal
 from typing import Any
 
 from pymongo.database import Database
 
-from tests.acceptance.processes import build_environment, running
 from tests.support.outbox_fakes import make_comment_document
+from tests.support.processes import build_environment, running
 from tests.support.triggers import now_in_milliseconds
 from tests.support.waiting import wait_until
 
@@ -25,8 +24,7 @@ def test_a_worker_sends_what_is_due_and_ends_in_order(
     with running("run_worker", environment=environment) as worker:
         worker.wait_for_line("Sending is shadow: everything except the calls")
         wait_until(is_done, seconds=15)
-        worker.process.send_signal(signal.SIGTERM)
-        assert worker.wait() == 0
+        assert worker.stop() == 0
     stored = db["automation_triggers"].find_one({"_id": job["_id"]})
     assert stored is not None
     assert stored["progress"].keys() == {"comment_reply", "opening_dm"}

@@ -4,27 +4,33 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import (
-    APP_SECRET,
-    VERIFY_TOKEN,
+from tests.support.processes import (
     Command,
     build_environment,
-    is_answering,
     list_alive,
-    post_signed,
-    request,
+    read_command,
+    read_stat,
     running,
-    serving,
 )
 from tests.support.waiting import wait_until
-from tests.support.webhook_cases import PATH, read_payload
+from tests.support.web_server import is_answering, post_signed, request
+from tests.support.webhook_cases import PATH, SECRET, read_payload
 from tracking.embedded.mongod import choose_port
 
 BODY = read_payload("comments__feed")
+
+
+@contextmanager
+def serving(port: int, data_dir: Path, *options: str, **names: str) -> Iterator[Command]:
+    arguments = ("serve", "--port", str(port), "--data-dir", str(data_dir), *options)
+    with running(*arguments, environment=build_environment(**names)) as command:
+        command.wait_for_line("Stop with Ctrl-C")
+        yield command
 
 
 @pytest.fixture
@@ -45,26 +51,17 @@ def server(port: int, data_dir: Path) -> Iterator[Command]:
 
 def list_web_processes(server: Command) -> list[int]:
     """Return the processes that answer: those below the one that `serve` started."""
-    below = server.list_descendants()
-    return sorted(
-        pid for pid in below if b"automations.operations.webserver" in read_command_line(pid)
-    )[1:]
-
-
-def read_command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    below = sorted(server.list_descendants())
+    return [pid for pid in below if "automations.operations.webserver" in read_command(pid)][1:]
 
 
 def test_answers_on_an_empty_database_and_stops_in_order(server: Command, port: int) -> None:
     assert server.wait_for_line("Serving on").endswith(f"http://127.0.0.1:{port}")
     assert "run `python manage.py add_run_indexes`" in server.output
-    assert APP_SECRET not in server.output
+    assert SECRET not in server.output
     assert request(port, "/healthz") == (200, b"ok")
     question = "hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token="
-    assert request(port, f"{PATH}?{question}{VERIFY_TOKEN}") == (200, b"1158201444")
+    assert request(port, f"{PATH}?{question}test-verify-token") == (200, b"1158201444")
     assert request(port, f"{PATH}?{question}wrong")[0] == 403
 
     assert post_signed(port, BODY) == 200
@@ -73,8 +70,7 @@ def test_answers_on_an_empty_database_and_stops_in_order(server: Command, port: 
 
     below = server.list_descendants()
     assert len(list_web_processes(server)) == 2
-    server.process.send_signal(signal.SIGTERM)
-    assert server.wait(seconds=8) == 0
+    assert server.stop(seconds=8) == 0
     assert server.lines[-1] == "Stopped."
     assert not list_alive(below)
 
@@ -110,7 +106,7 @@ def test_a_web_process_that_is_killed_is_replaced(server: Command, port: int) ->
 
 def test_the_web_server_that_is_killed_is_started_again(server: Command, port: int) -> None:
     before = set(list_web_processes(server))
-    [parent] = {int(Path(f"/proc/{pid}/stat").read_text().split()[3]) for pid in before}
+    [parent] = {int(read_stat(pid)[1]) for pid in before}
     os.kill(parent, signal.SIGKILL)
     wait_until(lambda: not list_alive(before), seconds=3)
     wait_until(lambda: len(list_web_processes(server)) == 2, seconds=8)
@@ -119,8 +115,7 @@ def test_the_web_server_that_is_killed_is_started_again(server: Command, port: i
 
 def test_ctrl_c_is_a_clean_stop(server: Command) -> None:
     below = server.list_descendants()
-    server.process.send_signal(signal.SIGINT)
-    assert server.wait(seconds=8) == 0
+    assert server.stop(signal.SIGINT, seconds=8) == 0
     assert not list_alive(below)
 
 

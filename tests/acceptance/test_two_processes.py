@@ -18,8 +18,9 @@ from automations.demo.simulation import Plan, generate_deliveries
 from automations.demo.simulation.plan import KINDS, build_targets
 from tests.chaos.load import prepare_database
 from tests.support.oracle import recount
+from tests.support.processes import build_environment, running
 from tests.support.waiting import wait_until
-from tests.support.web_server import WebServer, start_command
+from tests.support.web_server import WebServer
 from tests.support.webhook_cases import ACCOUNTS, TYPES, build_automation
 from tracking.embedded import server as embedded
 from tracking.ids import build_trigger_id
@@ -57,24 +58,20 @@ def run_load(directory: Path, uri: str, database: Db) -> tuple[dict[str, Any], l
         WebServer(directory, uri=uri, name="one") as one,
         WebServer(directory, uri=uri, name="two") as two,
     ):
-        load = start_command(
+        arguments = (
             "simulate", "--events", str(EVENTS), "--seed", str(SEED), "--duplicates", "0.3",
             "--redeliveries", "0.3", "--bad-signatures", "0.02", "--rate", str(RATE),
-            "--connections", "8", "--retry", "--json", "--url", one.url, "--url", two.url, uri=uri,
+            "--connections", "8", "--retry", "--json", "--url", one.url, "--url", two.url,
         )  # fmt: skip
-        try:
+        with running(*arguments, environment=build_environment(MONGODB_URI=uri)) as load:
             triggers = database["automation_triggers"]
             wait_until(lambda: triggers.estimated_document_count() >= EVENTS // 5, seconds=60)
             two.kill()
             two.start()
             two.wait_until_ready()
-            is_on_the_way = load.poll() is None
-            printed, said = load.communicate(timeout=60)
-        finally:
-            load.kill()
-        assert is_on_the_way, "the load was over before the killed process came back"
-        assert load.returncode == 0, said + printed
-    return json.loads(printed), [*one.list_messages(), *two.list_messages()]
+            assert load.process.poll() is None, "the load was over before the process came back"
+            assert load.wait(seconds=60) == 0, load.output
+    return json.loads(load.lines[-1]), [*one.list_messages(), *two.list_messages()]
 
 
 def list_expected(database: Db) -> set[str]:

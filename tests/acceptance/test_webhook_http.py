@@ -15,13 +15,11 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from tests.acceptance.processes import is_answering, post_signed
-from tests.support.mongod_process import find_mongod
+from tests.support.processes import find_mongod
 from tests.support.waiting import wait_until
-from tests.support.web_server import WebServer
+from tests.support.web_server import WebServer, is_answering, post_signed
 from tests.support.webhook_cases import (
     PATH,
-    SECRET,
     build_automation,
     build_body,
     build_comment,
@@ -132,7 +130,7 @@ def test_what_is_answered_200_is_there_for_everybody(server: WebServer, database
 def test_bytes_that_are_no_signature_are_refused(server: WebServer, header: str) -> None:
     [status] = post(server, LENGTH, f"X-Hub-Signature-256: {header}")
     assert status in (403, 400, 431)
-    assert post_signed(server.port, BODY, SECRET) == 200
+    assert post_signed(server.port, BODY) == 200
 
 
 def test_declared_length_over_the_limit_is_refused(server: WebServer) -> None:
@@ -308,13 +306,13 @@ def test_a_body_in_drips_holds_one_thread_and_lets_it_go_at_its_end(server: WebS
 def test_requests_on_a_stalled_database_are_put_off_in_time_and_counted_later(
     server: WebServer, data_dir: Path, database: Db
 ) -> None:
-    assert post_signed(server.port, build_body(build_comment(0)), SECRET) == 200
+    assert post_signed(server.port, build_body(build_comment(0))) == 200
     bodies = [build_body(build_comment(number)) for number in range(1, 13)]
 
     def post_late(number: int) -> tuple[int, float]:
         time.sleep(number * 0.3)
         started = time.monotonic()
-        return post_signed(server.port, bodies[number], SECRET), time.monotonic() - started
+        return post_signed(server.port, bodies[number]), time.monotonic() - started
 
     with ThreadPoolExecutor(len(bodies)) as pool:
         with frozen_mongod(data_dir):
@@ -323,7 +321,7 @@ def test_requests_on_a_stalled_database_are_put_off_in_time_and_counted_later(
         slowest = max(seconds for _, seconds in answers)
         assert slowest < MOST_SECONDS
         started = time.monotonic()
-        again = pool.map(lambda body: post_signed(server.port, body, SECRET), bodies)
+        again = pool.map(lambda body: post_signed(server.port, body), bodies)
         assert list(again) == [200] * len(bodies)
         assert time.monotonic() - started < MOST_SECONDS
     assert count_runs(database) == 1 + len(bodies)

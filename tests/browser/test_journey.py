@@ -11,10 +11,9 @@ from pymongo.database import Database
 from automations.auth.tokens import create_token
 from automations.dashboard.labels import STEPS
 from automations.demo import seed
-from tests.acceptance.processes import post_signed
 from tests.browser.conftest import Visit
-from tests.support.web_server import WebServer
-from tests.support.webhook_cases import SECRET, build_body, build_comment
+from tests.support.web_server import WebServer, post_signed
+from tests.support.webhook_cases import build_body, build_comment
 from tracking.clock import format_time
 
 Db = Database[dict[str, Any]]
@@ -33,7 +32,7 @@ def post_comment(site: WebServer, number: int, text: str) -> str:
     """Post a signed comment as Meta would; return the person who wrote it."""
     comment = build_comment(number, text=text)
     body = build_body(comment, account_id=seed.ACCOUNT_ID)
-    assert post_signed(site.port, body, SECRET) == 200
+    assert post_signed(site.port, body) == 200
     person: str = comment["from"]["id"]
     return person
 

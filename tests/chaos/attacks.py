@@ -5,24 +5,22 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient
 
 from automations.demo.simulation.bodies import sign_body
 from automations.demo.simulation.connection import Connection
 from automations.demo.simulation.sending import build_webhook_url
 from automations.instagram.events import UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
-from tests.chaos.load import Load, prepare_database
+from tests.chaos.load import Load, open_database
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, summarize_broken
 from tests.support.attack_corpus import ACCOUNT, TOO_LARGE, UNREADABLE, WITH_NEIGHBOUR, bodies
 from tests.support.oracle import recount, wait_until_counted
-from tests.support.web_server import SECRET, WebServer
-from tests.support.webhook_cases import build_automation
+from tests.support.web_server import WebServer
+from tests.support.webhook_cases import SECRET, build_automation
 
 MAX_BODY_BYTES = 4 * 2**20
 RATE = 50.0
@@ -30,14 +28,7 @@ CONNECTIONS = 4
 GOOD_ACCOUNTS = ("17841400000000091", "17841400000000092")
 # What answers whatever can be read of the hostile bodies.
 HOSTILE = "hostile"
-COLLECTIONS = (
-    "automation_triggers",
-    "automation_runs",
-    "automation_contacts",
-    "automation_run_stats",
-)
-
-Document = dict[str, Any]
+COLLECTIONS = ("triggers", "runs", "contacts", "run_stats")
 
 
 class Attacker:
@@ -90,25 +81,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(directory: Path, options: Namespace) -> bool:
     with (
         ReplicaSet(directory, size=1) as replica_set,
-        MongoClient[Document](replica_set.uri, tz_aware=True) as client,
+        open_database(replica_set.uri) as database,
         WebServer(directory, uri=replica_set.uri, threads=16) as server,
     ):
-        database = client.get_default_database()
-        prepare_database(database)
         database["automations"].insert_one(build_automation(HOSTILE, accountId=ACCOUNT))
         attacker = Attacker(server.url)
         load = Load(
-            [server.url], seed=options.seed, connections=CONNECTIONS, rate=RATE,
+            [server.url], database, seed=options.seed, connections=CONNECTIONS, rate=RATE,
             accounts=GOOD_ACCOUNTS,
         )  # fmt: skip
-        load.insert_automations(database)
-        load.start()
-        try:
+        with load:
             load.wait_for(1)
             attack(attacker, options)
             load.wait_for_more(1)
-        finally:
-            load.stop()
         load.resend()
         letters = {bytes(one["raw"]) for one in database["webhook_dead_letters"].find()}
         triggers = database["automation_triggers"]
@@ -117,9 +102,9 @@ def run(directory: Path, options: Namespace) -> bool:
         broken = recount(database)
         # What the hostile bodies were taken for is none of the load's.
         for name in COLLECTIONS:
-            database[name].delete_many({"automationId": HOSTILE})
+            database[f"automation_{name}"].delete_many({"automationId": HOSTILE})
         database["automations"].delete_one({"_id": HOSTILE})
-        broken += load.recount(database, window=timedelta(hours=1))
+        broken += load.recount(window=timedelta(hours=1))
     lost = [f"unreadable body {body[:100]!r}" for body in attacker.unreadable - letters]
     lost += ["the good neighbour"] * (neighbour is None)
     rude = [f"answered {one}" for one in load.rude_answers]

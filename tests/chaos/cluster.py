@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -10,14 +11,43 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from tests.chaos.counters import HAS_COMMAND, Counter
-from tests.support.mongod_process import find_mongod
+from tests.support.processes import LoggedProcess, build_environment, find_mongod
+from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
 from tracking.embedded import mongod
 from tracking.embedded import server as embedded
 
 WINDOW_MINUTES = 1
+# The shortest window there is, so that a run of minutes sees people count again.
+SETTINGS = {"TRACKING_DEDUP_WINDOW_MINUTES": str(WINDOW_MINUTES)}
 _LOOK_SECONDS = 0.04
+
+
+class Counter(LoggedProcess):
+    _thaw: threading.Timer | None = None
+
+    def __init__(self, directory: Path, number: int, uri: str) -> None:
+        super().__init__(
+            [sys.executable, "manage.py", "run_counter"],
+            log_path=directory / f"counter-{number}.log",
+            environment=build_environment(MONGODB_URI=uri, **SETTINGS),
+        )
+
+    def freeze(self, seconds: float) -> None:
+        """Stop it in its tracks; it goes on later, and others have its share by then."""
+        if not self.is_running() or (self._thaw is not None and self._thaw.is_alive()):
+            return
+        self.stop_in_its_tracks()
+        self._thaw = threading.Timer(seconds, self.go_on)
+        self._thaw.start()
+
+    def wait_until_thawed(self) -> None:
+        if self._thaw is not None:
+            self._thaw.join()
+
+    def stop(self) -> None:
+        self.wait_until_thawed()
+        super().stop()
 
 
 class Cluster:
@@ -34,18 +64,13 @@ class Cluster:
         self.blows: list[tuple[float, str]] = []
         parts = urlsplit(self.uri)
         self._port, self._set = parts.port or 0, parse_qs(parts.query)["replicaSet"][0]
-        # The shortest window there is, so that a run of minutes sees people count again.
-        window = {"TRACKING_DEDUP_WINDOW_MINUTES": str(WINDOW_MINUTES)}
         self.servers = [
             WebServer(
-                directory, uri=self.uri, name=f"web-{number}", threads=32, **window, **settings
+                directory, uri=self.uri, name=f"web-{number}", threads=32, **SETTINGS, **settings
             )
-            for number in range(1, web_servers + 1)
+            for number in range(web_servers)
         ]
-        self.counters = [
-            Counter(directory, uri=self.uri, name=f"counter-{number}", **window, **settings)
-            for number in range(1, counters * HAS_COMMAND + 1)
-        ]
+        self.counters = [Counter(directory, number, self.uri) for number in range(counters)]
 
     def start(self) -> None:
         for one in (*self.servers, *self.counters):
@@ -62,36 +87,30 @@ class Cluster:
         """Kill what the target names, and start again what nobody else would."""
         if target == "process":
             self.process_kills += self.servers[number].kill_worker()
-        elif target == "server":
-            self._kill_servers([self.servers[number]])
-        elif target == "counter":
-            self._kill_counters(self.counters[number : number + 1])
         elif target == "frozen":
-            for counter in self.counters[number : number + 1]:
-                counter.freeze(freeze_seconds)
-                self.freezes += 1
-        elif target == "mongod":
+            self.counters[number].freeze(freeze_seconds)
+            self.freezes += 1
+        if target in ("mongod", "power"):
             self._kill_mongod()
-        else:
-            self._kill_mongod()
-            self._kill_counters(self.counters)
-            self._kill_servers(self.servers)
+        if target in ("counter", "power"):
+            self._kill_counters(self.counters if target == "power" else [self.counters[number]])
+        if target in ("server", "power"):
+            self._kill_servers(self.servers if target == "power" else [self.servers[number]])
 
     def wait_until_thawed(self) -> None:
         for counter in self.counters:
             counter.wait_until_thawed()
 
-    def wait_until_whole(self, *, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not (self._has_primary() and all(server.is_ready() for server in self.servers)):
-            for server in self.servers:
-                # granian gives up on a process that is killed twice within seconds.
-                server.start_if_ended()
-            for counter in self.counters:
-                counter.start()
-            if time.monotonic() > deadline:
-                raise TimeoutError("Something that was killed does not come back.")
-            time.sleep(_LOOK_SECONDS)
+    def wait_until_whole(self) -> None:
+        wait_until(self._is_whole, seconds=60, what=lambda: "whole again")
+
+    def _is_whole(self) -> bool:
+        if self._has_primary() and all(server.is_ready() for server in self.servers):
+            return True
+        for one in (*self.servers, *self.counters):
+            # granian gives up on a process that is killed twice within seconds.
+            one.start()
+        return False
 
     def note_outage(self) -> None:
         """Note how long from now on there is no primary, or no server that answers."""

@@ -4,13 +4,10 @@ import time
 from argparse import ArgumentParser, Namespace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-
-from pymongo import MongoClient
 
 from tests.chaos.cluster import WINDOW_MINUTES, Cluster, find_longest_stall
 from tests.chaos.faults import Faults
-from tests.chaos.load import Load, prepare_database
+from tests.chaos.load import Load, open_database
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, say, summarize_broken
 from tests.chaos.schedule import Step, build_schedule
 
@@ -29,36 +26,25 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(directory: Path, options: Namespace) -> bool:
     cluster = Cluster(directory, counters=2)
     try:
-        with MongoClient[dict[str, Any]](cluster.uri, tz_aware=True, appname="chaos") as client:
-            database = client.get_default_database()
-            prepare_database(database)
+        with open_database(cluster.uri) as database:
             cluster.start()
             urls = [server.url for server in cluster.servers]
-            load = Load(urls, seed=options.seed, connections=CONNECTIONS, rate=RATE)
-            load.insert_automations(database)
-            faults = Faults(client)
-            schedule = build_schedule(options.seed, options.kills)
-            started = time.monotonic()
-            load.start()
-            try:
-                strike_all(cluster, load, faults, schedule, options)
-            finally:
-                load.stop()
+            load = Load(urls, database, seed=options.seed, connections=CONNECTIONS, rate=RATE)
+            faults = Faults(database.client)
+            with load:
+                strike_all(cluster, load, faults, options)
             load.resend()
             cluster.wait_until_thawed()
-            broken = load.recount(database, window=timedelta(minutes=WINDOW_MINUTES))
-            report(
-                cluster, load, broken, faults_met=faults.hits, seconds=time.monotonic() - started
-            )
+            broken = load.recount(window=timedelta(minutes=WINDOW_MINUTES))
+            report(cluster, load, broken, faults_met=faults.hits)
             return not (broken or load.rude_answers)
     finally:
         cluster.stop()
 
 
-def strike_all(
-    cluster: Cluster, load: Load, faults: Faults, steps: list[Step], options: Namespace
-) -> None:
+def strike_all(cluster: Cluster, load: Load, faults: Faults, options: Namespace) -> None:
     """Let the blows fall, spread over the events, each on a system that is whole again."""
+    steps: list[Step] = build_schedule(options.seed, options.kills)
     done, kills = 0, sum(step.kills for step in steps)
     for step in steps:
         load.wait_for(options.events * done // kills)
@@ -84,36 +70,29 @@ def strike_all(
     cluster.wait_until_whole()
 
 
-def report(
-    cluster: Cluster, load: Load, broken: list[str], *, faults_met: int, seconds: float
-) -> None:
+def report(cluster: Cluster, load: Load, broken: list[str], *, faults_met: int) -> None:
     print_wrong(broken)
     between = (load.acknowledged_at, load.started_at, load.ended_at)
-    answers = ", ".join(f"{status} {count}" for status, count in sorted(load.answers.items()))
     stall = find_longest_stall(*between)
     own = find_longest_stall(*between, cluster.outages)
     after = max((blow for blow in cluster.blows if blow[0] <= own.began), default=(0.0, "-"))[1]
     outages = [ended - began for began, ended in cluster.outages] or [0.0]
-    rows = {
+    print_figures({
         "kills": f"{cluster.mongod_kills + cluster.process_kills + cluster.counter_kills} "
         f"(mongod {cluster.mongod_kills}, web {cluster.process_kills}, counters "
-        f"{cluster.counter_kills}) and {cluster.freezes} frozen counters in {seconds:.0f} s",
+        f"{cluster.counter_kills}) and {cluster.freezes} frozen counters in "
+        f"{load.ended_at - load.started_at:.0f} s",
         "faults": f"{faults_met} commands met one, those of a mongod that was killed not counted",
-        "answers": answers,
         "sent again": f"{len(load.put_aside)} deliveries, twice",
-        "acknowledged": f"{len(load.acknowledged)} events",
+        **load.build_figures(),
         **summarize_broken(broken),
-        "slowest": f"{load.slowest:.2f} s to an answer",
         "down": f"{sum(outages):.0f} s without a primary of MongoDB or any web process, "
         f"{max(outages):.1f} s at most",
         "longest stall": f"{stall.seconds:.2f} s, {own.seconds:.2f} s without what was down "
         f"(after {after})",
-    }
-    print_figures(rows)
+    })  # fmt: skip
 
 
 SCENARIO = Scenario(
-    summary="Webhooks while web servers and mongod are killed and mongod misbehaves.",
-    add_arguments=add_arguments,
-    run=run,
+    "Webhooks while web servers and mongod are killed and mongod misbehaves.", add_arguments, run
 )

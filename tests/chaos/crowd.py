@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from automations.demo.sandbox import Received, Sandbox
+from tests.chaos.background import Background
 
 KEYWORD = "link"
 # Each text is its step's name, so that what a person received says which step it was.
@@ -33,7 +34,7 @@ _MOST_THINKING_SECONDS, _IS_AT_ONCE = 2.0, 0.3
 _LOOK_SECONDS = 0.005
 
 
-class Crowd:
+class Crowd(Background):
     """People who do `triggers` things, `rate` a second; `on_received` belongs to the sandbox."""
 
     def __init__(
@@ -50,17 +51,7 @@ class Crowd:
         self._lock = threading.Lock()
         self._due: list[tuple[float, int, Received]] = []
         self._numbers = itertools.count()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._act, name="crowd", daemon=True)
-
-    def start(self) -> None:
-        """Begin; the clock of the stalls starts here."""
-        self.started_at = time.monotonic()
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__init__(self._act)
 
     @property
     def is_done(self) -> bool:
@@ -82,7 +73,7 @@ class Crowd:
             heapq.heappush(self._due, (now + wait, next(self._numbers), received))
 
     def _act(self) -> None:
-        while not self._stop.is_set():
+        while not self.stopping.is_set():
             now = time.monotonic()
             with self._lock:
                 is_due = self._due and self._due[0][0] <= now
@@ -94,7 +85,7 @@ class Crowd:
             elif len(self.event_ids) < min(self._triggers, self._rate * (now - self.started_at)):
                 self._arrive()
             else:
-                self._stop.wait(_LOOK_SECONDS)
+                self.stopping.wait(_LOOK_SECONDS)
 
     def _arrive(self) -> None:
         self.people += 1

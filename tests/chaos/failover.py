@@ -6,12 +6,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
 
-from pymongo import MongoClient
-
-from tests.chaos.cluster import WINDOW_MINUTES, find_longest_stall
-from tests.chaos.load import ACCOUNTS, Load, prepare_database
+from tests.chaos.cluster import SETTINGS, WINDOW_MINUTES, find_longest_stall
+from tests.chaos.load import Load, open_database
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, say, summarize_broken
 from tests.support.web_server import WebServer
@@ -23,9 +20,6 @@ MOST_SECONDS = 3.2
 # How long a primary hangs: the others elect another one meanwhile, and it finds itself deposed.
 HANG_SECONDS = 5.0
 
-Document = dict[str, Any]
-Blow = Callable[[ReplicaSet], None]
-
 
 def kill(replica_set: ReplicaSet) -> None:
     """Kill -9 the primary; it comes back once another one is elected."""
@@ -33,10 +27,6 @@ def kill(replica_set: ReplicaSet) -> None:
     primary.kill()
     replica_set.get_primary()
     primary.start()
-
-
-def step_down(replica_set: ReplicaSet) -> None:
-    replica_set.step_down()
 
 
 def hang(replica_set: ReplicaSet) -> None:
@@ -47,7 +37,11 @@ def hang(replica_set: ReplicaSet) -> None:
     primary.go_on()
 
 
-BLOWS: dict[str, Blow] = {"kill": kill, "step down": step_down, "hang": hang}
+BLOWS: dict[str, Callable[[ReplicaSet], None]] = {
+    "kill": kill,
+    "step down": ReplicaSet.step_down,
+    "hang": hang,
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -56,38 +50,26 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(directory: Path, options: Namespace) -> bool:
-    window = {"TRACKING_DEDUP_WINDOW_MINUTES": str(WINDOW_MINUTES)}
-    with (
-        ReplicaSet(directory) as replica_set,
-        MongoClient[Document](replica_set.uri, tz_aware=True, w="majority") as client,
-    ):
-        database = client.get_default_database()
-        prepare_database(database)
+    with ReplicaSet(directory) as replica_set, open_database(replica_set.uri) as database:
         servers = [
-            WebServer(directory, uri=replica_set.uri, name=f"web-{number}", threads=32, **window)
+            WebServer(directory, uri=replica_set.uri, name=f"web-{number}", threads=32, **SETTINGS)
             for number in (1, 2)
         ]
         urls = [server.url for server in servers]
-        load = Load(urls, seed=options.seed, connections=CONNECTIONS, rate=RATE)
-        load.insert_automations(database)
+        load = Load(urls, database, seed=options.seed, connections=CONNECTIONS, rate=RATE)
         with servers[0], servers[1]:
-            load.start()
-            try:
+            with load:
                 struck = strike_all(replica_set, load, options)
-            finally:
-                load.stop()
             load.resend()
-            broken = load.recount(database, window=timedelta(minutes=WINDOW_MINUTES))
+            broken = load.recount(window=timedelta(minutes=WINDOW_MINUTES))
     rude = [*load.rude_answers, *(["no answer"] if load.answers["none"] else [])]
     late = [f"an answer took {load.slowest:.2f} s"] * (load.slowest > options.most_seconds)
     print_wrong([*broken, *rude, *late])
     stall = find_longest_stall(load.acknowledged_at, load.started_at, load.ended_at)
     print_figures({
         "elections": ", ".join(f"{name} {struck.count(name)}" for name in BLOWS),
-        "answers": ", ".join(f"{status} {n}" for status, n in sorted(load.answers.items())),
-        "acknowledged": f"{len(load.acknowledged)} events of {len(ACCOUNTS)} accounts",
+        **load.build_figures(),
         **summarize_broken(broken),
-        "slowest": f"{load.slowest:.2f} s to an answer",
         "longest stall": f"{stall.seconds:.2f} s",
     })  # fmt: skip
     return not (broken or rude or late)

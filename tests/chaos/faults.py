@@ -33,26 +33,23 @@ def _fail(commands: list[str], probability: float, **data: Any) -> FailPoint:
     )
 
 
-FAIL_POINTS: dict[str, tuple[FailPoint, ...]] = {
-    "connection lost": (_fail(_ALL, 0.2, closeConnection=True),),
+FAIL_POINTS: dict[str, FailPoint] = {
+    "connection lost": _fail(_ALL, 0.2, closeConnection=True),
     # The write is done, and the client does not hear of it: retryable writes.
-    "reply lost after the write": (
-        FailPoint("onPrimaryTransactionalWrite", {"closeConnection": True}, 0.3),
+    "reply lost after the write": FailPoint(
+        "onPrimaryTransactionalWrite", {"closeConnection": True}, 0.3
     ),
     # The same for a transaction: it is committed, and the answer is an error that says try again.
-    "reply lost after the commit": (
-        _fail(
-            ["commitTransaction"],
-            0.5,
-            writeConcernError={"code": _SHUTDOWN, "errmsg": "reply lost after the commit"},
-        ),
+    "reply lost after the commit": _fail(
+        ["commitTransaction"], 0.5,
+        writeConcernError={"code": _SHUTDOWN, "errmsg": "reply lost after the commit"},
     ),
-    **{f"election error {code}": (_fail(_ALL, 0.2, errorCode=code),) for code in _ELECTION},
-    "shutdown errors": (_fail(_ALL, 0.2, errorCode=_SHUTDOWN),),
+    **{f"election error {code}": _fail(_ALL, 0.2, errorCode=code) for code in _ELECTION},
+    "shutdown errors": _fail(_ALL, 0.2, errorCode=_SHUTDOWN),
     # Whoever is killed meanwhile leaves an open transaction behind, and its keys locked.
-    "slow commit": (_fail(["commitTransaction"], 0.7, blockConnection=True, blockTimeMS=700),),
-    "slow writes": (_fail(_WRITES, 0.3, blockConnection=True, blockTimeMS=400),),
-}
+    "slow commit": _fail(["commitTransaction"], 0.7, blockConnection=True, blockTimeMS=700),
+    "slow writes": _fail(_WRITES, 0.3, blockConnection=True, blockTimeMS=400),
+}  # fmt: skip
 # These tell clients that the topology changes, and in an election it does.
 _CHANGES_TOPOLOGY = ("election error", "shutdown errors", "reply lost after the commit")
 
@@ -76,13 +73,13 @@ class Faults:
             if fault == "step down":
                 # It is its own only voter, and stands again after this second.
                 self._admin.command("replSetStepDown", 1, force=True, secondaryCatchUpPeriodSecs=0)
-            for point in FAIL_POINTS.get(fault, ()):
+            if point := FAIL_POINTS.get(fault):
                 self._met = self._configure(point, {"activationProbability": point.probability})
 
     def end(self) -> None:
         """Behave again, as a new primary would."""
         with suppress(PyMongoError):
-            for point in FAIL_POINTS.get(self._current, ()):
+            if point := FAIL_POINTS.get(self._current):
                 self.hits += self._configure(point, "off") - self._met
             if self._current.startswith(_CHANGES_TOPOLOGY):
                 self._change_topology()

@@ -4,11 +4,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from random import Random
 from typing import Any
 
+from pymongo import MongoClient
 from pymongo.database import Database
 
 from automations.demo.simulation import (
@@ -22,9 +24,10 @@ from automations.demo.simulation.bodies import sign_body
 from automations.demo.simulation.connection import Connection
 from automations.demo.simulation.plan import AUTOMATION_TYPES
 from automations.demo.simulation.sending import build_webhook_url
+from tests.chaos.background import Background
 from tests.support.oracle import recount, wait_until_counted
 from tests.support.waiting import wait_until
-from tests.support.web_server import SECRET
+from tests.support.webhook_cases import SECRET, build_automation
 from tracking.ids import build_trigger_id
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
@@ -44,7 +47,16 @@ def prepare_database(database: Database[Document]) -> None:
         apply_finding(database, finding)
 
 
-class Load:
+@contextmanager
+def open_database(uri: str) -> Iterator[Database[Document]]:
+    """The database of a run, with every collection and index."""
+    with MongoClient[Document](uri, tz_aware=True, w="majority", appname="chaos") as client:
+        database = client.get_default_database()
+        prepare_database(database)
+        yield database
+
+
+class Load(Background):
     """Threads that post deliveries, `rate` events a second, until they are told to stop.
 
     Each delivery goes to one server and, when that fails, at once to the other, as Meta's first
@@ -52,67 +64,43 @@ class Load:
     """
 
     def __init__(
-        self,
-        urls: Sequence[str],
-        *,
-        seed: int,
-        connections: int,
-        rate: float,
-        accounts: Sequence[str] = ACCOUNTS,
-    ) -> None:
+        self, urls: Sequence[str], database: Database[Document], *, seed: int, connections: int,
+        rate: float, accounts: Sequence[str] = ACCOUNTS,
+    ) -> None:  # fmt: skip
         self.acknowledged: dict[tuple[str, str, str], SimulatedEvent] = {}
         self.acknowledged_at: list[float] = []
         self.put_aside: list[SimulatedDelivery] = []
         self.last: deque[SimulatedDelivery] = deque(maxlen=_LAST)
         self.answers: Counter[str] = Counter()
         self.slowest = 0.0
-        self._targets = tuple(
+        targets = tuple(
             Target(kind=kind, account_id=account_id, keywords=("link",))
             for account_id in accounts
             for kind in AUTOMATION_TYPES
         )
-        plan = Plan(targets=self._targets, events=None, seed=seed)  # duplicates, redeliveries
+        plan = Plan(targets=targets, events=None, seed=seed)  # duplicates, redeliveries
         self._deliveries: Iterator[SimulatedDelivery] = iter(generate_deliveries(plan))
         self._urls = urls
+        self._database = database
+        database["automations"].insert_many(
+            build_automation(
+                f"{one.account_id}-{one.kind}",
+                accountId=one.account_id,
+                type=AUTOMATION_TYPES[one.kind],
+                trigger={"keywords": list(one.keywords)},
+            )
+            for one in targets
+        )
         self._seed = seed
         self._rate = rate
         self._events_taken = 0
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, args=(number,), daemon=True)
-            for number in range(connections)
-        ]
+        super().__init__(*(partial(self._work, number) for number in range(connections)))
 
     @property
     def rude_answers(self) -> list[str]:
         """Answers that are neither yes, nor "later", nor the silence of a killed process."""
         return sorted(self.answers.keys() - {"200", "503", "none"})
-
-    def insert_automations(self, database: Database[Document]) -> None:
-        at = datetime.now(UTC)
-        database["automations"].insert_many([
-            {
-                "_id": f"{one.account_id}-{one.kind}", "workspaceId": "ws",
-                "accountId": one.account_id, "name": one.kind, "type": AUTOMATION_TYPES[one.kind],
-                "isActive": True, "trigger": {"keywords": list(one.keywords)},
-                "mainDm": {"text": "Here"}, "totalRuns": 0, "lastRunAt": None,
-                "createdAt": at, "updatedAt": at,
-            }
-            for one in self._targets
-        ])  # fmt: skip
-
-    def start(self) -> None:
-        """Begin; the clock of the stalls starts here."""
-        self.started_at = time.monotonic()
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        self.ended_at = time.monotonic()
 
     def wait_for(self, events: int) -> None:
         """Return once so many events are acknowledged.
@@ -142,9 +130,9 @@ class Load:
         for connection in connections:
             connection.close()
 
-    def recount(self, database: Database[Document], *, window: timedelta) -> list[str]:
+    def recount(self, *, window: timedelta) -> list[str]:
         """Return every promise that does not hold, once everything is counted."""
-        wait_until_counted(database)
+        wait_until_counted(self._database)
         acknowledged = {
             build_trigger_id(event.account_id, event.kind, event.event_id): (
                 f"{event.account_id}-{event.sim_kind}",
@@ -153,18 +141,26 @@ class Load:
             for event in self.acknowledged.values()
             if event.is_match
         }
-        return recount(database, window=window, acknowledged=acknowledged)
+        return recount(self._database, window=window, acknowledged=acknowledged)
+
+    def build_figures(self) -> dict[str, object]:
+        answers = sorted(self.answers.items())
+        return {
+            "answers": ", ".join(f"{status} {count}" for status, count in answers),
+            "acknowledged": f"{len(self.acknowledged)} events",
+            "slowest": f"{self.slowest:.2f} s to an answer",
+        }
 
     def _work(self, number: int) -> None:
         connections = self._connect()
         turn = number
-        while not self._stop.is_set():
+        while not self.stopping.is_set():
             delivery = self._take()
             turn += 1
             if not self._post(delivery, connections, turn):
                 with self._lock:
                     self.put_aside.append(delivery)
-                self._stop.wait(_PAUSE_SECONDS)
+                self.stopping.wait(_PAUSE_SECONDS)
         for connection in connections:
             connection.close()
 
@@ -177,7 +173,7 @@ class Load:
             delivery = next(self._deliveries)
             due_at = self.started_at + self._events_taken / self._rate
             self._events_taken += len(delivery.events)
-        self._stop.wait(max(due_at - time.monotonic(), 0.0))
+        self.stopping.wait(max(due_at - time.monotonic(), 0.0))
         return delivery
 
     def _post(self, delivery: SimulatedDelivery, connections: list[Connection], turn: int) -> bool:

@@ -1,12 +1,13 @@
 """What processes hold, read from /proc and from mongod, and whether it grows."""
 
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.chaos.background import Background
 
 # "web memory", in MiB or in pieces -> value
 Reading = Mapping[str, float]
@@ -23,25 +24,17 @@ class Trend(NamedTuple):
     slope: float
 
 
-class Readings:
-    """A thread that reads again and again; a reading that fails is left out."""
+class Readings(Background):
+    """Reads again and again; a reading that fails is left out."""
 
     def __init__(self, read: Callable[[], Reading], *, every_seconds: float) -> None:
         self.rows: list[tuple[float, Reading]] = []
         self._read = read
         self._every_seconds = every_seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__init__(self._work)
 
     def _work(self) -> None:
-        while not self._stop.wait(self._every_seconds):
+        while not self.stopping.wait(self._every_seconds):
             with suppress(Exception):
                 self.rows.append((time.monotonic(), self._read()))
 
@@ -52,28 +45,14 @@ def read_processes(roles: Mapping[str, Sequence[int]]) -> dict[str, float]:
     for role, pids in roles.items():
         for pid in pids:
             with suppress(OSError):  # it ended
-                memory, threads = _read_status(pid)
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                status = dict(line.split(":", 1) for line in lines)
+                memory = int(status["VmRSS"].split()[0]) / 1024
                 files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-                for name, value in (("memory", memory), ("files", files), ("threads", threads)):
-                    key = f"{role} {name}"
-                    found[key] = found.get(key, 0.0) + value
+                held = {"memory": memory, "files": files, "threads": int(status["Threads"])}
+                for name, value in held.items():
+                    found[f"{role} {name}"] = found.get(f"{role} {name}", 0.0) + value
     return found
-
-
-def list_children(pid: int) -> list[int]:
-    found: list[int] = []
-    with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *list_children(int(child))]
-    return found
-
-
-def read_command(pid: int) -> str:
-    """Return the command line of a process, "" when it is gone."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return ""
 
 
 def measure_trend(rows: Sequence[tuple[float, Reading]], name: str) -> Trend:
@@ -95,9 +74,3 @@ def measure_trend(rows: Sequence[tuple[float, Reading]], name: str) -> Trend:
 def is_bounded(trend: Trend, *, slack: float) -> bool:
     """Return whether a figure grew in the second half by no more than a tenth, and `slack`."""
     return trend.end <= trend.middle * 1.1 + slack
-
-
-def _read_status(pid: int) -> tuple[float, int]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from cryptography.fernet import Fernet
-from pymongo import MongoClient, timeout
+from pymongo import timeout
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
@@ -17,12 +17,13 @@ from automations.demo.sandbox import Fault, Sandbox
 from automations.demo.sandbox.webhooks import RETRY_SECONDS
 from tests.chaos.cluster import WINDOW_MINUTES, Cluster, find_longest_stall
 from tests.chaos.crowd import AUTOMATIONS, KEYWORD, Crowd
-from tests.chaos.load import prepare_database
+from tests.chaos.load import open_database
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, say
 from tests.chaos.sending_model import Verdict, judge
 from tests.chaos.workers import Workers
 from tests.support.oracle import recount, wait_until_counted
-from tests.support.web_server import SECRET
+from tests.support.waiting import wait_until
+from tests.support.webhook_cases import PATH, SECRET, build_automation
 
 WORKERS = 2
 # Of a hundred calls five: some never arrive, some do and nobody hears of it.
@@ -73,17 +74,14 @@ def run(directory: Path, options: Namespace) -> bool:
             directory, uri=cluster.uri, count=WORKERS, haste=options.haste, **settings
         )
         try:
-            with MongoClient[Document](cluster.uri, tz_aware=True, appname="chaos") as client:
-                database = client.get_default_database()
-                tokens = {one: meta.add_account(one) for one in account_ids}
-                prepare(database, tokens, Fernet(key))
+            with open_database(cluster.uri) as database:
+                prepare(database, {one: meta.add_account(one) for one in account_ids}, Fernet(key))
                 cluster.start()
-                workers.start()
-                meta.set_webhook(f"{cluster.servers[0].url}/api/webhooks/instagram", SECRET)
-                return carry_out(Parts(meta, crowd, cluster, workers, database), options)
+                meta.set_webhook(cluster.servers[0].url + PATH, SECRET)
+                with workers:
+                    parts = Parts(meta, crowd, cluster, workers, database)
+                    return carry_out(parts, options)
         finally:
-            crowd.stop()
-            workers.stop()
             cluster.stop()
 
 
@@ -91,13 +89,13 @@ def carry_out(parts: Parts, options: Namespace) -> bool:
     meta, crowd = parts.meta, parts.crowd
     meta.faults.latency_seconds = LATENCY_SECONDS
     meta.faults.set_shares(FAULTS)
-    crowd.start()
-    strike_all(parts, options)
-    wait_until(lambda: len(crowd.event_ids) >= options.triggers, "the last trigger")
-    ended_at = time.monotonic()
-    # What is left meets faults too, but no account is told any more to wait for minutes.
-    meta.faults.set_shares({name: share for name, share in FAULTS.items() if name != "613"})
-    wait_until(lambda: is_settled(parts), "the end of every job")
+    with crowd:
+        strike_all(parts, options)
+        wait_for(lambda: len(crowd.event_ids) >= options.triggers, "the last trigger")
+        ended_at = time.monotonic()
+        # What is left meets faults too, but no account is told any more to wait for minutes.
+        meta.faults.set_shares({name: share for name, share in FAULTS.items() if name != "613"})
+        wait_for(lambda: is_settled(parts), "the end of every job")
     verdict = judge(parts.database, meta.list_received(), crowd.event_ids)
     window = timedelta(minutes=WINDOW_MINUTES)
     wait_until_counted(parts.database)
@@ -115,24 +113,20 @@ def carry_out(parts: Parts, options: Namespace) -> bool:
 
 
 def prepare(database: Database[Document], tokens: dict[str, str], fernet: Fernet) -> None:
-    prepare_database(database)
     at = datetime.now(UTC)
     database["accounts"].insert_many([
         {
-            "_id": account_id, "workspaceId": "ws", "state": "active", "createdAt": at,
+            "_id": account_id, "workspaceId": "ws1", "state": "active", "createdAt": at,
             "token": fernet.encrypt(token.encode()).decode(),
         }
         for account_id, token in tokens.items()
     ])  # fmt: skip
-    database["automations"].insert_many([
-        {
-            "_id": f"{account_id}-{name}", "workspaceId": "ws", "accountId": account_id,
-            "name": name, "isActive": True, "trigger": {"keywords": [KEYWORD]}, "totalRuns": 0,
-            "lastRunAt": None, "createdAt": at, "updatedAt": at, **parts,
-        }
-        for account_id in tokens
+    keywords = {"keywords": [KEYWORD]}
+    database["automations"].insert_many(
+        build_automation(f"{one}-{name}", accountId=one, trigger=keywords, **parts)
+        for one in tokens
         for name, parts in AUTOMATIONS.items()
-    ])  # fmt: skip
+    )
 
 
 def strike_all(parts: Parts, options: Namespace) -> None:
@@ -141,7 +135,7 @@ def strike_all(parts: Parts, options: Namespace) -> None:
     random.shuffle(blows)
     for done, target in enumerate(blows):
         due = options.triggers * done // len(blows)
-        wait_until(lambda due=due: len(parts.crowd.event_ids) >= due, f"trigger {due}")
+        wait_for(lambda due=due: len(parts.crowd.event_ids) >= due, f"trigger {due}")
         time.sleep(random.uniform(0, 0.2))
         if target == "mongod":
             parts.cluster.wait_until_whole()
@@ -149,7 +143,7 @@ def strike_all(parts: Parts, options: Namespace) -> None:
             parts.cluster.strike("mongod", 0)
             parts.cluster.note_outage()
         else:
-            parts.workers.kill(random.randrange(WORKERS), parts.database)
+            parts.workers.kill_one(random.randrange(WORKERS), parts.database)
         if target == "mongod" or not done % 50:
             say(f"{done + 1}/{len(blows)} {target}, {len(parts.crowd.event_ids)} triggers, "
                 f"{len(parts.crowd.received_at)} sent")  # fmt: skip
@@ -167,12 +161,8 @@ def is_settled(parts: Parts) -> bool:
     return not is_open and parts.crowd.is_done and parts.meta.wait_for_webhooks(0)
 
 
-def wait_until(is_so: Any, what: str) -> None:
-    deadline = time.monotonic() + END_SECONDS
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"Waited {END_SECONDS:.0f} s in vain for {what}.")
-        time.sleep(0.02)
+def wait_for(is_so: Any, what: str) -> None:
+    wait_until(is_so, seconds=END_SECONDS, what=lambda: what)
 
 
 def report(

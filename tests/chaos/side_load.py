@@ -2,12 +2,11 @@
 
 import http.client
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
-from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -15,21 +14,25 @@ from automations.demo.simulation.bodies import sign_body
 from automations.demo.simulation.plan import KINDS
 from automations.demo.simulation.sending import WEBHOOK_PATH
 from automations.instagram.buttons import build_payload
+from tests.chaos.background import Background
 from tests.chaos.load import ACCOUNTS, Load
-from tests.support.web_server import SECRET
+from tests.support.web_server import request
+from tests.support.webhook_cases import SECRET
 
 _TIMEOUT_SECONDS = 15.0
 # Of one automation, of them all, and what machines look at.
-_READS = ("{}", "{}/stats", "{}/runs", "{}/series", "{}/outcomes", "/api/workspaces/ws/automations",
-          "/api/workspaces/ws/accounts", "/readyz", "/metrics")  # fmt: skip
+_READS = (
+    *("{}", "{}/stats", "{}/runs", "{}/series", "{}/outcomes"),
+    *("/api/workspaces/ws1/automations", "/api/workspaces/ws1/accounts", "/readyz", "/metrics"),
+)
 
 
-class SideLoad:
-    """One thread that does each of its chores so often a second; answers are counted by chore."""
+class SideLoad(Background):
+    """Does each of its chores so often a second; answers are counted by chore."""
 
-    def __init__(self, url: str, *, secret_key: str, token: str, load: Load, seed: int) -> None:
+    def __init__(self, port: int, *, secret_key: str, token: str, load: Load, seed: int) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
-        self._url = urlsplit(url)
+        self._port = port
         if not settings.configured:  # outside of the tests
             settings.configure()
         settings.SECRET_KEY = secret_key  # that of the servers, which prove the taps
@@ -37,30 +40,15 @@ class SideLoad:
         self._load = load
         self._random = Random(f"side:{seed}")
         self._number = 0
-        self._stop = threading.Event()
         # A thread for each, so that a slow one holds up no other: (chore, times a second).
         chores: tuple[tuple[Callable[[], None], float], ...] = (
             (self.read, 5.0), (self.tap, 5.0), (self.post_garbage, 1.0), (self.post_unsigned, 2.0),
         )  # fmt: skip
-        self._threads = [
-            threading.Thread(target=self._work, args=chore, daemon=True) for chore in chores
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def count(self, chore: str, status: int) -> int:
-        return self.answers[chore, status]
+        super().__init__(*(partial(self._work, *chore) for chore in chores))
 
     def read(self) -> None:
         one = f"{self._random.choice(ACCOUNTS)}-{self._random.choice(KINDS)}"
-        path = self._random.choice(_READS).format(f"/api/workspaces/ws/automations/{one}")
+        path = self._random.choice(_READS).format(f"/api/workspaces/ws1/automations/{one}")
         self._ask("read", "GET", path, headers=self._headers)
 
     def tap(self) -> None:
@@ -102,19 +90,15 @@ class SideLoad:
         headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Ask over a connection of its own, as strangers do."""
-        connection = http.client.HTTPConnection(
-            self._url.hostname or "", self._url.port, timeout=_TIMEOUT_SECONDS
-        )
         try:
-            connection.request(method, path, body or None, dict(headers or {}))
-            answer = connection.getresponse()
-            answer.read()
-            self.answers[chore, answer.status] += 1
+            status, _ = request(
+                self._port, path, method=method, body=body, headers=headers or {},
+                timeout=_TIMEOUT_SECONDS,
+            )  # fmt: skip
         except (OSError, http.client.HTTPException):
-            self.answers[chore, 0] += 1
-        finally:
-            connection.close()
+            status = 0
+        self.answers[chore, status] += 1
 
     def _work(self, do: Callable[[], None], per_second: float) -> None:
-        while not self._stop.wait(1 / per_second):
+        while not self.stopping.wait(1 / per_second):
             do()

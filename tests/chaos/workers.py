@@ -2,10 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from pymongo import timeout
@@ -14,15 +11,16 @@ from pymongo.errors import PyMongoError
 
 from automations.outbox.jobs import LONG_AGO
 from automations.outbox.worker import THREADS
-from tests.support.web_server import ROOT, build_environment
+from tests.support.processes import LoggedProcess, build_environment, list_children
+from tests.support.waiting import wait_until
 
-_PATIENCE_SECONDS = 30.0
-_STOP_SECONDS = 40.0
 _READ_SECONDS = 1.0
 
 
-class Workers:
+class Workers(LoggedProcess):
     """`count` worker processes on a database; who is killed is replaced at once."""
+
+    stop_seconds = 40.0
 
     def __init__(
         self, directory: Path, *, uri: str, count: int, haste: float, **settings: str
@@ -30,56 +28,31 @@ class Workers:
         self.kills = 0
         self.in_flight = 0  # sends that were under way in those that were killed, at most
         self.count = count
-        self._log_path = directory / "workers.log"
-        self._command = [sys.executable, "-m", "tests.chaos.worker_pool", str(count), str(haste)]
-        self._environment = build_environment(uri, **settings)
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(
+            [sys.executable, "-m", "tests.chaos.worker_pool", str(count), str(haste)],
+            log_path=directory / "workers.log",
+            environment=build_environment(MONGODB_URI=uri, **settings),
+        )
 
-    def start(self) -> None:
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log,
-            )  # fmt: skip
-        self._find(0)
+    def is_ready(self) -> bool:
+        return len(list_children(self.pid)) >= self.count
 
-    def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        finally:
-            self._process.kill()
-            self._process.wait()
+    def kill_one(self, number: int, database: Database[dict[str, object]]) -> None:
+        """Kill -9 one of them, once all are there, and count what it was sending."""
+        pids: list[int] = []
 
-    def kill(self, number: int, database: Database[dict[str, object]]) -> None:
-        """Kill -9 one of them, and count what it was sending."""
-        pid = self._find(number)
-        os.kill(pid, signal.SIGKILL)
+        def are_back() -> bool:
+            pids[:] = list_children(self.pid)
+            return len(pids) >= self.count
+
+        wait_until(are_back, seconds=30, what=lambda: f"back; {self.log_path} says why")
+        os.kill(pids[number], signal.SIGKILL)
         self.kills += 1
-        self.in_flight += _count_sending(database, pid)
+        self.in_flight += _count_sending(database, pids[number])
 
     def note_outage(self) -> None:
         """Count what the workers were sending when the database went away, at most."""
         self.in_flight += self.count * THREADS
-
-    def _find(self, number: int) -> int:
-        """Return the process id of one, as soon as there are as many as there should be."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while len(pids := self._list()) < self.count:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"Workers do not come back; {self._log_path} says why.")
-            time.sleep(0.01)
-        return pids[number]
-
-    def _list(self) -> list[int]:
-        assert self._process is not None
-        parent = self._process.pid
-        with suppress(OSError):
-            children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-            return sorted(int(pid) for pid in children.split())
-        return []
 
 
 def _count_sending(database: Database[dict[str, object]], pid: int) -> int:

@@ -18,7 +18,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from tests.support.mongod_process import find_mongod
+from tests.support.processes import find_mongod
 from tracking.embedded import mongod
 from tracking.embedded import server as embedded
 from tracking.exceptions import TrackingUnavailable

@@ -13,7 +13,7 @@ from pymongo.database import Database
 from pymongo.errors import ServerSelectionTimeoutError
 
 from tests.conftest import NOWHERE
-from tests.support.mongod_process import find_mongod
+from tests.support.processes import find_mongod
 from tests.support.triggers import make_trigger, now_in_milliseconds
 from tracking import service
 from tracking.embedded import server as embedded

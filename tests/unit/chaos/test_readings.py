@@ -4,14 +4,8 @@ import os
 
 import pytest
 
-from tests.chaos.readings import (
-    Trend,
-    is_bounded,
-    list_children,
-    measure_trend,
-    read_command,
-    read_processes,
-)
+from tests.chaos.readings import Trend, is_bounded, measure_trend, read_processes
+from tests.support.processes import list_descendants, read_command
 
 
 def measure(*values: float) -> Trend:
@@ -42,6 +36,6 @@ def test_a_process_has_memory_files_and_threads() -> None:
     assert found.keys() == {"web memory", "web files", "web threads"}
     assert found["web memory"] > 1
     assert found["web threads"] >= 1
-    assert os.getpid() in list_children(os.getppid())
+    assert os.getpid() in list_descendants(os.getppid())
     assert "python" in read_command(os.getpid())
     assert read_command(2**22 + 1) == ""
