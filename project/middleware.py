@@ -3,7 +3,6 @@
 import random
 import re
 from collections.abc import Callable
-from io import BytesIO
 
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
@@ -41,17 +40,6 @@ def read_request_id(given: str | None) -> str:
     if given is not None and _WELL_FORMED_ID.fullmatch(given):
         return given
     return f"{random.getrandbits(64):016x}"  # no secret
-
-
-class ChunkedBodyMiddleware(MiddlewareMixin):
-    """Give a chunked body the length that Django reads by; without one it would read nothing."""
-
-    def process_request(self, request: HttpRequest) -> None:
-        if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
-            # One byte more than is taken, so that a longer body is refused like any other.
-            body = request.META["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-            request.META["CONTENT_LENGTH"] = str(len(body))
-            request._stream = BytesIO(body)  # noqa: SLF001
 
 
 class RedirectToTlsMiddleware(MiddlewareMixin):

@@ -1,4 +1,4 @@
-"""The web processes of `serve`: granian in WSGI mode with blocking threads.
+"""The web processes of `serve`: granian in ASGI mode, with the threads of our bridge.
 
 The only module that knows which server it is. `serve` starts it as a child, `python -m
 automations.operations.webserver`, so that the processes that answer are forked from one without
@@ -13,16 +13,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+from django.conf import settings
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server import Server
 
+from automations.operations.bridge import Bridge
 from automations.operations.parent_watch import die_with_parent
 
 # Requests past the threads wait in the process. granian holds back connections, not requests, by
@@ -61,8 +61,8 @@ def find_address_problem(host: str, port: int) -> str | None:
     return None
 
 
-def load_application(parent_pid: int, target: str) -> Callable[..., Any]:
-    """Return the WSGI application, in the process that will call it."""
+def load_application(parent_pid: int, threads: int, target: str) -> Bridge:
+    """Return the application, in the process that will call it."""
     # Until granian sets its own handlers this process has those of its parent, which only note
     # the signal.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -71,12 +71,12 @@ def load_application(parent_pid: int, target: str) -> Callable[..., Any]:
     # multiprocessing leaves with os._exit, which would skip what the application registered to
     # stop in order.
     multiprocessing.util.Finalize(None, atexit._run_exitfuncs, exitpriority=0)  # noqa: SLF001
-    application: Callable[..., Any] = import_string(target)
+    application = import_string(target)
     _ = get_resolver().url_patterns  # imports every view
     # What is loaded now stays: the collector need not look at it again in every full collection.
     gc.collect()
     gc.freeze()
-    return application
+    return Bridge(application, threads=threads, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 
 def main() -> None:
@@ -94,9 +94,8 @@ def main() -> None:
         options.application,
         address=options.host,
         port=options.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.ASGI,
         workers=options.processes,
-        blocking_threads=options.threads,
         backpressure=max(_CONNECTIONS_PER_PROCESS, options.threads),
         http=HTTPModes.http1,
         websockets=False,
@@ -105,7 +104,7 @@ def main() -> None:
         respawn_interval=0.1,
         workers_kill_timeout=_KILL_AFTER_SECONDS,
     )
-    server.serve(target_loader=partial(load_application, os.getpid()))
+    server.serve(target_loader=partial(load_application, os.getpid(), options.threads))
 
 
 if __name__ == "__main__":

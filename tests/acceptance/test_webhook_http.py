@@ -133,9 +133,22 @@ def test_bytes_that_are_no_signature_are_refused(server: WebServer, header: str)
     assert post_signed(server.port, BODY) == 200
 
 
-def test_declared_length_over_the_limit_is_refused(server: WebServer) -> None:
-    # Nothing of the body was sent: the answer does not wait for it.
-    assert post(server, "Content-Length: 4194305", body=b"") == [413]
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/data-deletion", "/login", "/api/x", "/healthz"])
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_length_over_the_limit_is_refused_on_every_path(
+    server: WebServer, path: str, content_type: str
+) -> None:
+    head = (f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Type: {content_type}")
+    # The answer does not wait for the body, and reaches a client that sends all of it first.
+    for length, sent in ((4194305, 0), (20_000_000, 20_000_000)):
+        declared = f"Content-Length: {length}"
+        statuses, answer = exchange(server, *head, declared, body=b" " * sent)
+        assert statuses == [413]
+        assert b"connection: close" in answer.lower()
+
+
+def test_a_header_with_underscores_is_no_signature(server: WebServer) -> None:
+    assert post(server, SIGNED.replace("-", "_"), LENGTH) == [403]
 
 
 @pytest.mark.parametrize(("length", "status"), [(len(BODY), 200), (4194304, 200), (4194305, 413)])
@@ -292,15 +305,20 @@ def test_slow_headers_and_idle_connections_hold_up_nobody(server: WebServer) -> 
         assert time.monotonic() - began < 3
 
 
-def test_a_body_in_drips_holds_one_thread_and_lets_it_go_at_its_end(server: WebServer) -> None:
+def test_stalled_bodies_hold_up_nobody_and_are_given_up(server: WebServer) -> None:
     with ExitStack() as stack:
-        for _ in range(THREADS - 1):
-            connected = stack.enter_context(connect(server))
-            head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\na"
-            connected.sendall(head.encode())
-        assert is_answering(server.port)
-    assert is_answering(server.port)
-    assert post(server, SIGNED, LENGTH) == [200]
+        stalled = [stack.enter_context(connect(server)) for _ in range(THREADS * 4)]
+        for number, one in enumerate(stalled):
+            length = ("Content-Length: 1000", "Transfer-Encoding: chunked")[number % 2]
+            head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{length}\r\n\r\n1"
+            one.sendall(head.encode())
+        for _ in range(3):
+            began = time.monotonic()
+            assert is_answering(server.port)
+            assert post(server, SIGNED, LENGTH) == [200]
+            assert time.monotonic() - began < 3
+        stalled[0].settimeout(20)
+        assert stalled[0].recv(100).startswith(b"HTTP/1.1 408 ")
 
 
 def test_requests_on_a_stalled_database_are_put_off_in_time_and_counted_later(
