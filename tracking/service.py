@@ -9,9 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
-
-from bson import ObjectId
+from uuid import UUID, uuid4
 
 from tracking.clock import read_now
 from tracking.conf import conf
@@ -20,7 +18,7 @@ from tracking.counting.counter import Counter
 from tracking.counting.storage import DEADLINE_SECONDS, Storage
 from tracking.counting.switch import SwitchState, find_wait_seconds, read_switch_of_late
 from tracking.exceptions import TrackingError
-from tracking.ids import build_trigger_id
+from tracking.ids import build_trigger_id, list_stored_forms, name_id
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 from tracking.queries import stats
@@ -28,7 +26,7 @@ from tracking.queries.stats import RunSummaries, StatsStore
 from tracking.rollups.account_hours import AccountHours, AccountHourStore
 from tracking.rollups.outcome_store import OutcomeStore
 from tracking.rollups.outcomes import StepOutcome
-from tracking.rollups.totals import TotalStore, is_ambiguous
+from tracking.rollups.totals import TotalStore
 from tracking.runs import Outcome, Trigger
 
 logger = logging.getLogger("tracking")
@@ -93,12 +91,13 @@ def track_automation_run(
     `event_id` is not counted again.
     """
     try:
+        key = _get_process().find_key(automation_id)
         trigger = Trigger(
             account_id=str(workspace_id),
             kind="call",
             event_id=uuid4().hex if event_id is None else str(event_id),
-            automation_key=_get_process().find_key(automation_id),
-            automation_id=str(automation_id),
+            automation_key=key,
+            automation_id=name_id(key),
             workspace_id=str(workspace_id),
             trigger_type=str(trigger_type),
             user_id=str(user_id),
@@ -247,15 +246,17 @@ class _Process:
 
     def find_key(self, automation_id: Any) -> Any:
         """Return the typed `_id` of the automation that a caller names by its text or its key."""
-        if not is_ambiguous(automation_id):
+        if not isinstance(automation_id, str | UUID):
             return automation_id
-        if automation_id not in self._keys:
+        text = str(automation_id)
+        forms = list_stored_forms(text)
+        if len(forms) > 1 and text not in self._keys:
             with bounded(2.0):
-                key = self._totals.find_stored_key(automation_id)
-            if key is None:
-                return ObjectId(automation_id)  # a guess, until there is one
-            self._keys[automation_id] = key
-        return self._keys[automation_id]
+                found = self._totals.find_existing([text])
+            if not found:
+                return forms[-1]  # a guess, until there is one
+            self._keys[text] = found.popitem()[1]
+        return self._keys.get(text, text)
 
     def close(self) -> None:
         """Stop; what is queued is stored first."""

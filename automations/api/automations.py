@@ -36,6 +36,7 @@ from automations.api.serializers import (
 from automations.rules import store
 from tracking import service
 from tracking.clock import format_time, read_now
+from tracking.ids import name_id
 from tracking.mongo.errors import bounded
 from tracking.queries.stats import RunSummary
 
@@ -260,7 +261,7 @@ def build_answers(
         has_stats = service.is_stats_enabled()
         found = service.summarize_runs(documents, at=at, has_windows=has_stats)
     answers = [
-        build_automation(one, found.by_automation[str(one["_id"])], has_stats=has_stats)
+        build_automation(one, found.by_automation[name_id(one["_id"])], has_stats=has_stats)
         for one in documents
     ]
     return Instant(asOf=found.as_of, pending=found.pending), answers

@@ -41,6 +41,7 @@ from automations.auth.tokens import (
 )
 from automations.rules import store
 from tracking.clock import format_time
+from tracking.ids import name_id
 
 Json = dict[str, Any]
 _MOST_NAMES = 4096
@@ -116,11 +117,11 @@ def represent(document: Mapping[str, Any], *, texts: Sequence[str]) -> Any:
     answer = to_json(document)
     key = document["_id"]
     if type(key) is not ObjectId:  # which is text by now
-        answer["_id"] = str(key)
+        answer["_id"] = name_id(key)
     for name in texts:
         value = answer.get(name)
         if value is not None and type(value) is not str:
-            answer[name] = str(value)
+            answer[name] = name_id(document[name])
     return answer
 
 
@@ -337,7 +338,7 @@ def get_automation(
 
 def get_automation_id(workspace_id: str, automation_id: str) -> str:
     """Return the id by which runs know an automation, deleted or not. Raises NotFound."""
-    return str(get_automation(workspace_id, automation_id, is_deleted_too=True)["_id"])
+    return name_id(get_automation(workspace_id, automation_id, is_deleted_too=True)["_id"])
 
 
 _namings = _Namings()

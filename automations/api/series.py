@@ -28,6 +28,7 @@ from automations.instagram.events import IGNORED_REASONS
 from automations.rules import store
 from tracking import reports
 from tracking.clock import read_now
+from tracking.ids import name_id
 from tracking.queries.reasons import Reasons
 from tracking.queries.run_filters import RunFilter
 from tracking.queries.series import Series
@@ -200,7 +201,7 @@ class AutomationOutcomesView(WorkspaceView):
         Over the whole hours of the range; the last 7 days unless it is named.
         """
         document = get_automation(wsid, automation_id, is_deleted_too=True)
-        known_as, account_id = str(document["_id"]), document.get("accountId")
+        known_as, account_id = name_id(document["_id"]), document.get("accountId")
         at = read_now()
         from_, to = find_window(self.query, unit=Unit.DAY, at=at)
         funnel = reports.summarize_funnel([known_as], from_=from_, to=to, at=at)

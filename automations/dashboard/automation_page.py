@@ -19,6 +19,7 @@ from automations.dashboard.run_list import build_runs_context
 from automations.rules import store
 from automations.rules.steps import build_steps
 from tracking import reports
+from tracking.ids import name_id
 from tracking.queries.run_filters import RunFilter
 
 
@@ -46,7 +47,7 @@ def show_automation(request: HttpRequest, reader: Reader, automation_id: str) ->
 
 
 def _build_figures(document: dict[str, Any], reader: Reader, span: Span) -> dict[str, Any]:
-    automation_id, account_id = str(document["_id"]), document.get("accountId")
+    automation_id, account_id = name_id(document["_id"]), document.get("accountId")
     is_readable = isinstance(account_id, str | int) and account_id
     start, at = span.find_start(reader.at, zone=reader.zone), reader.at
     series = reports.read_series(

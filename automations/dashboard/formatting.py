@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from automations.rules.automation import find_fault
+from tracking.ids import name_id
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -84,7 +85,7 @@ def describe_automation(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what pages call a stored automation, and whether it can match anything."""
     is_active = document.get("isActive") is True
     return {
-        "id": str(document["_id"]),
+        "id": name_id(document["_id"]),
         "name": str(document.get("name") or "Without a name"),
         "type": describe_type(document.get("type")),
         "is_active": is_active,

@@ -17,6 +17,7 @@ from automations.dashboard.formatting import describe_age, describe_automation
 from automations.dashboard.funnel import build_pending
 from automations.rules import store
 from tracking import service
+from tracking.ids import name_id
 from tracking.mongo.errors import bounded
 from tracking.queries.stats import RunSummary
 from tracking.rollups.hours import hour_of
@@ -60,7 +61,7 @@ def _build_context(reader: Reader) -> dict[str, Any]:
     with bounded():
         has_stats = service.is_stats_enabled()
         found = service.summarize_runs(documents, at=reader.at, has_windows=has_stats)
-        ids = [str(one["_id"]) for one in documents]
+        ids = [name_id(one["_id"]) for one in documents]
         recent = service.list_recent_hours(ids) if has_stats else {}
     summaries = found.by_automation
     rows = list(_build_rows(documents, summaries, recent, reader=reader))

@@ -13,6 +13,7 @@ from automations.outbox.jobs import StepState
 from automations.rules.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time
+from tracking.ids import name_id
 from tracking.queries.run_filters import InvalidCursor, RunFilter
 from tracking.queries.run_store import RunPage
 from tracking.queries.time_grid import BadRange, start_of_day
@@ -75,7 +76,7 @@ def build_line(run: dict[str, Any], reader: Reader) -> dict[str, Any]:
     text = metadata.get("messageText") if isinstance(metadata, dict) else None
     tone, outcome = summarize_outcome(run)
     return {
-        "id": str(run["_id"]),
+        "id": name_id(run["_id"]),
         "created_at": moment,
         "when": "–" if moment is None else format_clock(moment, at=reader.at, zone=reader.zone),
         "person": "unknown person" if run.get("personUnknown") else str(run.get("userId") or ""),

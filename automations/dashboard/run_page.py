@@ -14,6 +14,7 @@ from automations.dashboard.run_list import build_line
 from automations.dashboard.timeline import build_entries
 from automations.rules import store
 from tracking import reports
+from tracking.ids import name_id
 
 _METADATA = (("Post", "postId"), ("Story", "storyId"), ("Conversation", "conversationId"))
 
@@ -25,7 +26,7 @@ def show_run(request: HttpRequest, reader: Reader, run_id: str) -> HttpResponse:
     found = reports.find_run(reader.workspace_id, run_id)
     if found is None:
         raise Http404
-    automation_id = str(found.run.get("automationId"))
+    automation_id = name_id(found.run.get("automationId"))
     automation = store.find_automation(reader.workspace_id, automation_id) or {}
     context = {
         "reader": reader,
@@ -51,4 +52,4 @@ def _list_facts(run: Mapping[str, Any], reader: Reader) -> Iterator[tuple[str, s
     if isinstance(occurred_at, datetime):
         yield "Time that Instagram says", format_moment(occurred_at, zone=reader.zone)
     yield "Event", str(run.get("eventId") or "not kept by the earlier product")
-    yield "Run", str(run["_id"])
+    yield "Run", name_id(run["_id"])

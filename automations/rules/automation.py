@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from automations.rules.steps import OPENING_DM, STEPS_BY_TYPE, Step, build_steps
+from tracking.ids import name_id
 
 # From the most specific to the least: the order in which rules win.
 MATCHES = ("exact", "word", "contains", "any")
@@ -27,7 +28,7 @@ _DOTTED_I = "i\u0307"  # what a dotted capital I is folded to
 class Automation(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that can match.
 
-    `key` is the document's own typed `_id`, `id` its string form. `keywords` are normalised;
+    `key` is the document's own typed `_id`, `id` its text form. `keywords` are normalised;
     `post_ids` is empty for all posts. `trigger_type` names the first step. `send` is what has to be
     sent, ready for BSON: {"steps": [content, ...]}, or None if there is nothing to send.
     """
@@ -60,7 +61,7 @@ def parse_automation(document: Mapping[str, Any]) -> Automation | None:
     steps = build_steps(document, type_)
     return Automation(
         key=key,
-        id=str(key),
+        id=name_id(key),
         workspace_id=read_workspace_id(document),
         account_id=read_scalar(document["accountId"]),
         type=type_,

@@ -13,7 +13,7 @@ from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 
 from automations.rules.automation import find_fault, read_scalar, read_workspace_id
-from tracking.ids import list_stored_forms
+from tracking.ids import list_all_forms, list_stored_forms, name_id
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
@@ -45,7 +45,9 @@ def list_faults(database: Database[Document]) -> list[str]:
     with bounded(_LIST_SECONDS):
         found = list(automations.find({"isActive": True}, batch_size=_BATCH))
         owners = find_owners({read_scalar(one.get("accountId")) for one in found})
-    named = [(str(one["_id"]), find_fault(one) or _find_owner_fault(one, owners)) for one in found]
+    named = [
+        (name_id(one["_id"]), find_fault(one) or _find_owner_fault(one, owners)) for one in found
+    ]
     return [f"{automation_id} ({fault})" for automation_id, fault in named if fault]
 
 
@@ -61,9 +63,7 @@ def find_owners(account_ids: Collection[str]) -> dict[str, str]:
             {"_id": {"$in": list(account_ids)}}, {"workspaceId": 1}
         )
         owners = {one["_id"]: read_workspace_id(one) for one in accounts}
-        forms = [
-            form for one in account_ids if not owners.get(one) for form in list_stored_forms(one)
-        ]
+        forms = list_all_forms(one for one in account_ids if not owners.get(one))
         named = database.get_collection("automations", codec_options=LENIENT).find(
             {"accountId": {"$in": forms}, **IS_THERE},
             {"accountId": 1, "workspaceId": 1, "createdAt": 1}, batch_size=_BATCH,
@@ -122,7 +122,7 @@ def list_automation_ids(workspace_id: str) -> list[str]:
     query = {"workspaceId": {"$in": list_stored_forms(workspace_id)}}
     with bounded():
         found = _automations().find(query, {"_id": 1}, batch_size=_BATCH)
-        return [str(document["_id"]) for document in found]
+        return [name_id(document["_id"]) for document in found]
 
 
 def find_automation(
@@ -193,12 +193,12 @@ def _read_age(document: Mapping[str, Any]) -> tuple[datetime, str]:
 def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict[str, Document]:
     if not automation_ids:
         return {}
-    query = {"_id": {"$in": [key for text in automation_ids for key in list_stored_forms(text)]}}
+    query = {"_id": {"$in": list_all_forms(automation_ids)}}
     with bounded(seconds):
         found = (
             mongo.get_database().get_collection("automations", codec_options=LENIENT).find(query)
         )
-        return {str(document["_id"]): document for document in found}
+        return {name_id(document["_id"]): document for document in found}
 
 
 def parse_key(text: str | None) -> Any:

@@ -27,9 +27,15 @@ from tracking.counting.documents import (
     parse_waiting,
 )
 from tracking.counting.partitions import Partitions
-from tracking.ids import build_contact_id, parse_trigger_id
+from tracking.ids import (
+    build_contact_id,
+    list_all_forms,
+    list_stored_forms,
+    name_person,
+    parse_trigger_id,
+)
 from tracking.mongo.transactions import run_find, run_insert, run_update, transact
-from tracking.rollups.hours import build_base_id, parse_count
+from tracking.rollups.hours import IS_DATED, build_base_id, parse_count
 from tracking.runs import Claim, Decision, Outcome, Waiting, is_late, plan_batch
 
 Document = dict[str, Any]
@@ -220,15 +226,15 @@ class BatchCounter:
         stored = set(claims)
         for automation_id, people in oldest.items():
             query = {
-                "automationId": automation_id,
-                "userId": {"$in": list(people)},
-                "createdAt": {"$gte": min(people.values()) - self._window},
+                "automationId": {"$in": list_stored_forms(automation_id)},
+                "userId": {"$in": list_all_forms(people)},
+                "createdAt": IS_DATED | {"$gte": min(people.values()) - self._window},
             }
             runs = self._database["automation_runs"].find(
                 query, {"userId": 1, "createdAt": 1}, session=session, batch_size=BATCH_EVENTS
             )
             for run in runs.sort("createdAt", 1):
-                contact_id = build_contact_id(automation_id, run["userId"])
+                contact_id = build_contact_id(automation_id, name_person(run["userId"]) or "")
                 claim = claims.setdefault(contact_id, Claim())
                 claim.near.append((run["createdAt"], run["_id"]))
                 if contact_id not in stored:

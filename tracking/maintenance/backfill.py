@@ -16,6 +16,7 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.ids import name_id
 from tracking.maintenance.contacts import merge_contacts
 from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import STATS_RETENTION
@@ -51,7 +52,7 @@ class Backfill:
 
     def preview_batch(self, batch: Sequence[Document], *, recount: bool) -> Counter[str]:
         """Report what `run_batch` would change, as far as it is known without doing it."""
-        keys = [str(document["_id"]) for document in batch]
+        keys = [name_id(document["_id"]) for document in batch]
         totals = self._totals.list_totals(keys)
         existing = self._totals.count_runs(keys)
         report = Counter(automations=len(batch))
@@ -69,7 +70,7 @@ class Backfill:
         return report
 
     def run_batch(self, batch: Sequence[Document], *, recount: bool) -> Counter[str]:
-        keys = {str(document["_id"]): document["_id"] for document in batch}
+        keys = {name_id(document["_id"]): document["_id"] for document in batch}
         before = self._totals.find_bases(keys)
         bases = self._totals.ensure_bases(keys, now=self._now, seconds=600.0)
         report = Counter(automations=len(batch), basesCreated=len(bases) - len(before))
@@ -106,10 +107,10 @@ class Backfill:
 
     def _write_fields(self, batch: Sequence[Document]) -> int:
         """Add missing fields and bring copies up to their totals; return documents changed."""
-        totals = self._totals.list_totals([str(document["_id"]) for document in batch])
+        totals = self._totals.list_totals([name_id(document["_id"]) for document in batch])
         writes = []
         for document in batch:
-            total = totals[str(document["_id"])]
+            total = totals[name_id(document["_id"])]
             if not _is_changed(document, total):
                 continue
             last_run_at: Any = {"$ifNull": ["$lastRunAt", None]}

@@ -9,9 +9,16 @@ from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.ids import build_contact_id
+from tracking.ids import (
+    PERSON,
+    build_contact_id,
+    list_all_forms,
+    list_stored_forms,
+    name_person,
+)
 from tracking.maintenance.drift import build_contact_change
 from tracking.mongo.transactions import batched, read_at_snapshot
+from tracking.rollups.hours import IS_DATED
 
 Document = dict[str, Any]
 
@@ -45,20 +52,19 @@ class ContactStore:
 
     def _list_people(self, automation_id: str, newest: int | None) -> Iterator[list[str]]:
         if newest is not None:
-            match = {"automationId": automation_id, "createdAt": {"$type": "date"}}
+            match = _build_match(automation_id)
             found = self._runs.find(match, {"userId": 1}).sort("createdAt", -1).limit(newest)
-            people = {run["userId"] for run in found if isinstance(run["userId"], str)}
-            return batched(sorted(people), _BATCH)
-        match = {"automationId": automation_id, "userId": {"$type": "string"}}
-        pipeline: list[Document] = [{"$match": match}, {"$group": {"_id": "$userId"}}]
+            people = {name_person(run.get("userId")) for run in found}
+            return batched(sorted(one for one in people if one is not None), _BATCH)
+        match = {"automationId": {"$in": list_stored_forms(automation_id)}}
+        pipeline: list[Document] = [{"$match": match}, {"$group": {"_id": PERSON}}]
         rows = self._runs.aggregate(pipeline, allowDiskUse=True)
-        return batched((row["_id"] for row in rows), _BATCH)
+        return batched((row["_id"] for row in rows if row["_id"] is not None), _BATCH)
 
     def _find_changes(
         self, automation_id: str, people: list[str], oldest: datetime, session: ClientSession
     ) -> list[UpdateOne]:
-        of_people = {"automationId": automation_id, "userId": {"$in": people}}
-        match = of_people | {"createdAt": {"$type": "date"}}
+        match = _build_match(automation_id) | {"userId": {"$in": list_all_forms(people)}}
         rows = self._runs.aggregate(_build_pipeline(match), session=session, batchSize=1000)
         pairs = {build_contact_id(automation_id, row["_id"]): row for row in rows}
         cursor = self._contacts.find(
@@ -82,9 +88,8 @@ def merge_contacts(database: Database[Document], automation_id: str) -> int:
     A contact's `runs` are ours, added one by one, plus `earlier`, set here as a whole: repeating
     changes nothing.
     """
-    match = {"automationId": automation_id, "userId": {"$type": "string"}}
     # Our own runs name their event; those of an older product do not.
-    pipeline = _build_pipeline(match | {"eventId": {"$exists": False}})
+    pipeline = _build_pipeline(_build_match(automation_id) | {"eventId": {"$exists": False}})
     rows = database["automation_runs"].aggregate(pipeline, allowDiskUse=True)
     written = 0
     for batch in batched(rows, _CONTACTS_PER_WRITE):
@@ -94,18 +99,22 @@ def merge_contacts(database: Database[Document], automation_id: str) -> int:
     return written
 
 
+def _build_match(automation_id: str) -> Document:
+    return {"automationId": {"$in": list_stored_forms(automation_id)}, "createdAt": IS_DATED}
+
+
 def _build_pipeline(match: Document) -> list[Document]:
     """Return the pipeline that groups runs by person; `earlier` are an older product's."""
     is_earlier = {"$eq": [{"$type": "$eventId"}, "missing"]}
     group = {
-        "_id": "$userId",
+        "_id": PERSON,
         "workspaceId": {"$first": "$workspaceId"},
         "first": {"$min": "$createdAt"},
         "newest": {"$max": {"at": "$createdAt", "id": "$_id"}},
         "runs": {"$sum": 1},
         "earlier": {"$sum": {"$cond": [is_earlier, 1, 0]}},
     }
-    return [{"$match": match}, {"$group": group}]
+    return [{"$match": match}, {"$group": group}, {"$match": {"_id": {"$ne": None}}}]
 
 
 def _build_contact_write(automation_id: str, row: Document) -> UpdateOne:

@@ -8,10 +8,15 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.ids import list_stored_forms
 from tracking.maintenance.drift import Counts, Drift, find_drift, round_past
 from tracking.mongo.indexes import STATS_RETENTION, find_retention
 from tracking.mongo.transactions import read_at_snapshot
 from tracking.rollups.hours import (
+    EARLIEST,
+    IS_DATED,
+    LATEST,
+    MINUTE,
     build_base_id,
     build_hour_id,
     hour_of,
@@ -45,11 +50,10 @@ class DriftStore:
         """
         retention = find_retention(self._database, configured)
         if retention is None:
-            return start_of_hour(0)
+            return EARLIEST
         first = round_past(self._now - retention)
-        found = self._runs.find_one(
-            {"createdAt": {"$gte": first}}, {"createdAt": 1}, sort=[("createdAt", 1)]
-        )
+        times = {"createdAt": IS_DATED | {"$gte": first}}
+        found = self._runs.find_one(times, {"createdAt": 1}, sort=[("createdAt", 1)])
         oldest = found["createdAt"] if found else self._now
         before = {"$gte": first, "$lt": start_of_hour(hour_of(oldest))}
         is_cut = self._stats.find_one({"hour": before, "n": {"$gt": 0}}, {"_id": 1})
@@ -76,12 +80,12 @@ class DriftStore:
             for hour, count in hours.items()
             if int(hour) >= first
         }
-        dated = {"automationId": automation_id, "createdAt": {"$type": "date"}}
+        query = {"automationId": {"$in": list_stored_forms(automation_id)}, "createdAt": IS_DATED}
         newest = self._runs.find_one(
-            dated, {"_id": 0, "createdAt": 1}, sort=[("createdAt", -1)], session=session
+            query, {"_id": 0, "createdAt": 1}, sort=[("createdAt", -1)], session=session
         )
-        match = {"automationId": automation_id, "createdAt": {"$gte": since}}
-        pipeline = build_hours_pipeline(match, minutes_per_group=1)
+        times = {"$gte": since, "$lt": LATEST}
+        pipeline = build_hours_pipeline(automation_id, times, unit=MINUTE)
         rows = self._runs.aggregate(pipeline, session=session, batchSize=10_000)
         counts = Counts(
             automation_id=automation_id,
@@ -103,8 +107,8 @@ class DriftStore:
     def _add_closed(self, counts: Counts, first: int, session: ClientSession) -> None:
         """Add the hour documents: the old ones as a sum, the others minute by minute."""
         automation_id = counts.automation_id
-        # Hours have six digits from 1981 to 2084, so that texts sort as numbers do. The other
-        # documents of an automation sort before and after, those of another one are left out.
+        # The other documents of an automation sort before and after, those of another one are left
+        # out.
         edge = build_hour_id(automation_id, first)
         old = {"_id": {"$gte": f"{automation_id}:h", "$lt": edge}, "automationId": automation_id}
         pipeline: list[Document] = [

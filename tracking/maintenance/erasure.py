@@ -26,6 +26,7 @@ from tracking.ids import (
     ERASED_PREFIX,
     build_account_range,
     build_contact_id,
+    name_id,
     parse_trigger_id,
     partition_of,
 )
@@ -69,12 +70,14 @@ class PersonStore:
             others: set[str] = set()
             if account_id is not None:
                 foreign = {"accountId": {"$nin": [account_id, None]}}
-                others = {str(one["_id"]) for one in self._automations.find(foreign, {"_id": 1})}
+                others = {
+                    name_id(one["_id"]) for one in self._automations.find(foreign, {"_id": 1})
+                }
             for trigger in self._find_triggers(account_id, user_id):
                 if trigger["automationId"] not in others:
                     pairs.setdefault(trigger["automationId"], []).append(trigger["_id"])
             # By the indexes of runs and contacts: a key for each automation there is or was.
-            known = {str(one["_id"]) for one in self._automations.find({}, {"_id": 1})}
+            known = {name_id(one["_id"]) for one in self._automations.find({}, {"_id": 1})}
             known |= {one for one in self._runs.distinct("automationId") if isinstance(one, str)}
             for ids in batched(sorted(known - others), _AUTOMATIONS_PER_READ):
                 contact_ids = [build_contact_id(one, user_id) for one in ids]

@@ -21,6 +21,7 @@ from bson import Int64
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.ids import list_stored_forms, name_id
 from tracking.maintenance.backfill import Backfill
 from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift import Counts, Drift, is_copy_right, sum_hours
@@ -79,7 +80,7 @@ class Reconciler:
         )
         keys = {base["automationId"]: base["automationKey"] for base in bases}
         return keys | {
-            str(one["_id"]): one["_id"] for one in self._automations.find({}, {"_id": 1})
+            name_id(one["_id"]): one["_id"] for one in self._automations.find({}, {"_id": 1})
         }
 
     def preview(self, automation_id: str, key: Any) -> list[Repair]:
@@ -164,7 +165,7 @@ class Reconciler:
             return False
         taken_at = (counts.base or {}).get("takenAt") or self._since
         query = {
-            "automationId": counts.automation_id,
+            "automationId": {"$in": list_stored_forms(counts.automation_id)},
             "createdAt": {"$gt": taken_at},
             "eventId": {"$exists": False},
         }

@@ -32,8 +32,12 @@ _TUNING: dict[str, Any] = {
 _WRITES: dict[str, Any] = {"appname": "automation-run-tracking"}
 # No query for the API or a page runs longer than this, also where the code sets no limit.
 _READS: dict[str, Any] = {"appname": "automation-run-tracking-reads", "timeoutMS": 10_000}
-# What the promises rest on; a URI cannot weaken it.
-_FIXED: dict[str, Any] = {"tz_aware": True, "w": "majority", "journal": True}
+# What the promises rest on; a URI cannot weaken it. Older products left dates past the year 9999
+# and texts that are not UTF-8: one of them would stop a whole read.
+_FIXED: dict[str, Any] = {
+    "tz_aware": True, "w": "majority", "journal": True,
+    "datetime_conversion": "DATETIME_AUTO", "unicode_decode_error_handler": "replace",
+}  # fmt: skip
 
 _lock = threading.Lock()
 # By the names of their applications, all of one URI.

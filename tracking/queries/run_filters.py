@@ -9,7 +9,8 @@ import bson
 import msgspec
 from bson.errors import BSONError
 
-from tracking.ids import list_stored_forms
+from tracking.ids import LENIENT, is_query, list_stored_forms
+from tracking.rollups.hours import IS_ARRAY
 from tracking.rollups.outcomes import COMPLETED
 
 Document = dict[str, Any]
@@ -63,14 +64,13 @@ def build_run_query(wanted: RunFilter) -> Document:
     """Return the filter of `automation_runs`; `createdAt` is always in it."""
     query: Document = {
         "workspaceId": {"$in": list_stored_forms(wanted.workspace_id)},
-        "createdAt": {"$gte": wanted.from_ or _OLDEST, "$lt": wanted.to or _NEWEST},
-    }
-    exact = {
-        "automationId": wanted.automation_id,
-        "triggerType": wanted.trigger_type,
-        "userId": wanted.user_id,
-        "metadata.postId": wanted.post_id,
-    }
+        "createdAt": {
+            "$gte": wanted.from_ or _OLDEST, "$lt": wanted.to or _NEWEST, "$not": IS_ARRAY,
+        },
+    }  # fmt: skip
+    ids = {"automationId": wanted.automation_id, "userId": wanted.user_id}
+    query |= {name: {"$in": list_stored_forms(one)} for name, one in ids.items() if one is not None}
+    exact = {"triggerType": wanted.trigger_type, "metadata.postId": wanted.post_id}
     query |= {name: value for name, value in exact.items() if value is not None}
     if wanted.state == COMPLETED:
         query["completedAt"] = {"$type": "date"}
@@ -92,11 +92,10 @@ def parse_cursor(text: str) -> Cursor:
         raise InvalidCursor
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        values: Document = bson.decode(raw, bson.CodecOptions(tz_aware=True))
+        values: Document = bson.decode(raw, LENIENT)
     except (BSONError, ValueError, OverflowError) as error:
         raise InvalidCursor from error
     created_at, run_id = values.get("t"), values.get("i")
-    # Only what ids are made of: the value goes into a query.
-    if not isinstance(created_at, datetime) or not isinstance(run_id, bson.ObjectId | str | int):
+    if not isinstance(created_at, datetime) or "i" not in values or is_query(run_id):
         raise InvalidCursor
     return Cursor(created_at, run_id)

@@ -6,15 +6,16 @@ by `_id` on their own. A page costs what it holds and the runs that share its la
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import msgspec
-from bson import CodecOptions
-from bson.codec_options import DatetimeConversion
+from bson import ObjectId
 from pymongo import DESCENDING
 from pymongo.database import Database
 
-from tracking.ids import build_trigger_id, list_stored_forms
+from tracking.ids import PERSON, build_trigger_id, list_all_forms, list_names, list_stored_forms
 from tracking.mongo.errors import bounded
 from tracking.queries.run_filters import (
     Cursor,
@@ -24,6 +25,7 @@ from tracking.queries.run_filters import (
     parse_cursor,
 )
 from tracking.queries.time_grid import BadRange
+from tracking.rollups.hours import IS_ARRAY
 from tracking.runs import Outcome
 
 Document = dict[str, Any]
@@ -36,12 +38,6 @@ MOST_RUNS_TO_SEARCH = 500_000
 # What events are: those of Instagram, and the calls of other engines.
 _KINDS = ("comment", "message", "call")
 _MOST_TAPS = 10
-# Text that is not UTF-8 and dates past the year 9999, which older products' drivers let in.
-_LENIENT: CodecOptions[Document] = CodecOptions(
-    tz_aware=True,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 
 
 class RunPage(msgspec.Struct, frozen=True):
@@ -80,9 +76,9 @@ class RunStore:
 
     def __init__(self, database: Database[Document], *, seconds: float) -> None:
         self._seconds = seconds
-        self._runs = database.get_collection("automation_runs", codec_options=_LENIENT)
+        self._runs = database["automation_runs"]
         self._automations = database["automations"]
-        self._triggers = database.get_collection("automation_triggers", codec_options=_LENIENT)
+        self._triggers = database["automation_triggers"]
 
     def list_page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
         """Return a page of at most `limit` runs. Raises InvalidCursor and BadRange."""
@@ -126,8 +122,9 @@ class RunStore:
         if after is not None:
             times = query["createdAt"]
             if times["$gte"] <= after.created_at < times["$lt"]:
-                tied = query | {"createdAt": after.created_at, "_id": {"$lt": after.run_id}}
-                runs = self._list_tied(tied, number)
+                # `$lt` of a query compares with ids of the same type alone.
+                is_below = {"$expr": {"$lt": ["$_id", {"$literal": after.run_id}]}}
+                runs = self._list_tied(query, after.created_at, number, is_below)
             older = min(after.created_at, times["$lt"])
             query = query | {"createdAt": times | {"$lt": older}}
         wanted = number - len(runs)
@@ -137,10 +134,10 @@ class RunStore:
                 # Its last time may have more runs than were found, in another order.
                 last = found[-1]["createdAt"]
                 found = [run for run in found if run["createdAt"] > last]
-                found = _sort_ties(found)
-                found += self._list_tied(query | {"createdAt": last}, wanted - len(found))
+                found = self._sort_ties(query, found)
+                found += self._list_tied(query, last, wanted - len(found))
             else:
-                found = _sort_ties(found)
+                found = self._sort_ties(query, found)
             runs += found
         return runs
 
@@ -148,9 +145,23 @@ class RunStore:
         cursor = self._runs.find(query, limit=number, batch_size=number + 1)
         return list(cursor.sort("createdAt", DESCENDING))
 
-    def _list_tied(self, query: Document, number: int) -> list[Document]:
+    def _list_tied(
+        self, query: Document, at: datetime, number: int, more: Document | None = None
+    ) -> list[Document]:
+        query = query | {"createdAt": {"$eq": at, "$not": IS_ARRAY}} | (more or {})
         cursor = self._runs.find(query, limit=number, batch_size=number + 1)
         return list(cursor.sort("_id", DESCENDING))
+
+    def _sort_ties(self, query: Document, found: list[Document]) -> list[Document]:
+        """Return runs in the order of their times, those of the same time by `_id`."""
+        runs: list[Document] = []
+        for at, tied in groupby(found, lambda run: run["createdAt"]):
+            ties = list(tied)
+            if all(type(run["_id"]) is ObjectId for run in ties):
+                runs += sorted(ties, key=lambda run: run["_id"], reverse=True)
+            else:  # MongoDB alone knows the order of ids of different types
+                runs += self._list_tied(query, at, len(ties))
+        return runs
 
     def find(self, workspace_id: str, run_id: str) -> FoundRun | None:
         """Return one run of the workspace with its triggers, or None."""
@@ -187,7 +198,7 @@ class RunStore:
         if not isinstance(event_id, str):
             return set()
         automation = self._automations.find_one(
-            {"_id": {"$in": list_stored_forms(str(run["automationId"]))}}, {"accountId": 1}
+            {"_id": {"$in": list_all_forms(list_names(run.get("automationId")))}}, {"accountId": 1}
         )
         accounts = {str((automation or {}).get("accountId")), str(run["workspaceId"])}
         return {build_trigger_id(one, kind, event_id) for one in accounts for kind in _KINDS}
@@ -209,22 +220,10 @@ def build_people_pipeline(query: Document) -> Sequence[Document]:
     return [
         {"$match": query},
         {"$limit": MOST_RUNS_FOR_PEOPLE + 1},
-        {"$group": {"_id": "$userId", "runs": {"$sum": 1}}},
+        {"$group": {"_id": PERSON, "runs": {"$sum": 1}}},
         {"$group": {
             "_id": None,
-            "people": {"$sum": {"$cond": [{"$eq": [{"$type": "$_id"}, "string"]}, 1, 0]}},
+            "people": {"$sum": {"$cond": [{"$eq": ["$_id", None]}, 0, 1]}},
             "runs": {"$sum": "$runs"},
         }},
     ]  # fmt: skip
-
-
-def _sort_ties(runs: list[Document]) -> list[Document]:
-    """Return runs that are in the order of their times, those of the same time by `_id`."""
-    return sorted(runs, key=lambda run: (run["createdAt"], _rank(run["_id"])), reverse=True)
-
-
-def _rank(key: Any) -> tuple[int, Any]:
-    # As MongoDB orders ids of different types: numbers, texts, then ObjectIds and what else.
-    if isinstance(key, int | float):
-        return 0, key
-    return (1, key) if isinstance(key, str) else (2, str(key))

@@ -13,6 +13,7 @@ import msgspec
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.ids import list_names
 from tracking.mongo.indexes import STATS_RETENTION
 from tracking.queries.series_store import SeriesStore
 from tracking.queries.stats import read_counted
@@ -111,10 +112,10 @@ class _Reading:
         earlier: set[str] = set()
         if raw:
             for row in store.count_raw(sorted(raw), grid, session):
-                automation_id = row["_id"]["automation"]
-                earlier.add(automation_id)
                 bucket = grid.find_bucket(int(row["_id"]["quarter"]))
-                self._add(automation_id, bucket, Counts(counted=row["runs"]))
+                for automation_id in raw.intersection(list_names(row["_id"]["automation"])):
+                    earlier.add(automation_id)
+                    self._add(automation_id, bucket, Counts(counted=row["runs"]))
         return Series(
             grid=grid,
             total=self._total,

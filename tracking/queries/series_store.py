@@ -10,8 +10,15 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tracking.ids import list_all_forms
 from tracking.queries.time_grid import QUARTER, QUARTERS, Grid
-from tracking.rollups.hours import build_base_id, build_hour_id, hour_of, start_of_hour
+from tracking.rollups.hours import (
+    build_base_id,
+    build_hour_id,
+    build_number,
+    hour_of,
+    start_of_hour,
+)
 from tracking.rollups.outcome_store import build_outcome_id
 
 Document = dict[str, Any]
@@ -89,13 +96,12 @@ class SeriesStore:
     ) -> Iterator[Document]:
         """Yield `{_id: {automation, quarter}, runs}` of the runs themselves."""
         times = {"$gte": grid.start, "$lt": grid.end}
-        size = int(QUARTER.total_seconds() * 1000)
-        number = {"$floor": {"$divide": [{"$toLong": "$createdAt"}, size]}}
+        key = {"automation": "$automationId", "quarter": build_number(QUARTER)}
         pipeline: list[Document] = [
-            {"$match": {"automationId": {"$in": list(ids)}, "createdAt": times}},
-            {"$group": {"_id": {"automation": "$automationId", "quarter": number},
-                        "runs": {"$sum": 1}}},
-        ]  # fmt: skip
+            {"$match": {"automationId": {"$in": list_all_forms(ids)}, "createdAt": times}},
+            {"$group": {"_id": key, "runs": {"$sum": 1}}},
+            {"$match": {"_id.quarter": {"$ne": None}}},
+        ]
         yield from self._runs.aggregate(
             pipeline, session=session, batchSize=_BATCH, allowDiskUse=True
         )
@@ -111,7 +117,6 @@ class SeriesStore:
 
 
 def _build_range(build_id: Any, automation_id: str, first: int, last: int) -> Document:
-    # The number of an hour has six digits from 1984 to 2084, so that texts sort as numbers do.
     # The automation is named too: an id may go on as another's does.
     ids = {"$gte": build_id(automation_id, first), "$lte": build_id(automation_id, last)}
     return {"_id": ids, "automationId": automation_id}

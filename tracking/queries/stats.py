@@ -11,7 +11,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tracking.clock import truncate_to_milliseconds
-from tracking.ids import partition_of
+from tracking.ids import list_all_forms, list_names, name_id, partition_of
 from tracking.mongo.transactions import read_at_snapshot, run_find, run_read
 from tracking.rollups.hours import (
     LAST_7_DAYS,
@@ -138,11 +138,12 @@ class StatsStore:
             windows.append(counts)
             parts += uncounted
         for row in self._count_runs(parts, session):
-            window, automation_id = windows[row["edge"]], row["_id"]
-            window[automation_id] = window.get(automation_id, 0) + row["runs"]
+            window = windows[row["edge"]]
+            for automation_id in list_names(row["_id"]):
+                window[automation_id] = window.get(automation_id, 0) + row["runs"]
         summaries = {}
         for automation in automations:
-            automation_id = str(automation["_id"])
+            automation_id = name_id(automation["_id"])
             runs, newest = stored[automation_id].total(automation)
             summaries[automation_id] = RunSummary(
                 runs, newest, *(window.get(automation_id, 0) for window in windows)
@@ -158,7 +159,7 @@ class StatsStore:
         at: datetime,
     ) -> tuple[Pending, dict[str, _Stored]]:
         """Return what is pending, and the stored counts by automation, by one command."""
-        stored = {str(automation["_id"]): _Stored() for automation in automations}
+        stored = {name_id(automation["_id"]): _Stored() for automation in automations}
         ids = [build_base_id(one) for one in stored]
         ids += [build_hour_id(one, edge.hour) for one in stored for edge in edges]
         # Of the hours that a base keeps, those of the two days that the windows cut.
@@ -358,6 +359,8 @@ def build_count_pipeline(
 ) -> list[Document]:
     """Return the pipeline that counts runs per automation; `automationId_createdAt` covers it."""
     return [
-        {"$match": {"automationId": {"$in": list(automation_ids)}, "createdAt": dict(created_at)}},
+        {"$match": {
+            "automationId": {"$in": list_all_forms(automation_ids)}, "createdAt": dict(created_at),
+        }},
         {"$group": {"_id": "$automationId", "runs": {"$sum": 1}}},
-    ]
+    ]  # fmt: skip

@@ -20,10 +20,22 @@ HOURS_PER_DAY = 24
 LAST_24_HOURS = timedelta(hours=24)
 LAST_7_DAYS = timedelta(days=7)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HOUR = timedelta(hours=1)
-_MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 # What the doubles of an older product hold exactly: past it, a stored count is nonsense.
 _LARGEST_COUNT = 2**53
+
+
+def start_of_hour(hour: int) -> datetime:
+    """Return the first instant of an hour."""
+    return _EPOCH + hour * HOUR
+
+
+# Between these, 1981 and 2084, an hour has six digits, so that texts sort as numbers do. No hour,
+# window or list holds a run whose `createdAt` is no single date between them.
+EARLIEST, LATEST = start_of_hour(100_000), start_of_hour(1_000_000)
+IS_ARRAY = {"$type": "array"}  # which MongoDB finds by each of its values
+IS_DATED: dict[str, Any] = {"$gte": EARLIEST, "$lt": LATEST, "$not": IS_ARRAY}
 
 
 def build_base_id(automation_id: str) -> str:
@@ -38,12 +50,13 @@ def build_hour_id(automation_id: str, hour: int) -> str:
 
 def hour_of(moment: datetime) -> int:
     """Return the number of the hour since 1970 that holds `moment`."""
-    return (moment - _EPOCH) // _HOUR
+    return (moment - _EPOCH) // HOUR
 
 
-def start_of_hour(hour: int) -> datetime:
-    """Return the first instant of an hour."""
-    return _EPOCH + hour * _HOUR
+def build_number(unit: timedelta) -> dict[str, Any]:
+    """Return the expression that numbers a run's hours or minutes since 1970, null for no date."""
+    milliseconds = {"$convert": {"input": "$createdAt", "to": "long", "onError": None}}
+    return {"$floor": {"$divide": [milliseconds, int(unit.total_seconds() * 1000)]}}
 
 
 def build_increments(increments: dict[str, int], moment: datetime, decision: Decision) -> None:
@@ -95,7 +108,7 @@ class WindowEdge:
         self.hour = hour_of(start)
         self.day = self.hour // HOURS_PER_DAY
         self.minute = start.minute
-        self.minute_end = start.replace(second=0, microsecond=0) + _MINUTE
+        self.minute_end = start.replace(second=0, microsecond=0) + MINUTE
         self._cut_minute = str(start.minute)
         self._later_minutes = frozenset(map(str, range(start.minute + 1, 60)))
         # A window that starts on a full minute cuts through none.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,17 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 
+from tracking.ids import list_stored_forms
 from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups.hours import (
+    EARLIEST,
+    HOUR,
     HOURS_PER_DAY,
+    LATEST,
+    MINUTE,
     build_base_id,
     build_hour_id,
+    build_number,
     build_recent,
     hour_of,
     merge_hours,
@@ -27,7 +33,6 @@ Document = dict[str, Any]
 
 _RUNS_PER_TRANSACTION = 100_000
 _HOURS_PER_TRANSACTION = 500
-_MILLISECONDS_PER_MINUTE = 60_000
 
 
 class HourRebuilder:
@@ -41,15 +46,16 @@ class HourRebuilder:
     ) -> None:
         self._database = database
         self._now = now
-        self._oldest = oldest or start_of_hour(0)
+        self._oldest = max(oldest or EARLIEST, EARLIEST)
         self._runs = database["automation_runs"]
         self._stats = database["automation_run_stats"]
 
     def rebuild(self, automation_id: str) -> int:
         """Rebuild every hour that has runs; return how many there are."""
         # Always a range: it keeps to values that are dates.
-        match = {"automationId": automation_id, "createdAt": {"$gte": self._oldest}}
-        rows = self._runs.aggregate(build_hours_pipeline(match), allowDiskUse=True)
+        times = {"$gte": self._oldest, "$lt": LATEST}
+        pipeline = build_hours_pipeline(automation_id, times)
+        rows = self._runs.aggregate(pipeline, allowDiskUse=True)
         counts = {int(row["_id"]): row["runs"] for row in rows}
         hours = [hour for hour in sorted(counts) if start_of_hour(hour) >= self._oldest]
         for chunk in chunk_hours(hours, counts):
@@ -113,14 +119,10 @@ class HourRebuilder:
     def _count_minutes(
         self, automation_id: str, hours: Sequence[int], session: ClientSession
     ) -> dict[int, dict[str, int]]:
-        match = {
-            "automationId": automation_id,
-            "createdAt": {"$gte": start_of_hour(hours[0]), "$lt": start_of_hour(hours[-1] + 1)},
-        }
+        times = {"$gte": start_of_hour(hours[0]), "$lt": start_of_hour(hours[-1] + 1)}
+        pipeline = build_hours_pipeline(automation_id, times, unit=MINUTE)
         minutes: dict[int, dict[str, int]] = {}
-        for row in self._runs.aggregate(
-            build_hours_pipeline(match, minutes_per_group=1), session=session
-        ):
+        for row in self._runs.aggregate(pipeline, session=session):
             hour, minute = divmod(int(row["_id"]), 60)
             minutes.setdefault(hour, {})[str(minute)] = row["runs"]
         return minutes
@@ -162,11 +164,15 @@ def _build_recent_change(base: Document, counts: dict[int, int]) -> Document:
     }
 
 
-def build_hours_pipeline(match: Document, *, minutes_per_group: int = 60) -> list[Document]:
+def build_hours_pipeline(
+    automation_id: str, times: Mapping[str, datetime], *, unit: timedelta = HOUR
+) -> list[Document]:
     """Return the pipeline that counts runs by hour (or minute) number since 1970."""
-    size = _MILLISECONDS_PER_MINUTE * minutes_per_group
-    number = {"$floor": {"$divide": [{"$toLong": "$createdAt"}, size]}}
-    return [{"$match": match}, {"$group": {"_id": number, "runs": {"$sum": 1}}}]
+    return [
+        {"$match": {"automationId": {"$in": list_stored_forms(automation_id)}, "createdAt": times}},
+        {"$group": {"_id": build_number(unit), "runs": {"$sum": 1}}},
+        {"$match": {"_id": {"$ne": None}}},
+    ]
 
 
 def chunk_hours(hours: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:

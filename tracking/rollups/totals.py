@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from bson import Int64, ObjectId
+from bson import Int64
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from tracking.ids import list_all_forms, list_names, name_id
 from tracking.mongo.transactions import (
     read_at_snapshot,
     run_find,
@@ -26,7 +27,9 @@ from tracking.mongo.transactions import (
     transact,
 )
 from tracking.rollups.hours import (
+    EARLIEST,
     HOURS_PER_DAY,
+    LATEST,
     RECENT_DAYS,
     build_base_id,
     hour_of,
@@ -49,11 +52,6 @@ def is_replaceable(value: Any) -> bool:
     return isinstance(value, bool) or (value is not None and value != 0 and parse_count(value) == 0)
 
 
-def is_ambiguous(automation_id: Any) -> bool:
-    """Return whether an automation's id may be a text or an ObjectId."""
-    return isinstance(automation_id, str) and ObjectId.is_valid(automation_id)
-
-
 class TotalStore:
     """Bases and totals of automations."""
 
@@ -63,21 +61,14 @@ class TotalStore:
         self._runs: MongoCollection[Document] = database["automation_runs"]
         self._stats = database["automation_run_stats"]
 
-    def find_stored_key(self, text: str) -> Any | None:
-        """Return the stored `_id` that is `text` or the ObjectId it spells, None if none is.
+    def find_existing(self, automation_ids: Iterable[str]) -> dict[str, Any]:
+        """Return the stored `_id`s by text form; the runs of other ids are orphaned.
 
         Engines often hold an ObjectId as its text, and a text `_id` may look like one.
         """
-        forms = [text, ObjectId(text)]
-        found = self._automations.find_one({"_id": {"$in": forms}}, {"_id": 1})
-        return found["_id"] if found else None
-
-    def find_existing(self, automation_ids: Collection[str]) -> set[str]:
-        """Return those ids, in text, that name an automation; the others' runs are nobody's."""
-        forms: list[Any] = list(automation_ids)
-        forms += [ObjectId(one) for one in automation_ids if ObjectId.is_valid(one)]
+        query = {"_id": {"$in": list_all_forms(automation_ids)}}
         return {
-            str(one["_id"]) for one in self._automations.find({"_id": {"$in": forms}}, {"_id": 1})
+            name_id(one["_id"]): one["_id"] for one in self._automations.find(query, {"_id": 1})
         }
 
     def find_bases(
@@ -124,7 +115,7 @@ class TotalStore:
         self, keys: Mapping[str, Any], now: datetime, session: ClientSession
     ) -> list[Document]:
         stored = {
-            str(document["_id"]): document
+            name_id(document["_id"]): document
             for document in self._automations.find(
                 {"_id": {"$in": list(keys.values())}},
                 {"totalRuns": 1, "lastRunAt": 1}, session=session, batch_size=len(keys) + 1,
@@ -167,7 +158,7 @@ class TotalStore:
         )
         updates = []
         for automation in automations:
-            base = bases[str(automation["_id"])]
+            base = bases[name_id(automation["_id"])]
             newest = {} if base["lastRunAt"] is None else {"lastRunAt": base["lastRunAt"]}
             total = {"totalRuns": base["runs"]}
             if is_replaceable(automation.get("totalRuns")):
@@ -183,15 +174,21 @@ class TotalStore:
         self, automation_ids: Iterable[str], session: ClientSession | None = None
     ) -> dict[str, tuple[int, datetime | None]]:
         """Return (number of run documents, the newest one's time) by automation id."""
+        is_dated = {"$and": [{"$gte": ["$createdAt", EARLIEST]}, {"$lt": ["$createdAt", LATEST]}]}
+        newest: Document = {"$max": {"$cond": [is_dated, "$createdAt", None]}}
         rows = self._runs.aggregate(
             [
-                {"$match": {"automationId": {"$in": list(automation_ids)}}},
-                {"$group": {"_id": "$automationId", "runs": {"$sum": 1},
-                            "newest": {"$max": "$createdAt"}}},
+                {"$match": {"automationId": {"$in": list_all_forms(automation_ids)}}},
+                {"$group": {"_id": "$automationId", "runs": {"$sum": 1}, "newest": newest}},
             ],
             session=session,
         )  # fmt: skip
-        return {row["_id"]: (row["runs"], newest_of(row["newest"])) for row in rows}
+        found: dict[str, tuple[int, datetime | None]] = {}
+        for row in rows:
+            for name in list_names(row["_id"]):
+                runs, last = found.get(name, (0, None))
+                found[name] = runs + row["runs"], newest_of(last, row["newest"])
+        return found
 
     def list_totals(
         self, automation_ids: Iterable[str], session: ClientSession | None = None

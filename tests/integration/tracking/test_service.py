@@ -167,7 +167,7 @@ class TestTrackAutomationRun:
                 raise ValueError
 
         assert track_automation_run(Broken(), "w1", "t", "p1") is False
-        assert "❌ [TRACKING] Run not tracked: ValueError" in read(lines)
+        assert "❌ [TRACKING] Run not tracked: InvalidDocument" in read(lines)
 
     def test_an_absent_database_does_not_make_it_raise(
         self, settings: Any, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

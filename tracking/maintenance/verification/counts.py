@@ -6,11 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 from tracking.conf import conf
+from tracking.ids import list_names, list_stored_forms, name_id
 from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift import is_copy_right
 from tracking.maintenance.drift_store import DriftStore
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding
-from tracking.rollups.hours import RECENT_DAYS, build_base_id, hour_of, parse_count, start_of_hour
+from tracking.rollups.hours import (
+    IS_DATED,
+    RECENT_DAYS,
+    build_base_id,
+    hour_of,
+    parse_count,
+    start_of_hour,
+)
 
 _FIX = "run 'python manage.py reconcile_runs', which shows and repairs it"
 _NEWEST = 100
@@ -69,7 +77,7 @@ def list_sample(scope: Scope) -> Iterator[tuple[str, Any]]:
             {"$sort": {"runs": -1, "_id": 1}},
             {"$limit": _NEWEST},
         ])  # fmt: skip
-        ids = [build_base_id(row["_id"]) for row in newest if isinstance(row["_id"], str)]
+        ids = [build_base_id(one) for row in newest for one in list_names(row["_id"])]
         found = list(stats.find({"_id": {"$in": ids}} | query))
         found += stats.find({"_id": {"$nin": ids}} | query, limit=_NEWEST - len(found))
     for base in found:
@@ -100,11 +108,11 @@ def check_pairs(scope: Scope) -> Iterator[Finding]:
     later: Mapping[str, Any] | None = None
     for run in scan:  # each pair from the newest
         count += 1
-        pair = run["automationId"], run["userId"]
-        if later is not None and pair == (later["automationId"], later["userId"]):
+        pair = run.get("automationId"), run.get("userId")
+        if later is not None and pair == (later.get("automationId"), later.get("userId")):
             is_near = later["createdAt"] - run["createdAt"] <= conf.dedup_window
             if is_near and _is_ours(scope, later):
-                wrong.append(f"{run['automationId']} at {later['createdAt'].isoformat()}")
+                wrong.append(f"{name_id(pair[0])} at {later['createdAt'].isoformat()}")
         later = run
     yield build_finding(
         "runs of a pair within the window",
@@ -125,7 +133,7 @@ def _is_ours(scope: Scope, run: Mapping[str, Any]) -> bool:
 def _scan_all(scope: Scope) -> Iterator[Mapping[str, Any]]:
     """Yield all runs by pair, the newest first: sorted by the index, which holds all it takes."""
     fields = {"_id": 0, "automationId": 1, "userId": 1, "createdAt": 1}
-    dates = {"createdAt": {"$type": "date"}}
+    dates = {"createdAt": IS_DATED}
     runs = scope.database["automation_runs"].find(dates, fields, batch_size=_BATCH)
     order = [("automationId", 1), ("userId", 1), ("createdAt", -1)]
     yield from runs.sort(order).hint("automationId_userId_createdAt")
@@ -135,8 +143,11 @@ def _scan_newest(scope: Scope) -> Iterator[Mapping[str, Any]]:
     """Yield the newest runs of each automation of the sample, by pair, the newest first."""
     fields = {"automationId": 1, "userId": 1, "createdAt": 1}
     for automation_id, _ in list_sample(scope):
-        query = {"automationId": automation_id, "createdAt": {"$type": "date"}}
+        forms = list_stored_forms(automation_id)
+        query = {"automationId": {"$in": forms}, "createdAt": IS_DATED}
         found = scope.database["automation_runs"].find(query, fields, batch_size=_BATCH)
         newest = list(found.sort("createdAt", -1).limit(_PAIR_RUNS))
-        newest.sort(key=lambda run: str(run["userId"]))  # stable: the newest of each stays first
+        newest.sort(
+            key=lambda run: str(run.get("userId"))
+        )  # stable: the newest of each stays first
         yield from newest

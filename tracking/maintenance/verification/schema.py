@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from tracking.ids import name_id
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
 from tracking.mongo.indexes import COLLECTIONS, IndexState, compare_indexes, list_indexes
 from tracking.mongo.transactions import batched
@@ -33,7 +34,7 @@ def check_fields(scope: Scope) -> Iterator[Finding]:
             {"lastRunAt": {"$not": {"$type": ["date", "null"]}}},
         ]
     }
-    wrong = [str(one["_id"]) for one in automations.find(wrong_types, {"_id": 1})]
+    wrong = [name_id(one["_id"]) for one in automations.find(wrong_types, {"_id": 1})]
     figure = f"{len(wrong)} without or of another type"
     yield build_finding("run fields of automations", figure, named=wrong, fix=_FIX_FIELDS)
     without = list(_list_without_base(automations, stats))
@@ -51,7 +52,7 @@ def _list_without_base(automations: Any, stats: Any) -> Iterator[str]:
     """
     has_runs = {"$or": [{"totalRuns": {"$nin": [0, None]}}, {"lastRunAt": {"$type": "date"}}]}
     for batch in batched(automations.find(has_runs, {"_id": 1}), _BATCH):
-        ids = {build_base_id(str(one["_id"])): str(one["_id"]) for one in batch}
+        ids = {build_base_id(name_id(one["_id"])): name_id(one["_id"]) for one in batch}
         known = {one["_id"] for one in stats.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
         yield from (one for base_id, one in ids.items() if base_id not in known)
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from tracking.conf import conf
+from tracking.ids import name_id
 from tracking.management.database_command import JSON, DatabaseCommand, flag
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import (
@@ -86,8 +87,8 @@ class Command(DatabaseCommand):
         oldest = datetime.now(UTC) - index.expire_after
         ids = database["automation_runs"].distinct("automationId", {"createdAt": {"$lt": oldest}})
         totals = TotalStore(database)
-        known = totals.find_existing([one for one in ids if isinstance(one, str)])
-        return bool(known - totals.find_bases(known).keys())
+        known = totals.find_existing(map(name_id, ids))
+        return bool(known.keys() - totals.find_bases(known).keys())
 
     def _handle(self, finding: IndexFinding, *, is_dry: bool) -> None:
         index = finding.index
