@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from automations.accounts.accounts import finish_notes
 from automations.instagram.events import UnreadableDelivery
@@ -15,7 +14,6 @@ from automations.rules.cache import get_rules_cache
 from tests.support.attack_corpus import (
     ACCOUNT,
     FILES,
-    TOO_LARGE,
     UNREADABLE,
     WITH_NEIGHBOUR,
     bodies,
@@ -24,7 +22,7 @@ from tests.support.attack_corpus import (
     list_mutants,
     write,
 )
-from tests.support.webhook_cases import WebhookCases, post_body, read_payload, sign
+from tests.support.webhook_cases import WebhookCases, post_body, sign
 from tracking import service
 from tracking.rollups.account_hours import AccountHours
 
@@ -33,7 +31,6 @@ NEIGHBOUR = f"{ACCOUNT}:comment:neighbour"
 ATTACK = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30
 )
-NOTHING_OF = ("automation_triggers", "automation_runs", "webhook_dead_letters")
 
 
 class TestSigned(WebhookCases):
@@ -42,14 +39,6 @@ class TestSigned(WebhookCases):
         trigger = self.db["automation_triggers"].find_one({"_id": trigger_id})
         return trigger is not None and trigger["outcome"] == "counted"
 
-    @pytest.mark.parametrize("name", UNREADABLE)
-    def test_what_cannot_be_read_is_kept_as_it_came(self, name: str) -> None:
-        self.insert_automations()
-        assert post_body(UNREADABLE[name]).status_code == 200
-        [letter] = self.list_stored("webhook_dead_letters")
-        assert bytes(letter["raw"]) == UNREADABLE[name]
-        assert self.list_stored("automation_triggers") == []
-
     @pytest.mark.parametrize("name", WITH_NEIGHBOUR)
     def test_a_good_neighbour_counts_and_the_other_is_accounted_for(self, name: str) -> None:
         self.insert_automations()
@@ -57,11 +46,6 @@ class TestSigned(WebhookCases):
         assert self.is_counted(NEIGHBOUR)
         others = self.db["automation_triggers"].count_documents({"_id": {"$ne": NEIGHBOUR}})
         assert others + self.db["webhook_dead_letters"].count_documents({}) == 1
-
-    @pytest.mark.parametrize("name", TOO_LARGE)
-    def test_what_is_too_large_is_refused(self, name: str) -> None:
-        assert post_body(TOO_LARGE[name]).status_code == 413
-        assert self.list_stored("webhook_dead_letters") == []
 
     @pytest.mark.parametrize("part", range(8))
     def test_any_type_in_any_place_of_a_payload_leaves_the_neighbour_alone(self, part: int) -> None:
@@ -120,42 +104,10 @@ class TestSigned(WebhookCases):
 
 
 class TestUnsigned(WebhookCases):
-    def assert_nothing_is_stored(self) -> None:
-        for name in NOTHING_OF:
-            assert self.list_stored(name) == []
-
     def test_the_corpus_is_refused(self) -> None:
         self.insert_automations()
         for name, body in (UNREADABLE | WITH_NEIGHBOUR).items():
             for signature in (None, sign(body, "guess"), sign(body + b" ")):
                 assert post_body(body, signature=signature).status_code == 403, name
-        self.assert_nothing_is_stored()
-
-    @pytest.mark.parametrize("name", TOO_LARGE)
-    def test_what_is_too_large_is_refused(self, name: str) -> None:
-        assert post_body(TOO_LARGE[name], signature=None).status_code == 413
-
-    def test_one_changed_bit_of_body_or_signature_is_refused(self) -> None:
-        self.insert_automations()
-        body = read_payload("comments__feed")
-        signature = sign(body)
-
-        @ATTACK
-        @given(at=st.integers(0, len(body) * 8 - 1), of=st.integers(0, len(signature) * 8 - 1))
-        def attack(at: int, of: int) -> None:
-            other = change_bit(body, at)
-            assert post_body(other, signature=signature).status_code == 403
-            forged = change_bit(signature.encode(), of).decode("latin-1")
-            if forged.isprintable():  # no header holds the others
-                assert post_body(body, signature=forged).status_code == 403
-
-        attack()
-        self.assert_nothing_is_stored()
-        assert post_body(body, signature=signature).status_code == 200
-
-
-def change_bit(data: bytes, at: int) -> bytes:
-    """The bytes with one bit turned."""
-    changed = bytearray(data)
-    changed[at // 8] ^= 1 << at % 8
-    return bytes(changed)
+        for name in ("automation_triggers", "automation_runs", "webhook_dead_letters"):
+            assert self.list_stored(name) == []

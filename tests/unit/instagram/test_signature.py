@@ -2,6 +2,8 @@ import hashlib
 import hmac
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from automations.instagram.signature import InvalidSignature, verify_signature
 
@@ -44,6 +46,19 @@ def test_a_secret_and_a_body_may_hold_any_character() -> None:
 def test_everything_else_is_refused(header: str | None) -> None:
     with pytest.raises(InvalidSignature):
         verify_signature(BODY, header, ["one", "two"])
+
+
+@given(st.integers(0, len(BODY) * 8 - 1), st.integers(0, len(sign(BODY, "one")) * 8 - 1))
+def test_one_changed_bit_of_body_or_header_is_refused(at: int, of: int) -> None:
+    header = sign(BODY, "one")
+    with pytest.raises(InvalidSignature):
+        verify_signature(change_bit(BODY, at), header, ["one"])
+    with pytest.raises(InvalidSignature):
+        verify_signature(BODY, change_bit(header.encode(), of).decode("latin-1"), ["one"])
+
+
+def change_bit(data: bytes, at: int) -> bytes:
+    return bytes([*data[: at // 8], data[at // 8] ^ 1 << at % 8, *data[at // 8 + 1 :]])
 
 
 @pytest.mark.parametrize("secrets", [[], [""], ["", ""]])
