@@ -10,7 +10,7 @@ import pytest
 from pymongo.database import Database
 
 from automations.outbox.jobs import DM, PRIVATE_REPLY
-from automations.outbox.lanes import LaneStore
+from automations.outbox.lanes import LaneStore, Turn
 from tests.support.outbox_fakes import find_most
 from tests.support.triggers import T0
 
@@ -25,6 +25,12 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def lanes(db: Database[dict[str, Any]]) -> LaneStore:
     return LaneStore(db)
+
+
+def take(lanes: LaneStore, *, want: int = 10, at: datetime | None = None) -> Turn:
+    turn = lanes.take_turn(want=want, now=at)
+    assert turn is not None
+    return turn
 
 
 def take_all(lanes: LaneStore, *, at: datetime, want: int = 10) -> Counter[str]:
@@ -49,28 +55,21 @@ def test_lanes_take_turns_and_the_longest_due_goes_first(lanes: LaneStore) -> No
     for number, account_id in enumerate(["a", "b", "c"]):
         lanes.open_lanes(PRIVATE_REPLY, [account_id], now=T0 + number * SECOND)
     at = T0 + 10 * SECOND
-    turns = []
-    for step in range(6):
-        turn = lanes.take_turn(want=10, now=at + step * SECOND)
-        assert turn is not None
-        turns.append(turn.account_id)
-    assert turns == ["a", "b", "c", "a", "b", "c"]
+    turns = [take(lanes, at=at + step * SECOND) for step in range(6)]
+    assert [turn.account_id for turn in turns] == ["a", "b", "c", "a", "b", "c"]
 
 
 def test_taps_do_not_queue_behind_private_replies(lanes: LaneStore) -> None:
     lanes.open_lanes(PRIVATE_REPLY, ["a"], now=T0)
     take_all(lanes, at=T0)
     lanes.open_lanes(DM, ["a"], now=T0)
-    turn = lanes.take_turn(want=5, now=T0)
-    assert turn is not None
+    turn = take(lanes, want=5, at=T0)
     assert (turn.via, turn.granted) == (DM, 5)
 
 
 def test_what_a_turn_did_not_use_comes_back(lanes: LaneStore) -> None:
     lanes.open_lanes(PRIVATE_REPLY, ["a"], now=T0)
-    turn = lanes.take_turn(want=10, now=T0)
-    assert turn is not None
-    lanes.end_turn(turn, unused=7, is_empty=True)
+    lanes.end_turn(take(lanes, at=T0), unused=7, is_empty=True)
     assert lanes.take_turn(want=10, now=T0 + HOUR) is None
     assert lanes.open_lanes(PRIVATE_REPLY, ["a"], now=T0) == 1
     assert take_all(lanes, at=T0)["a"] == 37
@@ -78,12 +77,9 @@ def test_what_a_turn_did_not_use_comes_back(lanes: LaneStore) -> None:
 
 def test_a_lane_that_was_opened_anew_meanwhile_is_not_closed(lanes: LaneStore) -> None:
     lanes.open_lanes(PRIVATE_REPLY, ["a"], now=T0)
-    first = lanes.take_turn(want=10, now=T0)
-    second = lanes.take_turn(want=10, now=T0 + SECOND)
-    assert first is not None
-    assert second is not None
+    first, _ = (take(lanes, at=T0 + number * SECOND) for number in range(2))
     lanes.end_turn(first, unused=10, is_empty=True)
-    assert lanes.take_turn(want=10, now=T0 + 2 * SECOND) is not None
+    take(lanes, at=T0 + 2 * SECOND)
 
 
 def test_two_reads_a_second_at_most(lanes: LaneStore) -> None:
@@ -100,9 +96,7 @@ def test_two_reads_a_second_at_most(lanes: LaneStore) -> None:
     assert len(times) == 5
 
 
-def test_who_waits_for_a_read_comes_back_once_in_turn_and_before_who_is_new(
-    lanes: LaneStore,
-) -> None:
+def test_who_waits_for_a_read_comes_back_once_and_before_who_is_new(lanes: LaneStore) -> None:
     assert lanes.take_read("a", is_expected=False, now=T0) is None
     promised = [lanes.take_read("a", is_expected=False, now=T0) for _ in range(5)]
     assert promised == [T0 + number * SECOND for number in range(1, 6)]
@@ -116,11 +110,9 @@ def test_who_waits_for_a_read_comes_back_once_in_turn_and_before_who_is_new(
     assert lanes.take_read("a", is_expected=False, now=T0 + HOUR) is None
 
 
-def test_texts_and_private_replies_together_stay_below_a_hundred_a_second(
-    lanes: LaneStore,
-) -> None:
-    lanes.open_lanes(PRIVATE_REPLY, ["a"], now=T0)
-    lanes.open_lanes(DM, ["a"], now=T0)
+def test_texts_and_private_replies_together_are_below_a_hundred_a_second(lanes: LaneStore) -> None:
+    for via in (PRIVATE_REPLY, DM):
+        lanes.open_lanes(via, ["a"], now=T0)
     times: list[datetime] = []
     for tick in range(60):
         at = T0 + tick * timedelta(milliseconds=50)
@@ -130,8 +122,7 @@ def test_texts_and_private_replies_together_stay_below_a_hundred_a_second(
 
 def test_the_server_keeps_the_time_unless_a_test_does(lanes: LaneStore) -> None:
     lanes.open_lanes(DM, ["a"], now=T0 - timedelta(days=4000))
-    turn = lanes.take_turn(want=10)
-    assert turn is not None
+    turn = take(lanes)
     assert turn.granted == 10
     assert turn.next_at > turn.at
 
