@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
 from django.test import Client
 
 from automations.auth.tokens import create_token
@@ -35,6 +36,15 @@ def read_raw_form(page: str) -> Any:
     return json.loads(html.unescape(contents[-1]))
 
 
+def send_raw(visitor: Client, method: str, path: str, content: Any) -> HttpResponse:
+    """Send what the raw data form of the page holds, as its script does."""
+    token = read_csrf(visitor.get(path).text)
+    response: HttpResponse = getattr(visitor, method)(
+        path, content, content_type="application/json", headers={"X-CSRFToken": token}
+    )
+    return response
+
+
 def test_the_list_opens_in_a_browser(db: Db, visitor: Client) -> None:
     db["automations"].insert_one(build_automation(name="<b>bold</b>"))
     response = visitor.get(build_path())
@@ -49,10 +59,8 @@ def test_the_list_opens_in_a_browser(db: Db, visitor: Client) -> None:
 def test_without_a_session_it_shows_the_way_to_the_login(db: Db) -> None:
     response = Client(headers={"accept": "text/html"}).get(build_path() + "?a=1&b=2")
     assert response.status_code == 401
-    assert (
-        'href="/login?next=%2Fapi%2Fworkspaces%2Fws1%2Fautomations%3Fa%3D1%26b%3D2"'
-        in response.text
-    )
+    way = "/login?next=%2Fapi%2Fworkspaces%2Fws1%2Fautomations%3Fa%3D1%26b%3D2"
+    assert f'href="{way}"' in response.text
 
 
 def test_its_files_are_served(visitor: Client) -> None:
@@ -96,15 +104,11 @@ def test_a_refused_form_comes_back_as_it_was_filled(db: Db, visitor: Client) -> 
 
 
 def test_its_raw_data_form_creates(db: Db, visitor: Client) -> None:
-    page = visitor.get(build_path()).text
-    content = read_raw_form(page)
+    content = read_raw_form(visitor.get(build_path()).text)
     assert "trigger" in content
     assert content["isActive"] is True
     content |= {"name": "Link", "type": "dm_auto_responder", "accountId": "178414"}
-    response = visitor.post(
-        build_path(), json.dumps(content), content_type="application/json",
-        headers={"X-CSRFToken": read_csrf(page)},
-    )  # fmt: skip
+    response = send_raw(visitor, "post", build_path(), content)
     assert response.status_code == 201, response.text
     assert db["automations"].count_documents({"type": "dm_auto_responder"}) == 1
 
@@ -112,18 +116,13 @@ def test_its_raw_data_form_creates(db: Db, visitor: Client) -> None:
 def test_its_raw_data_form_changes_what_is_shown(db: Db, visitor: Client) -> None:
     automation = build_automation()
     db["automations"].insert_one(automation)
-    page = visitor.get(build_path(automation["_id"])).text
-    content = read_raw_form(page)
+    path = build_path(automation["_id"])
+    content = read_raw_form(visitor.get(path).text)
     assert content == {
         "name": "Link", "type": "comment_to_dm", "accountId": "178414", "isActive": True,
         "trigger": {"match": "any"}, "mainDm": {"text": "Here"},
     }  # fmt: skip
-    content["name"] = "Renamed"
-    response = visitor.patch(
-        build_path(automation["_id"]), json.dumps(content), content_type="application/json",
-        headers={"X-CSRFToken": read_csrf(page)},
-    )  # fmt: skip
-    assert response.status_code == 200
+    assert send_raw(visitor, "patch", path, content | {"name": "Renamed"}).status_code == 200
     assert db["automations"].count_documents({"name": "Renamed"}) == 1
 
 

@@ -80,10 +80,16 @@ REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
     ("get", {"headers": {"accept": "application/xml"}}, 406, "not_acceptable"),
     ("put", {"data": "{}", **JSON}, 405, "method_not_allowed"),
     ("post", {"data": "x", "content_type": "text/plain"}, 415, "unsupported_media_type"),
-    ("post", {"data": "{", **JSON}, 400, "parse_error"),
-    ("post", {"data": "[]", **JSON}, 400, "invalid"),
-    ("post", {"data": '{"name": 1}', **JSON}, 400, "invalid"),
-]
+    *(
+        ("post", {"data": body, **JSON}, 400, code)
+        for body, code in (
+            (b"", "required"), (b"{}", "required"), (b"null", "null"), (b"[]", "invalid"),
+            (b'{"name": 1}', "invalid"), (b"{", "parse_error"), (b'{"a": NaN}', "parse_error"),
+            (b'"\\ud800"', "parse_error"), (b"\xff", "parse_error"),
+            (b"[" * 100_000, "parse_error"), (b'{"name":' * 2000, "parse_error"),
+        )
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "options", "status", "code"), REFUSALS)
@@ -97,3 +103,4 @@ def test_every_refusal_has_the_one_shape(
     assert body.keys() == {"success", "error"}
     assert body["error"].keys() == {"code", "message", "field"}
     assert (body["success"], body["error"]["code"]) == (False, code)
+    assert db["automations"].count_documents({}) == 0

@@ -3,23 +3,21 @@
 import csv
 import json
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from automations.api.runs import CSV_COLUMNS
 from tests.support.api_client import Db, build_run
+from tests.support.commands import run_command
 from tracking.clock import format_time
 from tracking.queries import run_store
 
 
-def run(*arguments: str) -> str:
-    out = StringIO()
-    call_command("export_runs", "--workspace", "ws1", *arguments, stdout=out, stderr=StringIO())
-    return out.getvalue()
+def run(*arguments: str) -> list[str]:
+    return run_command("export_runs", "--workspace", "ws1", *arguments)
 
 
 @pytest.fixture
@@ -29,10 +27,8 @@ def stored(db: Db) -> list[dict[str, Any]]:
         build_run(automation, age=timedelta(hours=number), user_id=f"p{number}")
         for number, automation in enumerate(["a1", "a2"] * 20, start=1)
     ]
-    db["automation_runs"].insert_many(runs)
-    db["automation_runs"].insert_one(
-        build_run("a1", age=timedelta(hours=1)) | {"workspaceId": "ws2"}
-    )
+    other = build_run("a1", age=timedelta(hours=1)) | {"workspaceId": "ws2"}
+    db["automation_runs"].insert_many([*runs, other])
     return list(db["automation_runs"].find({"workspaceId": "ws1"}).sort("createdAt", -1))
 
 
@@ -40,8 +36,8 @@ def test_csv_and_json_lines_equal_the_database(
     stored: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_store, "_PAGE_OF_ALL", 7)
-    rows = list(csv.DictReader(StringIO(run(), newline="")))
-    lines = [json.loads(line) for line in run("--json").splitlines()]
+    rows = list(csv.DictReader(run()))
+    lines = [json.loads(line) for line in run("--json")]
     expected = [(str(one["_id"]), one["userId"], format_time(one["createdAt"])) for one in stored]
     for found in (rows, lines):
         assert [(one["_id"], one["userId"], one["createdAt"]) for one in found] == expected
@@ -59,7 +55,7 @@ def test_filters_are_those_of_the_api(stored: list[dict[str, Any]]) -> None:
         (["--post", "m1"], 0),
         (["--from", "2020-01-01", "--to", "2020-02-01", "--zone", "Asia/Kolkata"], 0),
     ):
-        assert len(run("--json", *arguments).splitlines()) == number, arguments
+        assert len(run("--json", *arguments)) == number, arguments
 
 
 @pytest.mark.parametrize(
@@ -81,7 +77,7 @@ def test_a_file_is_whole_or_not_there(
 ) -> None:
     path = tmp_path / "runs.csv"
     run("--output", str(path))
-    heading, *rows = list(csv.reader(StringIO(path.read_text(), newline="")))
+    heading, *rows = csv.reader(path.read_text().splitlines())
     assert (heading, len(rows)) == (list(CSV_COLUMNS), 40)
 
     def fail(_: Any) -> Any:

@@ -205,26 +205,33 @@ class TestCsv:
 
 
 @pytest.mark.parametrize(
-    ("query", "field", "said"),
+    ("path", "query", "field", "said"),
     [
-        ({"page": "2"}, "page", "'page' is not a parameter. The parameters are: from, to"),
-        ({"limit": "0"}, "limit", "greater than or equal to 1"),
-        ({"limit": "201"}, "limit", "less than or equal to 200"),
-        ({"cursor": "x"}, "cursor", "Use 'nextCursor'"),
-        ({"triggerType": "poll"}, "triggerType", "not a valid choice"),
-        ({"outcome": "main_dm.lost"}, "outcome", "not a valid choice"),
-        ({"from": "yesterday"}, "from", "Write a date like"),
-        ({"from": "2026-11-20T10:00:00"}, "from", "with its offset"),
-        ({"from": "0001-01-01T00:00:00+14:00"}, "from", "Write a date like"),
-        ({"to": "0001-01-01", "zone": "Asia/Tokyo"}, "to", "No zone has this day"),
-        ({"zone": "Asia/Kalkutta"}, "zone", "Did you mean Asia/Calcutta?"),
-        ({"from": "2026-11-21", "to": "2026-11-20"}, "from", "'from' should be before 'to'"),
+        ("runs", "page=2", "page", "'page' is not a parameter. The parameters are: from, to"),
+        ("runs", "limit=0", "limit", "greater than or equal to 1"),
+        ("runs", "limit=201", "limit", "less than or equal to 200"),
+        ("runs", "cursor=x", "cursor", "Use 'nextCursor'"),
+        ("runs", "triggerType=poll", "triggerType", "not a valid choice"),
+        ("runs", "outcome=main_dm.lost", "outcome", "not a valid choice"),
+        ("runs", "from=yesterday", "from", "Write a date like"),
+        ("runs", "from=2026-11-20T10:00:00", "from", "with its offset"),
+        ("runs", "from=0001-01-01T00:00:00%2B14:00", "from", "Write a date like"),
+        ("runs", "to=0001-01-01&zone=Asia/Tokyo", "to", "No zone has this day"),
+        ("runs", "zone=Asia/Kalkutta", "zone", "Did you mean Asia/Calcutta?"),
+        ("runs", "from=2026-11-21&to=2026-11-20", "from", "'from' should be before 'to'"),
+        ("series", "unit=week", "unit", "not a valid choice"),
+        ("series", "include=people,names", "include", "'names' cannot be included"),
+        ("series", "unit=hour&from=2026-01-01", "from", "shorter range or for days"),
+        ("series", "from=2999-01-01", "from", "in the past"),
+        ("series", "from=1999-01-01&to=1999-01-02", "from", "2000 or later"),
+        ("series", "to=2020-01-01&from=2020-01-01", "from", "before 'to'"),
+        ("series", "limit=3", "limit", "is not a parameter"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(
-    db: Db, query: dict[str, str], field: str, said: str
+    db: Db, path: str, query: str, field: str, said: str
 ) -> None:
-    response = get(f"{WORKSPACE}/runs", **query)
+    response = get(f"{WORKSPACE}/{path}?{query}")
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["field"] == field

@@ -72,12 +72,14 @@ def test_another_workspace_is_not_there(db: Db, route: str) -> None:
 @pytest.mark.parametrize("route", [one for one in OWNED if one.count("<") > 1])
 def test_ids_of_another_workspace_are_not_in_the_own_one(db: Db, route: str) -> None:
     stored = list(db["automations"].find())
-    for client in (log_in("ours"), make_client("ours")):
+    paths = [fill_in(route, "ours"), fill_in(route, "ours", automation_id="a9", run_id="r9")]
+    browser = log_in("ours")
+    for path in paths:
+        statuses = {browser.get(path).status_code, browser.post(path).status_code}
+        assert 404 in statuses <= {404, 405}
+    for client in (browser, make_client("ours")):
         for method in METHODS:
-            theirs = getattr(client, method)(fill_in(route, "ours"))
-            unknown = getattr(client, method)(
-                fill_in(route, "ours", automation_id="a9", run_id="r9")
-            )
+            theirs, unknown = (getattr(client, method)(path) for path in paths)
             assert theirs.status_code == unknown.status_code
             assert b"Link" not in getattr(theirs, "content", b"")  # the automation's name
     assert list(db["automations"].find()) == stored

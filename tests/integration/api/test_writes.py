@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from bson import Int64, ObjectId
 from django.test import Client
 
@@ -28,8 +27,8 @@ def create(client: Client, *, workspace_id: str = "ws1", **fields: Any) -> dict[
 
 
 def test_a_created_automation_is_stored_and_answered(db: Db) -> None:
-    before = datetime.now(UTC).replace(microsecond=0)
-    response = make_client().post(build_path(), NEW, content_type=JSON)
+    before, client = datetime.now(UTC).replace(microsecond=0), make_client()
+    response = client.post(build_path(), NEW, content_type=JSON)
     assert response.status_code == 201
     shown = response.json()["automation"]
     assert response["Location"] == build_path(shown["_id"])
@@ -46,35 +45,8 @@ def test_a_created_automation_is_stored_and_answered(db: Db) -> None:
     assert db["automations"].count_documents({"totalRuns": {"$type": "long"}}) == 1
     assert shown["stats"] == {"totalRuns": 0, "last24Hours": 0, "last7Days": 0}
     assert (shown["totalRuns"], shown["lastRunAt"]) == (0, None)
-
-
-def test_what_was_created_is_listed_the_same(db: Db) -> None:
-    client = make_client()
-    created = create(client)
-    assert client.get(build_path()).json()["automations"] == [created]
-    assert client.get(build_path(created["_id"])).json()["automation"] == created
-
-
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        (b"", "required"),
-        (b"{", "parse_error"),
-        (b'{"a": NaN}', "parse_error"),
-        (b'"\\ud800"', "parse_error"),
-        (b"\xff", "parse_error"),
-        (b"[" * 100_000, "parse_error"),
-        (b'{"name":' * 2000, "parse_error"),
-        (b"[]", "invalid"),
-        (b"null", "null"),
-        (b"{}", "required"),
-    ],
-)
-def test_a_body_that_is_no_automation_is_400(db: Db, body: bytes, code: str) -> None:
-    response = make_client().post(build_path(), body, content_type=JSON)
-    assert response.status_code == 400
-    assert response.json()["error"]["code"] == code
-    assert db["automations"].count_documents({}) == 0
+    assert client.get(build_path()).json()["automations"] == [shown]
+    assert client.get(build_path(shown["_id"])).json()["automation"] == shown
 
 
 def test_an_account_of_another_workspace_is_refused_and_changes_nothing(db: Db) -> None:
@@ -101,14 +73,12 @@ def test_an_account_of_another_workspace_is_refused_and_changes_nothing(db: Db) 
 def test_changes_touch_only_what_they_name(db: Db) -> None:
     client = make_client()
     created = create(client, openingDm={"text": "Hi", "button": "Go"})
-    before = db["automations"].find_one()
+    [before] = db["automations"].find()
     response = client.patch(
         build_path(created["_id"]), {"isActive": False, "openingDm": None}, content_type=JSON
     )
     assert response.status_code == 200
-    after = db["automations"].find_one()
-    assert before is not None
-    assert after is not None
+    [after] = db["automations"].find()
     assert after.pop("updatedAt") >= before.pop("updatedAt")
     del before["openingDm"]
     assert after == {**before, "isActive": False}
@@ -136,8 +106,7 @@ def test_an_older_products_automation_can_be_switched_off(db: Db) -> None:
     )
     response = make_client().patch(build_path("old"), {"isActive": False}, content_type=JSON)
     assert response.status_code == 200
-    stored = db["automations"].find_one()
-    assert stored is not None
+    [stored] = db["automations"].find()
     stored.pop("updatedAt")
     assert stored == {
         "_id": "old", "workspaceId": "ws1", "type": "poll", "isActive": False, "x": [1],
@@ -152,18 +121,17 @@ def test_a_deleted_automation_is_hidden_and_its_counts_stay(db: Db) -> None:
     path = build_path(automation["_id"])
     response = client.delete(path)
     assert (response.status_code, response.json()) == (200, {"success": True})
-    stored = db["automations"].find_one()
-    assert stored is not None
+    [stored] = db["automations"].find()
     assert stored["isActive"] is False
     assert stored["deletedAt"] == stored["updatedAt"]
     assert stored["totalRuns"] == 7
     assert db["automation_runs"].count_documents({}) == 1
     assert client.get(build_path()).json()["automations"] == []
-    for method in ("get", "delete", "patch"):
-        again = getattr(client, method)(path, **({} if method == "get" else {"data": "{}"}),
-                                        content_type=JSON)  # fmt: skip
+    for again in (
+        client.get(path), client.get(f"{path}/stats"), client.delete(path),
+        client.patch(path, "{}", content_type=JSON),
+    ):  # fmt: skip
         assert again.status_code == 404
-    assert client.get(build_path(automation["_id"], "stats")).status_code == 404
 
 
 def test_changes_by_form_are_refused(db: Db) -> None:
