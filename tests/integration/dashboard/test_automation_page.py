@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from tests.integration.dashboard.conftest import list_texts
 from tests.support.api_client import Db, build_automation, log_in
-from tests.support.triggers import count_triggers
+from tests.support.triggers import count_triggers, make_trigger
 from tracking import service
 from tracking.queries import run_store
 from tracking.rollups.outcomes import StepOutcome
-from tracking.runs import Trigger
 
 PAGE = "/workspaces/ws1/automations/a1/"
 HOUR = timedelta(hours=1)
@@ -36,14 +36,13 @@ def visitor(db: Db) -> Client:
 
 def record(*arrivals: tuple[str, datetime], **fields: Any) -> None:
     """Count a trigger of each (person, arrival)."""
+    post_id = fields.pop("post_id", None)
+    fields = {"account_id": "178414", "workspace_id": "ws1", "trigger_type": "opening_dm"} | fields
     count_triggers(
         *(
-            Trigger(
-                account_id="178414", kind="comment", event_id=f"e-{person}-{at.timestamp()}",
-                automation_key="a1", automation_id="a1", workspace_id="ws1",
-                trigger_type=fields.get("trigger_type", "opening_dm"), user_id=person,
-                arrived_at=at,
-                metadata={"messageText": f"from {person}", "postId": fields.get("post_id")},
+            make_trigger(
+                user_id=person, arrived_at=at,
+                metadata={"messageText": f"from {person}", "postId": post_id}, **fields,
             )
             for person, at in arrivals
         )
@@ -51,22 +50,16 @@ def record(*arrivals: tuple[str, datetime], **fields: Any) -> None:
 
 
 def tell(db: Db, person: str, step: str, state: str, **more: Any) -> None:
-    run = db["automation_runs"].find_one({"userId": person})
-    assert run is not None
+    [run] = db["automation_runs"].find({"userId": person})
     service.record_step_outcomes(
         [StepOutcome(run_id=run["_id"], automation_id="a1", step=step, state=state,
                      at=run["createdAt"] + timedelta(seconds=2), **more)]
     )  # fmt: skip
 
 
-def read_text(page: str, pattern: str = ".*") -> str:
-    found = re.search(pattern, page, re.DOTALL)
-    assert found, pattern
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", found[0])).split())
-
-
 def read_section(page: str, title: str) -> str:
-    return read_text(page, f'<section[^>]*aria-labelledby="{title}".*?</section>')
+    [text] = list_texts(page, f'<section[^>]*aria-labelledby="{title}".*?</section>')
+    return text
 
 
 def list_persons(page: str) -> list[str]:
@@ -82,7 +75,7 @@ class TestChart:
     ) -> None:
         record(("u1", now), ("u2", now), ("u1", now - timedelta(minutes=1)))
         page = visitor.get(PAGE, {"span": span}).text
-        table = read_text(page, r'aria-label="Runs as a table".*?</table>')
+        [table] = list_texts(page, r'aria-label="Runs as a table".*?</table>')
         assert len(re.findall(r'<th scope="row">\w+ \d+ \w+', page)) == rows
         assert table.endswith(" 2 1 2")  # runs, duplicates, new people of the bar of now
         assert page.count('class="bar-mark"') == 1
@@ -131,10 +124,8 @@ class TestProgress:
         assert "Got the opening message 3 75 %" in text
         assert "Asked to follow" not in text  # it has no such step
         assert "Completed 1 25 %" in text
-        assert (
-            "not delivered : the person has not written for 24 hours "
-            "(Instagram’s error 10.2534022) 1" in text
-        )
+        why = "the person has not written for 24 hours (Instagram’s error 10.2534022) 1"
+        assert f"not delivered : {why}" in text
         assert "Main message sent 1" in text
 
     def test_two_hundred_comments_and_why_not_all_are_runs(
@@ -221,20 +212,26 @@ class TestRuns:
         assert "<b>u</b>" not in visitor.get(PAGE).text
 
 
-def test_an_automation_that_is_not_there_is_404(db: Db, visitor: Client) -> None:
-    db["automations"].insert_one(build_automation(_id="a2", workspaceId="ws2"))
-    for automation_id in ("x", "a2", "%00", "6650c0de0000000000000001"):
-        assert visitor.get(f"/workspaces/ws1/automations/{automation_id}/").status_code == 404
-
-
-def test_what_an_older_product_left_has_a_page(db: Db, visitor: Client) -> None:
-    db["automations"].insert_one(
-        {"_id": 7, "workspaceId": "ws1", "name": 7, "accountId": {"x": 1}, "mainDm": "x"}
-    )
-    db["automation_runs"].insert_one(
-        {"_id": "r", "automationId": "7", "workspaceId": "ws1", "createdAt": datetime.now(UTC),
-         "metadata": "x", "steps": ["y"]}
-    )  # fmt: skip
-    page = visitor.get("/workspaces/ws1/automations/7/").text
-    assert "nothing sent yet" in page
-    assert visitor.get("/workspaces/ws1/runs/r/").status_code == 200
+@pytest.mark.parametrize(
+    ("name", "type_", "shown"), [(7, "p", "matches nothing"), (["x"], {"y": 1}, "Unknown type")]
+)
+def test_what_an_older_product_left_has_pages(
+    db: Db, visitor: Client, name: Any, type_: Any, shown: str
+) -> None:
+    db["automations"].insert_one({
+        "_id": 7, "workspaceId": "ws1", "name": name, "accountId": {"x": 1}, "mainDm": "x",
+        "trigger": [1], "type": type_, "isActive": True,
+    })  # fmt: skip
+    db["automation_runs"].insert_one({
+        "_id": "r", "automationId": "7", "workspaceId": "ws1", "createdAt": datetime.now(UTC),
+        "metadata": "x", "steps": ["y"],
+    })  # fmt: skip
+    for path, words in (
+        ("", (shown, "matches nothing")),
+        ("automations/7/", ("nothing sent yet",)),
+        ("automations/7/change/", ()),
+        ("runs/r/", ()),
+    ):
+        page = visitor.get(f"/workspaces/ws1/{path}")
+        assert page.status_code == 200, path
+        assert [word for word in words if word not in page.text] == [], path

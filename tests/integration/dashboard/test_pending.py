@@ -1,13 +1,11 @@
 """Pages say what their figures do not hold yet, and which automation is in the way."""
 
-import html
-import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.test import Client
 
-from tests.integration.dashboard.test_access import log_in
+from tests.integration.dashboard.conftest import list_texts, read_version
 from tests.support.api_client import Db, build_automation
 from tests.support.triggers import make_people, now_in_milliseconds
 from tracking import service
@@ -17,20 +15,18 @@ from tracking.ids import partition_of
 PAGES = ["/workspaces/ws1/", "/workspaces/ws1/live", "/workspaces/ws1/automations/a1/"]
 
 
-@pytest.fixture
-def visitor(db: Db) -> Client:
-    """A workspace where three events wait, and nothing is counted."""
+@pytest.fixture(autouse=True)
+def _waiting(db: Db) -> None:
+    """In the workspace three events wait, and nothing is counted."""
     db["automations"].insert_one(build_automation(_id="a1", name="Price <list>"))
     write_switch(db, "tracking", SwitchState.OFF, now=now_in_milliseconds())
     service.record_triggers(
         make_people(3, workspace_id="ws1", arrived_at=now_in_milliseconds() - timedelta(seconds=1))
     )
-    return log_in()
 
 
 def read_notes(page: str) -> list[str]:
-    notes = re.findall(r'<p class="note pending"[^>]*>(.*?)</p>', page, re.DOTALL)
-    return [" ".join(html.unescape(re.sub(r"<[^>]+>", " ", one)).split()) for one in notes]
+    return list_texts(page, r'<p class="note pending"[^>]*>(.*?)</p>')
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -62,7 +58,6 @@ def test_where_nothing_waits_nothing_is_said(db: Db, visitor: Client, path: str)
 
 
 def test_a_poll_goes_on_until_all_is_counted(db: Db, visitor: Client) -> None:
-    version = re.search(r'live\?v=([\w-]+)"', visitor.get(PAGES[0]).text)
-    assert version
-    assert version[1].endswith("-pending")
-    assert visitor.get(PAGES[1], {"v": version[1]}).status_code == 200
+    version = read_version(visitor.get(PAGES[0]).text)
+    assert version.endswith("-pending")
+    assert visitor.get(PAGES[1], {"v": version}).status_code == 200
