@@ -10,6 +10,7 @@ import orjson
 from automations.instagram.usage import read_retry_after
 
 _SUCCESS = range(200, 300)
+_MOST_CODE = 2**31  # so that it can be stored
 
 
 class ErrorClass(Enum):
@@ -154,4 +155,4 @@ def read_answer(status: int, headers: httpx2.Headers, data: bytes) -> dict[str, 
 
 def _read_int(error: Mapping[str, Any], name: str) -> int | None:
     value = error.get(name)
-    return value if type(value) is int else None
+    return value if type(value) is int and abs(value) < _MOST_CODE else None

@@ -4,8 +4,10 @@ https://developers.facebook.com/docs/graph-api/overview/rate-limiting: the value
 a rolling hour; `estimated_time_to_regain_access` is in minutes.
 """
 
+import math
 import threading
 from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -16,6 +18,8 @@ _PERCENTAGES = ("call_count", "total_cputime", "total_time")
 _REGAIN = "estimated_time_to_regain_access"
 _REMEMBERED_SECONDS = 3600.0
 _MOST_ACCOUNTS = 100_000
+# What one answer can ask for; who has to wait longer is told so again by the next answer.
+MOST_WAIT_SECONDS = 3600.0
 
 
 class UsageBoard:
@@ -51,16 +55,32 @@ class UsageBoard:
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return in how many seconds the account may call again, None if unknown."""
-    waits = [
-        60.0 * usage[_REGAIN]
-        for usage in _read_business(headers)
-        if isinstance(usage.get(_REGAIN), int | float) and usage[_REGAIN] > 0
-    ]
-    retry_after = headers.get("retry-after", "")
+    """Return in how many seconds the account may call again, None if unknown.
+
+    At most MOST_WAIT_SECONDS. What no wait can be read from counts as not said.
+    """
+    waits = [60.0 * _read_number(usage, _REGAIN) for usage in _read_business(headers)]
+    retry_after = headers.get("retry-after", "").strip()
     if retry_after.isascii() and retry_after.isdigit():
         waits.append(float(retry_after))
-    return max(waits, default=None)
+    elif retry_after:
+        try:
+            wait = _read_date(retry_after) - _read_date(headers.get("date", ""))
+        except (ValueError, OverflowError):
+            pass
+        else:
+            waits.append(wait)
+    said = [wait for wait in waits if 0 < wait < math.inf]
+    return min(MOST_WAIT_SECONDS, max(said)) if said else None
+
+
+def _read_date(text: str) -> float:
+    return parsedate_to_datetime(text).timestamp()
+
+
+def _read_number(usage: Mapping[str, Any], name: str) -> float:
+    value = usage.get(name)
+    return float(value) if isinstance(value, int | float) and value is not True else 0.0
 
 
 def _read_business(headers: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
@@ -80,9 +100,9 @@ def _read_object(headers: Mapping[str, str], name: str) -> dict[str, Any]:
 
 def _find_highest(usages: Any) -> float | None:
     values = [
-        usage[name] / 100
+        _read_number(usage, name) / 100
         for usage in usages
         for name in _PERCENTAGES
-        if isinstance(usage.get(name), int | float)
+        if name in usage
     ]
     return min(1.0, max(0.0, *values)) if values else None

@@ -19,7 +19,7 @@ from automations.demo.sandbox.http_server import Answer, HttpServer, Request
 from automations.instagram.access_tokens import AccessToken, Host
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ERROR_CLASSES, ErrorClass, GraphError
-from automations.instagram.usage import UsageBoard
+from automations.instagram.usage import UsageBoard, read_retry_after
 
 ACCOUNT, PERSON = "17841400000000001", "5550001"
 SECRET = "IGAA-very-secret"
@@ -171,6 +171,32 @@ class TestErrors:
         headers = {"X-Business-Use-Case-Usage": usage, "Retry-After": "20"}
         error = send_to(Answer(400, {"error": {"code": 613}}, headers))
         assert (error.classification, error.retry_after) == (ErrorClass.RATE, 180.0)
+
+    @pytest.mark.parametrize(
+        ("retry_after", "minutes", "seconds"),
+        [
+            ("110000000", "0", 3600.0),
+            ("0", "1e300", 3600.0),
+            ("9" * 300, "-5", 3600.0),
+            ("Wed, 01 May 2030 00:00:00 GMT", "true", 3600.0),
+            ("Sun, 29 Nov 2026 08:02:00 GMT", '"9"', 120.0),
+            ("Sun, 29 Nov 2026 07:59:00 GMT", "null", None),
+            ("9" * 400, "9" * 400, None),
+            *((text, "[]", None) for text in ("soon", "-5", "1.5", "5, 10", "1e9", "Wed, 99 Foo")),
+        ],
+    )
+    def test_no_answer_stops_an_account_for_longer_than_an_hour(
+        self, retry_after: str, minutes: str, seconds: float | None
+    ) -> None:
+        usage = f'{{"1": [{{"estimated_time_to_regain_access": {minutes}}}]}}'
+        headers = {"X-Business-Use-Case-Usage": usage, "Retry-After": retry_after}
+        dated = {"Date": "Sun, 29 Nov 2026 08:00:00 GMT", **headers}
+        assert read_retry_after({name.lower(): text for name, text in dated.items()}) == seconds
+        error = send_to(Answer(429, {"error": {"code": 2**63}}, headers))
+        assert (error.classification, error.code) == (ErrorClass.RATE, None)
+        assert (error.retry_after or 0) <= 3600
+        with stubbed(Answer(200, {"message_id": "m"}, headers)) as (_stub, client):
+            assert send(client) == "m"
 
     @pytest.mark.parametrize(
         "answer",
@@ -327,7 +353,10 @@ class TestUsage:
             catch(lambda: send(client))
             assert client.usage("any account of the app") == 1.0
 
-    @pytest.mark.parametrize("value", ["nonsense", "[]", '{"1": 5}', '{"1": [[]]}', "{}"])
+    @pytest.mark.parametrize(
+        "value",
+        ["nonsense", "[]", '{"1": 5}', '{"1": [{"call_count": "\xb9"}]}', '{"1": [[]]}', "{}"],
+    )
     def test_what_cannot_be_read_changes_nothing(self, value: str) -> None:
         board = UsageBoard()
         board.note(ACCOUNT, {"x-business-use-case-usage": value}, at=0)
