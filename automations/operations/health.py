@@ -1,9 +1,11 @@
 """Whether this process should be given requests, and what waits: read at most once a second.
 
-MongoDB without a primary, a clock that is off (the clock of counting is the host's) and missing
-indexes make it unready. What waits to be counted or sent does not: it waits for every process.
+MongoDB without a primary and a clock that is off (the clock of counting is the host's) make it
+unready. A missing index, and what waits to be counted or sent, do not: all processes have them.
 """
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +17,8 @@ import msgspec
 from automations.operations import health_store
 from automations.operations.health_store import Waiting
 from tracking.exceptions import TrackingUnavailable
+
+logger = logging.getLogger("automations")
 
 MOST_CLOCK_SECONDS = 1.0
 MOST_LAG = timedelta(minutes=5)
@@ -53,7 +57,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_ready(self) -> bool:
         """Whether requests should come here."""
-        return self.is_clock_right and self.missing_indexes == []
+        return self.is_clock_right
 
     def to_document(self) -> dict[str, Any]:
         """Return the answer of /readyz: a check each, with its figure and its limit."""
@@ -95,39 +99,53 @@ class HealthReader:
         self._clock = clock
         self._lock = threading.Lock()
         self._health: Health | None = None
-        self._looked_at = 0.0
+        self._looked_at = -math.inf
+        self._warned_of: list[str] = []
         self._kept: dict[str, tuple[float, Any]] = {}
 
     def read(self) -> Health:
-        """Return what a look of the last second found. Takes a second at most."""
+        """Return what a look found, of the last second if all was well. Takes a second at most."""
+        asked_at = time.monotonic()
         health = self._health
-        if health is not None and time.monotonic() - self._looked_at < _KEPT_SECONDS:
+        if health is not None and self._is_kept(health, asked_at):
             return health
         # While one looks, the others are told what the last look found.
         if not self._lock.acquire(timeout=-1 if health is None else 0):
             return health or Health(problem="busy")
         try:
-            if self._health is None or time.monotonic() - self._looked_at >= _KEPT_SECONDS:
+            if self._health is None or not self._is_kept(self._health, asked_at):
                 self._health = self._look()
                 self._looked_at = time.monotonic()
             return self._health
         finally:
             self._lock.release()
 
+    def _is_kept(self, health: Health, asked_at: float) -> bool:
+        return self._looked_at > asked_at - (_KEPT_SECONDS if health.is_ready else 0.0)
+
     def _look(self) -> Health:
         found: dict[str, Any] = {}
         try:
             with health_store.limited(_SECONDS):
                 found["clock_offset"] = health_store.read_clock_offset(self._clock)
-                found["missing_indexes"] = self._keep(
-                    health_store.list_missing_indexes, _INDEXES_KEPT_SECONDS
-                )
+                found["missing_indexes"] = self._list_missing_indexes()
                 found["queue_lag"] = health_store.read_queue_lag(now=datetime.now(UTC))
                 found["counting_lag"] = health_store.read_counting_lag(now=datetime.now(UTC))
                 found["waiting"] = self._keep(health_store.count_waiting, _COUNTS_KEPT_SECONDS)
         except TrackingUnavailable as error:
             found["problem"] = str(error)
         return Health(**found)
+
+    def _list_missing_indexes(self) -> list[str]:
+        missing = self._keep(health_store.list_missing_indexes, _INDEXES_KEPT_SECONDS)
+        if missing:
+            del self._kept["list_missing_indexes"]  # they may be there by the next look
+        if missing and missing != self._warned_of:
+            logger.warning(
+                "⚠️ Indexes are missing: %s. Run `manage.py add_run_indexes`", ", ".join(missing)
+            )
+        self._warned_of = missing
+        return missing
 
     def _keep(self, read: Callable[[], Value], seconds: float) -> Value:
         until, value = self._kept.get(read.__name__, (0.0, None))

@@ -3,9 +3,11 @@
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from pymongo import monitoring
 from pymongo.database import Database
@@ -64,12 +66,31 @@ def test_a_clock_that_is_off(db: Database[Any], ahead: float, is_right: bool) ->
     assert health.clock_offset == pytest.approx(ahead, abs=0.09)
 
 
-def test_a_missing_index(bare_db: Database[Any], client: Client) -> None:
-    response = client.get("/readyz")
-    assert response.status_code == 503
-    indexes = response.json()["checks"]["indexes"]
-    assert indexes["ok"] is False
-    assert "automation_triggers.outbox_queue" in indexes["missing"]
+def test_a_missing_index_is_named_and_leaves_the_fleet_ready(
+    db: Database[Any], client: Client, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(health, "_KEPT_SECONDS", 0.0)
+    db["automation_triggers"].drop_index("outbox_queue")
+    for _ in range(2):
+        response = client.get("/readyz")
+        assert (response.status_code, response.json()["status"]) == (200, "ready")
+        missing = {"ok": False, "missing": ["automation_triggers.outbox_queue"]}
+        assert response.json()["checks"]["indexes"] == missing
+    assert "mongodb_missing_indexes 1.0" in client.get("/metrics").content.decode()
+    [line] = [one.getMessage() for one in caplog.records if "missing" in one.getMessage()]
+    assert "automation_triggers.outbox_queue" in line
+    call_command("add_run_indexes", stdout=StringIO())
+    assert client.get("/readyz").json()["checks"]["indexes"] == {"ok": True, "missing": []}
+
+
+def test_a_better_answer_is_told_at_once(db: Database[Any], reader: HealthReader) -> None:
+    reader._clock = lambda: time.time() + 60
+    assert not reader.read().is_ready
+    reader._clock = time.time
+    ready = reader.read()
+    assert ready.is_ready
+    assert reader.read() is ready
 
 
 def test_a_database_that_is_away_is_said_within_a_second(client: Client, settings: Any) -> None:
