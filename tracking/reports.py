@@ -100,12 +100,10 @@ def iterate_runs(wanted: RunFilter, *, seconds: float = _SECONDS) -> Iterator[di
 
 
 def find_run(workspace_id: str, run_id: str, *, seconds: float = _SECONDS) -> FoundRun | None:
-    """Return a run of the workspace and the triggers behind it, None if there is none."""
     return _get_run_store(seconds).find(workspace_id, run_id)
 
 
 def count_people(wanted: RunFilter, *, seconds: float = _SECONDS) -> PeopleCount:
-    """Count the distinct people of the runs, over MOST_RUNS_FOR_PEOPLE of them at most."""
     return _get_run_store(seconds).count_people(wanted)
 
 

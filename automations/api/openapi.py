@@ -35,7 +35,6 @@ _REFERENCES = "#/components/schemas/{name}"
 
 
 def eg(example: Any, description: str | None = None) -> Meta:
-    """Return an example of a field, and what it means."""
     return Meta(examples=[example], description=description)
 
 

@@ -173,7 +173,6 @@ def find_window(
 
 
 def build_filter(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a RunFilter that checked parameters name."""
     step, _, state = (values.get("outcome") or "").rpartition(".")
     return {
         "trigger_type": values.get("triggerType"),

@@ -166,7 +166,6 @@ def write_csv(runs: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
 
 
 def build_row(run: Mapping[str, Any]) -> list[str]:
-    """Return a run as the cells of CSV_COLUMNS; steps have their state."""
     answer: Json = {**build_run(run)}
     metadata = answer.get("metadata")
     steps = answer["steps"] if isinstance(answer["steps"], dict) else {}
@@ -183,7 +182,6 @@ def build_row(run: Mapping[str, Any]) -> list[str]:
 
 
 def guard_cell(value: Any) -> str:
-    """Return a cell's text, which no spreadsheet takes for a formula."""
     if value is None:
         return ""
     text = ("true" if value else "false") if isinstance(value, bool) else str(value)

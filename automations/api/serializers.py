@@ -210,7 +210,6 @@ class AutomationSerializer(StrictSerializer):
         return value
 
     def to_representation(self, instance: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a stored document for a form."""
         names = [str(name) for name in self.fields]
         return {name: to_json(instance[name]) for name in names if name in instance}
 

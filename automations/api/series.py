@@ -216,7 +216,6 @@ class AutomationOutcomesView(WorkspaceView):
 
 
 def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
-    """Return a series; figures that a bucket did not keep are null."""
     grid = series.grid
     ends = [*grid.starts[1:], grid.end]
     known = [series.known_since is None or start >= series.known_since for start in grid.starts]

@@ -101,7 +101,6 @@ def workspace_page(
 
 
 def go_home(request: HttpRequest) -> HttpResponseBase:
-    """Redirect from `/` to the session's workspace, or to the login page."""
     try:
         token = find_session_token(request.session)
     except TrackingError:
@@ -142,7 +141,6 @@ def logout(request: HttpRequest) -> HttpResponse:
 @partial(workspace_page, changes_workspace=False)
 @require_POST
 def choose_zone(request: HttpRequest, reader: Reader) -> HttpResponse:
-    """Keep the zone in the session, and return to the page."""
     zone = read_zone(request.POST.get("zone"))
     if zone is not None:
         request.session[SESSION_ZONE] = str(zone)
@@ -157,13 +155,11 @@ def list_zones() -> tuple[str, ...]:
 
 
 def read_zone(name: object) -> ZoneInfo | None:
-    """Return the zone of that IANA name, None if there is none."""
     # Membership first, because ZoneInfo opens a file by the name.
     return ZoneInfo(name) if isinstance(name, str) and name in list_all_zones() else None
 
 
 def find_own_path(target: str) -> str | None:
-    """Return `target` if it is a path of this site, else None."""
     # Browsers take "//host" and "/\host" for other hosts; Django's function knows those forms.
     if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
         return target
@@ -171,7 +167,6 @@ def find_own_path(target: str) -> str | None:
 
 
 def is_fragment(request: HttpRequest) -> bool:
-    """Return whether htmx asks for a part of a page."""
     return request.headers.get("HX-Request") == "true"
 
 

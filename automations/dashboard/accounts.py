@@ -49,7 +49,6 @@ def poll_accounts(request: HttpRequest, reader: Reader) -> HttpResponse:
 
 
 def build_accounts_context(reader: Reader) -> dict[str, Any]:
-    """Return the accounts in words and a digest of them."""
     lines = [_describe(summary, reader) for summary in summarize_accounts(reader.workspace_id)]
     digest = hashlib.blake2b(msgspec.json.encode(lines), digest_size=8).hexdigest()
     return {"reader": reader, "accounts": lines, "accounts_version": digest}

@@ -26,7 +26,6 @@ from tracking.queries.run_filters import RunFilter
 @workspace_page
 @require_safe
 def show_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponse:
-    """Show one automation; `span` chooses the chart's, the rest filters runs."""
     document = store.find_automation(reader.workspace_id, automation_id)
     if document is None:
         raise Http404

@@ -120,7 +120,6 @@ class Span(msgspec.Struct, frozen=True):
     buckets: int
 
     def find_start(self, at: datetime, *, zone: tzinfo) -> datetime:
-        """Return an instant in the first bucket of the span."""
         if self.unit is Unit.HOUR:
             return at - timedelta(hours=self.buckets - 1)
         # By dates: 89 times 24 hours are not always 89 days.

@@ -29,7 +29,6 @@ _NEW: dict[str, Any] = {"isActive": True, "trigger": {"match": DEFAULT_MATCH}}
 @workspace_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def create_automation(request: HttpRequest, reader: Reader) -> HttpResponseBase:
-    """Show an empty form; on POST create the automation."""
     accounts = store.list_account_ids(reader.workspace_id)
     if request.method != "POST":
         only_one = {"accountId": accounts[0]} if len(accounts) == 1 else {}
@@ -47,7 +46,6 @@ def create_automation(request: HttpRequest, reader: Reader) -> HttpResponseBase:
 @workspace_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def change_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponseBase:
-    """Show the form; on POST change the automation, removing empty parts."""
     workspace_id = reader.workspace_id
     document = store.find_automation(workspace_id, automation_id)
     if document is None:
@@ -78,7 +76,6 @@ def _show(
     *,
     changed: Mapping[str, Any] | None = None,
 ) -> HttpResponse:
-    """Show what is in the form, with an error beside each refused field."""
     errors = flatten_errors(refused or {})
     known = {field.name for field in list_fields()}
     groups = [

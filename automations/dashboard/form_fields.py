@@ -111,7 +111,6 @@ def list_fields() -> Iterator[Field]:
 
 
 def flatten_errors(errors: Mapping[str, Any]) -> dict[str, str]:
-    """Return one sentence for each refused field, by its name."""
     names = {field.name for field in list_fields()}
     found: dict[str, str] = {}
     for path, message in _walk(errors, ""):

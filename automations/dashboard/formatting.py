@@ -20,7 +20,6 @@ TYPES = {
 
 
 def describe_age(moment: datetime | None, *, at: datetime, zone: tzinfo) -> str:
-    """Return how long ago that was in words; "never" for None."""
     if moment is None:
         return "never"
     age = at - moment
@@ -72,12 +71,10 @@ def format_clock(moment: datetime, *, at: datetime, zone: tzinfo) -> str:
 
 
 def format_day(local: datetime, *, today_year: int) -> str:
-    """Return a local day, with the year unless it is this one."""
     return f"{local.day} {local:%b}" if local.year == today_year else f"{local.day} {local:%b %Y}"
 
 
 def describe_type(type_: object) -> str:
-    """Return the type in words, an unknown one as it is stored."""
     return TYPES.get(type_, type_) if isinstance(type_, str) else "Unknown type"
 
 

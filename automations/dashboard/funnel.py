@@ -47,7 +47,6 @@ class OutcomeLine(msgspec.Struct, frozen=True):
 
 
 def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
-    """Return the stages that the automation has, or that runs reached."""
     found = [
         ("Started", funnel.triggered, True),
         ("Got the opening message", funnel.opened, OPENING_DM in steps),
@@ -63,7 +62,6 @@ def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
 
 
 def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
-    """Return the outcomes of steps, in the order of sending."""
     lines: list[OutcomeLine] = []
     for one in sorted(reasons.reasons, key=lambda one: _ORDER.get(one.step, len(_ORDER))):
         tone, state = describe_state(one.state)
@@ -76,15 +74,12 @@ def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A number of events, their name, and why they are no runs."""
-
     events: int
     name: str
     why: str
 
 
 def build_uncounted(found: Uncounted) -> dict[str, Any]:
-    """Return the automation's events without a run, and the account's."""
     own = [
         Line(found.duplicates, "duplicates", _DUPLICATES),
         Line(found.pending, "not counted yet", _PENDING),

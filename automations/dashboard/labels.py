@@ -47,7 +47,6 @@ def describe_state(state: object) -> tuple[str, str]:
 
 
 def describe_reason(reason: object, *, code: object = None, subcode: object = None) -> str:
-    """Return the reason in words, with Meta's own numbers."""
     words = _REASONS.get(reason, reason) if isinstance(reason, str) else ""
     if code is None:
         return words

@@ -45,7 +45,6 @@ def poll_overview(request: HttpRequest, reader: Reader) -> HttpResponse:
 @workspace_page
 @require_POST
 def switch_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponseBase:
-    """Switch an automation on or off, as `to` says."""
     changes = {"isActive": request.POST.get("to") == "on", "updatedAt": reader.at}
     if store.update_automation(reader.workspace_id, automation_id, changes=changes) is None:
         raise Http404

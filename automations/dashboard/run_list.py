@@ -69,7 +69,6 @@ def build_runs_context(
 
 
 def build_line(run: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Return a run as a line; an older product's may lack anything."""
     created_at = run.get("createdAt")
     moment = created_at if isinstance(created_at, datetime) else None
     metadata = run.get("metadata")
@@ -110,7 +109,6 @@ def summarize_outcome(run: dict[str, Any]) -> tuple[str, str]:
 
 
 def _read_day(text: str, reader: Reader, *, is_last: bool = False) -> datetime | None:
-    """Return the first or last instant of the reader's day."""
     try:
         day = date.fromisoformat(text)
         return start_of_day(day + timedelta(days=1) if is_last else day, reader.zone)

@@ -22,7 +22,6 @@ _METADATA = (("Post", "postId"), ("Story", "storyId"), ("Conversation", "convers
 @workspace_page
 @require_safe
 def show_run(request: HttpRequest, reader: Reader, run_id: str) -> HttpResponse:
-    """Show a run, also one of a deleted automation."""
     found = reports.find_run(reader.workspace_id, run_id)
     if found is None:
         raise Http404

@@ -25,7 +25,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_entries(run: Mapping[str, Any], triggers: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Return the entries of a run and its triggers, oldest first."""
     created_at = _read_time(run.get("createdAt"))
     entries = [*_list_triggers(run, triggers), *_list_steps(run)]
     known = sorted(

@@ -64,7 +64,6 @@ _RETURNING = 0.12
 
 
 def build_automations(*, now: datetime) -> list[dict[str, Any]]:
-    """Return the three automations, made some weeks before `now`."""
     shared = {"workspaceId": WORKSPACE_ID, "accountId": ACCOUNT_ID, "isActive": True}
     times = [truncate_to_milliseconds(now - timedelta(days=days)) for days in (30, 29, 28)]
     return [

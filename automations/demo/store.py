@@ -15,7 +15,6 @@ _SECONDS = 20.0
 
 
 def list_other_workspaces() -> list[str]:
-    """Return some of the other workspaces that have automations here."""
     found = list_automations({"workspaceId": {"$ne": WORKSPACE_ID}}, limit=5)
     return sorted({str(document.get("workspaceId")) for document in found})
 
@@ -38,7 +37,6 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
 
 
 def read_totals() -> dict[str, tuple[str, int]]:
-    """Return (name, total runs) of the active automations by id."""
     found = list_automations({"isActive": True})
     totals = service.summarize_runs(found, at=read_now(), has_windows=False).by_automation
     return {

@@ -108,11 +108,9 @@ class GraphClient:
     def send_message(
         self, account: str, person_id: str, message: Mapping[str, Any], *, token: str
     ) -> str | None:
-        """Message a person who wrote or tapped within MESSAGE_WINDOW; return the message's id."""
         return self._send_message(account, {"id": person_id}, message, token)
 
     def reply_publicly(self, comment_id: str, text: str, *, token: str) -> str | None:
-        """Answer a comment where everybody sees it; return the reply's id."""
         path = f"/{quote(comment_id, safe='')}/replies"
         answer = self._call("POST", path, token=token, body={"message": text})
         return _read_text(answer, "id")

@@ -125,7 +125,6 @@ class GraphError(Exception):
 
 
 def read_answer(status: int, headers: httpx2.Headers, data: bytes) -> dict[str, Any]:
-    """Return the answer to a call. Raises GraphError if the call failed."""
     try:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError:

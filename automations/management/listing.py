@@ -12,11 +12,9 @@ class ListCommand(DatabaseCommand):
     arguments = {"--workspace": option("only those of this workspace"), "--json": JSON}
 
     def list_items(self, workspace_id: str | None) -> Iterable[dict[str, Any]]:
-        """Return what `--json` prints."""
         raise NotImplementedError
 
     def build_row(self, item: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the cells of an item, below the header."""
         raise NotImplementedError
 
     def run(self, **options: Any) -> None:

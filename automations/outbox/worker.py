@@ -83,7 +83,6 @@ def record_results(told: Sequence[StepReport]) -> None:
 
 
 def pause_account(account_id: str, state: AccountState, reason: str) -> None:
-    """Pause an account, until it is active again."""
     logger.error("❌ Account %s is paused (%s): %s", account_id, state, reason)
     accounts.set_state(account_id, state, reason, at=read_now())
 

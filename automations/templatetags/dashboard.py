@@ -32,7 +32,6 @@ def spark(line: Spark | None) -> SafeString:
 
 @register.simple_tag
 def bars(chart: BarChart) -> SafeString:
-    """Draw the bars, each with its name and count as a tooltip."""
     return mark_safe(  # noqa: S308 - numbers of ours and escaped names
         "".join(
             f'<rect class="bar-mark" x="{bar.x}" y="{bar.y}" width="{bar.width}" '
@@ -64,7 +63,6 @@ def number(value: int | None) -> SafeString:
 
 @register.simple_tag
 def moment(value: datetime | None, zone: tzinfo, words: str = "") -> str:
-    """Write a time as `<time>`, in words or to the second in the reader's zone."""
     if value is None:
         return words or "never"
     exact = format_moment(value, zone=zone)

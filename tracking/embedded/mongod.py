@@ -123,7 +123,6 @@ def ensure_primary(
 
 
 def is_primary(port: int, replica_set: str) -> bool:
-    """Say whether the primary of this very set answers on the port."""
     try:
         with _connect(port) as client:
             return _is_open(port) and _is_primary(client, replica_set)

@@ -17,7 +17,6 @@ _LINE_EVERY_SECONDS = 5.0
 
 
 def option(meaning: str, **more: Any) -> dict[str, Any]:
-    """Return an argument of a command, as argparse takes it."""
     return {"help": meaning, **more}
 
 

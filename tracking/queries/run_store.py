@@ -164,7 +164,6 @@ class RunStore:
         return runs
 
     def find(self, workspace_id: str, run_id: str) -> FoundRun | None:
-        """Return one run of the workspace with its triggers, or None."""
         query = {
             "_id": {"$in": list_stored_forms(run_id)},
             "workspaceId": {"$in": list_stored_forms(workspace_id)},
@@ -216,7 +215,6 @@ class RunStore:
 
 
 def build_people_pipeline(query: Document) -> Sequence[Document]:
-    """Return the pipeline that counts people; a run without a `userId` is nobody's."""
     return [
         {"$match": query},
         {"$limit": MOST_RUNS_FOR_PEOPLE + 1},

@@ -64,7 +64,6 @@ def read_counts(
     seconds: float,
     wait_seconds: float = 0,
 ) -> Series:
-    """Return the counts of the buckets; by automation only if `is_split`."""
     store = SeriesStore(database)
     pending, series = read_counted(
         database,
@@ -82,8 +81,6 @@ def read_counts(
 
 
 class _Reading:
-    """One answer while it is read."""
-
     def __init__(
         self, store: SeriesStore, ids: Sequence[str], grid: Grid, session: ClientSession
     ) -> None:

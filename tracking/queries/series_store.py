@@ -37,7 +37,6 @@ class SeriesStore:
         self._runs = database["automation_runs"]
 
     def find_bases(self, ids: Sequence[str], session: ClientSession) -> dict[str, Document]:
-        """Return the base documents of the automations, by automation id."""
         names = [build_base_id(automation_id) for automation_id in ids]
         fields = dict.fromkeys(_BASE_FIELDS, 1)
         found = self._stats.find(
@@ -109,7 +108,6 @@ class SeriesStore:
     def find_outcomes(
         self, ids: Sequence[str], grid: Grid, session: ClientSession
     ) -> Iterator[Document]:
-        """Yield the outcome documents of the hours."""
         hours = grid.hours
         ranges = [_build_range(build_outcome_id, one, hours.start, hours.stop - 1) for one in ids]
         if ranges:

@@ -32,8 +32,6 @@ _FIELDS = ["automationId", "hour", "runs", "lastRunAt", "rollupsSince", "h", "m"
 
 
 class RunSummary(msgspec.Struct, frozen=True):
-    """An automation's counts at one instant."""
-
     total_runs: int
     last_run_at: datetime | None
     last_24_hours: int = 0
@@ -70,8 +68,6 @@ class _Part(NamedTuple):
 
 
 class _Stored:
-    """The stored counts of one automation, as one read found them."""
-
     __slots__ = ("base", "edge_hours")
 
     def __init__(self) -> None:
@@ -290,7 +286,6 @@ def find_pending(
 
 
 def parse_pending(document: Document) -> Pending:
-    """Return what `build_pending_pipeline` counted."""
     return Pending(document["pending"], document["coming"])
 
 

@@ -44,7 +44,6 @@ class Counts(msgspec.Struct):
     new_people: int = 0
 
     def add(self, other: "Counts") -> None:
-        """Add the other's figures to these."""
         self.counted += other.counted
         self.duplicates += other.duplicates
         self.new_people += other.new_people
@@ -60,7 +59,6 @@ class Grid:
 
     @property
     def start(self) -> datetime:
-        """Where the first bucket begins."""
         return self.starts[0]
 
     @property
@@ -79,11 +77,9 @@ class Grid:
         return bucket if 0 <= bucket < len(self.starts) else None
 
     def find_bucket_of_hour(self, hour: int) -> int | None:
-        """Return the bucket of an hour that is not cut."""
         return self.find_bucket(hour * QUARTERS)
 
     def build_counts(self) -> list[Counts]:
-        """Return a zero for every bucket."""
         return [Counts() for _ in self.starts]
 
 
@@ -115,12 +111,10 @@ def build_grid(unit: Unit, *, zone: tzinfo, from_: datetime, to: datetime) -> Gr
 
 
 def quarter_of(moment: datetime) -> int:
-    """Return the number of the quarter of an hour since 1970 that holds `moment`."""
     return (moment - _EPOCH) // QUARTER
 
 
 def start_of_quarter(quarter: int) -> datetime:
-    """Return the first instant of a quarter."""
     return _EPOCH + quarter * QUARTER
 
 
@@ -167,7 +161,6 @@ def sum_hour(parts: Mapping[str, Any]) -> Counts:
 
 
 def split_hour(parts: Mapping[str, Any]) -> list[Counts]:
-    """Return the counts of the four quarters of an hour's `{n, m, d, p}`."""
     quarters = [Counts() for _ in range(QUARTERS)]
     for minute, count in parts.get("m", {}).items():
         quarters[int(minute) // _MINUTES].counted += count

@@ -174,7 +174,6 @@ class Sandbox:
     def message(
         self, account_id: str, person_id: str, text: str, *, story_id: str | None = None
     ) -> str:
-        """Write to the account, perhaps as a reply to its story; return the message's id."""
         return self._write(account_id, person_id, bodies.build_text(text, story_id=story_id))
 
     def tap(self, person_id: str, title: str | None = None) -> str:
@@ -195,7 +194,6 @@ class Sandbox:
             world.follows.add((account_id, person_id))
 
     def _write(self, account_id: str, person_id: str, content: bodies.Parts) -> str:
-        """Send the person's content under a new id, which it returns, and open their window."""
         with self.use_world() as (world, at):
             world.heard_at[account_id, person_id] = at
             mid = world.make_id("mid", account_id, person_id)
@@ -207,7 +205,6 @@ class Sandbox:
     # What the account's owner and Meta do
 
     def add_account(self, account_id: str, token: str | None = None) -> str:
-        """Make an account, or replace its token; return the token."""
         token = token or f"IGAAsandbox{account_id}"
         with self.use_world() as (world, _):
             world.add_account(account_id, token)

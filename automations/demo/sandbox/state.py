@@ -61,7 +61,6 @@ class RollingWindow:
         self._times: deque[float] = deque()
 
     def take(self, at: float) -> None:
-        """Count one more call. Raises Refused if the window is full."""
         if self.count(at) >= self.most:
             raise Refused("rate")
         self._times.append(at)
@@ -105,7 +104,6 @@ class World:
         self._most = most
 
     def add_account(self, account_id: str, token: str) -> None:
-        """Make an account, or replace its token."""
         self.accounts.setdefault(account_id, AccountBook(self._most)).token = token
 
     def find_account_id(self, token: str) -> str:

@@ -57,7 +57,6 @@ def build_messaging(
 
 
 def build_text(text: str, *, story_id: str | None = None) -> Parts:
-    """Return the content of a text message, or of a reply to a story."""
     message: dict[str, Any] = {"text": text}
     if story_id:
         url = f"https://lookaside.fbsbx.com/ig_messaging_cdn/?asset_id={story_id}&signature=AbyE0"

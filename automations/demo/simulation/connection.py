@@ -27,7 +27,6 @@ class Connection:
         self._path = parts.path or "/"
 
     def post(self, body: bytes, *, signature: str) -> Answer:
-        """Send the body and return the answer. Raises OSError when there is none."""
         is_reused = self._http.sock is not None
         try:
             headers = _HEADERS | {"X-Hub-Signature-256": signature}
@@ -47,5 +46,4 @@ class Connection:
         return Answer(response.status, float(retry_after) if retry_after.isdigit() else 0.0)
 
     def close(self) -> None:
-        """Close the connection; the next `post` opens another."""
         self._http.close()

@@ -80,8 +80,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SimulatedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event as the receiver should understand it."""
-
     sim_kind: str  # a key of AUTOMATION_TYPES
     account_id: str
     event_id: str  # comment id or mid

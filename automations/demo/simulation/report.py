@@ -83,7 +83,6 @@ class Report(msgspec.Struct, kw_only=True):
         }
 
     def list_lines(self) -> list[str]:
-        """Return the figures as lines for people."""
         figures = self.to_json()
         events, forged = figures["events"], figures["forged"]
         kinds = (f"{kind} {one['acknowledged']:,}" for kind, one in figures["kinds"].items())

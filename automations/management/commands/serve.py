@@ -59,7 +59,6 @@ class ServingCommand(DatabaseCommand):
         self.stdout.write(self.last_words)
 
     def write_summary(self, title: str, rows: list[tuple[str, str]], made: dict[str, str]) -> None:
-        """Print a title, named values, and the secrets that were made."""
         self.stdout.write(self.style.SUCCESS(title))
         for name, value in rows:
             self.stdout.write(f"  {name:<10} {value}")
@@ -107,7 +106,6 @@ def _build_address(options: dict[str, Any]) -> serve.Address:
 
 
 def list_urls(address: serve.Address, *, workspace: str) -> list[tuple[str, str]]:
-    """Return the pages this project has, by name."""
     found = []
     for name, pattern in _PAGES.items():
         path = pattern.replace("<workspace>", workspace)
