@@ -13,9 +13,8 @@ from tracking.conf import conf
 from tracking.counting.switch import find_wait_seconds
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
-from tracking.queries.reasons import Reasons, ReasonStore
 from tracking.queries.run_filters import RunFilter
-from tracking.queries.run_store import FoundRun, PeopleCount, RunPage, RunStore
+from tracking.queries.run_store import FoundRun, PeopleCount, Reasons, RunPage, RunStore
 from tracking.queries.series import Series, read_counts
 from tracking.queries.stats import read_counted
 from tracking.queries.time_grid import BadRange, Grid, Unit, build_grid
@@ -159,7 +158,7 @@ def summarize_funnel(
 
 def summarize_reasons(wanted: RunFilter, *, seconds: float = _SECONDS) -> Reasons:
     """Return what became of the runs' steps and why, over MOST_RUNS_FOR_REASONS at most."""
-    return ReasonStore(mongo.get_read_database(), seconds=seconds).summarize(wanted)
+    return _get_run_store(seconds).summarize_reasons(wanted)
 
 
 def summarize_uncounted(

@@ -29,8 +29,8 @@ from automations.rules import store
 from tracking import reports
 from tracking.clock import read_now
 from tracking.ids import name_id
-from tracking.queries.reasons import Reasons
 from tracking.queries.run_filters import RunFilter
+from tracking.queries.run_store import Reasons
 from tracking.queries.series import Series
 from tracking.queries.time_grid import Counts, Unit
 

@@ -16,7 +16,7 @@ from automations.dashboard.labels import (
 from automations.instagram.events import IGNORED_REASONS
 from automations.rules.steps import ASK_FOLLOW, OPENING_DM
 from tracking import service
-from tracking.queries.reasons import Reasons
+from tracking.queries.run_store import Reasons
 from tracking.reports import Funnel, Uncounted
 
 _ORDER = {step: number for number, step in enumerate(STEPS)}

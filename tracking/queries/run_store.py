@@ -32,6 +32,8 @@ Document = dict[str, Any]
 
 # People of a range are counted over at most so many runs: about a second of the server's time.
 MOST_RUNS_FOR_PEOPLE = 500_000
+# Reasons likewise, over the newest.
+MOST_RUNS_FOR_REASONS = 100_000
 _PAGE_OF_ALL = 1000
 # What a filter that no index serves may look at: about a second of the server's time too.
 MOST_RUNS_TO_SEARCH = 500_000
@@ -65,6 +67,25 @@ class PeopleCount(msgspec.Struct, frozen=True):
     """Distinct people of a range; `is_exact` is False if it held more runs than are looked at."""
 
     people: int
+    is_exact: bool
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """How many runs have a step in a state for a reason; `code` and `subcode` are Meta's."""
+
+    step: str
+    state: str
+    reason: str | None = None
+    code: int | None = None
+    subcode: int | None = None
+    runs: int = 0
+
+
+class Reasons(msgspec.Struct, frozen=True):
+    """What became of steps, the most frequent first, over `runs` runs; all there are if exact."""
+
+    reasons: list[Reason]
+    runs: int
     is_exact: bool
 
 
@@ -204,14 +225,43 @@ class RunStore:
 
     def count_people(self, wanted: RunFilter) -> PeopleCount:
         """Count the distinct people of the runs, of the first MOST_RUNS_FOR_PEOPLE at most."""
+        pipeline = build_people_pipeline(build_run_query(wanted))
         with bounded(self._seconds):
-            rows = list(
-                self._runs.aggregate(
-                    build_people_pipeline(build_run_query(wanted)), allowDiskUse=True
-                )
-            )
+            rows = list(self._runs.aggregate(pipeline, allowDiskUse=True))
         [row] = rows or [{"people": 0, "runs": 0}]
         return PeopleCount(row["people"], row["runs"] <= MOST_RUNS_FOR_PEOPLE)
+
+    def summarize_reasons(self, wanted: RunFilter) -> Reasons:
+        """Return the reasons among the newest MOST_RUNS_FOR_REASONS runs that are asked for."""
+        pipeline = build_reasons_pipeline(build_run_query(wanted))
+        with bounded(self._seconds):
+            [row] = self._runs.aggregate(pipeline, allowDiskUse=True)
+        runs = row["all"][0]["runs"] if row["all"] else 0
+        reasons = [Reason(**one["_id"], runs=one["runs"]) for one in row["reasons"]]
+        reasons.sort(key=lambda one: (-one.runs, one.step, one.state, one.reason or ""))
+        is_exact = runs <= MOST_RUNS_FOR_REASONS
+        return Reasons(reasons, min(runs, MOST_RUNS_FOR_REASONS), is_exact)
+
+
+def build_reasons_pipeline(query: Document) -> list[Document]:
+    """Return the pipeline that counts runs by what became of each of their steps."""
+    steps = {"$cond": [{"$eq": [{"$type": "$steps"}, "object"]}, {"$objectToArray": "$steps"}, []]}
+    fields = {name: f"$steps.v.{name}" for name in ("state", "reason", "code", "subcode")}
+    return [
+        {"$match": query},
+        # Without it the order is the planner's; the index has the newest first.
+        {"$sort": {"createdAt": -1}},
+        {"$limit": MOST_RUNS_FOR_REASONS + 1},
+        {"$project": {"_id": 0, "steps": steps}},
+        {"$facet": {
+            "all": [{"$count": "runs"}],
+            "reasons": [
+                {"$unwind": "$steps"},
+                {"$match": {"steps.v.state": {"$type": "string"}}},
+                {"$group": {"_id": {"step": "$steps.k"} | fields, "runs": {"$sum": 1}}},
+            ],
+        }},
+    ]  # fmt: skip
 
 
 def build_people_pipeline(query: Document) -> Sequence[Document]:

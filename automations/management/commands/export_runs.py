@@ -1,6 +1,8 @@
 """Write runs as CSV or as JSON lines, newest first, with the filters of the API."""
 
 from collections.abc import Iterator, Mapping
+from itertools import count
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +50,17 @@ class Command(DatabaseCommand):
             automation_id=options["automation"],
             **parse_filters(options),
         )
-        counted = _Counted(reports.iterate_runs(wanted))
+        numbers = count()
+        runs = map(itemgetter(0), zip(reports.iterate_runs(wanted), numbers, strict=False))
         render = OrjsonRenderer().render
-        lines = (render(build_run(run)) + b"\n" for run in counted)
-        pieces = lines if options["json"] else write_csv(counted)
+        lines = (render(build_run(run)) + b"\n" for run in runs)
+        pieces = lines if options["json"] else write_csv(runs)
         if options["output"] is None:
             for piece in pieces:
                 self.stdout.write(piece.decode(), ending="")
         else:
             self._write_file(options["output"], pieces)
-        self.stderr.write(f"runs exported: {counted.number}")
+        self.stderr.write(f"runs exported: {next(numbers)}")
 
     def _write_file(self, path: Path, pieces: Iterator[bytes]) -> None:
         unfinished = path.with_name(f"{path.name}.part")
@@ -69,17 +72,6 @@ class Command(DatabaseCommand):
             raise CommandError(f"{path} cannot be written: {error.strerror}.") from error
         finally:
             unfinished.unlink(missing_ok=True)
-
-
-class _Counted:
-    def __init__(self, runs: Iterator[Mapping[str, Any]]) -> None:
-        self._runs = runs
-        self.number = 0
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        for run in self._runs:
-            self.number += 1
-            yield run
 
 
 def parse_filters(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.urls import Resolver404, resolve
 
 from automations.operations import serve
 from tracking.conf import conf as tracking_conf
 from tracking.ids import PARTITIONS
 from tracking.management.database_command import DatabaseCommand, option
 
-# Shown at start where the project has them.
+# Shown at start.
 _PAGES = {
     "Webhook": "/api/webhooks/instagram",
     "List": "/api/workspaces/<workspace>/automations",
@@ -106,15 +105,8 @@ def _build_address(options: dict[str, Any]) -> serve.Address:
 
 
 def list_urls(address: serve.Address, *, workspace: str) -> list[tuple[str, str]]:
-    found = []
-    for name, pattern in _PAGES.items():
-        path = pattern.replace("<workspace>", workspace)
-        try:
-            resolve(path)
-        except Resolver404:
-            continue
-        found.append((name, address.url + path))
-    return found
+    paths = ((name, path.replace("<workspace>", workspace)) for name, path in _PAGES.items())
+    return [(name, address.url + path) for name, path in paths]
 
 
 def describe_mongodb() -> str:

@@ -16,7 +16,7 @@ from tests.support.tracker import Tracker
 from tests.support.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
 from tracking import reports
 from tracking.exceptions import TrackingUnavailable
-from tracking.queries import reasons, run_store
+from tracking.queries import run_store
 from tracking.queries.run_filters import InvalidCursor, RunFilter, build_cursor, parse_cursor
 from tracking.queries.time_grid import BadRange
 from tracking.rollups.account_hours import AccountHour, AccountHourStore
@@ -296,10 +296,10 @@ def test_reasons_come_with_the_most_frequent_first(
     insert(db, T0, steps="nonsense")
     found = reports.summarize_reasons(RunFilter(workspace_id="w1", automation_id="a1"))
     assert (found.runs, found.is_exact) == (4, True)
-    assert found.reasons[0] == reasons.Reason("opening_dm", "sent", None, None, None, 2)
-    assert reasons.Reason("opening_dm", "failed", "window", 10, 2534022, 1) in found.reasons
+    assert found.reasons[0] == run_store.Reason("opening_dm", "sent", None, None, None, 2)
+    assert run_store.Reason("opening_dm", "failed", "window", 10, 2534022, 1) in found.reasons
     assert len(found.reasons) == 4
-    monkeypatch.setattr(reasons, "MOST_RUNS_FOR_REASONS", 3)
+    monkeypatch.setattr(run_store, "MOST_RUNS_FOR_REASONS", 3)
     found = reports.summarize_reasons(ALL)
     assert (found.runs, found.is_exact) == (3, False)
     assert reports.summarize_reasons(RunFilter(workspace_id="w2")).reasons == []

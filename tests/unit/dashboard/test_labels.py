@@ -16,7 +16,7 @@ from automations.instagram.graph_errors import ErrorClass
 from automations.outbox.jobs import JobState, StepState
 from automations.rules.steps import STEPS_BY_TYPE
 from tests.support.triggers import T0
-from tracking.queries.reasons import Reason, Reasons
+from tracking.queries.run_store import Reason, Reasons
 from tracking.reports import Funnel, Uncounted
 from tracking.rollups.outcomes import COMPLETED
 
