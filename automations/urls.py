@@ -20,7 +20,7 @@ from automations.api.series import AutomationOutcomesView, AutomationSeriesView,
 from automations.dashboard.access import choose_zone, go_home, login, logout
 from automations.dashboard.accounts import poll_accounts
 from automations.dashboard.automation_page import show_automation
-from automations.dashboard.form import change_automation, create_automation
+from automations.dashboard.form import edit_automation
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
 from automations.dashboard.run_page import show_run
 from automations.privacy.views import data_deletion, data_deletion_status
@@ -64,9 +64,9 @@ urlpatterns = [
     path(f"{_PAGES}/live", poll_overview, name="overview-live"),
     path(f"{_PAGES}/accounts", poll_accounts, name="accounts-live"),
     path(f"{_PAGE}/switch", switch_automation, name="automation-switch"),
-    path(f"{_PAGES}/new-automation/", create_automation, name="automation-new"),
+    path(f"{_PAGES}/new-automation/", edit_automation, name="automation-new"),
     path(f"{_PAGE}/", show_automation, name="automation-page"),
-    path(f"{_PAGE}/change/", change_automation, name="automation-change"),
+    path(f"{_PAGE}/change/", edit_automation, name="automation-change"),
     path(f"{_PAGES}/runs/<str:run_id>/", show_run, name="run-page"),
     path(f"{_PAGES}/zone", choose_zone, name="zone"),
     path("login", login, name="login"),

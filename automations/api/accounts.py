@@ -1,13 +1,15 @@
 """The HTTP API of accounts."""
 
+from datetime import datetime
 from typing import Annotated, TypedDict
 
+import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automations.api.base import WorkspaceView
 from automations.api.openapi import AccountId, Moment, Success, describe, eg
-from automations.outbox.account_status import AccountSummary, summarize_accounts
+from automations.outbox.account_status import summarize_accounts
 
 
 class AccountAnswer(TypedDict):
@@ -37,20 +39,5 @@ class AccountListView(WorkspaceView):
     @describe("listAccounts", AccountList)
     def get(self, request: Request, wsid: str) -> Response:
         """List the accounts, whether they work, and what waits to be sent."""
-        accounts = [build_account(one) for one in summarize_accounts(wsid)]
+        accounts = msgspec.to_builtins(summarize_accounts(wsid), builtin_types=(datetime,))
         return Response(AccountList(success=True, accounts=accounts))
-
-
-def build_account(summary: AccountSummary) -> AccountAnswer:
-    queue = summary.queue
-    return {
-        "accountId": summary.account_id,
-        "state": summary.state,
-        "stateReason": summary.state_reason,
-        "stateAt": summary.state_at,
-        "sending": summary.sending,
-        "lastWebhookAt": summary.last_webhook_at,
-        "queued": None if queue is None else queue.queued,
-        "oldestAt": None if queue is None else queue.oldest_at,
-        "finishesAt": None if queue is None else queue.finishes_at,
-    }

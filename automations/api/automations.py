@@ -237,17 +237,9 @@ class AutomationStatsView(WorkspaceView):
         """
         document = get_automation(wsid, automation_id)
         head, [found] = build_answers([document], at=read_now())
-        answer: AutomationStats = {
-            "success": True,
-            "_id": found["_id"],
-            "totalRuns": found["totalRuns"],
-            "lastRunAt": found["lastRunAt"],
-            "asOf": head["asOf"],
-            "pending": head["pending"],
-        }
-        if "stats" in found:
-            answer["stats"] = found["stats"]
-        return Response(answer)
+        names = ("_id", "totalRuns", "lastRunAt", "stats")
+        figures = {name: value for name, value in found.items() if name in names}
+        return Response({"success": True, **head, **figures})
 
 
 def build_answers(

@@ -171,12 +171,8 @@ class SeriesView(WorkspaceView):
         if "people" in includes:
             from_, to = series.grid.start, series.grid.end
             found = reports.count_people(msgspec.structs.replace(wanted, from_=from_, to=to))
-            answer["people"] = {
-                "count": found.people,
-                "isExact": found.is_exact,
-                "from": from_,
-                "to": to,
-            }
+            counted = {"count": found.people, "isExact": found.is_exact}
+            answer["people"] = {**counted, "from": from_, "to": to}  # type: ignore[typeddict-item]
         return Response(answer)
 
 
@@ -265,12 +261,12 @@ def build_outcomes(
         "asOf": funnel.as_of,
         "pending": funnel.pending,
         "isExact": funnel.is_exact,
-        "funnel": FunnelAnswer(
-            triggered=funnel.triggered,
-            opened=funnel.opened,
-            asked=funnel.asked,
-            completed=funnel.completed,
-        ),
+        "funnel": {
+            "triggered": funnel.triggered,
+            "opened": funnel.opened,
+            "asked": funnel.asked,
+            "completed": funnel.completed,
+        },
         "steps": steps,
         "reasons": {
             "runs": reasons.runs,

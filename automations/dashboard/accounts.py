@@ -69,14 +69,13 @@ def _describe(summary: AccountSummary, reader: Reader) -> dict[str, str]:
 
 
 def _describe_queue(summary: AccountSummary, reader: Reader) -> str:
-    queue = summary.queue
-    if queue is None:
+    if summary.queued is None:
         return ""
-    if not queue.queued:
+    if not summary.queued:
         return "The queue is empty."
-    waiting = f"{queue.queued:,} waiting"
-    if queue.finishes_at is None or summary.sending == "off":
+    waiting = f"{summary.queued:,} waiting"
+    if summary.finishes_at is None or summary.sending == "off":
         return f"{waiting}."
-    wait = describe_wait((queue.finishes_at - reader.at).total_seconds())
-    done = format_clock(queue.finishes_at, at=reader.at, zone=reader.zone)
+    wait = describe_wait((summary.finishes_at - reader.at).total_seconds())
+    done = format_clock(summary.finishes_at, at=reader.at, zone=reader.zone)
     return f"{waiting}, done in {wait} ({done})."

@@ -28,43 +28,39 @@ _NEW: dict[str, Any] = {"isActive": True, "trigger": {"match": DEFAULT_MATCH}}
 
 @workspace_page
 @require_http_methods(["GET", "HEAD", "POST"])
-def create_automation(request: HttpRequest, reader: Reader) -> HttpResponseBase:
-    accounts = store.list_account_ids(reader.workspace_id)
-    if request.method != "POST":
-        only_one = {"accountId": accounts[0]} if len(accounts) == 1 else {}
-        return _show(request, reader, accounts, read_document(_NEW | only_one))
-    serializer = AutomationSerializer(data=request.POST, context=_build_context(reader))
-    if not serializer.is_valid():
-        return _show(request, reader, accounts, request.POST, serializer.errors)
-    document = build_document(
-        serializer.validated_data, workspace_id=reader.workspace_id, at=reader.at
-    )
-    store.insert_automation(document)
-    return _go_to(reader, document)
-
-
-@workspace_page
-@require_http_methods(["GET", "HEAD", "POST"])
-def change_automation(request: HttpRequest, reader: Reader, automation_id: str) -> HttpResponseBase:
+def edit_automation(
+    request: HttpRequest, reader: Reader, automation_id: str | None = None
+) -> HttpResponseBase:
+    """Show the form of a new automation or of one; on POST create or change it."""
     workspace_id = reader.workspace_id
-    document = store.find_automation(workspace_id, automation_id)
-    if document is None:
+    document = None if automation_id is None else store.find_automation(workspace_id, automation_id)
+    if automation_id is not None and document is None:
         raise Http404
     accounts = store.list_account_ids(workspace_id)
+    show = partial(_show, request, reader, accounts, changed=document)
     if request.method != "POST":
-        values = read_document(AutomationSerializer().to_representation(document))
-        return _show(request, reader, accounts, values, changed=document)
-    serializer = AutomationChangesSerializer(data=request.POST, context=_build_context(reader))
+        if document is not None:
+            return show(read_document(AutomationSerializer().to_representation(document)))
+        only_one = {"accountId": accounts[0]} if len(accounts) == 1 else {}
+        return show(read_document(_NEW | only_one))
+    kind = AutomationSerializer if document is None else AutomationChangesSerializer
+    context = {"verify_account": partial(verify_free, workspace_id=workspace_id)}
+    serializer = kind(data=request.POST, context=context)
     if not serializer.is_valid():
-        return _show(request, reader, accounts, request.POST, serializer.errors, changed=document)
-    changes, removed = build_changes(serializer.validated_data, at=reader.at)
-    if not store.update_automation(workspace_id, automation_id, changes=changes, removed=removed):
-        raise Http404
-    return _go_to(reader, document)
-
-
-def _build_context(reader: Reader) -> dict[str, Any]:
-    return {"verify_account": partial(verify_free, workspace_id=reader.workspace_id)}
+        return show(request.POST, serializer.errors)
+    values = serializer.validated_data
+    if automation_id is None:
+        document = build_document(values, workspace_id=workspace_id, at=reader.at)
+        store.insert_automation(document)
+    else:
+        changes, removed = build_changes(values, at=reader.at)
+        document = store.update_automation(
+            workspace_id, automation_id, changes=changes, removed=removed
+        )
+        if document is None:
+            raise Http404
+    path = reverse("automations:automation-page", args=(workspace_id, document["_id"]))
+    return HttpResponseRedirect(path)
 
 
 def _show(
@@ -98,8 +94,3 @@ def _show(
     }
     status = 400 if errors else 200
     return render(request, "automations/dashboard/form.html", context, status=status)
-
-
-def _go_to(reader: Reader, document: Mapping[str, Any]) -> HttpResponse:
-    path = reverse("automations:automation-page", args=(reader.workspace_id, document["_id"]))
-    return HttpResponseRedirect(path)

@@ -47,7 +47,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     finishes_at: datetime | None = None
 
 
-class AccountSummary(msgspec.Struct, frozen=True, kw_only=True):
+class AccountSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An account, as the API and the pages show it.
 
     `state` is an AccountState, NO_TOKEN or OTHER_WORKSPACE; the last has no other fields.
@@ -61,7 +61,9 @@ class AccountSummary(msgspec.Struct, frozen=True, kw_only=True):
     state_at: datetime | None = None
     sending: str | None = None
     last_webhook_at: datetime | None = None
-    queue: Queue | None = None
+    queued: int | None = None
+    oldest_at: datetime | None = None
+    finishes_at: datetime | None = None
 
 
 def summarize_accounts(workspace_id: str) -> list[AccountSummary]:
@@ -88,7 +90,9 @@ def _summarize(account: Account | None, queue: Queue, workspace_id: str) -> Acco
         state_at=None if account is None else account.state_at,
         sending=mode,
         last_webhook_at=None if account is None else account.last_webhook_at,
-        queue=queue,
+        queued=queue.queued,
+        oldest_at=queue.oldest_at,
+        finishes_at=queue.finishes_at,
     )
 
 
