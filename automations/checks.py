@@ -47,6 +47,10 @@ def _is_rate(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _is_bound(value: Any) -> bool:
+    return _is_rate(value) and bool(value)
+
+
 # By the id of the check: the setting, whether a value is valid, and what it should be. No value is
 # printed, because some are secrets.
 _SETTINGS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
@@ -79,6 +83,9 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     ),
     "E008": ("METRICS_TOKEN", _is_token, _TOKEN_FORM),
     "E009": ("API_REQUESTS_PER_MINUTE", _is_rate, "a whole number of requests, 0 for no limit"),
+    "E010": ("AUTOMATIONS_PER_WORKSPACE", _is_bound, "a whole number of automations, 1 or more"),
+    "E011": ("AUTOMATIONS_PER_ACCOUNT", _is_bound, "a whole number of automations, 1 or more"),
+    "E012": ("AUTOMATION_KILOBYTES", _is_bound, "a whole number of kilobytes, 1 or more"),
 }
 
 

@@ -37,6 +37,14 @@ class Conf:
         return tuple(getattr(settings, "FIELD_ENCRYPTION_KEYS", ()))
 
     @property
+    def automation_bounds(self) -> tuple[int, int, int]:
+        """AUTOMATIONS_PER_WORKSPACE, AUTOMATIONS_PER_ACCOUNT, and AUTOMATION_KILOBYTES in bytes."""
+        workspace: int = getattr(settings, "AUTOMATIONS_PER_WORKSPACE", 1000)
+        account: int = getattr(settings, "AUTOMATIONS_PER_ACCOUNT", 200)
+        kilobytes: int = getattr(settings, "AUTOMATION_KILOBYTES", 64)
+        return workspace, account, kilobytes * 1024
+
+    @property
     def metrics_token(self) -> str:
         """METRICS_TOKEN: what a reader of /metrics must bear; empty: only this machine."""
         value: str = getattr(settings, "METRICS_TOKEN", "")

@@ -52,6 +52,15 @@ API_REQUESTS_PER_MINUTE = read_int(
     "API_REQUESTS_PER_MINUTE", default=600, minimum=0, unit="requests"
 )
 
+# What the API stores for one workspace and for one account, so that none fills the memory of all.
+AUTOMATIONS_PER_WORKSPACE = read_int(
+    "AUTOMATIONS_PER_WORKSPACE", default=1000, minimum=1, unit="automations"
+)
+AUTOMATIONS_PER_ACCOUNT = read_int(
+    "AUTOMATIONS_PER_ACCOUNT", default=200, minimum=1, unit="automations"
+)
+AUTOMATION_KILOBYTES = read_int("AUTOMATION_KILOBYTES", default=64, minimum=1, unit="kilobytes")
+
 TRACKING_ENABLED = read_bool("TRACKING_ENABLED", default=True)
 TRACKING_STATS_ENABLED = read_bool("TRACKING_STATS_ENABLED", default=True)
 TRACKING_DEDUP_WINDOW_MINUTES = read_int(

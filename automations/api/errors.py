@@ -11,6 +11,7 @@ from rest_framework.settings import api_settings
 from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import exception_handler
 
+from automations.rules.store import OverBound
 from tracking.exceptions import TrackingError
 from tracking.queries.run_filters import InvalidCursor
 from tracking.queries.time_grid import BadRange
@@ -92,6 +93,10 @@ def _translate(error: Exception) -> exceptions.APIException:
         return error
     if isinstance(error, BadRange):
         return exceptions.ValidationError({"from": str(error)}, "bad_range")
+    if isinstance(error, OverBound):
+        return exceptions.ValidationError(
+            {error.field or api_settings.NON_FIELD_ERRORS_KEY: str(error)}, "over_bound"
+        )
     if isinstance(error, InvalidCursor):
         said = "Use 'nextCursor' of an answer as it is, or leave it out."
         return exceptions.ValidationError({"cursor": said}, "invalid")

@@ -49,16 +49,19 @@ def edit_automation(
     if not serializer.is_valid():
         return show(request.POST, serializer.errors)
     values = serializer.validated_data
-    if automation_id is None:
-        document = build_document(values, workspace_id=workspace_id, at=reader.at)
-        store.insert_automation(document)
-    else:
-        changes, removed = build_changes(values, at=reader.at)
-        document = store.update_automation(
-            workspace_id, automation_id, changes=changes, removed=removed
-        )
-        if document is None:
-            raise Http404
+    try:
+        if automation_id is None:
+            document = build_document(values, workspace_id=workspace_id, at=reader.at)
+            store.insert_automation(document)
+        else:
+            changes, removed = build_changes(values, at=reader.at)
+            document = store.update_automation(
+                workspace_id, automation_id, changes=changes, removed=removed
+            )
+            if document is None:
+                raise Http404
+    except store.OverBound as error:
+        return show(request.POST, {error.field or "automation": [str(error)]})
     path = reverse("automations:automation-page", args=(workspace_id, document["_id"]))
     return HttpResponseRedirect(path)
 

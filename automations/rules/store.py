@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
@@ -12,6 +13,7 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 
+from automations.conf import conf
 from automations.rules.automation import find_fault, read_scalar, read_workspace_id
 from tracking.ids import list_all_forms, list_stored_forms, name_id
 from tracking.mongo import client as mongo
@@ -37,6 +39,14 @@ RAW: CodecOptions[Any] = CodecOptions(
 # null matches a missing field too.
 IS_THERE: Document = {"deletedAt": None}
 CAN_MATCH: Document = {"isActive": True, **IS_THERE}
+
+
+class OverBound(ValueError):
+    """A workspace or account has its most already; `field` is None for the whole automation."""
+
+    def __init__(self, field: str | None, said: str) -> None:
+        super().__init__(said)
+        self.field = field
 
 
 def list_faults(database: Database[Document]) -> list[str]:
@@ -137,8 +147,13 @@ def find_automation(
 
 
 def insert_automation(document: Document) -> None:
-    """Store a new automation. Raises TrackingUnavailable."""
+    """Store a new automation. Raises OverBound and TrackingUnavailable."""
+    in_workspace = _in_workspace(document["workspaceId"])
     with bounded():
+        _verify_bounds(document)
+        most = conf.automation_bounds[0]
+        if _automations().count_documents(in_workspace, limit=most) == most:
+            raise OverBound(None, f"A workspace has no more than {most} automations.")
         _automations().insert_one(document)
 
 
@@ -151,15 +166,32 @@ def update_automation(
 ) -> Document | None:
     """Set `changes`, drop `removed`; return the new document or None.
 
-    The field names are the caller's own, never a request's. Raises TrackingUnavailable.
+    The field names are the caller's own, never a request's. Raises OverBound and
+    TrackingUnavailable.
     """
     update: Document = {"$set": dict(changes)}
     if removed:
         update["$unset"] = dict.fromkeys(removed, "")
     with bounded():
+        _verify_bounds(changes, besides=list_stored_forms(automation_id))
         return _automations().find_one_and_update(
             _one_of(workspace_id, automation_id), update, return_document=ReturnDocument.AFTER
         )
+
+
+def _verify_bounds(document: Mapping[str, Any], *, besides: Collection[Any] = ()) -> None:
+    """Raise OverBound for a document that is too large, or one too many of its account."""
+    _, most, most_bytes = conf.automation_bounds
+    size = len(bson.encode(document))
+    if size > most_bytes:
+        raise OverBound(
+            None, f"An automation has no more than {most_bytes:,} bytes (this one has {size:,})."
+        )
+    if "accountId" in document:
+        accounts = list_stored_forms(document["accountId"])
+        others = {"accountId": {"$in": accounts}, "_id": {"$nin": list(besides)}, **IS_THERE}
+        if _automations().count_documents(others, limit=most) == most:
+            raise OverBound("accountId", f"An account has no more than {most} automations.")
 
 
 def delete_automation(workspace_id: str, automation_id: str, *, at: datetime) -> bool:

@@ -6,7 +6,14 @@ from typing import Any
 from bson import Int64, ObjectId
 from django.test import Client
 
-from tests.support.api_client import Db, build_automation, build_path, build_run, make_client
+from tests.support.api_client import (
+    Db,
+    build_automation,
+    build_path,
+    build_run,
+    log_in,
+    make_client,
+)
 
 JSON = "application/json"
 NEW: dict[str, Any] = {
@@ -143,3 +150,51 @@ def test_changes_by_form_are_refused(db: Db) -> None:
     )
     assert response.status_code == 415
     assert db["automations"].find_one() == automation
+
+
+@pytest.mark.parametrize(
+    ("setting", "account_id", "field", "said"),
+    [
+        ("AUTOMATIONS_PER_WORKSPACE", "other", None, "A workspace has no more than 2 automations."),
+        ("AUTOMATIONS_PER_ACCOUNT", "178414", "accountId", "An account has no more than 2 "),
+    ],
+)
+def test_one_automation_too_many(
+    db: Db, settings: Any, setting: str, account_id: str, field: str | None, said: str
+) -> None:
+    setattr(settings, setting, 2)
+    client = make_client()
+    first, second = create(client), create(client)
+    refused = client.post(build_path(), {**NEW, "accountId": account_id}, content_type=JSON)
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert (error["code"], error["field"]) == ("over_bound", field)
+    assert error["message"].startswith(said)
+    form = {"name": "n", "type": NEW["type"], "accountId": account_id, "isActive": "on"}
+    page = log_in().post("/workspaces/ws1/new-automation/", form)
+    assert (page.status_code, said in page.text) == (400, True)
+    # What is there may change, and makes room when it is deleted.
+    changed = client.patch(build_path(first["_id"]), {"accountId": "178414"}, content_type=JSON)
+    assert changed.status_code == 200
+    assert client.delete(build_path(second["_id"])).status_code == 200
+    assert create(client)["accountId"] == "178414"
+    assert db["automations"].count_documents({"deletedAt": None}) == 2
+
+
+def test_an_automation_that_is_too_large(db: Db, settings: Any) -> None:
+    settings.AUTOMATION_KILOBYTES = 1
+    client = make_client()
+    created = create(client)
+    texts = {"commentReply": {"texts": ["x" * 600, "y" * 600]}}
+    for answer in (
+        client.post(build_path(), NEW | texts, content_type=JSON),
+        client.patch(build_path(created["_id"]), texts, content_type=JSON),
+    ):
+        assert answer.status_code == 400
+        assert "no more than 1,024 bytes" in answer.json()["error"]["message"]
+    form = {"name": "n", "type": NEW["type"], "accountId": "178414", "isActive": "on",
+            "commentReply.texts": "\n".join(texts["commentReply"]["texts"])}  # fmt: skip
+    path = f"/workspaces/ws1/automations/{created['_id']}/change/"
+    assert log_in().post(path, form).status_code == 400
+    [stored] = db["automations"].find()
+    assert "commentReply" not in stored

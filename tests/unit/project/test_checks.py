@@ -48,6 +48,9 @@ def list_ids() -> list[str]:
         ("METRICS_TOKEN", "short", "automations.E008"),
         ("API_REQUESTS_PER_MINUTE", -1, "automations.E009"),
         ("API_REQUESTS_PER_MINUTE", "600", "automations.E009"),
+        ("AUTOMATIONS_PER_WORKSPACE", 0, "automations.E010"),
+        ("AUTOMATIONS_PER_ACCOUNT", True, "automations.E011"),
+        ("AUTOMATION_KILOBYTES", "64", "automations.E012"),
         ("METRICS_TOKEN", "with spaces that are not possible", "automations.E008"),
     ],
 )
