@@ -27,13 +27,13 @@ from automations.api.openapi import (
     keeps_unknown_fields,
 )
 from automations.api.serializers import (
-    PARTS,
     AutomationChangesSerializer,
     AutomationSerializer,
     build_changes,
     build_document,
 )
 from automations.rules import store
+from automations.rules.steps import PARTS
 from tracking import service
 from tracking.clock import format_time, read_now
 from tracking.ids import name_id

@@ -20,10 +20,9 @@ from automations.instagram.limits import (
     TITLE_LENGTH,
 )
 from automations.rules.automation import DEFAULT_MATCH, MATCHES
-from automations.rules.steps import STEPS_BY_TYPE
+from automations.rules.steps import PARTS, STEPS_BY_TYPE
 
 LINK_SEPARATOR = "|"
-PARTS = ("commentReply", "openingDm", "askFollow", "mainDm")
 
 # Bounds of ours, so that a document stays small.
 _NAME_LENGTH = 200

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from automations.rules.automation import (
     read_workspace_id,
 )
 from automations.rules.matching import AccountRules, LoadedRules
+from automations.rules.steps import PARTS
 from automations.rules.store import CAN_MATCH, LENIENT, RAW, find_owners
 from tracking.exceptions import TrackingUnavailable
 from tracking.ids import list_stored_forms
@@ -38,8 +41,12 @@ _USABLE_SECONDS = 1.0
 _USED_WITHIN_SECONDS = 10.0
 _FORGOTTEN_AFTER_SECONDS = 600.0
 _NEVER = float("-inf")
-# Counters change with every run and are of no use to a rule.
-_UNUSED = {"totalRuns": 0, "lastRunAt": 0, "updatedAt": 0}
+# What an account may take of every read. More is read by itself, and as much more seldom.
+_HEAVY_BYTES = 1024 * 1024
+# All that a rule is made of. An older product may hold anything beside it.
+_USED = dict.fromkeys(
+    ("accountId", "workspaceId", "type", "isActive", "trigger", "createdAt", *PARTS), 1
+)
 
 
 # Reads the rules of every account asked for; unchanged ones may come from `known`.
@@ -51,6 +58,11 @@ class _Entry(msgspec.Struct):
     loaded_at: float
     used_at: float
 
+    @property
+    def weight(self) -> float:
+        """How much heavier its account is than others may be, 1 for those that are not."""
+        return max(1.0, self.loaded.size / _HEAVY_BYTES)
+
 
 class RulesCache:
     """Rules by account. Changes of any program are seen within a second.
@@ -58,6 +70,7 @@ class RulesCache:
     One query reads all stale accounts in use. Meanwhile other threads go on with rules that are not
     a second old. Change streams were left out, because each would have to unwind every transaction
     that counts. An account without automations is kept like the others, so that it costs no more.
+    A heavy one is waited for by its own deliveries alone.
     """
 
     def __init__(self, load: Load, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,6 +78,8 @@ class RulesCache:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
+        # Of heavy accounts, each its own.
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def get_rules(
         self, account_ids: Iterable[str], *, seconds: float = READ_SECONDS
@@ -75,8 +90,12 @@ class RulesCache:
         """
         wanted = set(account_ids)
         now = self._clock()
-        if self._list_stale(wanted, now - _FRESH_SECONDS):
-            self._read(wanted, now, seconds=seconds)
+        stale = self._list_stale(wanted, now, _FRESH_SECONDS)
+        heavy = {one for one in stale if self._is_heavy(one)}
+        if stale - heavy:
+            self._read(wanted - heavy, now, self._lock, seconds=seconds)
+        for one in heavy:
+            self._read({one}, now, self._locks[one], seconds=seconds - (self._clock() - now))
         rules = {}
         for account_id in wanted:
             entry = self._entries[account_id]
@@ -90,47 +109,56 @@ class RulesCache:
             for entry in self._entries.values():
                 entry.loaded_at = _NEVER
 
-    def _read(self, wanted: set[str], now: float, *, seconds: float) -> None:
-        is_needed = bool(self._list_stale(wanted, now - _USABLE_SECONDS))
+    def _read(self, wanted: set[str], now: float, lock: threading.Lock, *, seconds: float) -> None:
+        is_needed = bool(self._list_stale(wanted, now, _USABLE_SECONDS))
         # The thread that holds the lock may be waiting for MongoDB, so this one waits no longer.
-        if not self._lock.acquire(timeout=max(seconds, 0.0) if is_needed else 0):
+        if not lock.acquire(timeout=max(seconds, 0.0) if is_needed else 0):
             if is_needed:
                 raise TrackingUnavailable("the automations could not be read in time")
             return
         try:
             read_at = self._clock()  # before the read, so that a later change is not missed
-            if self._list_stale(wanted, read_at - _FRESH_SECONDS):
+            if self._list_stale(wanted, read_at, _FRESH_SECONDS):
                 self._read_stale(wanted, read_at, seconds=seconds - (read_at - now))
         except TrackingUnavailable:
             if is_needed:
                 raise
         finally:
-            self._lock.release()
+            lock.release()
 
     def _read_stale(self, wanted: set[str], read_at: float, *, seconds: float) -> None:
+        # A copy: heavy accounts are read by other threads at the same time.
+        entries = list(self._entries.items())
         used_after = read_at - _FORGOTTEN_AFTER_SECONDS
-        self._entries = {
-            account_id: entry
-            for account_id, entry in self._entries.items()
-            if entry.used_at >= used_after or account_id in wanted
-        }
+        for account_id, entry in entries:
+            if entry.used_at < used_after and account_id not in wanted:
+                self._entries.pop(account_id, None)
+                self._locks.pop(account_id, None)
         used_after = read_at - _USED_WITHIN_SECONDS
-        used = {name for name, entry in self._entries.items() if entry.used_at >= used_after}
-        stale = self._list_stale(used | wanted, read_at - _FRESH_SECONDS)
-        known = {one: self._entries[one].loaded for one in stale if one in self._entries}
-        for account_id, loaded in self._load(stale, known, seconds=seconds).items():
+        used = {name for name, entry in entries if entry.used_at >= used_after}
+        is_apart = any(map(self._is_heavy, wanted))
+        light = set() if is_apart else {name for name in used if not self._is_heavy(name)}
+        stale = self._list_stale(light | wanted, read_at, _FRESH_SECONDS)
+        known = {name: entry.loaded for name, entry in entries if name in stale}
+        for account_id, loaded in self._load(list(stale), known, seconds=seconds).items():
             # What is asked for is used now, so that no other thread forgets it before.
             used_at = read_at if account_id in wanted else self._entries[account_id].used_at
             self._entries[account_id] = _Entry(loaded, read_at, used_at)
-        MATCHING_NOTHING.set(sum(one.loaded.left_out for one in self._entries.values()))
+        loaded_rules = [entry.loaded for _, entry in list(self._entries.items())]
+        MATCHING_NOTHING.set(sum(one.left_out for one in loaded_rules))
 
-    def _list_stale(self, account_ids: Iterable[str], oldest: float) -> list[str]:
+    def _is_heavy(self, account_id: str) -> bool:
+        entry = self._entries.get(account_id)
+        return entry is not None and entry.weight > 1
+
+    def _list_stale(self, account_ids: Iterable[str], now: float, seconds: float) -> set[str]:
         entries = self._entries
-        return [
+        return {
             account_id
             for account_id in account_ids
-            if (entry := entries.get(account_id)) is None or entry.loaded_at < oldest
-        ]
+            if (entry := entries.get(account_id)) is None
+            or entry.loaded_at < now - seconds * entry.weight
+        }
 
 
 def load_rules(
@@ -151,7 +179,7 @@ def load_rules(
     forms = [form for account_id in account_ids for form in list_stored_forms(account_id)]
     with bounded(seconds):
         owners = find_owners(account_ids)
-        for document in collection.find({"accountId": {"$in": forms}, **CAN_MATCH}, _UNUSED):
+        for document in collection.find({"accountId": {"$in": forms}, **CAN_MATCH}, _USED):
             named, workspace_id = document["accountId"], read_workspace_id(document)
             # A list of accounts matches none of them, and is counted for each.
             for value in named if isinstance(named, list) else [named]:
@@ -160,17 +188,17 @@ def load_rules(
                     found[account_id].append(bytes(document.raw))
     loaded = {}
     for account_id, parts in found.items():
-        source = tuple(sorted(parts))
+        digest = hashlib.blake2b(b"".join(sorted(parts))).digest()
         before = known.get(account_id)
-        loaded[account_id] = (
-            before if before is not None and before.source == source else _parse(source)
-        )
+        is_same = before is not None and before.digest == digest
+        loaded[account_id] = before if before is not None and is_same else _parse(parts, digest)
     return loaded
 
 
-def _parse(source: tuple[bytes, ...]) -> LoadedRules:
-    parsed = [one for one in map(_parse_one, source) if one is not None]
-    return LoadedRules(AccountRules(parsed), source, len(source) - len(parsed))
+def _parse(parts: Sequence[bytes], digest: bytes) -> LoadedRules:
+    parsed = [one for one in map(_parse_one, parts) if one is not None]
+    size = sum(map(len, parts))
+    return LoadedRules(AccountRules(parsed), digest, size, len(parts) - len(parsed))
 
 
 def _parse_one(raw: bytes) -> Automation | None:

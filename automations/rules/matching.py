@@ -132,8 +132,9 @@ def _is_in_word(text: str, index: int) -> bool:
 
 
 class LoadedRules(msgspec.Struct, frozen=True):
-    """An account's rules, the exact bytes they were read from, and how many became no rule."""
+    """An account's rules, a digest and the size of the bytes they are of, and how many are none."""
 
     rules: AccountRules
-    source: tuple[bytes, ...] = ()
+    digest: bytes = b""
+    size: int = 0
     left_out: int = 0

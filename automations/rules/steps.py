@@ -80,3 +80,5 @@ _PARTS = {
     ASK_FOLLOW: ("askFollow", _build_button_message),
     MAIN_DM: ("mainDm", _build_main_dm),
 }
+# The fields that hold what is sent.
+PARTS = tuple(field for field, _ in _PARTS.values())

@@ -12,6 +12,7 @@ from bson.raw_bson import RawBSONDocument
 from prometheus_client import REGISTRY
 from pymongo.database import Database
 
+from automations.rules.cache import load_rules
 from tests.support.verification_cases import verify
 from tests.support.webhook_cases import (
     ACCOUNTS,
@@ -103,3 +104,10 @@ def test_what_cannot_match_costs_itself_only_and_is_named(
     code, findings = verify("--only", "automations")
     assert code == 1
     assert findings[LINE]["figure"].startswith(f"1: a-odd ({reason}")
+
+
+def test_nothing_is_read_that_no_rule_is_made_of(db: Database[Document]) -> None:
+    insert(db, "large", history=["x" * 1000] * 2000, mainDm={"text": "y" * 100})
+    loaded = load_rules([ACCOUNTS[1]], {}, seconds=3.0)[ACCOUNTS[1]]
+    assert 100 < loaded.size < 1000
+    assert load_rules([ACCOUNTS[1]], {ACCOUNTS[1]: loaded}, seconds=3.0)[ACCOUNTS[1]] is loaded

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from automations.rules.cache import RulesCache
+from automations.rules.cache import _HEAVY_BYTES, RulesCache
 from automations.rules.matching import AccountRules, LoadedRules
 from tracking.exceptions import TrackingUnavailable
 
@@ -19,6 +19,7 @@ class Database:
         self.asked: list[list[str]] = []
         self.known: list[dict[str, LoadedRules]] = []
         self.is_away = False
+        self.sizes: dict[str, int] = {}
         self.answers = threading.Event()
         self.answers.set()
         self.is_asked = threading.Event()
@@ -30,7 +31,9 @@ class Database:
         self.is_asked.set()
         if not self.answers.wait(seconds) or self.is_away:
             raise TrackingUnavailable("away")
-        return {one: LoadedRules(AccountRules([])) for one in account_ids}
+        return {
+            one: LoadedRules(AccountRules([]), size=self.sizes.get(one, 0)) for one in account_ids
+        }
 
     def get(self, *account_ids: str, seconds: float = 5.0) -> list[AccountRules]:
         rules = self.cache.get_rules(account_ids, seconds=seconds)
@@ -113,3 +116,32 @@ def test_a_refresh_reads_everything_again(database: Database) -> None:
     before = database.get("a")
     database.cache.refresh()
     assert database.get("a") != before
+
+
+def test_a_heavy_account_is_read_by_itself_and_as_much_more_seldom(database: Database) -> None:
+    database.sizes["heavy"] = 4 * _HEAVY_BYTES
+    database.get("heavy", "a")
+    database.now = 1.0
+    database.get("a")
+    database.get("heavy", "a")
+    database.now = 2.01
+    database.get("heavy", "b")
+    assert database.asked == [["a", "heavy"], ["a"], ["a", "b"], ["heavy"]]
+
+
+def test_nobody_else_waits_for_a_heavy_account(database: Database) -> None:
+    database.sizes["heavy"] = 2 * _HEAVY_BYTES
+    before = database.get("heavy", "a")
+    database.now, database.is_asked = 2.01, threading.Event()
+    database.answers.clear()
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(database.get, "heavy")
+        database.is_asked.wait(5)
+        load, database.cache._load = (
+            database.cache._load,
+            lambda ids, known, seconds: {one: LoadedRules(AccountRules([])) for one in ids},
+        )
+        assert database.get("a", seconds=0.05) != before[1:]
+        database.cache._load = load
+        database.answers.set()
+        assert reading.result(5) != before[:1]
