@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from bson import Int64, ObjectId
 from django.test import Client
 
