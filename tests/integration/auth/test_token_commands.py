@@ -1,28 +1,20 @@
 """create_api_token, list_api_tokens and revoke_api_token."""
 
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from automations.auth import tokens
 from tests.support.api_client import Db
+from tests.support.commands import run_command as run
 from tracking.mongo import errors as mongo_errors
-
-
-def run(*arguments: str) -> list[str]:
-    out = StringIO()
-    call_command(*arguments, stdout=out)
-    return out.getvalue().splitlines()
 
 
 def test_the_token_stands_alone_on_the_last_line(db: Db) -> None:
     run("create_api_token", "--workspace", "ws1")
-    lines = run(
-        "create_api_token",
-        *["--workspace", "ws1", "--name", "CI", "--days", "7", "--scope", "read"],
-    )
+    options = "--workspace ws1 --name CI --days 7 --scope read"
+    lines = run("create_api_token", *options.split())
     now = datetime.now(UTC)
     token = tokens.find_token(lines[-1], at=now)
     assert token is not None

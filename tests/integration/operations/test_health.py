@@ -1,7 +1,7 @@
 """/readyz says what is so, in time, and asks MongoDB once a second however often it is asked."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.test import Client
-from pymongo import monitoring
 from pymongo.database import Database
 
 from automations.operations import health, health_store
-from automations.operations.health import Health, HealthReader
+from automations.operations.health import HealthReader
 from automations.outbox.lanes import LaneStore
+from tests.integration.conftest import Recorder
 from tests.support.outbox_fakes import make_job_document
 from tests.support.triggers import T0
 
@@ -106,26 +106,24 @@ def test_a_database_that_is_away_is_said_within_a_second(client: Client, setting
 
 
 class TestQueueLag:
-    def test_nothing_waits(self, db: Database[Any]) -> None:
-        assert health_store.read_queue_lag(now=T0) == timedelta(0)
-
-    def test_no_worker_has_opened_the_lane(self, db: Database[Any]) -> None:
-        for minutes in (3, 9):
+    @pytest.mark.parametrize(
+        ("waiting", "lane_due_in", "lag"),
+        [
+            pytest.param([], None, 0, id="nothing waits"),
+            pytest.param([3, 9], None, 9, id="no worker has opened the lane"),
+            pytest.param([9], -2, 2, id="a lane that is due"),
+            pytest.param([9], 1, 0, id="who waits for the pace or for a pause is not late"),
+        ],
+    )
+    def test_the_lag_in_minutes(
+        self, db: Database[Any], waiting: list[int], lane_due_in: int | None, lag: int
+    ) -> None:
+        for minutes in waiting:
             at = T0 - timedelta(minutes=minutes)
             db["automation_triggers"].insert_one(make_job_document(created_at=at))
-        assert health_store.read_queue_lag(now=T0) == timedelta(minutes=9)
-
-    def test_a_lane_that_is_due(self, db: Database[Any]) -> None:
-        job = make_job_document(created_at=T0 - timedelta(minutes=9))
-        db["automation_triggers"].insert_one(job)
-        LaneStore(db).open_lanes("dm", ["acc1"], now=T0 - timedelta(minutes=2))
-        assert health_store.read_queue_lag(now=T0) == timedelta(minutes=2)
-
-    def test_who_waits_for_the_pace_or_for_a_pause_is_not_late(self, db: Database[Any]) -> None:
-        job = make_job_document(created_at=T0 - timedelta(minutes=9))
-        db["automation_triggers"].insert_one(job)
-        LaneStore(db).open_lanes("dm", ["acc1"], now=T0 + timedelta(minutes=1))
-        assert health_store.read_queue_lag(now=T0) == timedelta(0)
+        if lane_due_in is not None:
+            LaneStore(db).open_lanes("dm", ["acc1"], now=T0 + timedelta(minutes=lane_due_in))
+        assert health_store.read_queue_lag(now=T0) == timedelta(minutes=lag)
 
     def test_late_sends_are_said_and_leave_the_process_ready(self, db: Database[Any]) -> None:
         at = datetime.now(UTC) - timedelta(hours=1)
@@ -136,27 +134,14 @@ class TestQueueLag:
 
 
 def test_many_questions_are_one_look(db: Database[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[str] = []
-
-    class Listener(monitoring.CommandListener):
-        def started(self, event: monitoring.CommandStartedEvent) -> None:
-            looks.append(event.command_name)
-
-        def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
-        def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
-
+    looks = Recorder()
     monkeypatch.setattr(health, "_KEPT_SECONDS", 60.0)
-    monkeypatch.setattr("tracking.mongo.client._TUNING", {"event_listeners": [Listener()]})
+    monkeypatch.setattr("tracking.mongo.client._TUNING", {"event_listeners": [looks]})
     reader = HealthReader()
-    found: list[Health] = []
-    threads = [threading.Thread(target=lambda: found.append(reader.read())) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 16
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: reader.read(), range(16)))
     assert all(one is found[0] for one in found)
-    assert looks.count("hello") == 1
+    assert [one.command_name for one in looks.events].count("hello") == 1
 
 
 def test_while_one_looks_the_others_are_told_the_last(

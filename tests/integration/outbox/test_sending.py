@@ -138,17 +138,18 @@ class TestErrors:
         )
         assert rig.outcomes() == [("main_dm", "failed")]
 
-    def test_a_dead_token_pauses_the_account_and_its_jobs_wait(self, rig: Rig) -> None:
-        failed = partial(REGISTRY.get_sample_value, "graph_errors_total", {"class": "token_dead"})
+    @pytest.mark.parametrize("name", ["TOKEN_DEAD", "RESTRICTED"])
+    def test_what_pauses_the_account_lets_its_jobs_wait(self, rig: Rig, name: str) -> None:
+        failed = partial(REGISTRY.get_sample_value, "graph_errors_total", {"class": name.lower()})
         counted = failed() or 0
-        rig.graph.script = [make_error("TOKEN_DEAD", code=190)]
+        rig.graph.script = [make_error(name)]
         rig.add(*(make_job_document() for _ in range(30)))
         rig.worker.drain(now=T0)
         assert failed() == counted + 1
         states = [job["state"] for job in rig.db["automation_triggers"].find()]
         # Those of the turn under way still went out; here each call but the first worked.
         assert states.count("queued") >= 20
-        assert rig.accounts["acc1"].state == "token_dead"
+        assert rig.accounts["acc1"].state == name.lower()
         before = len(rig.graph.journal)
         rig.worker.drain(now=T0 + 10 * MINUTE)
         assert len(rig.graph.journal) == before
@@ -156,15 +157,6 @@ class TestErrors:
         drain_for(rig, T0 + 20 * MINUTE, minutes=2)
         assert len(rig.graph.journal) == 30
         assert rig.graph.count_doubles() == 0
-
-    def test_restricted_stops_the_account(self, rig: Rig) -> None:
-        rig.graph.script = [make_error("RESTRICTED")]
-        job_id = rig.add(make_job_document())
-        rig.worker.drain(now=T0)
-        assert rig.accounts["acc1"].state == "restricted"
-        assert rig.find(job_id)["state"] == "queued"
-        rig.worker.drain(now=T0 + 25 * HOUR)
-        assert rig.find(job_id)["state"] == "expired"
 
     def test_rate_holds_that_account_back_and_no_other(self, rig: Rig) -> None:
         rig.graph.script = [make_error("RATE", code=613, retry_after=300)]

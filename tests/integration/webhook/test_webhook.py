@@ -587,20 +587,6 @@ class TestOneInsert(WebhookCases):
         sent = [(one.command_name, one.command[one.command_name]) for one in listener.events]
         assert sent == [("insert", "automation_triggers")] * len(others)
 
-    def test_an_odd_run_or_a_counter_that_fails_delays_no_answer(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(*_: Any, **__: Any) -> None:
-            raise RuntimeError("a bug of ours")
-
-        self.insert_automations()
-        monkeypatch.setattr("tracking.counting.batch.BatchCounter.count", fail)
-        for number in range(10):
-            assert post_body(build_body(build_comment(number))).status_code == 200
-        assert self.db["automation_triggers"].count_documents({"outcome": None}) == 10
-        monkeypatch.undo()
-        assert len(self.list_stored("automation_runs")) == 10
-
 
 class TestUnavailable(WebhookCases):
     def assert_put_off(self, body: bytes) -> None:
