@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -188,10 +188,16 @@ def note_ignored(
         logger.warning("⚠️ [TRACKING] Ignored events not noted: %s", type(error).__name__)
 
 
-def run_counter(stop: threading.Event) -> None:
-    """Count in this process, which does nothing else, until `stop` is set."""
+def run_counter(
+    stop: threading.Event, watch: Callable[[Callable[[], float]], None] = lambda _: None
+) -> None:
+    """Count in this process, which does nothing else, until `stop` is set.
+
+    `watch` is given what returns the moment at which its loop came round the last time.
+    """
     counter = _build_counter(is_dedicated=True)
     counter.start()
+    watch(lambda: counter.turned_at)
     stop.wait()
     counter.close()
 

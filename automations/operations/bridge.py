@@ -7,6 +7,7 @@ time limit for bodies, so that stalled ones take every thread for good.
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import suppress
@@ -46,6 +47,9 @@ class Bridge:
         self._jobs: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], Any]] = SimpleQueue()
         self._finished: deque[asyncio.Future[None]] = deque()
         self._held = 0
+        self._ticked_at = time.monotonic()
+        # Since when each thread answers a request.
+        self._busy: dict[int, float] = {}
         # Unfinished bodies with their last moments, the oldest first.
         self._reading: dict[asyncio.Task[None], tuple[float, bytearray]] = {}
 
@@ -81,9 +85,14 @@ class Bridge:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
+            self._ticked_at = time.monotonic()
             self._settle_finished()
             while self._reading and next(iter(self._reading.values()))[0] < self._loop.time():
                 self._give_up_oldest()
+
+    def find_age(self) -> float:
+        """Return for how many seconds the oldest request, or the event loop, has been stuck."""
+        return time.monotonic() - min([self._ticked_at, *self._busy.values()])
 
     def _settle_finished(self) -> None:
         while self._finished:
@@ -189,13 +198,16 @@ class Bridge:
         return future
 
     def _work(self) -> None:
+        thread = threading.get_ident()
         while True:
             future, call, arguments = self._jobs.get()
             result, error = None, None
+            self._busy[thread] = time.monotonic()
             try:
                 result = call(*arguments)
             except BaseException as caught:  # noqa: BLE001 - it is raised where the future is awaited
                 error = caught
+            del self._busy[thread]
             if result is None and error is None:
                 # It is answered, and the loop need not be woken for it.
                 self._finished.append(future)

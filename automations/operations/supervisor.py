@@ -11,6 +11,8 @@ from types import FrameType
 
 import msgspec
 
+from automations.operations.process_watch import StoppedChildren
+
 logger = logging.getLogger("automations.serve")
 
 _TICK_SECONDS = 0.1
@@ -87,6 +89,7 @@ class Supervisor:
         self._children = children
         self._running: list[_Running] = []
         self._stop_requests = 0
+        self._stopped = StoppedChildren()
 
     def run(
         self,
@@ -109,6 +112,7 @@ class Supervisor:
                     if running.child.is_vital and running.young_deaths >= _MOST_YOUNG_DEATHS:
                         logger.error("%s keeps ending right after its start", running.child.name)
                         return False
+                self._stopped.kill([running.process.pid for running in self._running])
                 if not was_ready and is_ready():
                     was_ready = True
                     on_ready()

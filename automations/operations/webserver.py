@@ -13,6 +13,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from functools import partial
 
 from django.conf import settings
@@ -21,14 +23,22 @@ from django.utils.module_loading import import_string
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server import Server
+from granian.server.common import AbstractServer
+from granian.server.mp import WorkerProcess
 
 from automations.operations.bridge import Bridge
-from automations.operations.parent_watch import die_with_parent
+from automations.operations.process_watch import (
+    StoppedChildren,
+    die_with_parent,
+    end_if_stuck,
+)
 
 # Requests past the threads wait in the process. granian holds back connections, not requests, by
 # this number, and an idle keep-alive connection counts.
 _CONNECTIONS_PER_PROCESS = 1024
 _KILL_AFTER_SECONDS = 5
+# A request that takes longer never ends: MongoDB and Meta are waited for less.
+_STUCK_SECONDS = 11.0
 
 
 def build_command(
@@ -76,7 +86,16 @@ def load_application(parent_pid: int, threads: int, target: str) -> Bridge:
     # What is loaded now stays: the collector need not look at it again in every full collection.
     gc.collect()
     gc.freeze()
-    return Bridge(application, threads=threads, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    bridge = Bridge(application, threads=threads, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    end_if_stuck(bridge.find_age, seconds=_STUCK_SECONDS)
+    return bridge
+
+
+def _kill_stopped(server: AbstractServer[WorkerProcess]) -> None:
+    stopped = StoppedChildren()
+    while True:
+        time.sleep(1)
+        stopped.kill([worker.inner.pid for worker in list(server.wrks)])
 
 
 def main() -> None:
@@ -104,6 +123,7 @@ def main() -> None:
         respawn_interval=0.1,
         workers_kill_timeout=_KILL_AFTER_SECONDS,
     )
+    threading.Thread(target=_kill_stopped, args=(server,), daemon=True).start()
     server.serve(target_loader=partial(load_application, os.getpid(), options.threads))
 
 

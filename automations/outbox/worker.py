@@ -116,6 +116,7 @@ class Worker:
         self._get_account = get_account
         self._setting = conf.sending if setting is None else setting
         self._stop = threading.Event()
+        self.turned_at = time.monotonic()
         self._accounts: dict[str, tuple[float, Account | None]] = {}
         self._due_at: dict[str, float] = {}
         self._free = THREADS
@@ -158,6 +159,7 @@ class Worker:
         was_away = False
         with ThreadPoolExecutor(THREADS, thread_name_prefix="send") as pool:
             while not self._stop.is_set():
+                self.turned_at = time.monotonic()
                 try:
                     self._work(pool)
                     was_away = False

@@ -104,6 +104,22 @@ def test_a_web_process_that_is_killed_is_replaced(server: Command, port: int) ->
     wait_until(lambda: is_answering(port), seconds=5)
 
 
+def test_stopped_processes_are_replaced(server: Command, port: int) -> None:
+    names = ("automations.operations.webserver", "run_worker", "run_counter")
+
+    def find_last(name: str) -> int:
+        return max(pid for pid in server.list_descendants() if name in read_command(pid))
+
+    before = [find_last(name) for name in names]
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: not list_alive(before), seconds=15)
+    assert server.output.count("was stopped by a signal; it is replaced") == 3
+    wait_until(lambda: all(find_last(name) not in before for name in names), seconds=5)
+    wait_until(lambda: all(is_answering(port) for _ in range(8)), seconds=5)
+    assert post_signed(port, BODY) == 200
+
+
 def test_the_web_server_that_is_killed_is_started_again(server: Command, port: int) -> None:
     before = set(list_web_processes(server))
     [parent] = {int(read_stat(pid)[1]) for pid in before}

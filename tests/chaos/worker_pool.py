@@ -18,7 +18,7 @@ import django
 
 django.setup()
 
-from automations.operations.parent_watch import die_with_parent  # noqa: E402
+from automations.operations.process_watch import die_with_parent  # noqa: E402
 from automations.outbox import lanes, reporting, transitions, worker  # noqa: E402
 from automations.outbox import store as outbox_store  # noqa: E402
 from automations.outbox.worker import Worker  # noqa: E402

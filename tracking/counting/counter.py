@@ -100,6 +100,7 @@ class Counter:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+        self.turned_at = time.monotonic()
 
     # --- The thread ---------------------------------------------------------------------------
 
@@ -131,6 +132,7 @@ class Counter:
         pause = _SHORTEST_PAUSE
         failures = 0
         while not self._closing.is_set():
+            self.turned_at = time.monotonic()
             try:
                 has_counted = self.step()
             except InvalidOperation:

@@ -24,4 +24,4 @@ class Command(ProcessCommand):
         gc.freeze()
         stop = threading.Event()
         state = "on" if conf.is_enabled else "off: TRACKING_ENABLED says so, triggers wait"
-        return f"Counting is {state}", partial(service.run_counter, stop), stop.set
+        return f"Counting is {state}", partial(service.run_counter, stop, self.watch), stop.set

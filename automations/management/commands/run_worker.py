@@ -25,6 +25,7 @@ class Command(ProcessCommand):
 
     def prepare(self) -> tuple[str, Callable[[], None], Callable[[], None]]:
         worker = Worker()
+        self.watch(lambda: worker.turned_at)
 
         def work() -> None:
             stop = threading.Event()
