@@ -47,7 +47,7 @@ Document = dict[str, Any]
 SESSION_TOKEN_ID = "token_id"  # noqa: S105 - a key's name
 # A process answers so many requests of a workspace at once. They wait in threads: without a share,
 # the slow queries of one workspace would take all, and deliveries of others would wait.
-MOST_AT_ONCE = 8
+MOST_AT_ONCE = 4
 PREFIX = "art_"  # lets secret scanners and people recognise one
 _SECRET_BYTES = 32
 _LAST_USED_RESOLUTION = timedelta(hours=1)  # one write an hour, not one per request

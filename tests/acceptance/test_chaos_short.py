@@ -53,6 +53,14 @@ def test_ten_kills_send_nothing_twice_and_lose_no_message() -> None:
     assert int(figures["triggers"]) >= 250
 
 
+def test_a_greedy_workspace_loses_nothing_of_another() -> None:
+    # How soon others are answered is for a quiet machine; here all tests run at once.
+    haste = ("--most-seconds", "10", "--most-refused", "1000")
+    figures = run_chaos("crowd", "--seconds", "8", "--runs", "20000", *haste)
+    assert (figures["lost"], figures["double"], figures["broken"]) == ("0", "0", "0")
+    assert int(figures["acknowledged"]) > 0
+
+
 def test_hostile_bodies_do_no_harm_to_a_server_that_counts() -> None:
     figures = run_chaos("attacks", "--bodies", "60")
     assert (figures["wrong"], figures["lost"], figures["double"]) == ("0", "0", "0")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from tests.chaos import attacks, counting, failover, sending, soak
+from tests.chaos import attacks, counting, failover, neighbours, sending, soak
 from tests.chaos.scenario import Scenario, say
 
 # In the order in which they run.
@@ -22,6 +22,7 @@ SCENARIOS: dict[str, Scenario] = {
     "sending": sending.SCENARIO,
     "failover": failover.SCENARIO,
     "attacks": attacks.SCENARIO,
+    "crowd": neighbours.SCENARIO,
     "soak": soak.SCENARIO,
 }
 

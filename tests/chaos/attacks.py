@@ -14,7 +14,7 @@ from automations.demo.simulation.connection import Connection
 from automations.demo.simulation.sending import build_webhook_url
 from automations.instagram.events import UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
-from tests.chaos.load import Load, open_database
+from tests.chaos.load import Load, forget, open_database
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, summarize_broken
 from tests.support.attack_corpus import ACCOUNT, TOO_LARGE, UNREADABLE, WITH_NEIGHBOUR, bodies
@@ -28,7 +28,6 @@ CONNECTIONS = 4
 GOOD_ACCOUNTS = ("17841400000000091", "17841400000000092")
 # What answers whatever can be read of the hostile bodies.
 HOSTILE = "hostile"
-COLLECTIONS = ("triggers", "runs", "contacts", "run_stats")
 
 
 class Attacker:
@@ -100,10 +99,7 @@ def run(directory: Path, options: Namespace) -> bool:
         neighbour = triggers.find_one({"_id": f"{ACCOUNT}:comment:neighbour"})
         wait_until_counted(database)
         broken = recount(database)
-        # What the hostile bodies were taken for is none of the load's.
-        for name in COLLECTIONS:
-            database[f"automation_{name}"].delete_many({"automationId": HOSTILE})
-        database["automations"].delete_one({"_id": HOSTILE})
+        forget(database, [HOSTILE])
         broken += load.recount(window=timedelta(hours=1))
     lost = [f"unreadable body {body[:100]!r}" for body in attacker.unreadable - letters]
     lost += ["the good neighbour"] * (neighbour is None)

@@ -24,6 +24,7 @@ from automations.demo.simulation.bodies import sign_body
 from automations.demo.simulation.connection import Connection
 from automations.demo.simulation.plan import AUTOMATION_TYPES
 from automations.demo.simulation.sending import build_webhook_url
+from automations.rules.store import parse_key
 from tests.chaos.background import Background
 from tests.support.oracle import recount, wait_until_counted
 from tests.support.waiting import wait_until
@@ -56,6 +57,14 @@ def open_database(uri: str) -> Iterator[Database[Document]]:
         yield database
 
 
+def forget(database: Database[Document], automation_ids: Sequence[str]) -> None:
+    """Delete what automations counted that are none of the load's."""
+    for name in ("triggers", "runs", "contacts", "run_stats"):
+        database[f"automation_{name}"].delete_many({"automationId": {"$in": automation_ids}})
+    for key in automation_ids:
+        database["automations"].delete_one({"_id": parse_key(key)})
+
+
 class Load(Background):
     """Threads that post deliveries, `rate` events a second, until they are told to stop.
 
@@ -69,6 +78,7 @@ class Load(Background):
     ) -> None:  # fmt: skip
         self.acknowledged: dict[tuple[str, str, str], SimulatedEvent] = {}
         self.acknowledged_at: list[float] = []
+        self.took: list[float] = []
         self.put_aside: list[SimulatedDelivery] = []
         self.last: deque[SimulatedDelivery] = deque(maxlen=_LAST)
         self.answers: Counter[str] = Counter()
@@ -198,6 +208,7 @@ class Load(Background):
                 self.slowest = max(self.slowest, now - began)
             if status == "200":
                 self.acknowledged_at.append(now)
+                self.took.append(now - began)
                 self.last.append(delivery)
                 for event in delivery.events:
                     self.acknowledged[event.account_id, event.kind, event.event_id] = event

@@ -95,8 +95,8 @@ def run(directory: Path, options: Namespace) -> bool:
     return not wrong
 
 
-def create_token(environment: dict[str, str]) -> str:
-    arguments = ("create_api_token", "--workspace", "ws1")
+def create_token(environment: dict[str, str], *, workspace_id: str = "ws1") -> str:
+    arguments = ("create_api_token", "--workspace", workspace_id)
     with running(*arguments, environment=environment) as command:
         assert command.wait(seconds=60) == 0, command.output
     return command.lines[-1]

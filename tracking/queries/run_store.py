@@ -36,7 +36,7 @@ MOST_RUNS_FOR_PEOPLE = 500_000
 MOST_RUNS_FOR_REASONS = 100_000
 _PAGE_OF_ALL = 1000
 # What a filter that no index serves may look at: about a second of the server's time too.
-MOST_RUNS_TO_SEARCH = 500_000
+MOST_RUNS_TO_SEARCH = 200_000
 # What events are: those of Instagram, and the calls of other engines.
 _KINDS = ("comment", "message", "call")
 _MOST_TAPS = 10
