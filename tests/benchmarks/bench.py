@@ -1,88 +1,188 @@
 """One run: its mongod, its options, and what every row needs of them."""
 
+import os
 import random
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
-from tests.benchmarks.before import Before
-from tests.benchmarks.candidates import Candidate, Peer, Running, run_command
+from pymongo import IndexModel, MongoClient
+from pymongo.database import Database
+
+from tests.benchmarks.candidates import (
+    Candidate,
+    Running,
+    install_peer,
+    peer,
+    port,
+    run_command,
+    serve,
+    unpack_commit,
+)
 from tests.benchmarks.options import Options
-from tests.benchmarks.processes import read_cpu_seconds, wait_until_idle
-from tests.benchmarks.server import Server
 from tests.benchmarks.workload import Automations
+from tests.support.processes import list_descendants, read_stat
+from tests.support.waiting import wait_until
+from tracking.embedded import server as embedded
 
-Item = TypeVar("Item")
+Entrant = TypeVar("Entrant")
+# By the names people know; every candidate, and the floor, writes against the same four.
+RUN_INDEXES = [
+    IndexModel({"automationId": 1, "createdAt": -1}, name="automationId_createdAt"),
+    IndexModel(
+        {"automationId": 1, "userId": 1, "createdAt": -1}, name="automationId_userId_createdAt"
+    ),
+    IndexModel({"workspaceId": 1, "createdAt": -1}, name="workspaceId_createdAt"),
+    IndexModel({"createdAt": 1}, name="createdAt_ttl", expireAfterSeconds=90 * 86_400),
+]
+AUTOMATION_INDEXES = [
+    IndexModel({"accountId": 1, "isActive": 1}, name="accountId_isActive"),
+    IndexModel({"workspaceId": 1, "createdAt": -1}, name="workspaceId_createdAt"),
+]
 _MOST_LAG_SECONDS = 300.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_IDLE_SHARE = 0.06  # of one core; a mongod with nothing to do takes 1 to 3 %
+_LOOK_SECONDS = 0.3
 
 
 class Bench:
+    """One mongod for the whole run; every candidate of every row has a database of its own."""
+
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.before = Before(options.before)
-        self.server = Server()
-        self.peer = Peer()
-        if self.peer.why_not:
-            say(f"The peer on Node is left out: {self.peer.why_not}.")
+        self._temporary = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+        self.directory = Path(self._temporary.name)
+        self._before = (
+            [unpack_commit(options.before, self.directory / "before")] if options.before else []
+        )
+        self.why_no_peer = install_peer(self.directory / "peer")
+        uri = urlsplit(embedded.ensure_running(self.directory / "mongodb"))
+        self._netloc = uri.netloc
+        self._replica_set = parse_qs(uri.query)["replicaSet"][0]
+        self.client: MongoClient[dict[str, Any]] = MongoClient(
+            self.build_uri("admin"), tz_aware=True, appname="bench"
+        )
+        status = self.client.admin.command("serverStatus")
+        self.mongod, self.version = int(status["pid"]), str(status["version"])
+        self.running: list[Running] = []
+        self._made = 0
 
-    def choose(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def line_up(
+        self, *, more: Iterable[int] = (), modes: Iterable[str] = ("naive", "fair"),
+        has_port: bool = False,
+    ) -> list[Candidate]:  # fmt: skip
+        """Return who takes part: ours, its commit before, ours with `more` processes, the peers."""
+        modes = () if self.why_no_peer else modes
+        candidates = [
+            *(serve(2), *self._before, *map(serve, more)),
+            *(peer(mode, self.directory / "peer") for mode in modes),
+            *([port(2)] if has_port else []),
+        ]
         return [one for one in candidates if self.options.is_wanted(one.name)]
 
-    def start(self, candidate: Candidate, automations: Automations) -> Running:
-        database = self.server.create_database(automations.documents)
-        return self.start_on(candidate, database)
+    def build_uri(self, database: str) -> str:
+        """Return the URI that every candidate gets: majority and journal for everyone."""
+        return (
+            f"mongodb://{self._netloc}/{database}"
+            f"?replicaSet={self._replica_set}&w=majority&journal=true"
+        )
 
-    def start_on(self, candidate: Candidate, database: str) -> Running:
+    def create_database(
+        self, automations: Automations, *, has_indexes: bool = True
+    ) -> Database[dict[str, Any]]:
+        """Return a new database with these automations and the peers' indexes."""
+        self._made += 1
+        database = self.client[f"bench_{self._made:03d}"]
+        database.create_collection("automation_runs")
+        database["automations"].insert_many([dict(one) for one in automations.documents])
+        database["automations"].create_indexes(AUTOMATION_INDEXES)
+        if has_indexes:
+            database["automation_runs"].create_indexes(RUN_INDEXES)
+        return database
+
+    def start(self, candidate: Candidate, database: Database[Any]) -> Running:
+        uri = self.build_uri(database.name)
         if candidate.is_ours:
-            uri = self.server.build_uri(database)
             run_command("add_run_indexes", uri=uri, root=candidate.root)
-        return Running(candidate, server=self.server, database=database)
+        log_path = self.directory / f"{database.name}.log"
+        running = Running(candidate, database=database, uri=uri, log_path=log_path)
+        self.running.append(running)
+        running.start()
+        running.wait_until_ready()
+        return running
 
-    def settle(self, running: Sequence[Running]) -> None:
-        self.server.write_checkpoint()
-        pids = [self.server.pid, *(one.process.pid for one in running)]
-        if not wait_until_idle(pids):
-            say("    (not idle after 30 s; going on)")
+    def run_rounds(
+        self, entrants: Sequence[Entrant], prepare: Callable[[int], Callable[[Entrant], None]],
+        numbers: Iterable[int],
+    ) -> None:  # fmt: skip
+        """Measure each in every round, in changing order, once all others are idle.
+
+        `prepare` returns what measures in the round of that number.
+        """
+        for number in numbers:
+            if number:
+                say(f"  round {number}")
+            measure = prepare(number)
+            ordered = list(entrants)
+            random.Random(number).shuffle(ordered)  # the same in every run
+            for one in ordered:
+                self.settle()
+                measure(one)
+
+    def settle(self) -> None:
+        """Write a checkpoint and wait until mongod and every candidate are idle."""
+        # What is dirty now would be another's work.
+        self.client.admin.command("fsync")
+        deadline = time.monotonic() + 30
+        pids = [self.mongod, *(one.pid for one in self.running)]
+        while time.monotonic() < deadline:
+            before = read_cpu_seconds(pids)
+            time.sleep(_LOOK_SECONDS)
+            if read_cpu_seconds(pids) - before <= _IDLE_SHARE * _LOOK_SECONDS * len(pids):
+                return
+        say("    (not idle after 30 s; going on)")
 
     def measure_lag(self, running: Running) -> float:
         """Wait until everything is counted; return the seconds that it took.
 
         0 for a candidate that counts before it answers, as the peers and older commits do.
         """
-        database = self.server.get_database(running.database)
-        began = time.perf_counter()
-        indexes = database["automation_triggers"].index_information().values()
+        triggers = running.db["automation_triggers"]
+        indexes = triggers.index_information().values()
         if not any(index["key"][0][0] == "partition" for index in indexes):
             return 0.0
         query = {"partition": {"$gte": 0}}
-        while database["automation_triggers"].find_one(query, {"_id": 1}) is not None:
-            if time.perf_counter() - began > _MOST_LAG_SECONDS:
-                raise TimeoutError(f"{running.candidate.name} does not count what it stored.")
-            time.sleep(0.005)
-        return time.perf_counter() - began
+        return wait_until(
+            lambda: triggers.find_one(query, {"_id": 1}) is None,
+            seconds=_MOST_LAG_SECONDS, what=lambda: f"counted by {running.candidate.name}",
+        )  # fmt: skip
 
-    def read_cpu(self, running: Running | None) -> tuple[float, float]:
-        web = read_cpu_seconds([running.process.pid]) if running else 0.0
-        return web, read_cpu_seconds([self.server.pid])
-
-    def end(self, running: Sequence[Running]) -> None:
-        for one in running:
-            one.process.stop()
-        for name in {one.database for one in running}:
-            self.server.drop_database(name)
+    def end(self) -> None:
+        """Stop every candidate and drop every database."""
+        for one in self.running:
+            one.stop()
+        self.running.clear()
+        for name in self.client.list_database_names():
+            if name.startswith("bench_"):
+                self.client.drop_database(name)
 
     def close(self) -> None:
-        self.server.stop()
-        self.peer.remove()
-        self.before.remove()
+        """Leave nothing behind."""
+        for one in self.running:
+            one.stop()
+        self.client.close()
+        embedded.stop(self.directory / "mongodb")
+        self._temporary.cleanup()
 
 
-def order_round(items: Sequence[Item], number: int) -> list[Item]:
-    """Return the items in another order for every round, the same in every run."""
-    ordered = list(items)
-    random.Random(number).shuffle(ordered)
-    return ordered
+def read_cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the CPU time that the processes and their descendants have used so far."""
+    found = [read_stat(one) for pid in pids for one in (pid, *list_descendants(pid))]
+    return sum(int(stat[11]) + int(stat[12]) for stat in found if stat) / _TICKS
 
 
 _began = time.monotonic()

@@ -4,8 +4,6 @@ One thread, one epoll, whole requests built and signed beforehand: some 20 micro
 where http.client takes 120. `python -m tests.benchmarks` prints its ceiling in every run.
 """
 
-from __future__ import annotations
-
 import select
 import socket
 import time
@@ -24,7 +22,6 @@ class Answer(NamedTuple):
     number: int
     status: int
     seconds: float
-    body: bytes
 
 
 class Lane:
@@ -33,7 +30,7 @@ class Lane:
     Each connection has at most one request under way. Without `due` a connection sends as soon as
     it is free (closed loop); with it, request i waits for `due[i]` seconds after the start, and
     its latency counts from then, also when no connection was free. `is_endless` starts over at
-    the end; `keeps_bodies` keeps what was answered.
+    the end.
     """
 
     def __init__(
@@ -44,14 +41,12 @@ class Lane:
         connections: int,
         due: Sequence[float] | None = None,
         is_endless: bool = False,
-        keeps_bodies: bool = False,
     ) -> None:
         self.port = port
         self.requests = requests
         self.connections = connections
         self.due = due
         self.is_endless = is_endless
-        self.keeps_bodies = keeps_bodies
         self.answers: list[Answer] = []
         self.seconds = 0.0  # from the start to the last answer
         self.next = 0
@@ -191,14 +186,13 @@ class _Loop:
                 return
             connection.need = end + 4 + _read_length(buffer[:end])
         if len(buffer) >= connection.need:
-            self.finish(connection, int(buffer[9:12]), buffer)
+            self.finish(connection, int(buffer[9:12]))
 
-    def finish(self, connection: _Connection, status: int, buffer: bytes) -> None:
+    def finish(self, connection: _Connection, status: int) -> None:
         now = time.perf_counter()
         lane = connection.lane
         lane.seconds = now - self.started
-        body = buffer.partition(_HEAD_END)[2] if lane.keeps_bodies else b""
-        lane.answers.append(Answer(connection.index, status, now - connection.since, body))
+        lane.answers.append(Answer(connection.index, status, now - connection.since))
         connection.buffer, connection.need, connection.index = b"", 0, -1
         self.under_way -= 1
         lane.free.append(connection)
@@ -214,7 +208,7 @@ class _Loop:
         self.register(connection)
         connection.out, connection.is_blocked = None, False
         if connection.index >= 0:
-            self.finish(connection, 0, b"")
+            self.finish(connection, 0)
 
 
 def _read_length(head: bytes) -> int:

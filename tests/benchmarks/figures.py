@@ -30,6 +30,12 @@ class Result(msgspec.Struct):
         ordered = sorted(self.waits)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
+    def note_waits(self, waits: Sequence[float], share: float) -> str:
+        """Note a round whose figure is the wait, in ms, that a share of its requests kept to."""
+        self.values.append(sorted(waits)[int(share * len(waits))] * 1000)
+        self.waits += waits
+        return f"    {self.name}: p{share * 100:.0f} {self.values[-1]:.2f} ms of {len(waits)}"
+
 
 class Table(msgspec.Struct):
     key: str

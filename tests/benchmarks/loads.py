@@ -1,24 +1,30 @@
 """Rounds of deliveries: each candidate in turn, as fast as it answers, on a database of its own."""
 
+import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
-from tests.benchmarks.bench import Bench, order_round, say
-from tests.benchmarks.candidates import Candidate, Running
+from bson import ObjectId
+
+from tests.benchmarks.bench import Bench, read_cpu_seconds, say
+from tests.benchmarks.candidates import Candidate
 from tests.benchmarks.client import Lane, run_lanes
 from tests.benchmarks.counts import read_bytes_on_disk, read_counts
 from tests.benchmarks.figures import Result
-from tests.benchmarks.floor import BATCH, NAME, Floor
-from tests.benchmarks.profiling import profile
 from tests.benchmarks.workload import (
+    PER_ACCOUNT,
     Automations,
     Delivery,
     Workload,
     build_automations,
     count_people,
+    pick_text,
 )
 
 AUTOMATIONS = 200
+FLOOR_BATCH = 1000
+FLOOR = f"floor: insert_many of {FLOOR_BATCH} runs"
 _WARM_UP_SECONDS = 2.0
 _RESERVE = 1.5  # more deliveries are built than the fastest candidate took before
 _LEAST_DELIVERIES = 48
@@ -33,6 +39,10 @@ class Plan(NamedTuple):
     name: str = ""  # in place of the candidate's own
 
 
+def set_up_automations() -> Automations:
+    return build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
+
+
 class Contestant:
     """A candidate in a row: its server, and what it has acknowledged."""
 
@@ -40,7 +50,8 @@ class Contestant:
         self.bench = bench
         self.plan = plan
         self.set_up = set_up
-        self.running: Running = bench.start(candidate, set_up)
+        self.running = bench.start(candidate, bench.create_database(set_up))
+        self.db = self.running.db
         self.result = Result(plan.name or candidate.name)
         self.acknowledged = 0
         self.refused: list[Delivery] = []
@@ -48,37 +59,45 @@ class Contestant:
         self.fastest = 0.0  # deliveries a second
         self.is_counting = True  # False where something keeps it from that: refused ones wait
 
-    def load(self, deliveries: Sequence[Delivery], *, seconds: float, is_counted: bool) -> None:
+    def load(
+        self, deliveries: Sequence[Delivery], *, seconds: float, is_counted: bool = False
+    ) -> None:
         """Send for so long, then again whatever was not acknowledged, as Meta does."""
-        lane = self._build_lane(deliveries)
-        before = self.bench.read_cpu(self.running)
-        with profile(self.bench, self.running, seconds=seconds, is_on=is_counted):
-            run_lanes([lane], seconds=seconds)
-            lag = self.bench.measure_lag(self.running) if self.is_counting else 0.0
-        after = self.bench.read_cpu(self.running)
+        lane = self.build_lane(deliveries)
+        pids = ([self.running.pid], [self.bench.mongod])
+        before = [read_cpu_seconds(one) for one in pids]
+        run_lanes([lane], seconds=seconds)
+        lag = self.bench.measure_lag(self.running) if self.is_counting else 0.0
+        web, mongod = (read_cpu_seconds(one) - was for one, was in zip(pids, before, strict=True))
         done = lane.list_acknowledged()
         events = sum(len(deliveries[index].people) for index in done)
-        self.acknowledged += count_people(deliveries, [one.number for one in lane.answers])
         self.fastest = max(self.fastest, len(done) / lane.seconds)
-        self.refused += [deliveries[index] for index in lane.list_refused()]
+        self.note(lane, deliveries)
         if self.is_counting:
             self.send_refused_again()
         if is_counted:
+            waits = [answer.seconds for answer in lane.answers]
             self.result.values.append(events / (lane.seconds + lag))
             self.result.acknowledged.append(events / lane.seconds)
             self.result.lags.append(lag)
-            self.result.waits += [answer.seconds for answer in lane.answers]
-            self.result.web_cpu.append((after[0] - before[0]) / max(events, 1) * 1e6)
-            self.result.mongod_cpu.append((after[1] - before[1]) / max(events, 1) * 1e6)
-            wait = max(answer.seconds for answer in lane.answers)
+            self.result.waits += waits
+            self.result.web_cpu.append(web / max(events, 1) * 1e6)
+            self.result.mongod_cpu.append(mongod / max(events, 1) * 1e6)
             say(
                 f"    {self.result.name}: {self.result.values[-1]:,.0f} events/s counted, "
-                f"{events / lane.seconds:,.0f} acknowledged, longest wait {wait * 1000:,.0f} ms"
+                f"{events / lane.seconds:,.0f} acknowledged, "
+                f"longest wait {max(waits) * 1000:,.0f} ms"
             )
 
-    def _build_lane(self, deliveries: Sequence[Delivery]) -> Lane:
+    def build_lane(self, deliveries: Sequence[Delivery], **options: Any) -> Lane:
         requests = [delivery.request for delivery in deliveries]
-        return Lane(self.running.port, requests, connections=self.plan.connections)
+        options.setdefault("connections", self.plan.connections)
+        return Lane(self.running.port, requests, **options)
+
+    def note(self, lane: Lane, deliveries: Sequence[Delivery]) -> None:
+        """Note what has to be counted in the end, and what has to be sent again for that."""
+        self.acknowledged += count_people(deliveries, [one.number for one in lane.answers])
+        self.refused += [deliveries[index] for index in lane.list_refused()]
 
     def send_refused_again(self) -> None:
         """Send what was refused until it is acknowledged, as Meta does."""
@@ -87,16 +106,15 @@ class Contestant:
             if not self.refused:
                 return
             part = self.refused
-            lane = self._build_lane(part)
+            lane = self.build_lane(part)
             run_lanes([lane], seconds=60)
             self.refused = [part[index] for index in lane.list_refused()]
         raise RuntimeError(f"{self.result.name} refuses {len(self.refused)} deliveries for good")
 
     def conclude(self) -> Result:
+        """Fill the exactness column, once all is counted."""
         self.bench.measure_lag(self.running)
-        counts = read_counts(
-            self.bench.server.get_database(self.running.database), acknowledged=self.acknowledged
-        )
+        counts = read_counts(self.db, acknowledged=self.acknowledged)
         self.result.exactness, self.result.is_exact = counts.describe(), counts.is_exact
         if self.put_off:
             self.result.exactness += f" ({self.put_off} put off, sent again)"
@@ -104,40 +122,76 @@ class Contestant:
         return self.result
 
 
-class FloorContestant:
+class Floor:
+    """One writer that only inserts run documents, as fast as this mongod takes them.
+
+    No HTTP, no signature, no deduplication, no totals: what nobody who stores the runs can be
+    under. The runs have the size of ours; majority and journal, batch after batch.
+    """
+
+    plan = Plan(FLOOR_BATCH, 1)
+
     def __init__(self, bench: Bench, set_up: Automations) -> None:
         self.bench = bench
-        self.database = bench.server.create_database(set_up.documents)
-        self.floor = Floor(bench.server.get_database(self.database), set_up.documents)
-        self.result = Result(NAME)
-        self.run(seconds=0.5, is_counted=False)
+        self.db = bench.create_database(set_up)
+        self.result = Result(FLOOR)
+        self._automations = set_up.documents
+        self._number = 0
+        self._inserted = 0
+        self.load(seconds=0.5, is_counted=False)
 
-    def run(self, *, seconds: float, is_counted: bool = True) -> None:
+    def load(self, _: Any = None, *, seconds: float, is_counted: bool) -> None:
+        """Insert for so long, what was built before the clock starts."""
         rate = max(self.result.values, default=40_000.0)
-        before = self.bench.read_cpu(None)
-        runs, took = self.floor.run(
-            seconds=seconds, batches=int(rate * seconds * _RESERVE / BATCH) + 1
-        )
+        cpu = read_cpu_seconds([self.bench.mongod])
+        batches = int(rate * seconds * _RESERVE / FLOOR_BATCH) + 1
+        ready = [self._build_batch() for _ in range(batches)]
+        started = time.perf_counter()
+        runs = 0
+        for batch in ready:
+            self.db["automation_runs"].insert_many(batch)
+            runs += len(batch)
+            if time.perf_counter() - started >= seconds:
+                break
+        took = time.perf_counter() - started
+        self._inserted += runs
         if is_counted:
             self.result.values.append(runs / took)
-            cpu = self.bench.read_cpu(None)[1] - before[1]
+            cpu = read_cpu_seconds([self.bench.mongod]) - cpu
             self.result.mongod_cpu.append(cpu / runs * 1e6)
             say(f"    {self.result.name}: {runs / took:,.0f} runs/s")
 
+    def _build_batch(self) -> list[dict[str, Any]]:
+        now = datetime.now(UTC).replace(microsecond=0)
+        batch = []
+        for number in range(self._number + 1, self._number + 1 + FLOOR_BATCH):
+            # In entries of 100 events of one account, as the deliveries have them.
+            account = number // 100 * PER_ACCOUNT + number % PER_ACCOUNT
+            automation = self._automations[account % len(self._automations)]
+            batch.append({
+                "_id": ObjectId(),
+                "automationId": automation["_id"],
+                "workspaceId": automation["workspaceId"],
+                "triggerType": "opening_dm",
+                "userId": f"1784{number:013d}",
+                "metadata": {
+                    "messageText": pick_text(number, word="guide7"),
+                    "postId": f"1790{number % 97:013d}",
+                },
+                "createdAt": now,
+                "eventId": f"1785{number:013d}",
+                "occurredAt": now,
+            })  # fmt: skip
+        self._number += FLOOR_BATCH
+        return batch
+
     def conclude(self) -> Result:
-        counts = read_counts(
-            self.bench.server.get_database(self.database),
-            acknowledged=self.floor.inserted,
-            has_totals=False,
-        )
+        counts = read_counts(self.db, acknowledged=self._inserted, has_totals=False)
         self.result.exactness, self.result.is_exact = counts.describe(), counts.is_exact
         return self.result
 
 
 Step = Callable[[Contestant], None]
-
-
-def _do_nothing(_: Contestant) -> None: ...
 
 
 def run_load(
@@ -147,84 +201,59 @@ def run_load(
     has_floor: bool = False,
     weighs: bool = False,
     once_for: float = 0.0,
-    prepare: Step = _do_nothing,
-    repair: Step = _do_nothing,
+    begin: Step | None = None,
+    repair: Step | None = None,
 ) -> list[Result]:
     """Run the rounds of one row and return every candidate's figures, in the order given.
 
     All entries have the same number of events in a delivery. The deliveries of a round are the
     same for all candidates with the same kind of load. `once_for` is one round of so many seconds;
-    `prepare` comes before the first round, `repair` after the last.
+    `begin` comes before the first round, `repair` after the last.
     """
-    rounds, seconds = bench.options.rounds, bench.options.seconds
+    rounds, usual = bench.options.rounds, bench.options.seconds
     if once_for:
-        rounds, seconds = 1, min(once_for, seconds * _MOST_ROUNDS)
-    entries = [entry for entry in entries if bench.options.is_wanted(entry[0].name)]
-    set_up = build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
+        rounds, usual = 1, min(once_for, usual * _MOST_ROUNDS)
+    set_up = set_up_automations()
     contestants = [Contestant(bench, candidate, plan, set_up) for candidate, plan in entries]
-    floor = FloorContestant(bench, set_up) if has_floor and bench.options.is_wanted(NAME) else None
+    everybody: list[Any] = [*contestants]
+    if has_floor and bench.options.is_wanted(FLOOR):
+        everybody.append(Floor(bench, set_up))
     loads = {
         plan.is_one: Workload(set_up, events=plan.events, is_one=plan.is_one) for _, plan in entries
     }
-    try:
-        for one in contestants:
-            prepare(one)
-        _run_round(bench, contestants, None, loads, number=0, seconds=_WARM_UP_SECONDS)
-        for number in range(1, rounds + 1):
-            say(f"  round {number} of {rounds}")
-            _run_round(bench, contestants, floor, loads, number=number, seconds=seconds)
-        for one in contestants:
-            repair(one)
-        results = [contestant.conclude() for contestant in contestants]
-        if floor is not None:
-            results.append(floor.conclude())
-        if weighs:
-            _weigh(bench, [(one.result, one.running.database) for one in contestants])
-            if floor is not None:
-                _weigh(bench, [(floor.result, floor.database)])
-    finally:
-        bench.end([contestant.running for contestant in contestants])
-        if floor is not None:
-            bench.server.drop_database(floor.database)
+    is_doubled = any(plan.is_doubled for _, plan in entries)
+
+    def prepare(number: int) -> Callable[[Any], None]:
+        seconds = usual if number else _WARM_UP_SECONDS
+        built: dict[bool, list[Delivery]] = {}
+        for is_one, load in loads.items():
+            speeds = [one.fastest for one in contestants if one.plan.is_one == is_one]
+            wanted = max(speeds, default=0.0)
+            count = int(wanted * seconds * _RESERVE) if wanted else int(3000 / load.events**0.6)
+            count = max(count, _LEAST_DELIVERIES)
+            built[is_one] = load.build_doubled(count) if is_doubled else load.build(count)
+        return lambda one: one.load(
+            built.get(one.plan.is_one), seconds=seconds, is_counted=number > 0
+        )
+
+    for one in contestants if begin else ():
+        begin(one)
+    bench.run_rounds(contestants, prepare, [0])
+    bench.run_rounds(everybody, prepare, range(1, rounds + 1))
+    for one in contestants if repair else ():
+        repair(one)
+    results = [one.conclude() for one in everybody]
+    if weighs:
+        bench.settle()
+        for one in everybody:
+            _weigh(one)
+    bench.end()
     return results
 
 
-def _run_round(
-    bench: Bench,
-    contestants: Sequence[Contestant],
-    floor: FloorContestant | None,
-    loads: dict[bool, Workload],
-    *,
-    number: int,
-    seconds: float,
-) -> None:
-    is_warm_up = number == 0
-    built: dict[bool, list[Delivery]] = {}
-    for is_one, load in loads.items():
-        wanted = max((one.fastest for one in contestants if one.plan.is_one == is_one), default=0.0)
-        count = int(wanted * seconds * _RESERVE) if wanted else int(3000 / load.events**0.6)
-        count = max(count, _LEAST_DELIVERIES)
-        doubled = any(one.plan.is_doubled for one in contestants)
-        built[is_one] = load.build_doubled(count) if doubled else load.build(count)
-    running = [contestant.running for contestant in contestants]
-    everybody: list[Contestant | FloorContestant] = [*contestants]
-    if floor is not None:
-        everybody.append(floor)
-    for contestant in order_round(everybody, number):
-        bench.settle(running)
-        if isinstance(contestant, FloorContestant):
-            contestant.run(seconds=seconds)
-        else:
-            deliveries = built[contestant.plan.is_one]
-            contestant.load(deliveries, seconds=seconds, is_counted=not is_warm_up)
-
-
-def _weigh(bench: Bench, databases: Sequence[tuple[Result, str]]) -> None:
+def _weigh(one: Contestant | Floor) -> None:
     """Note the bytes on disk per run: of the run documents, and of everything."""
-    bench.server.write_checkpoint()
-    for result, name in databases:
-        database = bench.server.get_database(name)
-        sizes = read_bytes_on_disk(database)
-        runs = max(database["automation_runs"].count_documents({}), 1)
-        result.notes["bytes/run on disk"] = f"{sum(sizes.values()) / runs:,.0f}"
-        result.notes["of these runs + indexes"] = f"{sizes['automation_runs'] / runs:,.0f}"
+    sizes = read_bytes_on_disk(one.db)
+    runs = max(one.db["automation_runs"].count_documents({}), 1)
+    one.result.notes["bytes/run on disk"] = f"{sum(sizes.values()) / runs:,.0f}"
+    one.result.notes["of these runs + indexes"] = f"{sizes['automation_runs'] / runs:,.0f}"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pymongo import UpdateOne, WriteConcern
+from pymongo.database import Database
 
-from tests.benchmarks.bench import Bench, say
+from tests.benchmarks.bench import RUN_INDEXES, Bench, say
 from tests.benchmarks.candidates import ROOT, run_command
-from tests.benchmarks.server import RUN_INDEXES
 from tests.benchmarks.workload import Automations
 
 _SPREAD = timedelta(days=60)
@@ -22,36 +22,32 @@ _RUNS_PER_PERSON = 1.5
 
 def seed(
     bench: Bench, automations: Automations, runs: int, *, roots: Iterable[Path] = (ROOT,)
-) -> tuple[dict[Path, str], str, str]:
+) -> tuple[dict[Path, Database[Any]], Database[Any], str]:
     """Fill databases with the same runs: one for each commit of ours, brought up to date by it,
     and one for the peers.
 
-    Returns the names of ours by the root of the code, the peers', and how long our
-    `add_run_fields` took.
+    Returns ours by the root of the code, the peers', and how long our `add_run_fields` took.
     """
-    server = bench.server
     began = time.monotonic()
-    peers = server.create_database(automations.documents, has_indexes=False)
-    _insert_runs(bench, peers, automations, runs)
-    source = server.get_database(peers)
+    peers = bench.create_database(automations, has_indexes=False)
+    _insert_runs(peers, automations, runs)
     ours, took = {}, ""
     for root in dict.fromkeys(roots):
-        ours[root] = server.create_database(automations.documents, has_indexes=False)
+        ours[root] = bench.create_database(automations, has_indexes=False)
         for name in ("automations", "automation_runs"):
-            source[name].aggregate([{"$out": {"db": ours[root], "coll": name}}])
-        uri = server.build_uri(ours[root])
+            peers[name].aggregate([{"$out": {"db": ours[root].name, "coll": name}}])
+        uri = bench.build_uri(ours[root].name)
         run_command("add_run_indexes", uri=uri, root=root)
         before = time.monotonic()
         run_command("add_run_fields", uri=uri, root=root)
         if root == ROOT:
             took = f"{time.monotonic() - before:.1f} s"
-    source["automation_runs"].create_indexes(list(RUN_INDEXES))
+    peers["automation_runs"].create_indexes(RUN_INDEXES)
     say(f"  {runs:,} runs stored in {time.monotonic() - began:.0f} s, add_run_fields took {took}")
     return ours, peers, took
 
 
-def _insert_runs(bench: Bench, name: str, automations: Automations, runs: int) -> None:
-    database = bench.server.get_database(name)
+def _insert_runs(database: Database[Any], automations: Automations, runs: int) -> None:
     # Nobody acknowledges these: the journal can wait.
     collection = database["automation_runs"].with_options(write_concern=WriteConcern(w=1, j=False))
     rng = random.Random(60)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from tests.benchmarks.figures import Result, Table
 
 OURS = "ours, 2 processes"
+Reader = Callable[[Mapping[str, Table]], float | None]
+Figure = Callable[[Result], float | None]
 
 
 class Target(NamedTuple):
@@ -14,23 +16,29 @@ class Target(NamedTuple):
 
     row: str
     figure: str
-    read: Callable[[Mapping[str, Table]], float | None]
+    read: Reader
     at_least: float
     aim: float
     unit: str = "x"
     is_maximum: bool = False  # the figure has to stay under its bounds
 
-    def judge(self, value: float, bound: float) -> str:
-        return "met" if (value <= bound if self.is_maximum else value >= bound) else "short"
+
+def _median(result: Result) -> float:
+    return result.median
 
 
-Reader = Callable[[Mapping[str, Table]], float | None]
+def _acknowledged(result: Result) -> float | None:
+    return statistics.median(result.acknowledged) if result.acknowledged else None
 
 
-def _median(key: str, start: str = OURS) -> Reader:
+def _wait(share: float) -> Figure:
+    return lambda result: result.get_wait(share) * 1000
+
+
+def _read(key: str, figure: Figure = _median, start: str = OURS) -> Reader:
     def read(tables: Mapping[str, Table]) -> float | None:
         found = tables[key].find(start) if key in tables else None
-        return found.median if found is not None else None
+        return figure(found) if found is not None else None
 
     return read
 
@@ -43,28 +51,8 @@ def _ratio(above: Reader, below: Reader) -> Reader:
     return read
 
 
-def _against(key: str, peer: str) -> Reader:
-    return _ratio(_median(key), _median(key, peer))
-
-
-def _against_before(key: str) -> Reader:
-    return _ratio(_median(key), _median(key, "ours at"))
-
-
-def _wait(key: str, start: str, share: float) -> Reader:
-    def read(tables: Mapping[str, Table]) -> float | None:
-        found: Result | None = tables[key].find(start) if key in tables else None
-        return found.get_wait(share) * 1000 if found is not None else None
-
-    return read
-
-
-def _acknowledged(key: str, start: str = OURS) -> Reader:
-    def read(tables: Mapping[str, Table]) -> float | None:
-        found = tables[key].find(start) if key in tables else None
-        return statistics.median(found.acknowledged) if found and found.acknowledged else None
-
-    return read
+def _against(key: str, peer: str, figure: Figure = _median) -> Reader:
+    return _ratio(_read(key, figure), _read(key, figure, peer))
 
 
 def _worst_trouble(tables: Mapping[str, Table]) -> float | None:
@@ -75,67 +63,56 @@ def _worst_trouble(tables: Mapping[str, Table]) -> float | None:
     return min(one.median for one in others) / usual.median if others and usual.median else None
 
 
-def _list_median(candidate: str, *, is_largest: bool, key: str = "list") -> Reader:
-    def read(tables: Mapping[str, Table]) -> float | None:
-        if key not in tables:
-            return None
-        found = [one.median for one in tables[key].results if one.name.startswith(candidate)]
-        return (max(found) if is_largest else found[0]) if found else None
-
-    return read
-
-
-_ONE = f"{OURS}, one"
-_MANY = f"{OURS}, 200"
-_NAIVE, _FAIR = "Node, naive", "Node, fair"
-
-
-def _wait_against(key: str, share: float, peer: str) -> Reader:
-    return _ratio(_wait(key, OURS, share), _wait(key, peer, share))
+def _worst_list(tables: Mapping[str, Table]) -> float | None:
+    """Return the median of ours at the size where it is highest."""
+    results = tables["list"].results if "list" in tables else ()
+    return max((one.median for one in results if one.name.startswith("ours,")), default=None)
 
 
 TARGETS = (
-    Target("1 event", "counted, against naive", _against("1", _NAIVE), 3.5, 4.5),
-    Target("1 event", "counted, against fair", _against("1", _FAIR), 3.3, 4.5),
-    Target("1 event", "counted, against the commit before", _against_before("1"), 0.95, 1),
-    Target("one at a time", "answer p50, against naive", _wait_against("alone", 0.5, _NAIVE),
-           1, 0.5, is_maximum=True),
-    Target("one at a time", "answer p50, against fair", _wait_against("alone", 0.5, _FAIR),
-           1, 0.5, is_maximum=True),
-    Target("200 single deliveries/s", "p50, against naive", _wait_against("latency", 0.5, _NAIVE),
-           1, 1, is_maximum=True),
-    Target("200 single deliveries/s", "p50, against fair", _wait_against("latency", 0.5, _FAIR),
-           1, 1, is_maximum=True),
-    Target("200 single deliveries/s", "p99, against naive", _wait_against("latency", 0.99, _NAIVE),
-           1, 1, is_maximum=True),
-    Target("200 single deliveries/s", "p99, against fair", _wait_against("latency", 0.99, _FAIR),
-           1, 1, is_maximum=True),
-    Target("200 single deliveries/s", "p99", _wait("latency", OURS, 0.99),
+    *(
+        Target("1 event", f"counted, against {peer}", _against("1", f"Node, {peer}"), least, 4.5)
+        for peer, least in (("naive", 3.5), ("fair", 3.3))
+    ),
+    Target("1 event", "counted, against the commit before", _against("1", "ours at"), 0.95, 1),
+    *(
+        Target("one at a time", f"answer p50, against {peer}",
+               _against("alone", f"Node, {peer}", _wait(0.5)), 1, 0.5, is_maximum=True)
+        for peer in ("naive", "fair")
+    ),
+    *(
+        Target("200 single deliveries/s", f"p{share * 100:.0f}, against {peer}",
+               _against("latency", f"Node, {peer}", _wait(share)), 1, 1, is_maximum=True)
+        for share in (0.5, 0.99)
+        for peer in ("naive", "fair")
+    ),
+    Target("200 single deliveries/s", "p99", _read("latency", _wait(0.99)),
            100, 10, "ms", is_maximum=True),
-    Target("100 events, sustained", "counted, against naive", _against("sustained", _NAIVE),
-           10, 15),
-    Target("100 events, sustained", "counted, against fair", _against("sustained", _FAIR), 6, 10),
-    Target("100 events, sustained", "counted/s", _median("sustained"), 8_000, 12_000, ""),
-    Target("100 events, sustained", "acknowledged/s", _acknowledged("sustained"),
+    *(
+        Target("100 events, sustained", f"counted, against {peer}",
+               _against("sustained", f"Node, {peer}"), least, aim)
+        for peer, least, aim in (("naive", 10, 15), ("fair", 6, 10))
+    ),
+    Target("100 events, sustained", "counted/s", _read("sustained"), 8_000, 12_000, ""),
+    Target("100 events, sustained", "acknowledged/s", _read("sustained", _acknowledged),
            15_000, 15_000, ""),
-    Target("100 events", "counted, against the commit before", _against_before("100"), 0.95, 1),
-    Target("1000 events, 2 processes", "counted/s", _median("1000"), 10_000, 15_000, ""),
+    Target("100 events", "counted, against the commit before", _against("100", "ours at"),
+           0.95, 1),
+    Target("1000 events, 2 processes", "counted/s", _read("1000"), 10_000, 15_000, ""),
     Target("1000 events, 2 processes", "of the floor", _against("1000", "floor"), 0.3, 0.4),
     Target("1000 events, 2 processes", "counted, against the commit before",
-           _against_before("1000"), 0.95, 1),
+           _against("1000", "ours at"), 0.95, 1),
     Target("one automation", "of 200 automations",
-           _ratio(_median("one", _ONE), _median("one", _MANY)), 0.8, 1),
-    Target("500 single events/s", "stored to counted, p99", _wait("lag", OURS, 0.99),
+           _ratio(_read("one", start=f"{OURS}, one"), _read("one", start=f"{OURS}, 200")), 0.8, 1),
+    Target("500 single events/s", "stored to counted, p99", _read("lag", _wait(0.99)),
            250, 60, "ms", is_maximum=True),
     Target("burst", "counted, of the sustained rate",
-           _ratio(_median("burst"), _median("sustained")), 1, 1),
-    Target("burst", "single deliveries beside it, p99", _wait("burst", OURS, 0.99),
+           _ratio(_read("burst"), _read("sustained")), 1, 1),
+    Target("burst", "single deliveries beside it, p99", _read("burst", _wait(0.99)),
            100, 100, "ms", is_maximum=True),
-    Target("list, 50 automations", "p50 at any size", _list_median("ours,", is_largest=True),
-           6, 4, "ms", is_maximum=True),
+    Target("list, 50 automations", "p50 at any size", _worst_list, 6, 4, "ms", is_maximum=True),
     Target("list, 50 automations", "largest against 10,000 runs",
-           _ratio(_list_median("ours,", is_largest=True), _list_median("ours,", is_largest=False)),
-           1.15, 1.15, is_maximum=True),
+           _ratio(_worst_list, _read("list", start="ours,")), 1.15, 1.15, is_maximum=True),
     Target("counting in trouble", "answers, of the usual", _worst_trouble, 0.9, 1),
 )  # fmt: skip
 
@@ -146,20 +123,13 @@ def build_markdown(tables: Mapping[str, Table]) -> str:
         value = target.read(tables)
         if value is None:
             continue
-        cells = [
-            target.row,
-            target.figure,
-            _show(value, target.unit),
-            *_bound(target, value, target.at_least),
-            *_bound(target, value, target.aim),
-        ]
+        cells = [target.row, target.figure, _show(value, target.unit)]
+        for bound in (target.at_least, target.aim):
+            is_met = value <= bound if target.is_maximum else value >= bound
+            cells.append(f"{'under ' * target.is_maximum}{_show(bound, target.unit)}")
+            cells.append("met" if is_met else "short")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _bound(target: Target, value: float, bound: float) -> tuple[str, str]:
-    sign = "under " if target.is_maximum else ""
-    return f"{sign}{_show(bound, target.unit)}", target.judge(value, bound)
 
 
 def _show(value: float, unit: str) -> str:

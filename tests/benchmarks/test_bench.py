@@ -3,31 +3,24 @@
 import hashlib
 import hmac
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.benchmarks import figures, targets
-from tests.benchmarks.candidates import ROOT
+from tests.benchmarks.candidates import Running, null_server
 from tests.benchmarks.client import Lane, run_lanes
 from tests.benchmarks.counts import Counts
 from tests.benchmarks.figures import Result, Table
-from tests.benchmarks.processes import Process, choose_port
 from tests.benchmarks.workload import APP_SECRET, Workload, build_automations, count_people
 
 
 @pytest.fixture
 def null_port(tmp_path: Path) -> Iterator[int]:
-    port = choose_port()
-    process = Process(
-        [sys.executable, "-m", "tests.benchmarks.null_server", str(port)],
-        environment={}, cwd=ROOT, log=tmp_path / "null.log",
-    )  # fmt: skip
-    process.wait_until_listening(port)
-    yield port
-    process.stop()
+    log_path = tmp_path / "null.log"
+    with Running(null_server(), database=None, uri="", log_path=log_path) as process:
+        yield process.port
 
 
 def test_every_request_is_answered_once_over_few_connections(null_port: int) -> None:
