@@ -101,6 +101,13 @@ def mongodb_client(mongodb_server: str) -> Iterator[MongoClient[dict[str, Any]]]
         yield client
 
 
+def prepare(database: Database[dict[str, Any]]) -> None:
+    """Create every collection and index that is not there."""
+    ensure_collections(database)
+    for finding in compare_indexes(database, list_indexes(conf.retention)):
+        apply_finding(database, finding)
+
+
 @pytest.fixture(scope="session")
 def _prepared_db(
     mongodb_client: MongoClient[dict[str, Any]],
@@ -108,9 +115,7 @@ def _prepared_db(
     name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     mongodb_client.drop_database(name)
     database = mongodb_client[name]
-    ensure_collections(database)
-    for finding in compare_indexes(database, list_indexes(conf.retention)):
-        apply_finding(database, finding)
+    prepare(database)
     yield database
     mongodb_client.drop_database(name)
 

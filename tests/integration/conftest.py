@@ -10,11 +10,10 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
+from tests.conftest import prepare
 from tests.support.tracker import Tracker
-from tracking.conf import conf
 from tracking.counting.storage import Storage
 from tracking.embedded import server as embedded
-from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
 Document = dict[str, Any]
 Db = Database[Document]
@@ -131,9 +130,7 @@ def fragile_db(fragile_client: MongoClient[Document]) -> Database[Document]:
     # Transactions that an earlier test has left open on purpose.
     fragile_client.admin.command("killAllSessions", [])
     database = fragile_client["fragile"]
-    ensure_collections(database)
-    for finding in compare_indexes(database, list_indexes(conf.retention)):
-        apply_finding(database, finding)
+    prepare(database)
     for name in database.list_collection_names():
         database[name].delete_many({})
     return database

@@ -6,9 +6,8 @@ import signal
 import socketserver
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from tests.support.processes import find_mongod
+from tests.support.waiting import wait_until
 from tracking.embedded import mongod
 from tracking.embedded import server as embedded
 from tracking.exceptions import TrackingUnavailable
@@ -49,35 +49,33 @@ class User:
     """A process that uses the server of a directory until its stdin is closed."""
 
     def __init__(self, data_dir: Path, script: str = USER) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", script, str(data_dir)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[3],
-        )
+        self.process: Any = subprocess.Popen(
+            [sys.executable, "-c", script, str(data_dir)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3],
+        )  # fmt: skip
 
     def read_line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return str(self.process.stdout.readline().strip())
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
 
     def leave(self) -> int:
-        assert self.process.stdin is not None
         self.process.stdin.close()
-        return self.process.wait(20)
+        return int(self.process.wait(20))
 
     def close(self) -> None:
         self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+            with suppress(OSError):
+                pipe.close()
 
 
+StartUser = Callable[..., User]
+
+
+@pytest.fixture
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "data"
@@ -85,7 +83,7 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def start_user(data_dir: Path) -> Iterator[Callable[..., User]]:
+def start_user(data_dir: Path) -> Iterator[StartUser]:
     users: list[User] = []
 
     def start(script: str = USER) -> User:
@@ -101,14 +99,6 @@ def get_server(data_dir: Path) -> int:
     pid = find_mongod(data_dir)
     assert pid is not None
     return pid
-
-
-def wait_until(is_true: Callable[[], Any], *, seconds: float = 10.0) -> float:
-    started = time.monotonic()
-    while not is_true():
-        assert time.monotonic() - started < seconds, "it did not happen in time"
-        time.sleep(0.005)
-    return time.monotonic() - started
 
 
 def is_gone(pid: int) -> bool:
@@ -133,15 +123,13 @@ def add_note(uri: str) -> None:
         client["kept"]["notes"].insert_one({})
 
 
-def test_two_processes_share_one_server(data_dir: Path, start_user: Callable[..., User]) -> None:
+def test_two_processes_share_one_server(data_dir: Path, start_user: StartUser) -> None:
     first, second = start_user(), start_user()
     assert first.read_line() == second.read_line() != ""
     assert find_mongod(data_dir)
 
 
-def test_the_next_call_starts_the_server_of_a_killed_owner_again(
-    data_dir: Path, start_user: Callable[..., User]
-) -> None:
+def test_a_killed_owners_server_is_started_again(data_dir: Path, start_user: StartUser) -> None:
     owner = start_user()
     uri = owner.read_line()
     assert embedded.ensure_running(data_dir) == uri  # attached
@@ -154,9 +142,7 @@ def test_the_next_call_starts_the_server_of_a_killed_owner_again(
     assert start_user().read_line() == uri
 
 
-def test_no_server_survives_its_killed_parent(
-    data_dir: Path, start_user: Callable[..., User]
-) -> None:
+def test_no_server_survives_its_killed_parent(data_dir: Path, start_user: StartUser) -> None:
     user = start_user()
     user.read_line()
     server = get_server(data_dir)
@@ -164,9 +150,7 @@ def test_no_server_survives_its_killed_parent(
     assert wait_until(lambda: is_gone(server)) < 1.0
 
 
-def test_a_process_killed_while_it_starts_the_server_leaves_none(
-    data_dir: Path, start_user: Callable[..., User]
-) -> None:
+def test_a_kill_during_the_start_leaves_no_server(data_dir: Path, start_user: StartUser) -> None:
     user = start_user()
     wait_until(lambda: find_mongod(data_dir))
     user.kill()
@@ -174,8 +158,8 @@ def test_a_process_killed_while_it_starts_the_server_leaves_none(
     assert start_user().read_line().startswith("mongodb://")
 
 
-def test_the_server_ends_cleanly_with_its_last_user_and_comes_back_on_its_port(
-    data_dir: Path, start_user: Callable[..., User]
+def test_a_server_ends_with_its_user_and_keeps_its_port(
+    data_dir: Path, start_user: StartUser
 ) -> None:
     user = start_user()
     uri = user.read_line()
@@ -191,18 +175,13 @@ def test_a_server_that_dies_is_started_again_by_the_next_call(data_dir: Path) ->
     add_note(uri)
     server = get_server(data_dir)
     os.kill(server, signal.SIGKILL)
-    wait_until(
-        lambda: (
-            embedded.ensure_running(data_dir) == uri and find_mongod(data_dir) not in {server, None}
-        )
-    )
+    wait_until(lambda: embedded.ensure_running(data_dir) == uri)
+    wait_until(lambda: find_mongod(data_dir) not in {server, None})
     assert count_notes(uri) == 1
 
 
 def get_port(uri: str) -> int:
-    port = urlsplit(uri).port
-    assert port is not None
-    return port
+    return urlsplit(uri).port or 0
 
 
 class HangUp(socketserver.BaseRequestHandler):
@@ -216,19 +195,18 @@ def test_another_port_is_taken_when_the_known_one_is_gone(data_dir: Path) -> Non
     uri = embedded.ensure_running(data_dir)
     add_note(uri)
     embedded.stop(data_dir)
-    with socketserver.ThreadingTCPServer((mongod.HOST, get_port(uri)), HangUp) as thief:
-        serving = threading.Thread(target=thief.serve_forever)
-        serving.start()
+    server = socketserver.ThreadingTCPServer((mongod.HOST, get_port(uri)), HangUp)
+    with server as thief, ThreadPoolExecutor(1) as pool:
+        pool.submit(thief.serve_forever)
         moved = embedded.ensure_running(data_dir)
         thief.shutdown()
-        serving.join()
     assert moved != uri
     add_note(moved)
     assert count_notes(moved) == 2
 
 
 def test_the_next_owner_on_another_port_tells_its_own_process(
-    data_dir: Path, start_user: Callable[..., User], monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, start_user: StartUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = start_user()
     uri = owner.read_line()
@@ -242,8 +220,8 @@ def test_the_next_owner_on_another_port_tells_its_own_process(
     assert start_user().read_line() == moved
 
 
-def test_a_forked_child_is_attached_and_outlives_no_lock(
-    data_dir: Path, start_user: Callable[..., User]
+def test_a_forked_child_is_attached_and_keeps_no_lock(
+    data_dir: Path, start_user: StartUser
 ) -> None:
     parent = start_user(FORKING_USER)
     child, uri = parent.read_line().split()
@@ -258,9 +236,7 @@ def test_a_forked_child_is_attached_and_outlives_no_lock(
         os.kill(int(child), signal.SIGKILL)
 
 
-def test_a_mongod_of_somebody_else_on_the_directory_is_named(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_mongod_on_the_directory_is_named(data_dir: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(embedded, "_DEATH_SECONDS", 0.1)
     (data_dir / "db").mkdir(parents=True)
     with (data_dir / "db" / "mongod.lock").open("wb") as lock:
@@ -270,29 +246,14 @@ def test_a_mongod_of_somebody_else_on_the_directory_is_named(
     assert embedded.ensure_running(data_dir)
 
 
-def test_the_server_outlives_the_thread_that_asked_for_it(data_dir: Path) -> None:
-    uris: list[str] = []
-    thread = threading.Thread(target=lambda: uris.append(embedded.ensure_running(data_dir)))
-    thread.start()
-    thread.join()
+@pytest.mark.parametrize("threads", [1, 8])
+def test_threads_start_one_server_that_outlives_them(data_dir: Path, threads: int) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        uris = list(pool.map(lambda _: embedded.ensure_running(data_dir), range(threads)))
+    assert len(set(uris)) == 1
     server = get_server(data_dir)
     add_note(uris[0])
     assert find_mongod(data_dir) == server
-
-
-def test_many_threads_start_one_server(data_dir: Path) -> None:
-    uris: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: uris.append(embedded.ensure_running(data_dir)))
-        for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(uris) == 8
-    assert len(set(uris)) == 1
-    assert find_mongod(data_dir)
 
 
 def test_the_server_has_the_safe_flags_and_no_test_commands(data_dir: Path) -> None:
@@ -310,11 +271,10 @@ def test_the_server_has_the_safe_flags_and_no_test_commands(data_dir: Path) -> N
 def test_test_commands_are_there_when_asked_for(own_mongodb_uri: str) -> None:
     with connect(own_mongodb_uri) as client:
         client.admin.command("configureFailPoint", "failCommand", mode="off")
+        assert client.get_default_database().name == "instagram_automations"
 
 
-def test_a_server_that_cannot_start_says_where_to_look(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_cannot_start_says_where(data_dir: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(mongod, "find_mongod", lambda: Path("/bin/false"))
     with pytest.raises(TrackingUnavailable, match=r"mongod\.log.*MONGODB_URI"):
         embedded.ensure_running(data_dir)

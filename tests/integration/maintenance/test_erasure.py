@@ -3,16 +3,17 @@
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import bson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo.database import Database
 
-from tests.integration.conftest import MakeTracker
+from tests.integration.conftest import Db, MakeTracker, flow
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
@@ -34,12 +35,12 @@ HISTORIES = 400 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 25
 
 
 @pytest.fixture
-def eraser(db: Database[Any]) -> Eraser:
+def eraser(db: Db) -> Eraser:
     return Eraser(db)
 
 
 @pytest.fixture(autouse=True)
-def _automations(db: Database[Any]) -> None:
+def _automations(db: Db) -> None:
     documents = [{"_id": name, "accountId": ACCOUNT, "workspaceId": "w1"} for name in ("a1", "a2")]
     db["automations"].insert_many([*documents, {"_id": "other", "accountId": "999"}])
 
@@ -48,7 +49,7 @@ def wrote(at: datetime, automation: str = "a1", **fields: Any) -> Trigger:
     return make_trigger(user_id=PERSON, arrived_at=at, automation_key=automation, **fields)
 
 
-def list_holders(db: Database[Any], person: str = PERSON) -> list[str]:
+def list_holders(db: Db, person: str = PERSON) -> list[str]:
     """The documents that hold the person's id, wherever in them and in raw bytes too."""
     return [
         f"{name}: {document['_id']}"
@@ -58,21 +59,19 @@ def list_holders(db: Database[Any], person: str = PERSON) -> list[str]:
     ]
 
 
-def list_outcomes(db: Database[Any]) -> list[str]:
+def list_outcomes(db: Db) -> list[str]:
     found = db["automation_triggers"].find().sort([("createdAt", 1), ("_id", 1)])
     return [one.get("outcome", "waits") for one in found]
 
 
-def read_counts(db: Database[Any], at: datetime) -> Any:
+def read_counts(db: Db, at: datetime) -> Any:
     documents = list(db["automations"].find().sort("_id", 1))
     people = {one["_id"]: db["automation_contacts"].count_documents({"automationId": one["_id"]})
               for one in documents}  # fmt: skip
     return StatsStore(db).summarize(documents, at=at), people
 
 
-def test_the_id_is_nowhere_and_every_count_is_what_it_was(
-    db: Database[Any], tracker: Tracker, eraser: Eraser
-) -> None:
+def test_the_id_is_nowhere_and_every_count_stays(db: Db, tracker: Tracker, eraser: Eraser) -> None:
     times = [T0, T0 + WINDOW / 2, T0 + 2 * WINDOW]
     tracker.record(*(wrote(at, one) for one in ("a1", "a2") for at in times), make_trigger())
     at = T0 + 3 * WINDOW
@@ -91,24 +90,20 @@ def test_the_id_is_nowhere_and_every_count_is_what_it_was(
     runs = list(db["automation_runs"].find(of_erased))
     assert len({run["userId"] for run in runs}) == 2
     assert [run["metadata"] for run in runs] == [{"postId": "m1"}] * 4
-    assert {run["eventId"] for run in runs} == {run["userId"] for run in runs}
-    assert {one["userId"] for one in db["automation_triggers"].find(of_erased)} == {
-        run["userId"] for run in runs
-    }
+    names = {run["userId"] for run in runs}
+    assert {run["eventId"] for run in runs} == names
+    assert {one["userId"] for one in db["automation_triggers"].find(of_erased)} == names
     assert not list(db["automation_triggers"].find({**of_erased, "metadata": {"$exists": True}}))
     assert db["automation_runs"].count_documents({"userId": "p1"}) == 1
 
 
-def test_who_writes_again_is_a_new_person(
-    db: Database[Any], tracker: Tracker, eraser: Eraser
-) -> None:
+def test_who_writes_again_is_a_new_person(db: Db, tracker: Tracker, eraser: Eraser) -> None:
     tracker.record(wrote(T0))
     eraser.erase(ACCOUNT, PERSON)
     times = [T0 + SECOND, T0 + WINDOW]
     assert tracker.record(*map(wrote, times)) == [Outcome.COUNTED, Outcome.DUPLICATE]
     assert recount(db, at=T0 + 2 * WINDOW) == []
-    base = db["automation_run_stats"].find_one({"_id": "a1:b"})
-    assert base is not None
+    base = db["automation_run_stats"].find_one({"_id": "a1:b"}) or {}
     people = sum(sum(hour.get("p", {}).values()) for hour in base["h"].values())
     assert people == db["automation_contacts"].count_documents({}) == 2
     assert eraser.erase(ACCOUNT, PERSON) == Erasure(runs=1, contacts=1, triggers=2)
@@ -116,16 +111,14 @@ def test_who_writes_again_is_a_new_person(
     assert recount(db, at=T0 + 2 * WINDOW) == []
 
 
-def test_a_redelivery_is_still_known(db: Database[Any], tracker: Tracker, eraser: Eraser) -> None:
+def test_a_redelivery_is_still_known(db: Db, tracker: Tracker, eraser: Eraser) -> None:
     trigger = wrote(T0)
     tracker.record(trigger)
     eraser.erase(ACCOUNT, PERSON)
     assert tracker.record(trigger) == [Outcome.REDELIVERED]
 
 
-def test_runs_of_an_earlier_product_without_a_contact(
-    db: Database[Any], tracker: Tracker, eraser: Eraser
-) -> None:
+def test_earlier_runs_without_a_contact(db: Db, tracker: Tracker, eraser: Eraser) -> None:
     now = truncate_to_milliseconds(datetime.now(T0.tzinfo))
     metadata = {"messageText": "hi", "postId": "m1", "username": "mia"}
     earlier = make_run("a1", now - WINDOW / 2, userId=PERSON, username="mia", metadata=metadata)
@@ -141,9 +134,7 @@ def test_runs_of_an_earlier_product_without_a_contact(
     assert recount(db, at=now + SECOND) == []
 
 
-def test_the_same_id_at_another_account_is_another_person(
-    db: Database[Any], tracker: Tracker, eraser: Eraser
-) -> None:
+def test_the_id_at_another_account_is_another(db: Db, tracker: Tracker, eraser: Eraser) -> None:
     tracker.record(wrote(T0), wrote(T0, "other", account_id="999"))
     eraser.erase(ACCOUNT, PERSON)
     assert db["automation_runs"].count_documents({"userId": PERSON}) == 1
@@ -152,9 +143,7 @@ def test_the_same_id_at_another_account_is_another_person(
     assert list_holders(db) == []
 
 
-def test_another_engines_calls_and_a_deleted_automation(
-    db: Database[Any], tracker: Tracker, eraser: Eraser
-) -> None:
+def test_other_engines_calls_and_lost_automations(db: Db, tracker: Tracker, eraser: Eraser) -> None:
     tracker.record(wrote(T0, account_id="w1", kind="call"), wrote(T0, "gone"))
     eraser.erase(ACCOUNT, PERSON)
     assert list_holders(db) == []
@@ -167,71 +156,66 @@ class TestWaiting:
     TIMES = (WINDOW / 2, WINDOW, WINDOW + MILLISECOND, 2 * WINDOW, 3 * WINDOW)
     OUTCOMES = ("counted", "duplicate", "duplicate", "counted", "duplicate", "counted")
 
-    def test_beside_the_contact_that_was_moved(
-        self, db: Database[Any], tracker: Tracker, eraser: Eraser
-    ) -> None:
+    @pytest.fixture
+    def waiting(self, tracker: Tracker) -> Tracker:
         tracker.record(wrote(T0))
         tracker.store(*(wrote(T0 + after) for after in self.TIMES))
+        return tracker
+
+    def check(self, db: Db) -> None:
+        assert tuple(list_outcomes(db)) == self.OUTCOMES
+        assert list_holders(db) == []
+        assert recount(db, at=T0 + 4 * WINDOW) == []
+
+    def test_beside_the_moved_contact(self, db: Db, waiting: Tracker, eraser: Eraser) -> None:
         assert eraser.erase(ACCOUNT, PERSON) == Erasure(runs=1, contacts=1, triggers=6)
         assert list_holders(db) == []
-        tracker.count()
-        assert tuple(list_outcomes(db)) == self.OUTCOMES
-        assert recount(db, at=T0 + 4 * WINDOW) == []
+        waiting.count()
+        self.check(db)
         assert len(db["automation_triggers"].distinct("userId")) == 1
         for run in db["automation_runs"].find():
             assert run["metadata"] == {"postId": "m1"}
             assert run["eventId"] == run["userId"]
 
     def test_between_the_transaction_and_the_batches(
-        self, db: Database[Any], tracker: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+        self, db: Db, waiting: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Counted when the name is set on the triggers, and `userId` not yet rewritten."""
-        tracker.record(wrote(T0))
-        tracker.store(*(wrote(T0 + after) for after in self.TIMES))
         rewrite = Eraser._rewrite_triggers
 
         def count_first(self: Any, *args: Any) -> int:
-            tracker.count()
+            waiting.count()
             return rewrite(self, *args)
 
         monkeypatch.setattr(Eraser, "_rewrite_triggers", count_first)
         eraser.erase(ACCOUNT, PERSON)
-        assert tuple(list_outcomes(db)) == self.OUTCOMES
-        assert list_holders(db) == []
-        assert recount(db, at=T0 + 4 * WINDOW) == []
+        self.check(db)
         assert {str(run["metadata"]) for run in db["automation_runs"].find()} == {
             "{'postId': 'm1'}"
         }
 
     def test_a_batch_that_has_read_the_id_is_counted_again(
-        self, db: Database[Any], tracker: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+        self, db: Db, waiting: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        tracker.record(wrote(T0))
-        tracker.store(*(wrote(T0 + after) for after in self.TIMES))
         plans = 0
 
         def erase_first(*args: Any, **options: Any) -> Any:
             nonlocal plans
             plans += 1
             if plans == 1:
-                erasing = threading.Thread(target=eraser.erase, args=(ACCOUNT, PERSON))
-                erasing.start()
-                erasing.join()
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(eraser.erase, ACCOUNT, PERSON).result()
             return plan_batch(*args, **options)
 
         monkeypatch.setattr(batch, "plan_batch", erase_first)
-        tracker.count()
+        waiting.count()
         assert plans >= 2
-        assert tuple(list_outcomes(db)) == self.OUTCOMES
-        assert list_holders(db) == []
-        assert recount(db, at=T0 + 4 * WINDOW) == []
+        self.check(db)
 
     def test_counting_waits_for_an_erasure_that_takes_long(
-        self, db: Database[Any], tracker: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+        self, db: Db, waiting: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is nobody's fault: no automation is parked for it."""
-        tracker.record(wrote(T0))
-        tracker.store(*(wrote(T0 + after) for after in self.TIMES))
         has_begun = threading.Event()
         rename = Eraser._rename_runs
 
@@ -241,19 +225,16 @@ class TestWaiting:
             return rename(*args)
 
         monkeypatch.setattr(Eraser, "_rename_runs", rename_slowly)
-        erasing = threading.Thread(target=eraser.erase, args=(ACCOUNT, PERSON))
-        erasing.start()
-        assert has_begun.wait(10)
-        tracker.count()
-        erasing.join()
+        with ThreadPoolExecutor(1) as pool:
+            erasing = pool.submit(eraser.erase, ACCOUNT, PERSON)
+            assert has_begun.wait(10)
+            waiting.count()
+            erasing.result()
         assert list_stuck(db) == []
-        tracker.count()
-        assert tuple(list_outcomes(db)) == self.OUTCOMES
-        assert recount(db, at=T0 + 4 * WINDOW) == []
+        waiting.count()
+        self.check(db)
 
-    def test_before_any_counter_was_there(
-        self, db: Database[Any], make_tracker: MakeTracker, eraser: Eraser
-    ) -> None:
+    def test_before_any_counter(self, db: Db, make_tracker: MakeTracker, eraser: Eraser) -> None:
         db["tracking_partitions"].delete_many({})
         tracker = make_tracker(db)
         tracker.store(wrote(T0))
@@ -277,7 +258,7 @@ steps = st.lists(
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=steps)
 def test_erasing_changes_no_outcome(
-    db: Database[Any], eraser: Eraser, tracker: Tracker, steps: list[tuple[str, int]]
+    db: Db, eraser: Eraser, tracker: Tracker, steps: list[tuple[str, int]]
 ) -> None:
     """Whatever waits meanwhile: who was erased and writes again is another person, that is all."""
     for name in db.list_collection_names():
@@ -314,45 +295,31 @@ def test_erasing_changes_no_outcome(
 
 
 def test_under_traffic_every_name_has_one_run_a_window(
-    db: Database[Any], eraser: Eraser, make_tracker: MakeTracker
+    db: Db, eraser: Eraser, make_tracker: MakeTracker
 ) -> None:
     """Two writers who count too, and a person who is erased again and again."""
-    is_over = threading.Event()
-    errors: list[BaseException] = []
+    trackers = [make_tracker(db) for _ in range(2)]
 
-    def write(number: int) -> None:
-        tracker = make_tracker(db)
-        sent = 0
-        try:
-            while not is_over.is_set() and sent < 300:
-                sent += 2
-                at = T0 + sent * SECOND
-                tracker.store(wrote(at), make_trigger(user_id=f"q{sent % 50}", arrived_at=at))
-                tracker.count()
-        except BaseException as error:  # noqa: BLE001 - for the test's own thread
-            errors.append(error)
+    def write(number: int, tracker: Tracker) -> None:
+        at = T0 + min(number, 150) * 2 * SECOND
+        tracker.store(wrote(at), make_trigger(user_id=f"q{number % 25}", arrived_at=at))
+        tracker.count()
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
     deadline = time.monotonic() + 30
     erasures = Erasure()
-    while erasures.triggers < 50 and time.monotonic() < deadline:
-        erasures.add(eraser.erase(ACCOUNT, PERSON))
-    is_over.set()
-    for thread in threads:
-        thread.join()
+    first, second = (partial(write, tracker=one) for one in trackers)
+    with flow(first), flow(second):
+        while erasures.triggers < 50 and time.monotonic() < deadline:
+            erasures.add(eraser.erase(ACCOUNT, PERSON))
     eraser.erase(ACCOUNT, PERSON)
     make_tracker(db).record(make_trigger(), seconds=20)
-
-    assert errors == []
     assert erasures.triggers >= 50
     assert list_holders(db) == []
     assert recount(db, at=T0 + 3 * WINDOW) == []
 
 
 def test_many_triggers_and_runs_take_several_transactions(
-    db: Database[Any], tracker: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+    db: Db, tracker: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasure, "_BATCH", 7)
     monkeypatch.setattr(erasure, "_IDS_PER_UPDATE", 5)

@@ -1,18 +1,14 @@
 """An erasure that is cut off anywhere is done again, and the counts never show that it was."""
 
 from typing import Any
-from unittest import mock
 
 import pytest
 from bson import Binary
 from bson.binary import UUID_SUBTYPE
 from pymongo import MongoClient
-from pymongo.client_session import ClientSession
-from pymongo.database import Database
-from pymongo.errors import AutoReconnect
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from tests.integration.conftest import FailPoint, MakeTracker
+from tests.integration.conftest import Db, FailPoint, MakeTracker
 from tests.integration.maintenance.test_erasure import (
     ACCOUNT,
     PERSON,
@@ -21,6 +17,7 @@ from tests.integration.maintenance.test_erasure import (
     list_outcomes,
     wrote,
 )
+from tests.support.laboratory import lose_commit_replies
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import T0, WINDOW, make_trigger
@@ -61,7 +58,7 @@ class Death(CommandListener):
 
 
 @pytest.fixture
-def written(db: Database[Any], tracker: Tracker) -> Tracker:
+def written(db: Db, tracker: Tracker) -> Tracker:
     documents = [{"_id": name, "accountId": ACCOUNT, "workspaceId": "w1"} for name in ("a1", "a2")]
     db["automations"].insert_many(documents)
     tracker.record(wrote(T0), wrote(T0 + SECOND), wrote(T0, "a2"), make_trigger())
@@ -70,7 +67,7 @@ def written(db: Database[Any], tracker: Tracker) -> Tracker:
     return tracker
 
 
-def check_erased(db: Database[Any], tracker: Tracker) -> None:
+def check_erased(db: Db, tracker: Tracker) -> None:
     tracker.count()
     assert list_holders(db) == []
     assert recount(db, at=T0 + 3 * WINDOW) == []
@@ -81,27 +78,15 @@ def check_erased(db: Database[Any], tracker: Tracker) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_commit_whose_reply_is_lost(
-    db: Database[Any], written: Tracker, mongodb_server: str, times: int
-) -> None:
-    commit = ClientSession.commit_transaction
-    left = times
-
-    def commit_and_lose(session: ClientSession) -> None:
-        nonlocal left
-        commit(session)
-        if left:
-            left -= 1
-            raise AutoReconnect("connection closed")
-
-    with mock.patch.object(ClientSession, "commit_transaction", commit_and_lose):
+def test_a_commit_whose_reply_is_lost(db: Db, written: Tracker, times: int) -> None:
+    with lose_commit_replies(db.client, times):
         Eraser(db).erase(ACCOUNT, PERSON)
     check_erased(db, written)
 
 
 @pytest.mark.parametrize("is_after_reply", [False, True])
 def test_a_process_that_dies_at_any_command(
-    db: Database[Any], written: Tracker, mongodb_server: str, is_after_reply: bool
+    db: Db, written: Tracker, mongodb_server: str, is_after_reply: bool
 ) -> None:
     """It dies one command later each time, until it comes to the end."""
     place = 0
@@ -128,10 +113,7 @@ def test_a_process_that_dies_at_any_command(
 
 
 def test_conflicts_are_tried_again(
-    victim_db: Database[Any],
-    fragile_db: Database[Any],
-    make_tracker: MakeTracker,
-    fail_point: FailPoint,
+    victim_db: Db, fragile_db: Db, make_tracker: MakeTracker, fail_point: FailPoint
 ) -> None:
     fragile_db["automations"].insert_one({"_id": "a1", "accountId": ACCOUNT})
     make_tracker(fragile_db).record(wrote(T0))

@@ -1,16 +1,17 @@
 """`reconcile_runs`: every difference is shown, repaired and gone, whatever goes on meanwhile."""
 
 import logging
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from io import StringIO
+from functools import partial
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from django.core.management import CommandError, call_command
-from pymongo.database import Database
 
+from tests.integration.conftest import Db, Document, flow
+from tests.support.commands import run_command
 from tests.support.triggers import make_trigger, now_in_milliseconds
 from tests.support.uncounted import count_everything
 from tests.support.verification_cases import (
@@ -35,37 +36,27 @@ from tracking import service
 from tracking.maintenance import reconciliation
 from tracking.queries.stats import StatsStore
 
-Document = dict[str, Any]
+reconcile = partial(run_command, "reconcile_runs")
 COLLECTIONS = ("automations", "automation_runs", "automation_contacts", "automation_run_stats")
 
 
-def reconcile(*options: str) -> list[str]:
-    out = StringIO()
-    call_command("reconcile_runs", *options, stdout=out)
-    return out.getvalue().splitlines()
-
-
-def dump(db: Database[Document]) -> dict[str, list[Document]]:
+def dump(db: Db) -> dict[str, list[Document]]:
     return {name: sorted(db[name].find(), key=lambda one: str(one["_id"])) for name in COLLECTIONS}
 
 
-def read_totals(db: Database[Document]) -> dict[str, int]:
-    automations = list(db["automations"].find())
-    at = datetime.now(UTC)
-    return {
-        one: summary.total_runs
-        for one, summary in StatsStore(db).summarize(automations, at=at).by_automation.items()
-    }
+def read_totals(db: Db) -> dict[str, int]:
+    found = StatsStore(db).summarize(list(db["automations"].find()), at=datetime.now(UTC))
+    return {name: summary.total_runs for name, summary in found.by_automation.items()}
 
 
 @pytest.fixture
-def live(db: Database[Document]) -> Database[Document]:
+def live(db: Db) -> Db:
     """A database where all is well."""
     fill(db)
     return db
 
 
-def test_nothing_is_touched_where_all_is_well(live: Database[Document]) -> None:
+def test_nothing_is_touched_where_all_is_well(live: Db) -> None:
     before = dump(live)
     assert reconcile() == ["nothing differs", "automations compared: 3", "automations repaired: 0"]
     assert reconcile("--adopt")[0] == "nothing differs"
@@ -87,10 +78,7 @@ SHOWN: list[tuple[Fault, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("break_it", "shown"), SHOWN, ids=[one.__name__ for one, _ in SHOWN])
 def test_a_difference_is_shown_then_repaired_and_then_gone(
-    live: Database[Document],
-    caplog: pytest.LogCaptureFixture,
-    break_it: Fault,
-    shown: tuple[str, ...],
+    live: Db, caplog: pytest.LogCaptureFixture, break_it: Fault, shown: tuple[str, ...]
 ) -> None:
     totals = read_totals(live)
     break_it(live)
@@ -110,7 +98,7 @@ def test_a_difference_is_shown_then_repaired_and_then_gone(
     assert sum(read_totals(live).values()) == sum(totals.values()) + added
 
 
-def test_hours_that_a_ttl_may_have_touched_are_never_rebuilt(live: Database[Document]) -> None:
+def test_hours_that_a_ttl_may_have_touched_are_never_rebuilt(live: Db) -> None:
     """A TTL that was shorter for a while: the counts of what it took stay."""
     totals = read_totals(live)
     gone = {"createdAt": {"$lt": datetime.now(UTC) - 3 * DAY}}
@@ -121,48 +109,34 @@ def test_hours_that_a_ttl_may_have_touched_are_never_rebuilt(live: Database[Docu
     assert read_totals(live) == totals
 
 
-def test_a_copy_of_no_number_becomes_one(live: Database[Document]) -> None:
+def test_a_copy_of_no_number_becomes_one(live: Db) -> None:
     live["automations"].update_one({"_id": KEY}, {"$set": {"totalRuns": "100", "lastRunAt": "now"}})
     reconcile()
-    copy = live["automations"].find_one({"_id": KEY})
-    assert copy is not None
+    copy = live["automations"].find_one({"_id": KEY}) or {}
     assert copy["totalRuns"] == 100
     assert isinstance(copy["lastRunAt"], datetime)
 
 
-def test_traffic_may_flow_meanwhile(live: Database[Document]) -> None:
-    stop = threading.Event()
-    sent = 0
-
-    def send() -> None:
-        nonlocal sent
-        while not stop.is_set():
-            sent += 1
-            key = (KEY, "a2")[sent % 2]
-            service.record_triggers([make_trigger(
-                automation_key=key, automation_id=str(key), user_id=f"t{sent}",
-                arrived_at=now_in_milliseconds(),
-            )])  # fmt: skip
+def test_traffic_may_flow_meanwhile(live: Db) -> None:
+    def send(number: int) -> None:
+        key = (KEY, "a2")[number % 2]
+        fields = {"automation_key": key, "automation_id": str(key), "user_id": f"t{number}"}
+        service.record_triggers([make_trigger(arrived_at=now_in_milliseconds(), **fields)])
 
     before = sum(read_totals(live).values())
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
+    with flow(send) as sent:
         for break_it in (change_a_copy, drop_an_hour, change_a_base, delete_a_contact):
             break_it(live)
             reconcile()
-    finally:
-        stop.set()
-        sender.join()
-        service.close()
+    service.close()
     count_everything(live)
     assert list_wrong("--full") == []
-    assert sum(read_totals(live).values()) == before + sent
+    assert sum(read_totals(live).values()) == before + len(sent)
 
 
 @pytest.mark.parametrize("step", range(1, 6))
 def test_it_may_be_killed_between_any_two_transactions(
-    live: Database[Document], monkeypatch: pytest.MonkeyPatch, step: int
+    live: Db, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     for break_it in (drop_an_hour, change_a_copy, delete_a_contact, move_runs_to_another_minute):
         break_it(live)
@@ -185,37 +159,31 @@ def test_it_may_be_killed_between_any_two_transactions(
 
 
 def test_a_copy_that_another_product_may_have_raised_is_left_alone(
-    live: Database[Document],
+    live: Db, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = {"automationId": "a2", "workspaceId": "w1", "userId": "x", "createdAt": datetime.now(UTC)}
     live["automation_runs"].insert_one(run | {"_id": ObjectId()})
     live["automations"].update_one({"_id": "a2"}, {"$inc": {"totalRuns": 3}})
-    out = StringIO()
     with pytest.raises(CommandError, match="reconcile_runs --adopt"):
-        call_command("reconcile_runs", stdout=out)
-    assert "run with --adopt" in out.getvalue()
-    copy = live["automations"].find_one({"_id": "a2"})
-    assert copy is not None
-    before = copy["totalRuns"]
+        call_command("reconcile_runs")
+    assert "run with --adopt" in capsys.readouterr().out
+    before = (live["automations"].find_one({"_id": "a2"}) or {})["totalRuns"]
     reconcile("--adopt")
     assert read_totals(live)["a2"] == before
     assert list_wrong("--full") == []
 
 
-def test_two_at_once_do_what_one_does(live: Database[Document]) -> None:
+def test_two_at_once_do_what_one_does(live: Db) -> None:
     totals = read_totals(live)
     for break_it in (drop_an_hour, change_a_base, delete_a_contact):
         break_it(live)
-    threads = [threading.Thread(target=reconcile) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: reconcile(), range(2)))
     assert read_totals(live) == totals
     assert list_wrong("--full") == []
 
 
-def test_where_hours_are_gone_the_total_rises_with_new_ones(live: Database[Document]) -> None:
+def test_where_hours_are_gone_the_total_rises_with_new_ones(live: Db) -> None:
     """Counting began more than 400 days ago: what all hours hold no longer tells the total."""
     live["automation_run_stats"].update_one(
         {"_id": "a2:b"}, {"$set": {"takenAt": datetime.now(UTC) - 500 * DAY, "hoursSince": None}}

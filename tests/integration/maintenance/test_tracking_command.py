@@ -2,16 +2,15 @@
 
 import os
 import socket
-import threading
 from datetime import datetime, timedelta
-from io import StringIO
+from functools import partial
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
-from pymongo.database import Database
+from django.core.management import CommandError
 
-from tests.integration.conftest import MakeTracker
+from tests.integration.conftest import Db
+from tests.support.commands import run_command
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import make_people, make_trigger, now_in_milliseconds
@@ -20,46 +19,36 @@ from tracking import service
 from tracking.counting.switch import SwitchState, read_switch
 from tracking.maintenance.status import read_status
 
-Document = dict[str, Any]
 MINUTE = timedelta(minutes=1)
 
 
-def run_command(*args: str) -> list[str]:
-    out = StringIO()
-    call_command("tracking", *args, stdout=out)
-    return out.getvalue().splitlines()
+tracking = partial(run_command, "tracking")
 
 
 @pytest.fixture
-def refusing_db(db: Database[Document]) -> Any:
+def refusing_db(db: Db) -> Any:
     """Runs of `a1` are refused by a validator of somebody else's."""
     db.command("collMod", "automation_runs", validator={"automationId": {"$ne": "a1"}})
     yield db
     db.command("collMod", "automation_runs", validator={})
 
 
-def test_where_nothing_waits(db: Database[Document]) -> None:
-    assert run_command("status") == [
-        "tracking: on",
-        "stats: on",
-        "triggers waiting: 0",
-        "partitions without a counter: 16",
-        "triggers of stuck automations: 0",
-        "lag: none",
+def test_where_nothing_waits(db: Db) -> None:
+    assert tracking("status") == [
+        *["tracking: on", "stats: on", "triggers waiting: 0", "partitions without a counter: 16"],
+        *["triggers of stuck automations: 0", "lag: none"],
     ]
 
 
-def test_what_waits_by_age_and_who_counts(
-    db: Database[Document], tracker: Tracker, settings: Any
-) -> None:
+def test_what_waits_by_age_and_who_counts(db: Db, tracker: Tracker, settings: Any) -> None:
     tracker.count()
-    run_command("off")
+    tracking("off")
     now = now_in_milliseconds()
     tracker.store(*make_people(2, arrived_at=now - 2 * MINUTE))
     tracker.store(make_trigger(arrived_at=now - 3 * 60 * MINUTE))
     tracker.count()
     settings.TRACKING_STATS_ENABLED = False
-    lines = run_command("status")
+    lines = tracking("status")
     assert lines[0].startswith("tracking: off since ")
     assert lines[1:5] == [
         "stats: on, but the environment says off (TRACKING_STATS_ENABLED)",
@@ -73,24 +62,22 @@ def test_what_waits_by_age_and_who_counts(
     assert counter.partitions == list(range(16))
 
 
-def test_on_counts_in_the_order_of_arrival(db: Database[Document], tracker: Tracker) -> None:
-    run_command("off")
+def test_on_counts_in_the_order_of_arrival(db: Db, tracker: Tracker) -> None:
+    tracking("off")
     now = now_in_milliseconds()
     times = [now - 90 * MINUTE, now - 29 * MINUTE, now]
     for at in reversed(times):
         tracker.store(make_trigger(arrived_at=at))
     tracker.count()
     assert db["automation_runs"].count_documents({}) == 0
-    run_command("on")
+    tracking("on")
     tracker.count()
     found = db["automation_triggers"].find().sort("createdAt", 1)
     assert [one["outcome"] for one in found] == ["counted", "counted", "duplicate"]
     assert recount(db) == []
 
 
-def test_a_counter_whose_lease_is_over_owns_nothing(
-    db: Database[Document], tracker: Tracker
-) -> None:
+def test_a_counter_whose_lease_is_over_owns_nothing(db: Db, tracker: Tracker) -> None:
     tracker.count()
     past = datetime(1970, 1, 2, tzinfo=now_in_milliseconds().tzinfo)
     db["tracking_partitions"].update_many(
@@ -100,13 +87,11 @@ def test_a_counter_whose_lease_is_over_owns_nothing(
     assert (status.counters, status.unowned) == ([], list(range(16)))
 
 
-def test_what_is_stuck_is_named_and_retried(
-    refusing_db: Database[Document], tracker: Tracker
-) -> None:
+def test_what_is_stuck_is_named_and_retried(refusing_db: Db, tracker: Tracker) -> None:
     now = now_in_milliseconds()
     tracker.store(make_trigger(arrived_at=now), make_trigger(automation_id="a2", arrived_at=now))
     tracker.count()
-    lines = run_command("status")
+    lines = tracking("status")
     assert "triggers of stuck automations: 1" in lines
     [named] = [line for line in lines if line.startswith("a1 cannot be counted since ")]
     assert "validator" in named
@@ -116,49 +101,21 @@ def test_what_is_stuck_is_named_and_retried(
     refusing_db["tracking_partitions"].update_many(
         {"stuck.0": {"$exists": True}}, {"$set": {"stuck.$[].retryAt": now + 60 * MINUTE}}
     )
-    assert run_command("retry")[0] == "automations to be tried again: 1"
+    assert tracking("retry")[0] == "automations to be tried again: 1"
     count_everything(refusing_db)
     tracker.record(make_trigger(user_id="p2", arrived_at=now), seconds=20)
-    assert "triggers of stuck automations: 0" in run_command("status")
+    assert "triggers of stuck automations: 0" in tracking("status")
     assert recount(refusing_db) == []
 
 
-def test_the_switch_of_stats_is_its_own(db: Database[Document]) -> None:
-    run_command("off", "--stats")
+def test_the_switch_of_stats_is_its_own(db: Db) -> None:
+    tracking("off", "--stats")
     assert not service.is_stats_enabled()
     assert read_switch(db) is SwitchState.ON
-    run_command("on", "--stats")
+    tracking("on", "--stats")
     assert service.is_stats_enabled()
 
 
 def test_one_that_fails_leaves_counting_as_it_was(settings: Any) -> None:
     with pytest.raises(CommandError, match="cannot be reached"):
-        run_command("off")
-
-
-def test_off_and_on_under_traffic_leave_nothing_behind(
-    db: Database[Document], make_tracker: MakeTracker
-) -> None:
-    stop = threading.Event()
-    sent = 0
-
-    def send() -> None:
-        nonlocal sent
-        while not stop.is_set():
-            sent += 1
-            arrived_at = now_in_milliseconds()
-            service.record_triggers([make_trigger(user_id=f"p{sent}", arrived_at=arrived_at)])
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        for _ in range(3):
-            run_command("off")
-            run_command("on")
-    finally:
-        stop.set()
-        sender.join()
-    service.close()
-    count_everything(db)
-    assert db["automation_runs"].count_documents({}) == sent
-    assert recount(db) == []
+        tracking("off")

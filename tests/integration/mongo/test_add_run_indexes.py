@@ -62,9 +62,7 @@ def test_a_key_that_differs_is_reported_and_kept(bare_db: Db, name: str) -> None
     assert "automationId_createdAt" in indexes  # the others are there all the same
 
 
-def test_dry_run_creates_nothing_and_counts_what_the_ttl_deletes(
-    bare_db: Db,
-) -> None:
+def test_dry_run_creates_nothing_and_counts_what_the_ttl_deletes(bare_db: Db) -> None:
     now = datetime.now(UTC)
     bare_db["automation_runs"].insert_many([
         {"createdAt": now - timedelta(days=91)}, {"createdAt": now - timedelta(days=89)},
@@ -74,9 +72,7 @@ def test_dry_run_creates_nothing_and_counts_what_the_ttl_deletes(
     assert len(list(bare_db["automation_runs"].list_indexes())) == 1
 
 
-def test_a_ttl_that_would_delete_uncounted_runs_waits_for_add_run_fields(
-    bare_db: Db,
-) -> None:
+def test_a_ttl_that_would_delete_uncounted_runs_waits_for_add_run_fields(bare_db: Db) -> None:
     bare_db["automations"].insert_one({"_id": "a1", "totalRuns": 0})
     old = datetime.now(UTC) - timedelta(days=91)
     bare_db["automation_runs"].insert_one({"automationId": "a1", "userId": "p", "createdAt": old})
@@ -87,9 +83,7 @@ def test_a_ttl_that_would_delete_uncounted_runs_waits_for_add_run_fields(
     run_command("add_run_fields")
     add_run_indexes()
     assert "createdAt_ttl" in bare_db["automation_runs"].index_information()
-    automation = bare_db["automations"].find_one({"_id": "a1"})
-    assert automation is not None
-    assert automation["totalRuns"] == 1
+    assert (bare_db["automations"].find_one({"_id": "a1"}) or {})["totalRuns"] == 1
 
 
 def test_keep_forever_has_no_ttl_and_says_that_one_is_there(bare_db: Db) -> None:

@@ -24,7 +24,7 @@ def insert(db: Db, key: str = "k") -> Any:
     return lambda session: db["accounts"].insert_one({"_id": key}, session=session)
 
 
-def test_a_commit_that_does_not_arrive_does_not_lock_out_the_next_try(
+def test_a_commit_that_does_not_arrive_does_not_lock_out_the_next(
     db: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transaction stays open on the server, and holds what the next try needs."""
@@ -70,9 +70,7 @@ def test_a_lock_is_waited_for_until_the_time_is_over(db: Db) -> None:
     run_in_transaction(db.client, insert(db), seconds=0.3)
 
 
-def test_a_commit_is_done_unclear_or_surely_not_done(
-    fragile_db: Db, victim_db: Db, fail_point: FailPoint
-) -> None:
+def test_a_commit_is_done_unclear_or_not(fragile_db: Db, victim_db: Db, fail_point: Any) -> None:
     with victim_db.client.start_session() as session:
         assert transact(session, insert(victim_db, "k1")).inserted_id == "k1"
         with pytest.raises(DuplicateKeyError):
@@ -106,11 +104,8 @@ def test_reads_at_a_snapshot_see_one_instant(db: Db) -> None:
 
 
 @pytest.mark.parametrize("code", [246, 239, 189])
-def test_a_snapshot_that_is_gone_is_taken_anew(
-    fragile_db: Db, victim_db: Db, fail_point: FailPoint, code: int
-) -> None:
+def test_a_lost_snapshot_is_taken_again(victim_db: Db, fail_point: FailPoint, code: int) -> None:
     with fail_point("find", times=2, errorCode=code):
-        read = read_at_snapshot(
-            victim_db.client, lambda s: list(victim_db["accounts"].find(session=s))
-        )
+        accounts = victim_db["accounts"]
+        read = read_at_snapshot(victim_db.client, lambda s: list(accounts.find(session=s)))
     assert read == []

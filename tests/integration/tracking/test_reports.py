@@ -1,7 +1,8 @@
 """Pages of runs, one run with what is behind it, people, funnels and reasons."""
 
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -49,12 +50,23 @@ def list_all(wanted: RunFilter, *, limit: int) -> list[Any]:
         assert len(page.runs) == limit
 
 
+WITHIN_TEST = [HealthCheck.function_scoped_fixture]
+
+
+@contextmanager
+def profiled(db: Db, seen: list[dict[str, Any]]) -> Iterator[None]:
+    """Note the queries of the block in `seen`, with what they examined."""
+    db.command("profile", 2)
+    try:
+        yield
+    finally:
+        db.command("profile", 0)
+    seen += db["system.profile"].find({"op": "query"})
+    db["system.profile"].drop()
+
+
 class TestPages:
-    @settings(
-        max_examples=25,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
-    )
+    @settings(max_examples=25, deadline=None, suppress_health_check=WITHIN_TEST)
     @given(
         times=st.lists(st.integers(0, 6), max_size=40),
         limit=st.integers(1, 9),
@@ -155,14 +167,11 @@ class TestPages:
 
     def test_a_page_reads_no_more_than_it_holds_and_its_ties(self, db: Db) -> None:
         insert(db, *(T0 - number * HOUR for number in range(300)))
-        db.command("profile", 2)
-        try:
+        seen: list[dict[str, Any]] = []
+        with profiled(db, seen):
             first = reports.list_runs(RunFilter(workspace_id="w1", automation_id="a1"), limit=10)
             reports.list_runs(ALL, limit=10, cursor=first.next_cursor)
-        finally:
-            db.command("profile", 0)
-        seen = list(db["system.profile"].find({"ns": f"{db.name}.automation_runs", "op": "query"}))
-        db["system.profile"].drop()
+        seen = [one for one in seen if one["ns"] == f"{db.name}.automation_runs"]
         assert len(seen) >= 3
         assert max(one["docsExamined"] for one in seen) <= 11
 
@@ -182,16 +191,13 @@ class TestPages:
 
 
 class TestOneRun:
-    def test_a_run_has_what_counted_it_its_duplicates_and_its_taps(
-        self, db: Db, tracker: Tracker
-    ) -> None:
+    def test_a_run_has_its_trigger_its_duplicates_and_taps(self, db: Db, tracker: Tracker) -> None:
         db["automations"].insert_one({"_id": "a1", "accountId": "17841400000000001"})
         counted = make_trigger(event_id="first")
         assert tracker.record(
             counted, make_trigger(arrived_at=T0 + HOUR), make_trigger(user_id="p2")
         ) == [Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED]
-        run = db["automation_runs"].find_one({"userId": "p1"})
-        assert run is not None
+        run = db["automation_runs"].find_one({"userId": "p1"}) or {}
         for number, continued in enumerate(("comment:first", "message:tap0")):
             tap = make_trigger(
                 kind="message", event_id=f"tap{number}", run_id=run["_id"],
@@ -199,7 +205,6 @@ class TestOneRun:
             )  # fmt: skip
             assert tracker.record(tap) == [Outcome.CONTINUATION]
         found = reports.find_run("w1", str(run["_id"]))
-        assert found is not None
         assert found.run == run
         told = [one["outcome"] for one in found.triggers]
         assert told == ["counted", "duplicate", "continuation", "continuation"]
@@ -208,31 +213,23 @@ class TestOneRun:
         tracker.record(make_trigger(account_id="w1", kind="call", automation_id="no document"))
         [run] = db["automation_runs"].find()
         found = reports.find_run("w1", str(run["_id"]))
-        assert found is not None
         assert [one["outcome"] for one in found.triggers] == ["counted"]
 
     def test_looking_for_what_is_behind_a_run_scans_nothing(self, db: Db, tracker: Tracker) -> None:
         db["automations"].insert_one({"_id": "a1", "accountId": "17841400000000001"})
         tracker.record(*make_people(200))
         [run] = db["automation_runs"].find({"userId": "p7"})
-        db.command("profile", 2)
-        try:
+        seen: list[dict[str, Any]] = []
+        with profiled(db, seen):
             reports.find_run("w1", str(run["_id"]))
-        finally:
-            db.command("profile", 0)
-        seen = list(db["system.profile"].find({"op": "query"}))
-        db["system.profile"].drop()
         assert len(seen) >= 4
         assert sum(one["docsExamined"] for one in seen) <= 6
 
     def test_a_run_of_another_workspace_is_not_there(self, db: Db) -> None:
         [run] = insert(db, T0)
-        assert reports.find_run("w2", str(run["_id"])) is None
-        assert reports.find_run("w1", str(ObjectId())) is None
-        assert reports.find_run("w1", "no id") is None
-        found = reports.find_run("w1", str(run["_id"]))
-        assert found is not None
-        assert found.triggers == []
+        for workspace, name in (("w2", str(run["_id"])), ("w1", str(ObjectId())), ("w1", "no id")):
+            assert reports.find_run(workspace, name) is None
+        assert reports.find_run("w1", str(run["_id"])).triggers == []  # type: ignore[union-attr]
 
 
 class TestPeople:
@@ -246,9 +243,7 @@ class TestPeople:
         ):
             assert reports.count_people(wanted) == run_store.PeopleCount(people, is_exact=True)
 
-    def test_more_runs_than_are_looked_at_are_said_to_be(
-        self, db: Db, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_more_runs_than_are_looked_at_are_told(self, db: Db, monkeypatch: Any) -> None:
         for person in ("p1", "p2", "p3"):
             insert(db, T0, userId=person)
         monkeypatch.setattr(run_store, "MOST_RUNS_FOR_PEOPLE", 3)
@@ -288,9 +283,7 @@ def test_the_funnel_narrows(db: Db, tracker: Tracker) -> None:
     assert (funnel.as_of, funnel.pending) == (T0, 0)
 
 
-def test_reasons_come_with_the_most_frequent_first(
-    db: Db, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_most_frequent_reason_is_first(db: Db, tracker: Tracker, monkeypatch: Any) -> None:
     tracker.record(*make_people(3, arrived_at=T0))
     tell_steps(db)
     insert(db, T0, steps="nonsense")

@@ -3,14 +3,13 @@
 import random
 from collections import Counter
 from datetime import datetime, timedelta
-from io import StringIO
 from typing import Any
 
 import pytest
 from bson import ObjectId
-from django.core.management import call_command
 from pymongo.database import Database
 
+from tests.support.commands import run_command
 from tests.support.old_product import HOUR, OldProduct
 from tests.support.oracle import recount
 from tests.support.triggers import MILLISECOND, make_trigger, now_in_milliseconds
@@ -26,12 +25,6 @@ NAME = str(KEY)
 KEYS: dict[str, Any] = {NAME: KEY, "a2": "a2"}
 
 
-def run_command(*args: str) -> list[str]:
-    out = StringIO()
-    call_command(*args, stdout=out)
-    return out.getvalue().splitlines()
-
-
 def record(automation_id: str, user_id: str, at: datetime, *, seconds: float = 3) -> Outcome | None:
     """Record a trigger and return its outcome, None if it is not counted in that time."""
     trigger = make_trigger(
@@ -44,8 +37,7 @@ def record(automation_id: str, user_id: str, at: datetime, *, seconds: float = 3
 
 
 def read_total(db: Database[Document], automation_id: str) -> int:
-    document = db["automations"].find_one({"_id": KEYS[automation_id]})
-    assert document is not None
+    document = db["automations"].find_one({"_id": KEYS[automation_id]}) or {}
     total: int = document["totalRuns"]
     found = StatsStore(db).summarize([document], at=now_in_milliseconds())
     [summary] = found.by_automation.values()
@@ -80,9 +72,7 @@ def test_the_old_product_reads_and_counts_on_without_any_change_of_data(
     assert not old.track("a2", "p1", at=now - 20 * MILLISECOND), "it sees our run of 50 minutes ago"
     assert old.track("a2", "p3", at=now)
     assert old.list_stats(at=now)["a2"] == (33, 3, 3)
-    copy = migrated["automations"].find_one({"_id": "a2"})
-    assert copy is not None
-    assert copy["lastRunAt"] == now
+    assert (migrated["automations"].find_one({"_id": "a2"}) or {})["lastRunAt"] == now
 
 
 def test_coming_back_takes_in_its_runs_and_its_counter(
@@ -148,9 +138,7 @@ def test_the_switch_bridges_the_border_while_traffic_flows(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_to_and_fro_equals_a_recount(
-    migrated: Database[Document], now: datetime, seed: int
-) -> None:
+def test_to_and_fro_equals_a_recount(migrated: Any, now: datetime, seed: int) -> None:
     chance = random.Random(seed)
     old = OldProduct(migrated)
     at = now - timedelta(days=2)
