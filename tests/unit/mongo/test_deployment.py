@@ -1,5 +1,3 @@
-"""What is read from a MongoDB server's answer, and what is said about it."""
-
 from typing import Any
 
 import pytest

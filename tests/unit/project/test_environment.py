@@ -5,7 +5,6 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,14 @@ read_uri = partial(environment.read_url, "X", schemes=("mongodb", "mongodb+srv")
 @pytest.mark.parametrize(
     ("read", "raw", "value"),
     [
-        (read_switch, "1", True),
-        (read_switch, "TRUE", True),
-        (read_switch, " on ", True),
-        (read_switch, "0", False),
-        (read_switch, "no", False),
-        (read_switch, "", True),
-        (read_list, " a, ,b,", ("a", "b")),
-        (read_list, "", ()),
-        (read_days, "30", 30),
-        (read_days, "", 90),
+        *[(read_switch, raw, True) for raw in ("1", "TRUE", " on ", "")],
+        *[(read_switch, raw, False) for raw in ("0", "no")],
+        *[(read_list, " a, ,b,", ("a", "b")), (read_list, "", ())],
+        *[(read_days, "30", 30), (read_days, "", 90)],
         (read_mode, "shadow", "shadow"),
     ],
 )
-def test_a_value_is_read(
-    monkeypatch: pytest.MonkeyPatch, read: Callable[[], Any], raw: str, value: Any
-) -> None:
+def test_a_value_is_read(monkeypatch: pytest.MonkeyPatch, read: Any, raw: str, value: Any) -> None:
     monkeypatch.setenv("X", raw)
     assert read() == value
 
@@ -55,9 +46,7 @@ def test_a_value_is_read(
         (read_uri, ["host:27017", "mongodb://", "http://user:hunter2@host"], "X is not a URL"),
     ],
 )
-def test_a_value_of_another_kind_is_refused(
-    monkeypatch: pytest.MonkeyPatch, read: Callable[[], Any], raws: list[str], said: str
-) -> None:
+def test_another_kind_is_refused(monkeypatch: Any, read: Any, raws: list[str], said: str) -> None:
     for raw in raws:
         monkeypatch.setenv("X", raw)
         with pytest.raises(ImproperlyConfigured, match=said) as caught:
@@ -68,14 +57,9 @@ def test_a_value_of_another_kind_is_refused(
 def run_manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env=clean | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=clean | variables,
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
 
 
 def test_commands_need_no_secret() -> None:

@@ -1,5 +1,3 @@
-"""The project as a whole: it answers, it needs no SQL database, and its commands say so."""
-
 from io import StringIO
 from typing import Any
 

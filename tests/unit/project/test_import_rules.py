@@ -37,13 +37,9 @@ def test_a_forbidden_import_is_found(tmp_path: Path, module: str, line: str, con
     with (tmp_path / module).open("a") as file:
         file.write(f"\n{line}\n")
     result = subprocess.run(
-        [sys.executable, "-c", LINT_IMPORTS, "--no-cache"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+        [sys.executable, "-c", LINT_IMPORTS, "--no-cache"], cwd=tmp_path,
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
     assert result.returncode == 1, result.stdout + result.stderr
     broken = [one for one in result.stdout.splitlines() if " BROKEN" in one]
     assert [one for one in broken if one.startswith(contract)]

@@ -1,6 +1,7 @@
 """Counts that nobody waits for: added up, written by a thread, kept while that cannot write."""
 
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -29,9 +30,19 @@ class Writer:
         self.has_written.set()
 
 
-def test_counts_of_an_hour_are_written_as_one() -> None:
-    writer = Writer()
-    hours = AccountHours(writer, seconds=60)
+@pytest.fixture
+def writer() -> Writer:
+    return Writer()
+
+
+@pytest.fixture
+def hours(writer: Writer) -> Iterator[AccountHours]:
+    one = AccountHours(writer, seconds=60)
+    yield one
+    one.close()
+
+
+def test_counts_of_an_hour_are_written_as_one(hours: AccountHours, writer: Writer) -> None:
     hours.add("1", at=T0, ignored={"echo": 2, "seen": 1})
     hours.add("1", at=T0 + timedelta(minutes=1), ignored={"echo": 1})
     hours.add("1", at=T0, redelivered=3)
@@ -45,58 +56,45 @@ def test_counts_of_an_hour_are_written_as_one() -> None:
     }]  # fmt: skip
     assert hours.flush()
     assert len(writer.written) == 1
-    hours.close()
 
 
-def test_thread_writes_by_itself() -> None:
-    writer = Writer()
-    hours = AccountHours(writer, seconds=0.01)
+@pytest.mark.parametrize("seconds", [0.01, 60])
+def test_a_thread_writes_by_itself_or_when_it_is_closed(writer: Writer, seconds: float) -> None:
+    hours = AccountHours(writer, seconds=seconds)
     hours.add("1", at=T0, redelivered=1)
-    assert writer.has_written.wait(5)
-    hours.close()
-
-
-def test_close_writes_what_is_waiting() -> None:
-    writer = Writer()
-    hours = AccountHours(writer, seconds=60)
-    hours.add("1", at=T0, redelivered=1)
+    if seconds < 1:
+        assert writer.has_written.wait(5)
     hours.close()
     assert writer.written == [{("1", HOUR): AccountHour({}, 1)}]
 
 
-def test_what_could_not_be_written_is_written_later() -> None:
-    writer = Writer()
+def test_what_could_not_be_written_is_written_later(hours: AccountHours, writer: Writer) -> None:
     writer.error = TrackingUnavailable("away")
-    hours = AccountHours(writer, seconds=60)
     hours.add("1", at=T0, ignored={"echo": 1})
     assert not hours.flush()
     hours.add("1", at=T0, ignored={"echo": 1})
     writer.error = None
     assert hours.flush()
     assert writer.written == [{("1", HOUR): AccountHour({"echo": 2})}]
-    hours.close()
 
 
-def test_bug_of_ours_is_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
-    writer = Writer()
+def test_a_bug_of_ours_is_not_tried_for_ever(
+    hours: AccountHours, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
     writer.error = KeyError("bug")
-    hours = AccountHours(writer, seconds=60)
     hours.add("1", at=T0, redelivered=1)
     assert not hours.flush()
     assert "KeyError" in caplog.text
     writer.error = None
     assert hours.flush()
     assert writer.written == []
-    hours.close()
 
 
-def test_outage_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_does_not_fill_the_memory(
+    hours: AccountHours, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(account_hours, "MOST_PENDING", 2)
-    writer = Writer()
-    hours = AccountHours(writer, seconds=60)
-    for account_id in "123":
+    for account_id in "1231":
         hours.add(account_id, at=T0, redelivered=1)
-    hours.add("1", at=T0, redelivered=1)
     hours.flush()
     assert writer.written == [{("1", HOUR): AccountHour({}, 2), ("2", HOUR): AccountHour({}, 1)}]
-    hours.close()

@@ -57,9 +57,7 @@ def build_runs(times: Sequence[datetime]) -> dict[str, Any]:
     return build_open(*((at, NEW) for at in times))
 
 
-def count_window(
-    edge: WindowEdge, recent: dict[str, Any], open_hours: Any, closed: Any, runs: Any
-) -> int:
+def count_window(edge: WindowEdge, recent: Any, open_hours: Any, closed: Any, runs: Any) -> int:
     """Count as the reader does: whole minutes from rollups, the minute that is cut from runs."""
     whole, cut = edge.count_whole(recent, open_hours, closed)
     return whole + (sum(edge.start <= at < edge.minute_end for at in runs) if cut else 0)
@@ -95,11 +93,8 @@ def test_merged_hours_are_sums() -> None:
         {"n": 1, "m": {"1": 1}, "p": {"0": 1}},
     ]
     assert merge_hours(parts) == {
-        "n": 3,
-        "m": {"1": 2, "59": 1},
-        "d": {"0": 6, "3": 1},
-        "p": {"0": 1},
-    }
+        "n": 3, "m": {"1": 2, "59": 1}, "d": {"0": 6, "3": 1}, "p": {"0": 1},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

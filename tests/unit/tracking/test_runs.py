@@ -1,8 +1,8 @@
 """The rules of counting, proven against a model too simple to be wrong."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,21 +29,15 @@ arrivals = st.builds(
 )
 
 
-def wait(run_id: str, at: datetime = T0, *, user_id: str = "p1", continues: str | None = None
-) -> Waiting:  # fmt: skip
+def wait(run_id: str, at: datetime = T0, **fields: Any) -> Waiting:
     """Return a waiting trigger of `a1` whose run would be `run_id`."""
-    return Waiting(
-        trigger_id=f"t:{run_id}", automation_id="a1", user_id=user_id, arrived_at=at,
-        run_id=run_id, continues=continues,
-    )  # fmt: skip
+    values = {"user_id": "p1", "automation_id": "a1", "trigger_id": f"t:{run_id}"} | fields
+    return Waiting(arrived_at=at, run_id=run_id, **values)
 
 
-def plan(
-    batch: Sequence[Waiting], claims: dict[str, Claim] | None = None, **continued: str
-) -> list[Decision]:
-    return plan_batch(
-        batch, claims={} if claims is None else claims, continued=continued, window=WINDOW
-    )
+def plan(batch: Any, claims: dict[str, Claim] | None = None, **continued: str) -> list[Decision]:
+    claims = {} if claims is None else claims
+    return plan_batch(batch, claims=claims, continued=continued, window=WINDOW)
 
 
 def build_claim(*runs: datetime) -> dict[str, Claim]:
