@@ -1,5 +1,3 @@
-"""The oracle finds what it is there to find."""
-
 from typing import Any
 
 import pytest

@@ -1,5 +1,3 @@
-"""Counting: batches, what they write, and what one automation cannot do to the others."""
-
 import logging
 import random
 import threading

@@ -1,5 +1,3 @@
-"""The embedded MongoDB: one mongod per directory, owned by one process."""
-
 import fcntl
 import os
 import signal

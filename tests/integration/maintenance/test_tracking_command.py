@@ -1,5 +1,3 @@
-"""`tracking on|off|status|retry`: one write each, and what an operator wants to see."""
-
 import os
 import socket
 from datetime import datetime, timedelta

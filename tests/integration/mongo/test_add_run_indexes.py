@@ -1,5 +1,3 @@
-"""`add_run_indexes`: what it creates, what it reports, and that it drops nothing."""
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

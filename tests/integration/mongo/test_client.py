@@ -1,5 +1,3 @@
-"""The clients of a process, and the database they work on."""
-
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor

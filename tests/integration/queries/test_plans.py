@@ -1,5 +1,3 @@
-"""Every read uses an index, and examines little more than it returns."""
-
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -135,16 +135,6 @@ def recount(stored: list[Any], duplicates: list[Any], zone: ZoneInfo, unit: Unit
     }
 
 
-def test_open_hours_folded_hours_and_both_are_the_same(db: Db, tracker: Tracker) -> None:
-    for minutes in (0, 10, 70, 130, 190):
-        tracker.record(make_trigger(user_id=f"p{minutes}", arrived_at=T0 - minutes * MINUTE))
-    before = read(db, unit=Unit.HOUR)
-    assert sum(one.counted for one in before.total) == 5
-    for now in (T0 - HOUR, T0 + HOUR, T0 + 5 * HOUR):
-        Folder(db).fold_all(now=now)
-        assert read(db, unit=Unit.HOUR).total == before.total
-
-
 def test_buckets_are_whole_and_end_with_the_present(db: Db) -> None:
     series = read(db, from_=T0 - 2 * DAY, to=T0 + 30 * DAY)
     assert series.grid.starts == tuple(datetime(2026, 11, day, tzinfo=UTC) for day in (21, 22, 23))

@@ -106,14 +106,6 @@ def test_windows_equal_a_count_around_both_edges_before_and_after_folding(
     assert recount(db, at=now) == []
 
 
-def test_every_millisecond_around_the_edge(db: Db, tracker: Tracker) -> None:
-    edge = T0 - DAY
-    for offset in (-2, -1, 0, 1, 2):
-        tracker.record(make_trigger(user_id=f"p{offset}", arrived_at=edge + offset * MILLISECOND))
-    shown = [summarize(db, "a1", at=T0 + n * MILLISECOND)[0].last_24_hours for n in range(-3, 4)]
-    assert shown == [5, 5, 4, 3, 2, 1, 0]
-
-
 def test_rollups_that_start_inside_the_window(db: Db, tracker: Tracker) -> None:
     """An automation with earlier runs: before `add_run_fields`, only newer windows use rollups."""
     chance = random.Random(5)
@@ -264,16 +256,6 @@ class TestFolding:
         end = start_of_hour(hour_of(T0) + 1)
         assert Folder(db).fold_all(now=end + 2 * MINUTE - MILLISECOND) == 0
         assert Folder(db).fold_all(now=end + 2 * MINUTE) == 1
-
-    def test_a_late_trigger_opens_its_hour_again(self, db: Db, tracker: Tracker) -> None:
-        now = T0 + 5 * WINDOW
-        for person in ("first", "late", "later"):
-            tracker.record(make_trigger(user_id=person))
-            check_windows(db, now, "a1")
-            assert Folder(db).fold_all(now=now) == 1
-            check_windows(db, now, "a1")
-        assert db["automation_run_stats"].count_documents({"hour": {"$exists": True}}) == 1
-        assert recount(db, at=now) == []
 
     def test_hours_leave_the_base_after_eight_days(self, db: Db, tracker: Tracker) -> None:
         tracker.record(make_trigger())

@@ -1,5 +1,3 @@
-"""Pages of runs, one run with what is behind it, people, funnels and reasons."""
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,5 +1,3 @@
-"""The API's documents: whole, valid, and from this site alone."""
-
 import re
 from io import StringIO
 from typing import Any

@@ -1,5 +1,3 @@
-"""What the API accepts, and how it refuses the rest."""
-
 from datetime import UTC, datetime
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""Times and figures in words, and where the marks of a chart go."""
-
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo

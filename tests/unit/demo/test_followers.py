@@ -1,5 +1,3 @@
-"""The followers of a demo, and what the sandbox forgets of them."""
-
 from automations.demo.followers import Followers
 from automations.demo.sandbox import Button, Sandbox
 from automations.demo.simulation import Target

@@ -1,5 +1,3 @@
-"""The command `simulate`: what it asks for, what it prints, and how it exits."""
-
 import io
 import json
 from typing import Any

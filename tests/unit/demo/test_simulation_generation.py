@@ -1,5 +1,3 @@
-"""The deliveries that `simulate` makes: reproducible, shaped like Meta's, made up as asked."""
-
 import json
 from collections import Counter
 from itertools import islice
@@ -144,18 +142,12 @@ def test_a_share_misses_every_keyword_of_the_account() -> None:
         assert has_keyword is event.is_match
 
 
-def test_exact_keywords_stand_alone() -> None:
-    target = Target(kind="dm", account_id="1", keywords=("big sale",), match="exact")
-    events = first_events(generate(targets=(target,), events=100, misses=0))
-    assert {e.text.strip().casefold() for e in events} == {"big sale"}
-
-
-def test_named_posts_are_the_only_posts() -> None:
-    target = Target(kind="comment", account_id="1", keywords=("a",), post_ids=("7", "8"))
-    assert {e.media_id for e in first_events(generate(targets=(target,), events=100))} == {"7", "8"}
-
-
-def test_given_text_is_every_text() -> None:
+def test_keywords_posts_and_texts_are_those_of_the_target() -> None:
+    exact = Target(kind="dm", account_id="1", keywords=("big sale",), match="exact")
+    texts = {e.text for e in first_events(generate(targets=(exact,), events=100, misses=0))}
+    assert {text.strip().casefold() for text in texts} == {"big sale"}
+    named = Target(kind="comment", account_id="1", keywords=("a",), post_ids=("7", "8"))
+    assert {e.media_id for e in first_events(generate(targets=(named,), events=100))} == {"7", "8"}
     assert {e.text for e in first_events(generate(events=50, text="LINK"))} == {"LINK"}
 
 

@@ -1,5 +1,3 @@
-"""Sending: signatures, retries, more than one URL, and what the report says."""
-
 import hashlib
 import hmac
 import json

@@ -1,5 +1,3 @@
-"""Every row of the table of Meta's errors, and what stands in no row."""
-
 import pytest
 
 from automations.instagram.graph_errors import ERROR_CLASSES, ErrorClass, classify_error

@@ -1,5 +1,3 @@
-"""Errors are sorted by what helps: a wrong sort loses an answer or waits for nothing."""
-
 from typing import Any
 
 import bson

@@ -1,5 +1,3 @@
-"""What an operator copies from deploy/ names things that exist."""
-
 import re
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,5 +1,3 @@
-"""Who may read /metrics, and that what is named elsewhere is really there."""
-
 import os
 import subprocess
 import sys
@@ -67,9 +65,7 @@ class TestDirectory:
         with metrics_directory() as path:
             assert list(path.iterdir()) == [kept]
 
-    def test_a_scrape_forgets_what_the_dead_had_waiting(
-        self, tmp_path: Path, settings: Any
-    ) -> None:
+    def test_a_scrape_forgets_what_the_dead_had(self, tmp_path: Path, settings: Any) -> None:
         settings.PROMETHEUS_MULTIPROC_DIR = str(tmp_path)
         ended = subprocess.Popen(["true"])
         ended.wait()
@@ -82,9 +78,7 @@ class TestDirectory:
 
 
 @pytest.mark.parametrize("named", [None, "", "  "])
-def test_an_environment_that_names_no_directory_leaves_no_files(
-    tmp_path: Path, named: str | None
-) -> None:
+def test_an_environment_without_a_name_leaves_no_files(tmp_path: Path, named: str | None) -> None:
     """.env.example names every variable, empty where it has no default."""
     environment = {name: text for name, text in os.environ.items() if name != VARIABLE}
     if named is not None:

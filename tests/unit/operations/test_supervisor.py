@@ -1,5 +1,3 @@
-"""The processes of one `serve`: restarted, stopped in order, given up."""
-
 import os
 import signal
 import sys
@@ -45,9 +43,8 @@ def stop_this_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_child_that_ends_is_started_again_with_its_environment_asked_anew(
-    tmp_path: Path, numbers: Iterator[int]
-) -> None:
+def test_a_child_that_ends_is_started_again(tmp_path: Path, numbers: Iterator[int]) -> None:
+    """Its environment is asked for each time."""
     code = "import os, sys; sys.stderr.write(os.environ['NUMBER'] + ' ')"
     log = tmp_path / "child.log"
     is_stopped = Supervisor([build_child(code, tmp_path, numbers)]).run(

@@ -1,5 +1,3 @@
-"""What is frozen in a trigger to be sent."""
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""What a worker is put together from: the messages of steps, and the command."""
-
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -25,9 +23,7 @@ def test_a_public_reply_is_one_of_its_texts() -> None:
 @pytest.mark.parametrize("step", [OPENING, ASK])
 def test_the_button_names_the_trigger_and_its_run(step: dict[str, object]) -> None:
     job = make_job(send={"steps": [step, MAIN]}, runId="run-1")
-    payload = find_payload(compose(job, job.steps[0]))
-    assert payload is not None
-    tap = parse_payload(payload)
+    tap = parse_payload(find_payload(compose(job, job.steps[0])) or "")
     assert tap is not None
     assert (tap.trigger_id, tap.run_id, tap.step) == (job.id, "run-1", step["name"])
 
@@ -46,9 +42,7 @@ def test_nobody_is_asked_to_tap_for_nothing(steps: list[dict[str, object]]) -> N
 def test_a_trigger_that_is_not_counted_yet_has_a_button_without_a_run() -> None:
     # Its `runId` may become nobody's: that of a duplicate is another one.
     job = make_job(send={"steps": [OPENING, MAIN]}, runId="run-1", outcome=None)
-    payload = find_payload(compose(job, job.steps[0]))
-    assert payload is not None
-    tap = parse_payload(payload)
+    tap = parse_payload(find_payload(compose(job, job.steps[0])) or "")
     assert tap is not None
     assert tap.run_id is None
 

@@ -1,5 +1,3 @@
-"""What is left of an erased person in a body of Meta's and in the outbox."""
-
 import json
 from typing import Any
 

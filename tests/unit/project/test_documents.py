@@ -1,5 +1,3 @@
-"""The documents name commands, settings, files and tests: all of them exist."""
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

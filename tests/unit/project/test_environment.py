@@ -1,5 +1,3 @@
-"""Every variable is typed; a bad value names the variable and the fix, and shows no secret."""
-
 import os
 import re
 import secrets

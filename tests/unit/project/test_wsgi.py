@@ -1,5 +1,3 @@
-"""The WSGI application leaves out what Django does for SQL databases and caches."""
-
 import pytest
 from django.core.cache import close_caches
 from django.core.handlers.base import reset_urlconf

@@ -1,5 +1,3 @@
-"""Counts that nobody waits for: added up, written by a thread, kept while that cannot write."""
-
 import threading
 from collections.abc import Iterator
 from datetime import timedelta

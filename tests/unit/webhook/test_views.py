@@ -1,5 +1,3 @@
-"""The webhook as a view: every answer is plain text, and nothing but a signature gets in."""
-
 import io
 from collections import Counter
 from typing import Any
