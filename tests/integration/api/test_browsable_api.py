@@ -3,25 +3,20 @@
 import html
 import json
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
 from django.test import Client
 
-from automations.auth.tokens import create_token
-from tests.support.api_client import Db, build_automation, build_path
+from tests.support.api_client import Db, build_automation, build_path, log_in, make_client
 
 
 @pytest.fixture
 def visitor(db: Db) -> Client:
     """A browser that went through the login page."""
-    secret, _ = create_token(workspace_id="ws1", name="Ada", at=datetime.now(UTC))
-    client = Client(enforce_csrf_checks=True, headers={"accept": "text/html"})
-    form = client.get("/login").text
-    response = client.post("/login", {"token": secret, "csrfmiddlewaretoken": read_csrf(form)})
-    assert response.status_code == 302
+    client = log_in(headers={"accept": "text/html"})
+    client.handler.enforce_csrf_checks = True
     return client
 
 
@@ -52,7 +47,7 @@ def test_the_list_opens_in_a_browser(db: Db, visitor: Client) -> None:
     assert response["Content-Type"] == "text/html; charset=utf-8"
     assert "last24Hours" in response.text
     assert "<b>bold</b>" not in response.text
-    assert "Ada (ws1)" in response.text
+    assert "API token (ws1)" in response.text
     assert 'action="/logout"' in response.text
 
 
@@ -127,9 +122,8 @@ def test_its_raw_data_form_changes_what_is_shown(db: Db, visitor: Client) -> Non
 
 
 def test_an_older_products_document_has_a_page_too(db: Db, visitor: Client) -> None:
-    db["automations"].insert_one(
-        {"_id": "old", "workspaceId": "ws1", "trigger": [1], "name": 7, "mainDm": "x", "type": "p"}
-    )
+    old = {"_id": "old", "trigger": [1], "name": 7, "mainDm": "x", "type": "p"}
+    db["automations"].insert_one({"workspaceId": "ws1", **old})
     assert visitor.get(build_path("old")).status_code == 200
     assert visitor.get(build_path("old", "stats")).status_code == 200
 
@@ -150,8 +144,8 @@ def test_a_session_without_the_csrf_token_changes_nothing(
 
 
 def test_a_bearer_token_needs_no_csrf_token(db: Db) -> None:
-    secret, _ = create_token(workspace_id="ws1", at=datetime.now(UTC))
-    client = Client(enforce_csrf_checks=True, headers={"authorization": f"Bearer {secret}"})
+    client = make_client()
+    client.handler.enforce_csrf_checks = True
     assert client.delete(build_path("x")).status_code == 404
 
 

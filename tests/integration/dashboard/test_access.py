@@ -1,12 +1,10 @@
 """Who sees the pages: the workspace's own sessions; and what every page's header allows."""
 
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
 from django.test import Client
 
-from automations.auth.tokens import create_token
 from automations.dashboard import overview
 from tests.support.api_client import Db, build_automation, log_in
 from tests.support.routes import OWNED, fill_in
@@ -49,11 +47,8 @@ def test_a_path_that_is_none_has_a_page(db: Db) -> None:
 
 def test_a_form_of_another_site_switches_nothing(db: Db) -> None:
     db["automations"].insert_one(build_automation(_id="a1"))
-    client = Client(enforce_csrf_checks=True)
-    secret, _ = create_token(workspace_id="ws1", at=datetime.now(UTC))
-    form = client.get("/login")
-    csrf = form.context["csrf_token"]
-    client.post("/login", {"token": secret, "csrfmiddlewaretoken": str(csrf)})
+    client = log_in()
+    client.handler.enforce_csrf_checks = True
     response = client.post("/workspaces/ws1/automations/a1/switch", {"to": "off"})
     assert response.status_code == 403
     assert db["automations"].count_documents({"isActive": True}) == 1

@@ -137,30 +137,24 @@ class TestAccounts:
         [({"state": "active", "token": "x"}, "Sends."),
          ({"state": "active"}, "No access token"),
          ({"state": "token_dead", "token": "x", "stateReason": "Code 190"}, "Code 190"),
-         ({"state": "restricted", "token": "x"}, "has restricted the account")],
+         ({"state": "restricted", "token": "x"}, "has restricted the account"),
+         ({"workspaceId": "ws2", "token": "x", "stateReason": "Code 190"},
+          "Another workspace has this account")],
     )  # fmt: skip
-    def test_each_state_is_told_plainly(
+    def test_each_state_is_told_plainly_and_nothing_of_another_workspace(
         self, db: Db, visitor: Client, fields: dict[str, Any], words: str
     ) -> None:
+        is_ours = "workspaceId" not in fields
         db["automations"].insert_one(build_automation(accountId="178414"))
-        db["accounts"].insert_many(
-            [{"_id": "178414", "workspaceId": "ws1", **fields},
-             {"_id": "178499", "workspaceId": "ws2", "state": "active"}]
-        )  # fmt: skip
+        db["accounts"].insert_many([
+            {"_id": "178414", "workspaceId": "ws1", **fields},
+            {"_id": "178499", "workspaceId": "ws2", "state": "active"},
+        ])  # fmt: skip
         page = visitor.get(HOME).text
         assert words in page
-        assert "The queue is empty." in page
+        assert ("The queue is empty." in page) is is_ours
+        assert ("Code 190" in page) is (is_ours and "stateReason" in fields)
         assert "178499" not in page
-
-    def test_of_another_workspaces_account_nothing_is_told(self, db: Db, visitor: Client) -> None:
-        db["automations"].insert_one(build_automation(accountId="178414"))
-        db["accounts"].insert_one(
-            {"_id": "178414", "workspaceId": "ws2", "token": "x", "stateReason": "Code 190"}
-        )
-        page = visitor.get(HOME).text
-        assert "Another workspace has this account" in page
-        assert "Code 190" not in page
-        assert "The queue is empty" not in page
 
     def test_what_waits_is_told_with_its_end(self, db: Db, visitor: Client) -> None:
         db["automations"].insert_one(build_automation(accountId="178414"))

@@ -125,12 +125,16 @@ class TestRules:
         meta.message(ACCOUNT, PERSON, "hi")
         send()
 
-    def test_a_look_at_a_profile_needs_consent(self, meta: Sandbox, client: GraphClient) -> None:
+    def test_a_look_at_a_profile_needs_consent(
+        self, meta: Sandbox, client: GraphClient, clock: Clock
+    ) -> None:
         meta.comment(ACCOUNT, PERSON, "link")
-        meta.follow(PERSON, ACCOUNT)
         assert client.is_following(PERSON, token=TOKEN) is None
         assert meta.answers["profile", 230] == 1
         meta.message(ACCOUNT, PERSON, "hi")
+        assert client.is_following(PERSON, token=TOKEN) is False
+        meta.follow(PERSON, ACCOUNT)
+        clock.move(seconds=1)  # two reads a second
         assert client.is_following(PERSON, token=TOKEN) is True
 
     def test_limits_are_counted_in_a_rolling_hour(

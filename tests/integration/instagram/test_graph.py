@@ -90,14 +90,6 @@ class TestCalls:
         ]  # fmt: skip
         assert received[0].comment_id == comment_id
 
-    def test_a_follow_check_has_three_answers(self, meta: Sandbox, client: GraphClient) -> None:
-        assert client.is_following(PERSON, token=SECRET) is None
-        meta.message(ACCOUNT, PERSON, "hi")
-        assert client.is_following(PERSON, token=SECRET) is False
-        meta.follow(PERSON, ACCOUNT)
-        time.sleep(1)  # two reads a second
-        assert client.is_following(PERSON, token=SECRET) is True
-
     def test_a_follow_check_without_the_field_is_unknown(self) -> None:
         with stubbed(Answer(200, {"id": PERSON})) as (_stub, client):
             assert client.is_following(PERSON, token=SECRET) is None

@@ -14,6 +14,7 @@ from automations.accounts.accounts import add_account
 from automations.accounts.encryption import make_key
 from automations.outbox.worker import Worker
 from tests.integration.conftest import VICTIM, FailPoint
+from tests.integration.webhook.test_continuations import PARTS, build_messaging
 from tests.support.oracle import recount
 from tests.support.outbox_fakes import FakeGraph
 from tests.support.triggers import now_in_milliseconds
@@ -35,12 +36,6 @@ COLLECTIONS = (
 )  # fmt: skip
 COMMANDS = ("find", "aggregate", "insert", "update", "findAndModify", "delete", "distinct", "count")
 UNAUTHORIZED = 13  # as for a user whose role leaves one collection out
-PARTS = {
-    "commentReply": {"texts": ["See your messages"]},
-    "openingDm": {"text": "Want it?", "button": "Yes"},
-    "askFollow": {"text": "Follow us first", "button": "Done"},
-    "mainDm": {"text": "Here it is"},
-}
 COMMENT = build_comment(1)
 PERSON = COMMENT["from"]["id"]
 
@@ -67,13 +62,9 @@ def hold_conversation() -> FakeGraph:
     assert post_body(build_body(COMMENT)).status_code == 200
     worker.drain(now=now_in_milliseconds())
     [payload] = re.findall(r"run1\.[\w.-]+", json.dumps(graph.journal[-1].message))
-    tap = {
-        "sender": {"id": PERSON}, "recipient": {"id": ACCOUNTS[0]}, "timestamp": 1,
-        "postback": {"mid": "tap1", "title": "Yes", "payload": payload},
-    }  # fmt: skip
-    entry = {"id": ACCOUNTS[0], "time": 1, "messaging": [tap]}
-    body = json.dumps({"object": "instagram", "entry": [entry]}).encode()
-    assert post_body(body).status_code == 200
+    postback = {"mid": "tap1", "title": "Yes", "payload": payload}
+    tap = build_messaging(sender={"id": PERSON}, postback=postback)
+    assert post_body(tap).status_code == 200
     worker.drain(now=now_in_milliseconds())
     return graph
 
@@ -83,7 +74,7 @@ def check_sent(graph: FakeGraph) -> None:
     assert [(one.kind, one.to) for one in graph.journal] == [
         ("public", COMMENT["id"]), ("private", COMMENT["id"]), ("dm", PERSON),
     ]  # fmt: skip
-    assert graph.journal[-1].message == {"text": "Here it is"}
+    assert graph.journal[-1].message == {"text": PARTS["mainDm"]["text"]}
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS)

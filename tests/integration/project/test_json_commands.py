@@ -12,13 +12,12 @@ from django.core.management import CommandError, call_command
 from automations.accounts.accounts import add_account
 from automations.auth.tokens import create_token
 from tests.support.api_client import Db, build_automation, build_run
+from tests.support.commands import run_command
 from tracking.mongo.indexes import list_indexes
 
 
 def run(*arguments: str) -> Any:
-    out = StringIO()
-    call_command(*arguments, "--json", stdout=out, stderr=StringIO())
-    return json.loads(out.getvalue())
+    return json.loads("".join(run_command(*arguments, "--json")))
 
 
 def test_tokens(db: Db) -> None:

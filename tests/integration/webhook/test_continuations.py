@@ -25,7 +25,7 @@ ACCOUNT = ACCOUNTS[0]
 DAY = timedelta(days=1)
 PERSON = "8800000000000001"
 TRIGGER_ID = f"{ACCOUNT}:comment:17900000000000001"
-PARTS = {
+PARTS: dict[str, dict[str, Any]] = {
     "commentReply": {"texts": ["Look!"]},
     "openingDm": {"text": "Hi", "button": "Go"},
     "askFollow": {"text": "Follow", "button": "Done"},
