@@ -25,7 +25,7 @@ from tracking.exceptions import TrackingError
 from tracking.mongo import client as mongo
 from tracking.mongo import deployment
 from tracking.mongo.errors import bounded
-from tracking.mongo.indexes import ensure_collections, find_missing_indexes
+from tracking.mongo.indexes import ensure_collections, find_missing_indexes, list_obstacles
 
 logger = logging.getLogger("automations.serve")
 
@@ -115,12 +115,12 @@ def prepare_database() -> list[str]:
             raise ServeRefused(refusal)
         with bounded(_LOOK_SECONDS):
             database = mongo.get_database()
-            ensure_collections(database)
+            ensure_collections(database, is_strict=False)
             # Without the TTL, which `add_run_indexes --keep-forever` leaves out on purpose.
             missing = find_missing_indexes(database, retention=None)
+            warnings = [f"{name} {what}." for name, what in list_obstacles(database).items()]
     except TrackingError as error:
         raise ServeRefused(str(error)) from error
-    warnings = []
     if tracking_conf.mongodb_uri:
         warnings += deployment.list_warnings(facts, uri=tracking_conf.mongodb_uri)
     if missing:

@@ -15,6 +15,7 @@ from pymongo.database import Database
 from automations.instagram.events import Event
 from automations.instagram.payloads import build_envelope
 from automations.metrics import DEAD_LETTERS
+from tracking.exceptions import StorageRefused
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
@@ -121,12 +122,21 @@ def get_dead_letters() -> DeadLetterStore:
     return DeadLetterStore(mongo.get_database())
 
 
-def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> None:
-    """Store dead letters by `deadline`, and log them without their content."""
-    get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
+def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> bool:
+    """Store dead letters by `deadline`, and log them without their content.
+
+    Returns whether they are kept. Where another program's validator or index refuses them, Meta is
+    not asked again: that would stop all other events. Raises TrackingUnavailable.
+    """
     DEAD_LETTERS.inc(len(letters))
+    try:
+        get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
+    except StorageRefused as error:
+        logger.error("❌ [TRACKING] %d dead letters are not kept: %s", len(letters), error)
+        return False
     for letter in letters:
         logger.warning("⚠️ [TRACKING] Delivery kept as dead letter: %s", letter.error)
+    return True
 
 
 def build_letter(event: Event, error: str, arrived_at: datetime) -> DeadLetter:

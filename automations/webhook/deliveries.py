@@ -21,6 +21,7 @@ from automations.rules.matching import AccountRules
 from automations.rules.store import parse_key
 from automations.webhook.dead_letters import DeadLetter, build_letter, keep_letters
 from tracking import service
+from tracking.exceptions import TrackingUnavailable
 from tracking.ids import parse_trigger_id
 from tracking.runs import Outcome, Trigger
 
@@ -73,8 +74,8 @@ def handle_delivery(body: bytes, *, arrived_at: datetime) -> DeliverySummary:
             rejected.append(build_letter(event, "cannot be stored", arrived_at))
         elif outcome is Outcome.REDELIVERED:
             redelivered[event.account_id] += 1
-    if rejected:
-        keep_letters(rejected, deadline=deadline)
+    if rejected and not keep_letters(rejected, deadline=deadline):
+        raise TrackingUnavailable("neither triggers nor dead letters can be stored")
     if delivery.echoes:
         settle_echoes(delivery.echoes, arrived_at=arrived_at, deadline=deadline)
     accounts.note_webhooks(

@@ -36,7 +36,7 @@ from tracking.counting.batch import (
 from tracking.counting.partitions import Fenced, Held, Partitions, Stuck
 from tracking.counting.switch import SwitchState, read_switch
 from tracking.ids import lane_of, partition_of
-from tracking.mongo.errors import Failure, classify
+from tracking.mongo.errors import Failure, classify, find_obstacle
 from tracking.mongo.transactions import CommitUnclear, kill_session, session_id_of
 from tracking.rollups.folding import CLOSED_AFTER, Folder
 from tracking.rollups.hours import hour_of, start_of_hour
@@ -61,7 +61,6 @@ _FIRST_RETRY, _LAST_RETRY = timedelta(seconds=1), timedelta(minutes=5)
 _FOLD_SECONDS_AT_ONCE = 0.1
 _BASE_SECONDS = 1.5
 _HOUSEKEEPING_SECONDS = 2.0
-_VALIDATION_FAILURE = 121
 
 
 class Counter:
@@ -447,11 +446,11 @@ def describe(error: Exception) -> str:
     if is_foreign_key(error):
         pattern = (getattr(error, "details", None) or {}).get("keyPattern", {})
         return f"a unique index on ({', '.join(pattern)}) refuses its runs: drop that index"
-    code = getattr(error, "code", None)
-    if code == _VALIDATION_FAILURE:
-        return "a validator of the collection refuses our documents"
+    if obstacle := find_obstacle(error):
+        return f"{obstacle} refuses our documents"
     if classify(error) is Failure.CONFLICT:
         return "another program holds its documents"
+    code = getattr(error, "code", None)
     return f"unexpected error: {type(error).__name__}{f' {code}' if code else ''}"
 
 

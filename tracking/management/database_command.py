@@ -50,9 +50,10 @@ class DatabaseCommand(BaseCommand):
                 "Interrupted. Nothing is half done: run the command again to finish."
             ) from error
         except OperationFailure as error:
+            said = (error.details or {}).get("errmsg", error)
             raise CommandError(
-                f"MongoDB refused ({error.code}): {error.details or error}. Mend that and run the "
-                "command again; it goes on where it stopped."
+                f"MongoDB refused ({error.code}): {said}. Mend that and run the command again; it "
+                "goes on where it stopped."
             ) from error
         except PyMongoError as error:
             raise CommandError(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import Any
 
 import pymongo
 from bson.errors import BSONError
@@ -17,7 +18,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from tracking.exceptions import TrackingUnavailable
+from tracking.exceptions import StorageRefused, TrackingUnavailable
 
 # A client that looks for a server it does not find sees the end of its time this much later
 # (MIN_HEARTBEAT_INTERVAL in pymongo, which its wait is made of).
@@ -53,6 +54,13 @@ _AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 116
 _DOCUMENT_CODES = frozenset({2, 9, 15, 52, 57, 121, 10334, 17280, 17419, 17420})
 # The server does not let us in: 13 Unauthorized, 18 AuthenticationFailed, 8000 Atlas.
 _REFUSED_CODES = frozenset({13, 18, 8000})
+# What of another program is in the way, by the code of its refusal: 72 InvalidOptions,
+# 166 CommandNotSupportedOnView, 263 OperationNotSupportedInTransaction.
+_OBSTACLES = {
+    121: "a validator of the collection",
+    11000: "a unique index that is not ours",
+    **dict.fromkeys((72, 166, 263), "a view, time-series or capped collection"),
+}
 _BY_CODE = (
     (_CONFLICT_CODES, Failure.CONFLICT),
     (_STALE_CODES, Failure.STALE_SESSION),
@@ -88,12 +96,22 @@ def _classify_codes(error: PyMongoError) -> Failure:
     return Failure.OTHER
 
 
+def find_obstacle(error: BaseException) -> str | None:
+    """Return what of another program refuses a write, in words; None for all other errors."""
+    details: Any = getattr(error, "details", None) or {}
+    first = next(iter(details.get("writeErrors", ())), details)
+    # A key of ours is taken: another writer was first.
+    is_ours = list(first.get("keyPattern", ())) == ["_id"]
+    return None if is_ours else _OBSTACLES.get(first.get("code"))
+
+
 @contextmanager
 def bounded(seconds: float | None = None) -> Iterator[None]:
     """Limit the database calls inside to `seconds` in all, DEADLINE_SECONDS by default.
 
     Raises TrackingUnavailable in time when the server is unavailable, slow, or refuses to let us
-    in. Other errors pass, because they are bugs of ours.
+    in, StorageRefused for what another program left in the way. Other errors pass, because they
+    are bugs of ours.
     """
     left = (DEADLINE_SECONDS if seconds is None else seconds) - _LATE_SECONDS
     if left <= 0:
@@ -102,6 +120,8 @@ def bounded(seconds: float | None = None) -> Iterator[None]:
         with pymongo.timeout(left):
             yield
     except PyMongoError as error:
+        if obstacle := find_obstacle(error):
+            raise StorageRefused(f"MongoDB refuses to write: {obstacle} is in the way") from error
         if classify(error) is Failure.OTHER and not _is_refused(error):
             raise
         # The error's text may hold host names and parts of a query, so only its kind is named.

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+from bson import Int64, ObjectId
 from pymongo.database import Database
 from pymongo.errors import CollectionInvalid
+
+from tracking.exceptions import StorageRefused
 
 Document = dict[str, Any]
 
@@ -42,6 +45,19 @@ COLLECTIONS = (
     "accounts", "api_tokens", "web_sessions", "automation_lanes",
     "automation_hours", "deletion_requests",
 )  # fmt: skip
+
+# Documents of ours where other programs write too, and may have validators.
+_SAMPLES: dict[str, Document] = {
+    "automation_runs": {
+        **dict.fromkeys(("automationId", "workspaceId", "triggerType", "userId", "eventId"), "x"),
+        "_id": ObjectId(), "createdAt": datetime.now(UTC), "metadata": {"messageText": "x"},
+    },
+    "automations": {
+        **dict.fromkeys(("workspaceId", "accountId", "name", "type"), "x"), "_id": ObjectId(),
+        **dict.fromkeys(("createdAt", "updatedAt", "lastRunAt"), datetime.now(UTC)),
+        "isActive": True, "totalRuns": Int64(1), "trigger": {}, "mainDm": {"text": "x"},
+    },
+}  # fmt: skip
 
 
 def list_indexes(retention: timedelta | None) -> list[Index]:
@@ -110,16 +126,59 @@ def list_indexes(retention: timedelta | None) -> list[Index]:
     return indexes
 
 
-def ensure_collections(database: Database[Document]) -> list[str]:
+def ensure_collections(database: Database[Document], *, is_strict: bool = True) -> list[str]:
     """Create the collections that are missing and return their names.
 
-    Before traffic: the first snapshot read of a collection that was just created fails.
+    Before traffic: the first snapshot read of a collection that was just created fails. If it
+    `is_strict`, raises StorageRefused where nothing can be counted in one that is there.
     """
     missing = sorted(set(COLLECTIONS) - set(database.list_collection_names()))
     for name in missing:
         with suppress(CollectionInvalid):  # another process was first
             database.create_collection(name)
+    for name, kind in find_odd_kinds(database).items() if is_strict else ():
+        raise StorageRefused(f"{name} is of the kind {kind}; see 'verify_run_tracking'.")
     return missing
+
+
+def find_odd_kinds(database: Database[Document]) -> dict[str, str]:
+    """Return our collections that cannot be written as counting does, each with its kind."""
+    listed = database.list_collections(filter={"name": {"$in": list(COLLECTIONS)}})
+    kinds = {
+        one["name"]: "capped" if one["options"].get("capped") else one["type"] for one in listed
+    }
+    return {name: kind for name, kind in kinds.items() if kind != "collection"}
+
+
+def list_obstacles(database: Database[Document]) -> dict[str, str]:
+    """Return what of other programs refuses our documents: why, by collection or index."""
+    odd = find_odd_kinds(database)
+    found = {
+        name: f"is of the kind {kind}, in which nothing is counted: copy it into an ordinary one"
+        for name, kind in odd.items()
+    }
+    declared = {index.name for index in list_indexes(None) if index.is_unique}
+    names = sorted(set(COLLECTIONS) - odd.keys())
+    for one in database.list_collections(filter={"name": {"$in": names}}):
+        name, options = one["name"], one["options"]
+        is_off = (
+            options.get("validationLevel") == "off" or options.get("validationAction") == "warn"
+        )
+        if not is_off and not _takes_ours(database, name, options.get("validator")):
+            found[name] = (
+                "has a validator that refuses our documents: change it, or set its "
+                "validationLevel to off"
+            )
+        for index in database[name].list_indexes():
+            if index.get("unique") and index["name"] not in declared and name != "automations":
+                found[f"{name}.{index['name']}"] = "is a unique index that is not ours: drop it"
+    return found
+
+
+def _takes_ours(database: Database[Document], name: str, validator: Document | None) -> bool:
+    """Return whether a validator takes our documents; beside the shared ones, none need be."""
+    sample: list[Document] = [{"$documents": [_SAMPLES.get(name)]}, {"$match": validator}]
+    return not validator or (name in _SAMPLES and bool(list(database.aggregate(sample))))
 
 
 class IndexState(StrEnum):
@@ -140,10 +199,13 @@ class IndexFinding(msgspec.Struct, frozen=True):
 
 
 def compare_indexes(database: Database[Document], indexes: Sequence[Index]) -> list[IndexFinding]:
-    """Return a finding for every declared index. Reads only."""
+    """Return a finding for every index that its collection can have. Reads only."""
     present: dict[str, dict[str, Document]] = {}
     findings = []
+    odd = find_odd_kinds(database)
     for index in indexes:
+        if index.collection in odd:
+            continue
         if index.collection not in present:
             present[index.collection] = {
                 one["name"]: dict(one) for one in database[index.collection].list_indexes()
@@ -217,6 +279,8 @@ def find_missing_indexes(database: Database[Document], retention: timedelta | No
 
 def find_retention(database: Database[Document], configured: timedelta) -> timedelta | None:
     """Return after what time runs are really deleted: the TTL in force, None if there is none."""
+    if "automation_runs" in find_odd_kinds(database):
+        return None
     ttls = [
         one["expireAfterSeconds"]
         for one in database["automation_runs"].list_indexes()

@@ -64,7 +64,7 @@ def _read_size(database: Any, collection: str) -> tuple[float, int]:
     """Return what a collection takes on disk with its indexes, and how many documents it has."""
     rows = list(database[collection].aggregate([{"$collStats": {"storageStats": {}}}]))
     stats = [row["storageStats"] for row in rows]  # one for each shard
-    return sum(one["totalSize"] for one in stats), sum(one["count"] for one in stats)
+    return sum(one["totalSize"] for one in stats), sum(one.get("count", 0) for one in stats)
 
 
 def _count_change(scope: Scope, name: str) -> tuple[int, int]:

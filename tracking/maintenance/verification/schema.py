@@ -7,16 +7,20 @@ from typing import Any
 
 from tracking.ids import name_id
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
-from tracking.mongo.indexes import COLLECTIONS, IndexState, compare_indexes, list_indexes
+from tracking.mongo.indexes import (
+    COLLECTIONS,
+    IndexState,
+    compare_indexes,
+    find_odd_kinds,
+    list_indexes,
+    list_obstacles,
+)
 from tracking.mongo.transactions import batched
 from tracking.rollups.hours import build_base_id
 
 _BATCH = 1000
 _FIX_FIELDS = "run 'python manage.py add_run_fields'"
 _FIX_INDEXES = "run 'python manage.py add_run_indexes'"
-_WRITTEN_BY_COUNTING = (
-    "automation_runs", "automation_contacts", "automation_triggers", "automation_run_stats",
-)  # fmt: skip
 # MongoDB looks once a minute; a backlog after `add_run_indexes` takes longer.
 MARGIN = timedelta(hours=1)
 _MOST = 100_000
@@ -62,6 +66,12 @@ def check_indexes(scope: Scope) -> Iterator[Finding]:
     figure = f"{len(COLLECTIONS) - len(missing)} of {len(COLLECTIONS)}"
     figure += ", missing" if missing else ""
     yield build_finding("collections", figure, "all", named=missing, fix=_FIX_INDEXES)
+    found = list_obstacles(scope.database).items()
+    named = [f"{name} {what}" for name, what in found if "." not in name]
+    yield build_finding(
+        "collections that refuse our documents", f"{len(named)}", named=named,
+        fix="do what 'add_run_indexes --dry-run' says of each",
+    )  # fmt: skip
     findings = compare_indexes(scope.database, list_indexes(scope.retention))
     wrong = [one for one in findings if one.state is not IndexState.PRESENT]
     figure = f"{len(findings) - len(wrong)} of {len(findings)}"
@@ -83,13 +93,13 @@ def check_index_use(scope: Scope) -> Iterator[Finding]:
     """
     declared = {(one.collection, one.name) for one in list_indexes(timedelta(days=1))}
     used: Counter[tuple[str, str]] = Counter()
-    foreign: dict[tuple[str, str], bool] = {}
-    for collection in COLLECTIONS:
+    foreign: list[tuple[str, str]] = []
+    for collection in set(COLLECTIONS) - find_odd_kinds(scope.database).keys():
         for one in scope.database[collection].aggregate([{"$indexStats": {}}]):
             name = (collection, one["name"])
             used[name] += one["accesses"]["ops"]
             if name not in declared and one["name"] != "_id_":
-                foreign[name] = bool(one["spec"].get("unique"))
+                foreign.append(name)
     known = declared & used.keys()
     yield build_finding(
         "indexes in use",
@@ -99,17 +109,13 @@ def check_index_use(scope: Scope) -> Iterator[Finding]:
         named=[f"{'.'.join(one)} ({used[one]} times)" for one in foreign],
         is_ok=True,
     )
-    unique = describe_some(
-        ".".join(one)
-        for one, is_unique in foreign.items()
-        if is_unique and one[0] in _WRITTEN_BY_COUNTING
-    )
+    unique = describe_some(name for name in list_obstacles(scope.database) if "." in name)
     yield build_finding(
         "unique indexes that are not ours",
         unique or "0",
-        "0 where counting writes",
+        "0 where we write",
         is_ok=not unique,
-        fix="drop them, or their automations cannot be counted",
+        fix="drop them, or what they refuse is not counted",
     )
 
 

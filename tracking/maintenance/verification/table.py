@@ -103,5 +103,6 @@ def run_checks(scope: Scope, names: Iterable[str] = ()) -> Iterator[Finding]:
                 f"MongoDB refused to answer (code {error.code})",
                 "an answer",
                 is_ok=False,
-                fix="give the user of MONGODB_URI the roles readWrite and clusterMonitor",
+                fix="look at the lines on collections, or give the user of MONGODB_URI the roles "
+                "readWrite and clusterMonitor",
             )

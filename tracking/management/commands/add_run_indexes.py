@@ -17,6 +17,7 @@ from tracking.mongo.indexes import (
     count_expired,
     ensure_collections,
     list_indexes,
+    list_obstacles,
 )
 from tracking.rollups.totals import TotalStore
 
@@ -43,7 +44,7 @@ class Command(DatabaseCommand):
     def run(self, **options: Any) -> None:
         database, is_dry = mongo.get_database(), options["dry_run"]
         if not is_dry:
-            ensure_collections(database)
+            ensure_collections(database, is_strict=False)
         if options["keep_forever"]:
             self._report_kept_ttl()
         retention = None if options["keep_forever"] else conf.retention
@@ -66,6 +67,7 @@ class Command(DatabaseCommand):
         self.notes.write(f"indexes present: {len(findings) - changed - len(blocked)}")
         self.notes.write(f"indexes {verb}: {changed}")
         problems = [_build_fix(finding) for finding in blocked] + orders
+        problems += [f"{name} {what}." for name, what in list_obstacles(database).items()]
         if options["json"]:
             # `state` is what it was before anything was changed.
             states = [
