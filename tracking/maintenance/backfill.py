@@ -21,7 +21,7 @@ from tracking.maintenance.contacts import merge_contacts
 from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import STATS_RETENTION
 from tracking.mongo.transactions import batched, run_in_transaction
-from tracking.rollups.hours import build_base_id, newest_of, parse_count
+from tracking.rollups.hours import build_base_id, find_count, newest_of, parse_count
 from tracking.rollups.rebuild import HourRebuilder, hold_base
 from tracking.rollups.totals import Total, TotalStore
 
@@ -119,10 +119,9 @@ class Backfill:
             # A pipeline: traffic may have raised the copy since it was read.
             number = {"$cond": [{"$isNumber": "$totalRuns"}, "$totalRuns", 0]}
             stored = {"$convert": {"input": number, "to": "long", "onError": Int64(0)}}
-            change = {
-                "totalRuns": {"$max": [stored, Int64(total.runs)]},
-                "lastRunAt": last_run_at,
-            }
+            change = {"lastRunAt": last_run_at}
+            if find_count(document.get("totalRuns")) is not None:
+                change["totalRuns"] = {"$max": [stored, Int64(total.runs)]}
             writes.append(UpdateOne({"_id": document["_id"]}, [{"$set": change}]))
         if writes:  # some got theirs together with their base
             self._automations.bulk_write(writes, ordered=False)
@@ -149,7 +148,8 @@ class Backfill:
 
 def _is_changed(document: Document, total: Total) -> bool:
     stored = document.get("totalRuns")
-    is_behind = parse_count(stored) < total.runs or not isinstance(stored, int | float)
+    count = find_count(stored)
+    is_behind = count is not None and (count < total.runs or not isinstance(stored, int | float))
     newest = newest_of(document.get("lastRunAt"))
     is_older = total.last_run_at is not None and (newest is None or newest < total.last_run_at)
     return is_behind or is_older or "lastRunAt" not in document

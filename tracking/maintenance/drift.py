@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from tracking.rollups.hours import HOURS_PER_DAY, RECENT_DAYS, hour_of, start_of_hour
+from tracking.rollups.hours import HOURS_PER_DAY, RECENT_DAYS, find_count, hour_of, start_of_hour
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -108,9 +108,12 @@ def is_copy_right(
     """
     if counts.copy is None:
         return True
-    shown = counts.copy.get("totalRuns"), counts.copy.get("lastRunAt")
+    shown = counts.copy.get("totalRuns")
     wanted = counts.total if total is None else total
-    return shown == (wanted, counts.last_run_at if last_run_at is None else last_run_at)
+    # What is no count is kept as it is, and named by `check_fields`.
+    is_right = shown == wanted or find_count(shown) is None
+    newest = counts.last_run_at if last_run_at is None else last_run_at
+    return is_right and counts.copy.get("lastRunAt") == newest
 
 
 def round_past(moment: datetime) -> datetime:

@@ -26,12 +26,15 @@ from tracking.ids import (
     ERASED_PREFIX,
     build_account_range,
     build_contact_id,
+    list_all_forms,
+    list_stored_forms,
     name_id,
     parse_trigger_id,
     partition_of,
 )
 from tracking.mongo.errors import bounded
 from tracking.mongo.transactions import batched, run_in_transaction
+from tracking.rollups.hours import EARLIEST
 
 Document = dict[str, Any]
 Result = TypeVar("Result")
@@ -69,7 +72,7 @@ class PersonStore:
         with bounded(_SCAN_SECONDS):
             others: set[str] = set()
             if account_id is not None:
-                foreign = {"accountId": {"$nin": [account_id, None]}}
+                foreign = {"accountId": {"$nin": [*list_stored_forms(account_id), None]}}
                 others = {
                     name_id(one["_id"]) for one in self._automations.find(foreign, {"_id": 1})
                 }
@@ -78,14 +81,18 @@ class PersonStore:
                     pairs.setdefault(trigger["automationId"], []).append(trigger["_id"])
             # By the indexes of runs and contacts: a key for each automation there is or was.
             known = {name_id(one["_id"]) for one in self._automations.find({}, {"_id": 1})}
-            known |= {one for one in self._runs.distinct("automationId") if isinstance(one, str)}
-            for ids in batched(sorted(known - others), _AUTOMATIONS_PER_READ):
+            known |= {name_id(one) for one in self._runs.distinct("automationId")}
+            known -= others
+            for ids in batched(sorted(known), _AUTOMATIONS_PER_READ):
                 contact_ids = [build_contact_id(one, user_id) for one in ids]
                 found = self._contacts.distinct("automationId", {"_id": {"$in": contact_ids}})
-                query = {"automationId": {"$in": ids}, "userId": user_id}
-                found += self._runs.distinct("automationId", query)
-                for automation_id in found:
+                query = _build_run_query(ids, user_id)
+                found += map(name_id, self._runs.distinct("automationId", query))
+                for automation_id in known.intersection(found):
                     pairs.setdefault(automation_id, [])
+            nameless = name_id(None)  # `distinct` leaves out runs that name no automation
+            if self._runs.find_one(_build_run_query([nameless], user_id), {"_id": 1}):
+                pairs.setdefault(nameless, [])
         return pairs
 
     def list_documents(self, account_id: str | None, user_id: str) -> dict[str, list[Document]]:
@@ -93,9 +100,9 @@ class PersonStore:
         collections = self._runs, self._contacts, self._triggers
         documents: dict[str, list[Document]] = {one.name: [] for one in collections}
         for automation_id, trigger_ids in self.list_pairs(account_id, user_id).items():
-            pair = {"automationId": automation_id, "userId": user_id}
+            runs = _build_run_query([automation_id], user_id)
             contact = {"_id": build_contact_id(automation_id, user_id)}
-            queries: tuple[Document, ...] = (pair, contact, {"_id": {"$in": trigger_ids}})
+            queries: tuple[Document, ...] = (runs, contact, {"_id": {"$in": trigger_ids}})
             with bounded(_SECONDS):
                 for collection, query in zip(collections, queries, strict=True):
                     documents[collection.name] += collection.find(query).sort("createdAt", 1)
@@ -107,9 +114,10 @@ class PersonStore:
             yield from self._triggers.find({"userId": user_id}, fields)
             return
         # An engine that counts by itself names the workspace for the account.
-        owners = {account_id, *self._automations.distinct("workspaceId", {"accountId": account_id})}
+        forms = {"accountId": {"$in": list_stored_forms(account_id)}}
+        owners = {account_id, *map(name_id, self._automations.distinct("workspaceId", forms))}
         for owner in owners:
-            first, last = build_account_range(str(owner))
+            first, last = build_account_range(owner)
             query = {"_id": {"$gt": first, "$lt": last}, "userId": user_id}
             yield from self._triggers.find(query, fields)
 
@@ -204,16 +212,20 @@ class Eraser(PersonStore):
         self, pair: Document, name: str, before: datetime | None, session: ClientSession
     ) -> tuple[int, datetime | None]:
         """Rename the newest runs up to `before`; return how many, and where the next ones begin."""
-        query = pair if before is None else {**pair, "createdAt": {"$lte": before}}
+        query = _build_run_query([pair["automationId"]], pair["userId"])
+        if before is not None:
+            query["createdAt"] = {"$not": {"$gt": before}}
         found = self._runs.find(query, session=session, batch_size=_BATCH + 1)
         runs = list(found.sort("createdAt", -1).limit(_BATCH))
         writes = []
         for run in runs:
-            key = {"_id": run["_id"], "automationId": pair["automationId"]}
+            key = {"_id": run["_id"], "automationId": {"$eq": run.get("automationId")}}
             writes.append(ReplaceOne(key, build_run(run, name)))
         if writes:
             self._runs.bulk_write(writes, ordered=False, session=session)
-        return len(runs), runs[-1]["createdAt"] if len(runs) == _BATCH else None
+        times = [at for run in runs if isinstance(at := run.get("createdAt"), datetime)]
+        # What is no time is sorted behind all that is.
+        return len(runs), min(times, default=EARLIEST) if len(runs) == _BATCH else None
 
     def _rewrite_triggers(
         self, pair: Document, name: str, trigger_ids: Sequence[str], session: ClientSession
@@ -233,6 +245,13 @@ class Eraser(PersonStore):
         if writes:
             self._triggers.bulk_write(writes, ordered=False, session=session)
         return len(writes)
+
+
+def _build_run_query(automation_ids: Sequence[str], user_id: str) -> Document:
+    return {
+        "automationId": {"$in": list_all_forms(automation_ids)},
+        "userId": {"$in": list_stored_forms(user_id)},
+    }
 
 
 def _build_trigger_query(pair: Mapping[str, Any], trigger_ids: Sequence[str]) -> Document:

@@ -28,7 +28,7 @@ from tracking.maintenance.drift import Counts, Drift, is_copy_right, sum_hours
 from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import find_retention
 from tracking.mongo.transactions import run_in_transaction
-from tracking.rollups.hours import build_base_id, newest_of, parse_count
+from tracking.rollups.hours import build_base_id, find_count, newest_of, parse_count
 from tracking.rollups.rebuild import HourRebuilder, chunk_hours, hold_base
 
 logger = logging.getLogger("tracking")
@@ -218,5 +218,7 @@ class Reconciler:
         surplus = parse_count(counts.copy.get("totalRuns")) - counts.total
         if self._must_adopt(counts, surplus):
             return
-        change = {"totalRuns": Int64(counts.total), "lastRunAt": counts.last_run_at}
+        change: Document = {"lastRunAt": counts.last_run_at}
+        if find_count(counts.copy.get("totalRuns")) is not None:
+            change["totalRuns"] = Int64(counts.total)
         self._automations.update_one({"_id": key}, {"$set": change}, session=session)

@@ -129,6 +129,7 @@ class RunStore:
         if searched is None:
             return
         query = build_run_query(searched)
+        del query["createdAt"]["$not"]  # so that an index alone answers
         if searched.automation_id is not None:  # which is of one workspace
             del query["workspaceId"]
         most = MOST_RUNS_TO_SEARCH

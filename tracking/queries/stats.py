@@ -188,7 +188,8 @@ class StatsStore:
         command = {
             "aggregate": RUNS,
             "pipeline": build_parts_pipeline(parts),
-            "cursor": {"batchSize": most + 1},
+            # A row for each stored form of an id.
+            "cursor": {"batchSize": most + 10_000},
         }
         return run_read(self._database, RUNS, command, session)
 

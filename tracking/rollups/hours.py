@@ -11,6 +11,7 @@ of which an answer reads eight sums and two days.
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from tracking.runs import Decision, Outcome
@@ -23,7 +24,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 # What the doubles of an older product hold exactly: past it, a stored count is nonsense.
-_LARGEST_COUNT = 2**53
+LARGEST_COUNT = 2**53
 
 
 def start_of_hour(hour: int) -> datetime:
@@ -153,8 +154,18 @@ def newest_of(*moments: Any) -> datetime | None:
     return max((m for m in moments if isinstance(m, datetime)), default=None)
 
 
-def parse_count(value: Any) -> int:
-    """Return a stored count as an int; an older product's null, text or nonsense counts as 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def find_count(value: Any) -> int | None:
+    """Return the count that an older product stored, 0 for null, None for what is no count."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    number = value.to_decimal() if hasattr(value, "to_decimal") else value
+    if number is None or (isinstance(number, float | Decimal) and math.isnan(number)):
         return 0
-    return int(value) if 0 < value <= _LARGEST_COUNT else 0
+    if isinstance(number, bool) or not isinstance(number, int | float | Decimal):
+        return None
+    return int(max(number, 0)) if number <= LARGEST_COUNT else None
+
+
+def parse_count(value: Any) -> int:
+    """Return a stored count as an int; what is no count counts as 0."""
+    return find_count(value) or 0

@@ -32,6 +32,7 @@ from tracking.rollups.hours import (
     LATEST,
     RECENT_DAYS,
     build_base_id,
+    find_count,
     hour_of,
     newest_of,
     parse_count,
@@ -45,11 +46,6 @@ class Total(msgspec.Struct, frozen=True):
 
     runs: int
     last_run_at: datetime | None
-
-
-def is_replaceable(value: Any) -> bool:
-    """Return whether a stored count is nonsense that `$max` would not raise: text, infinity, ..."""
-    return isinstance(value, bool) or (value is not None and value != 0 and parse_count(value) == 0)
 
 
 class TotalStore:
@@ -161,10 +157,13 @@ class TotalStore:
             base = bases[name_id(automation["_id"])]
             newest = {} if base["lastRunAt"] is None else {"lastRunAt": base["lastRunAt"]}
             total = {"totalRuns": base["runs"]}
-            if is_replaceable(automation.get("totalRuns")):
-                change = {"$set": total, "$max": newest}
-            else:
+            stored = automation.get("totalRuns")
+            if find_count(stored) is None:
+                change = {"$max": newest}
+            elif stored is None or isinstance(stored, int | float):
                 change = {"$max": total | newest}
+            else:  # text or a decimal
+                change = {"$set": total, "$max": newest}
             updates.append({"q": {"_id": automation["_id"]}, "u": change})
         self._stats.insert_many(missing, session=session)
         if updates:

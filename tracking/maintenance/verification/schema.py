@@ -16,7 +16,7 @@ from tracking.mongo.indexes import (
     list_obstacles,
 )
 from tracking.mongo.transactions import batched
-from tracking.rollups.hours import build_base_id
+from tracking.rollups.hours import LARGEST_COUNT, build_base_id, find_count
 
 _BATCH = 1000
 _FIX_FIELDS = "run 'python manage.py add_run_fields'"
@@ -34,13 +34,19 @@ def check_fields(scope: Scope) -> Iterator[Finding]:
         "$or": [
             {"totalRuns": {"$not": {"$type": ["int", "long", "double"]}}},
             {"totalRuns": {"$type": "array"}},
+            {"totalRuns": {"$gt": LARGEST_COUNT}},
             {"lastRunAt": {"$exists": False}},
             {"lastRunAt": {"$not": {"$type": ["date", "null"]}}},
         ]
     }
-    wrong = [name_id(one["_id"]) for one in automations.find(wrong_types, {"_id": 1})]
+    odd = list(automations.find(wrong_types, {"totalRuns": 1}))
+    unclear = [name_id(one["_id"]) for one in odd if find_count(one.get("totalRuns")) is None]
+    wrong = {name_id(one["_id"]) for one in odd}.difference(unclear)
     figure = f"{len(wrong)} without or of another type"
     yield build_finding("run fields of automations", figure, named=wrong, fix=_FIX_FIELDS)
+    figure = f"{len(unclear)} kept as they are"
+    fix = f"set totalRuns to a number or to null, then {_FIX_FIELDS}"
+    yield build_finding("totals that are no numbers", figure, named=unclear, fix=fix)
     without = list(_list_without_base(automations, stats))
     open_bases = stats.find({"rollupsSince": {"$type": "date"}}, {"automationId": 1})
     unfinished = [one["automationId"] for one in open_bases]

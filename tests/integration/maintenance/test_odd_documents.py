@@ -1,0 +1,114 @@
+"""What older products left in other types: counted, erased, or kept and named."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import Decimal128, Int64, ObjectId
+from django.core.management import CommandError
+from pymongo.database import Database
+
+from tests.support.commands import run_command
+from tests.support.oracle import recount
+from tests.support.tracker import Tracker
+from tests.support.triggers import make_run, make_trigger, now_in_milliseconds
+from tests.support.verification_cases import verify
+from tracking.ids import name_id
+from tracking.maintenance.erasure import Eraser
+from tracking.queries.stats import StatsStore
+from tracking.runs import Outcome
+
+Db = Database[dict[str, Any]]
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+KEY = ObjectId("65f0c0ffee65f0c0ffee65f0")
+PERSON = 178414000000001
+
+
+def add_run_fields(*options: str) -> dict[str, int]:
+    answer: dict[str, int] = json.loads(
+        "\n".join(run_command("add_run_fields", "--json", *options))
+    )
+    return answer
+
+
+def summarize(db: Db, at: datetime) -> dict[str, tuple[int, int]]:
+    found = StatsStore(db).summarize(list(db["automations"].find()), at=at).by_automation
+    return {name: (one.total_runs, one.last_7_days) for name, one in found.items()}
+
+
+@pytest.mark.parametrize("key", [KEY, 42, Int64(43), 44.0], ids=repr)
+def test_runs_that_name_their_automation_in_another_type_are_counted(db: Db, key: Any) -> None:
+    """Before and after `add_run_fields`; no TTL deletes one before a total holds it."""
+    db["automation_runs"].drop_index("createdAt_ttl")
+    at = now_in_milliseconds()
+    db["automations"].insert_one({"_id": key})
+    ages = (HOUR, 2 * DAY, 100 * DAY)
+    db["automation_runs"].insert_many([make_run(key, at - age) for age in ages])
+    db["automation_runs"].insert_one(make_run([name_id(key), "other"], at - 3 * HOUR))  # type: ignore[arg-type]
+    db["automation_runs"].insert_one(make_run({"of": key}, at - 3 * HOUR))  # type: ignore[arg-type]
+    assert summarize(db, at)[name_id(key)][1] == 3
+    with pytest.raises(CommandError, match="would delete runs that no total holds yet"):
+        run_command("add_run_indexes")
+    add_run_fields()
+    run_command("add_run_indexes")
+    assert summarize(db, at) == {name_id(key): (4, 3)}
+    assert recount(db) == []
+
+
+@pytest.mark.parametrize("person", [PERSON, Int64(PERSON), float(PERSON), KEY], ids=repr)
+def test_a_person_in_another_type_is_the_same_person(db: Db, tracker: Tracker, person: Any) -> None:
+    at = now_in_milliseconds()
+    db["automations"].insert_one({"_id": "a1", "accountId": 9, "totalRuns": 0, "lastRunAt": None})
+    runs = [make_run(one, at - HOUR / 2, userId=person) for one in ("a1", ["a1"], None, {"of": 1})]  # type: ignore[arg-type]
+    text = name_id(person)
+    db["automation_runs"].insert_many([*runs, {"userId": [text]}])
+    again = make_trigger(account_id="9", user_id=text, arrived_at=at)
+    assert tracker.record(again) == [Outcome.DUPLICATE]
+    add_run_fields()
+    later = make_trigger(account_id="9", user_id=text, arrived_at=at + HOUR / 4)
+    assert tracker.record(later) == [Outcome.DUPLICATE]
+    assert recount(db) == []
+    eraser = Eraser(db)
+    assert len(eraser.list_documents("9", text)["automation_runs"]) == 5
+    assert eraser.erase("9", text).runs == 5
+    left = [one for one in db["automation_runs"].find() if not one["userId"].startswith("erased:")]
+    assert left == []
+    assert db["automation_runs"].count_documents({"metadata.messageText": {"$exists": True}}) == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "read", "left"),
+    [
+        (7, 7, 7), (Int64(7), 7, 7), (7.0, 7, 7), (Decimal128("7"), 7, 7), ("7", 7, 7),
+        (1, 2, 2), ("1", 2, 2), (None, 2, 2), (-3, 2, 2), (float("nan"), 2, 2),
+        ("many", 2, "many"), ("", 2, ""), (True, 2, True), ([7], 2, [7]), ({"n": 7}, 2, {"n": 7}),
+        (float("inf"), 2, float("inf")), (2**60, 2, 2**60),
+        (Decimal128("1E+40"), 2, Decimal128("1E+40")),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_stored_count_is_read_or_kept_and_named(
+    db: Db, tracker: Tracker, stored: Any, read: int, left: Any
+) -> None:
+    """A dry run says what the run reports, and counting changes none that was kept."""
+    at = now_in_milliseconds()
+    db["automations"].insert_one({"_id": "a1", "totalRuns": stored})
+    db["automation_runs"].insert_many([make_run("a1", at - number * DAY) for number in (1, 2)])
+    planned, done = add_run_fields("--dry-run"), add_run_fields()
+    for name in ("basesCreated", "totalsRaised", "automationsUpdated"):
+        assert planned[name] == done[name], name
+    assert summarize(db, at)["a1"][0] == read
+    is_kept = left != read
+    for _ in range(2):
+        [automation] = db["automations"].find()
+        assert automation["totalRuns"] == (left if is_kept else summarize(db, at)["a1"][0])
+        assert isinstance(automation["totalRuns"], int) or is_kept
+        _, findings = verify("--full", "--only", "fields", "counts")
+        wrong = [what for what, one in findings.items() if one["state"] == "wrong"]
+        assert wrong == ["totals that are no numbers"] * is_kept
+        assert tracker.record(make_trigger(arrived_at=at)) == [Outcome.COUNTED]
+        run_command("reconcile_runs")
+        at += 2 * HOUR
+    assert summarize(db, at)["a1"][0] == read + 2
+    assert add_run_fields("--recount")["automationsUpdated"] == 0
