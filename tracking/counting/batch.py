@@ -46,7 +46,7 @@ BATCH_SECONDS = 2.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _MARK_SECONDS = 2.0
 _CLAIM_FIELDS = ("lastRunAt", "lastRunId", "firstRunAt")
-_BASE_FIELDS = ("automationId", "runs", "claimsUntil")
+_BASE_FIELDS = ("automationId", "runs", "base", "claimsUntil")
 
 
 class MissingBases(Exception):
@@ -184,7 +184,7 @@ class BatchCounter:
     ) -> dict[str, Document]:
         ids = [build_base_id(one) for one in keys]
         found = self._find("automation_run_stats", ids, _BASE_FIELDS, session)
-        bases = {one["automationId"]: one for one in found}
+        bases = {one["automationId"]: one for one in found if "base" in one}
         wanted = {one.automation_id for one in waiting if one.continues is None}
         if missing := wanted - bases.keys():
             raise MissingBases({one: keys[one] for one in missing})

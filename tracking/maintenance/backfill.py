@@ -54,16 +54,20 @@ class Backfill:
         """Report what `run_batch` would change, as far as it is known without doing it."""
         keys = [name_id(document["_id"]) for document in batch]
         totals = self._totals.list_totals(keys)
-        existing = self._totals.count_runs(keys)
-        report = Counter(automations=len(batch))
+        without = {
+            key: one["_id"] for key, one in zip(keys, batch, strict=True) if key not in totals
+        }
+        bases = {one["automationId"]: one for one in self._totals.build_bases(without, self._now)}
+        existing = self._totals.count_runs(totals) if recount else {}
+        report = Counter(automations=len(batch), basesCreated=len(bases))
         for automation_id, document in zip(keys, batch, strict=True):
-            runs, newest = existing.get(automation_id, (0, None))
-            found = max(parse_count(document.get("totalRuns")), runs)
-            total = totals.get(automation_id)
-            if total is None:
-                report["basesCreated"] += 1
-                wanted = Total(found, newest)
+            if automation_id in bases:
+                base = bases[automation_id]
+                wanted = Total(base["runs"], base["lastRunAt"])
             else:
+                runs, _ = existing.get(automation_id, (0, None))
+                found = max(parse_count(document.get("totalRuns")), runs)
+                total = totals[automation_id]
                 wanted = Total(max(total.runs, found if recount else 0), total.last_run_at)
                 report["totalsRaised"] += wanted.runs > total.runs
             report["automationsUpdated"] += _is_changed(document, wanted)

@@ -65,7 +65,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift:
     """Compare counts with each other; an automation whose hours are not built yet has no drift."""
     base = counts.base
-    if base is None or base.get("rollupsSince") is not None:
+    if base is None or "base" not in base or base.get("rollupsSince") is not None:
         return Drift(hours=[], hours_difference=0, total=counts.total, expected_total=None)
     oldest_day = hour_of(now) // HOURS_PER_DAY - RECENT_DAYS
     differing = {one // 60 for one in _compare(counts.minutes, counts.raw_minutes)}

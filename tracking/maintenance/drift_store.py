@@ -19,12 +19,12 @@ from tracking.rollups.hours import (
     MINUTE,
     build_base_id,
     build_hour_id,
+    build_hours_pipeline,
     hour_of,
     newest_of,
     parse_count,
     start_of_hour,
 )
-from tracking.rollups.rebuild import build_hours_pipeline
 
 Document = dict[str, Any]
 

@@ -86,9 +86,10 @@ class Reconciler:
     def preview(self, automation_id: str, key: Any) -> list[Repair]:
         """Return what `repair` would do, each kind of difference as one line. Reads only."""
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
-        if counts.base is None or counts.base.get("rollupsSince") is not None:
+        base = counts.base or {}
+        if "base" not in base or base.get("rollupsSince") is not None:
             has_runs = counts.newest_run is not None or (counts.copy or {}).get("totalRuns")
-            missing = "base" if counts.base is None else "hours"
+            missing = "hours" if "base" in base else "base"
             return [Repair(automation_id, missing, "none", _BUILT)] if has_runs else []
         repairs = list(self._compare(counts, drift))
         compared = self._contacts.compare(automation_id, oldest=self._since)

@@ -76,7 +76,7 @@ class _Stored:
 
     def total(self, automation: Mapping[str, Any]) -> tuple[int, datetime | None]:
         if self.base is not None:
-            return parse_count(self.base["runs"]), newest_of(self.base.get("lastRunAt"))
+            return parse_count(self.base.get("runs")), newest_of(self.base.get("lastRunAt"))
         return parse_count(automation.get("totalRuns")), newest_of(automation.get("lastRunAt"))
 
     def is_complete_since(self, start: datetime) -> bool:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from tracking.ids import list_stored_forms
 from tracking.runs import Decision, Outcome
 
 RECENT_DAYS = 9
@@ -58,6 +59,17 @@ def build_number(unit: timedelta) -> dict[str, Any]:
     """Return the expression that numbers a run's hours or minutes since 1970, null for no date."""
     milliseconds = {"$convert": {"input": "$createdAt", "to": "long", "onError": None}}
     return {"$floor": {"$divide": [milliseconds, int(unit.total_seconds() * 1000)]}}
+
+
+def build_hours_pipeline(
+    automation_id: str, times: Mapping[str, datetime], *, unit: timedelta = HOUR
+) -> list[dict[str, Any]]:
+    """Return the pipeline that counts runs by hour (or minute) number since 1970."""
+    return [
+        {"$match": {"automationId": {"$in": list_stored_forms(automation_id)}, "createdAt": times}},
+        {"$group": {"_id": build_number(unit), "runs": {"$sum": 1}}},
+        {"$match": {"_id": {"$ne": None}}},
+    ]
 
 
 def build_increments(increments: dict[str, int], moment: datetime, decision: Decision) -> None:

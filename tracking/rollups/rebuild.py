@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -11,17 +11,15 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from tracking.ids import list_stored_forms
 from tracking.mongo.transactions import run_in_transaction
 from tracking.rollups.hours import (
     EARLIEST,
-    HOUR,
     HOURS_PER_DAY,
     LATEST,
     MINUTE,
     build_base_id,
     build_hour_id,
-    build_number,
+    build_hours_pipeline,
     build_recent,
     hour_of,
     merge_hours,
@@ -162,17 +160,6 @@ def _build_recent_change(base: Document, counts: dict[int, int]) -> Document:
         for name in ("days", "hours")
         if base.get(name, {}).get(day) != recent[name][day]
     }
-
-
-def build_hours_pipeline(
-    automation_id: str, times: Mapping[str, datetime], *, unit: timedelta = HOUR
-) -> list[Document]:
-    """Return the pipeline that counts runs by hour (or minute) number since 1970."""
-    return [
-        {"$match": {"automationId": {"$in": list_stored_forms(automation_id)}, "createdAt": times}},
-        {"$group": {"_id": build_number(unit), "runs": {"$sum": 1}}},
-        {"$match": {"_id": {"$ne": None}}},
-    ]
 
 
 def chunk_hours(hours: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:

@@ -5,6 +5,7 @@ max(stored `totalRuns`, number of existing runs), its `base` is that minus the e
 Counting adds to `runs`, which is the automation's total from then on.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -32,6 +33,7 @@ from tracking.rollups.hours import (
     LATEST,
     RECENT_DAYS,
     build_base_id,
+    build_hours_pipeline,
     find_count,
     hour_of,
     newest_of,
@@ -72,7 +74,8 @@ class TotalStore:
     ) -> dict[str, Document]:
         """Return the base documents among `automation_ids`, by automation id."""
         ids = [build_base_id(automation_id) for automation_id in automation_ids]
-        cursor = self._stats.find({"_id": {"$in": ids}}, session=session, batch_size=len(ids) + 1)
+        query = {"_id": {"$in": ids}, "base": {"$exists": True}}
+        cursor = self._stats.find(query, session=session, batch_size=len(ids) + 1)
         return {document["automationId"]: document for document in cursor}
 
     def ensure_bases(
@@ -95,7 +98,7 @@ class TotalStore:
             # nothing of an automation is counted before it has a base.
             client = self._database.client
             documents = read_at_snapshot(
-                client, lambda session: self._build_bases(missing, now, session), seconds=seconds
+                client, lambda session: self.build_bases(missing, now, session), seconds=seconds
             )
             insert = partial(self._insert_bases, documents)
             # Another process may be first: its base is as good.
@@ -107,10 +110,11 @@ class TotalStore:
             bases = self.find_bases(keys)
         return bases
 
-    def _build_bases(
-        self, keys: Mapping[str, Any], now: datetime, session: ClientSession
+    def build_bases(
+        self, keys: Mapping[str, Any], now: datetime, session: ClientSession | None = None
     ) -> list[Document]:
-        stored = {
+        """Return the base documents that automations without one would get now."""
+        found = {
             name_id(document["_id"]): document
             for document in self._automations.find(
                 {"_id": {"$in": list(keys.values())}},
@@ -120,27 +124,47 @@ class TotalStore:
         existing = self.count_runs(keys, session)
         documents = []
         for automation_id, key in keys.items():
-            automation = stored.get(automation_id, {})
+            automation = found.get(automation_id, {})
             runs, newest_run = existing.get(automation_id, (0, None))
-            taken = max(parse_count(automation.get("totalRuns")), runs)
+            stored = parse_count(automation.get("totalRuns"))
+            # One that holds no count has lost none.
+            gone = self._count_gone(automation_id, session) if stored or runs else 0
+            taken = max(stored, runs + gone)
             until = newest_of(now, newest_run)
             documents.append({
                 "_id": build_base_id(automation_id),
                 "automationId": automation_id,
                 "automationKey": key,
                 "runs": Int64(taken),
-                "base": Int64(taken - runs),
+                "base": Int64(taken - runs - gone),
                 "lastRunAt": newest_of(automation.get("lastRunAt"), newest_run),
                 "takenAt": now,
                 # Rollups are complete from after here on; None: from the very first run.
-                "rollupsSince": until if runs else None,
+                "rollupsSince": until if runs or gone else None,
                 # Pairs of earlier runs have no contacts; None: there are no earlier runs.
                 "claimsUntil": (newest_run or until) if runs else None,
-                "days": {},
-                "hours": {},
-                "h": {},
             })  # fmt: skip
         return documents
+
+    def _count_gone(self, automation_id: str, session: ClientSession | None) -> int:
+        """Return how many runs hours hold and no document any more, where a base was lost."""
+        hours: Counter[int] = Counter()
+        query = {
+            "_id": {"$gte": build_base_id(automation_id), "$lt": f"{automation_id}:i"},
+            "automationId": automation_id,
+        }
+        for one in self._stats.find(query, {"hour": 1, "n": 1, "h": 1}, session=session):
+            if "hour" in one:
+                hours[hour_of(one["hour"])] += one.get("n", 0)
+            for hour, parts in one.get("h", {}).items():
+                hours[int(hour)] += parts.get("n", 0)
+        if not hours:
+            return 0
+        times = {"$gte": EARLIEST, "$lt": LATEST}
+        pipeline = build_hours_pipeline(automation_id, times)
+        for row in self._runs.aggregate(pipeline, session=session):
+            hours[int(row["_id"])] -= row["runs"]
+        return sum((+hours).values())
 
     def _insert_bases(self, documents: Sequence[Document], session: ClientSession) -> None:
         present = self.find_bases([one["automationId"] for one in documents], session)
@@ -165,7 +189,15 @@ class TotalStore:
             else:  # text or a decimal
                 change = {"$set": total, "$max": newest}
             updates.append({"q": {"_id": automation["_id"]}, "u": change})
-        self._stats.insert_many(missing, session=session)
+        # A document that has lost its base keeps its hours.
+        bases_written = [{
+            "q": {"_id": one.pop("_id"), "automationId": one.pop("automationId"),
+                  "base": {"$exists": False}},
+            "u": {"$max": {"runs": one.pop("runs"), "lastRunAt": one.pop("lastRunAt")},
+                  "$set": one, "$setOnInsert": {"days": {}, "hours": {}, "h": {}}},
+            "upsert": True,
+        } for one in missing]  # fmt: skip
+        run_update(self._database, "automation_run_stats", bases_written, session)
         if updates:
             run_update(self._database, "automations", updates, session)
 
@@ -195,7 +227,8 @@ class TotalStore:
         """Return each automation's total, of those that have a base."""
         ids = [build_base_id(automation_id) for automation_id in automation_ids]
         found = run_find(
-            self._database, "automation_run_stats", {"_id": {"$in": ids}},
+            self._database, "automation_run_stats",
+            {"_id": {"$in": ids}, "base": {"$exists": True}},
             ("automationId", "runs", "lastRunAt"), most=len(ids), session=session,
         )  # fmt: skip
         return {

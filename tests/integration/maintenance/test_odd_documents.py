@@ -13,10 +13,11 @@ from tests.support.commands import run_command
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import make_run, make_trigger, now_in_milliseconds
-from tests.support.verification_cases import verify
+from tests.support.verification_cases import list_wrong, verify
 from tracking.ids import name_id
 from tracking.maintenance.erasure import Eraser
 from tracking.queries.stats import StatsStore
+from tracking.rollups.folding import Folder
 from tracking.runs import Outcome
 
 Db = Database[dict[str, Any]]
@@ -112,3 +113,45 @@ def test_a_stored_count_is_read_or_kept_and_named(
         at += 2 * HOUR
     assert summarize(db, at)["a1"][0] == read + 2
     assert add_run_fields("--recount")["automationsUpdated"] == 0
+
+
+def drop_base(db: Db) -> None:
+    db["automation_run_stats"].delete_one({"_id": "a1:b"})
+
+
+def unset_base(db: Db) -> None:
+    db["automation_run_stats"].update_one({"_id": "a1:b"}, {"$unset": {"base": ""}})
+
+
+@pytest.mark.parametrize("lose", [drop_base, unset_base])
+@pytest.mark.parametrize("expired", [0, 3, 7])
+@pytest.mark.parametrize("first", ["add_run_fields", "reconcile_runs", "a trigger"])
+def test_a_base_that_is_gone_is_taken_again_without_doubling(
+    db: Db, tracker: Tracker, lose: Any, expired: int, first: str
+) -> None:
+    """Also where the TTL took runs that hours still hold: those are no part of a new base."""
+    at = now_in_milliseconds()
+    db["automations"].insert_one({"_id": "a1", "totalRuns": 5, "lastRunAt": None})
+    runs = [make_trigger(user_id=f"p{n}", arrived_at=at - (9 - n) * DAY / 2) for n in range(7)]
+    assert tracker.record(*runs) == [Outcome.COUNTED] * 7
+    Folder(db).fold("a1", now=at - 3 * DAY)
+    gone = [f"p{number}" for number in range(expired)]
+    db["automation_runs"].delete_many({"userId": {"$in": gone}})
+    lose(db)
+    total = 12
+    _, findings = verify("--full", "--only", "fields")
+    assert findings["bases of totals"]["state"] == "wrong"
+    if first == "a trigger":
+        assert tracker.record(make_trigger(user_id="new", arrived_at=at)) == [Outcome.COUNTED]
+        total += 1
+        assert summarize(db, at)["a1"][0] == total
+    else:
+        run_command(first)
+    for command in ("add_run_fields", "reconcile_runs", "reconcile_runs"):
+        lines = run_command(command)
+        assert summarize(db, at)["a1"][0] == total, (command, lines)
+        assert db["automations"].distinct("totalRuns") == [total]
+    assert lines[0] == "nothing differs"
+    assert list_wrong("--full", "--only", "fields", "counts", "contacts") == []
+    if not expired:
+        assert recount(db, at=at) == []

@@ -63,7 +63,8 @@ def _list_without_base(automations: Any, stats: Any) -> Iterator[str]:
     has_runs = {"$or": [{"totalRuns": {"$nin": [0, None]}}, {"lastRunAt": {"$type": "date"}}]}
     for batch in batched(automations.find(has_runs, {"_id": 1}), _BATCH):
         ids = {build_base_id(name_id(one["_id"])): name_id(one["_id"]) for one in batch}
-        known = {one["_id"] for one in stats.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+        query = {"_id": {"$in": list(ids)}, "base": {"$exists": True}}
+        known = {one["_id"] for one in stats.find(query, {"_id": 1})}
         yield from (one for base_id, one in ids.items() if base_id not in known)
 
 
