@@ -1,7 +1,7 @@
 """The front door of reading: runs, series, people and outcomes. `tracking.service` is the other.
 
 Plain values in, plain values out. What pages and the API show is of this; every function raises
-TrackingUnavailable when MongoDB is away or took longer than `seconds`.
+TrackingUnavailable when MongoDB is unavailable or takes longer than 5 s.
 """
 
 from collections.abc import Iterator, Sequence
@@ -71,7 +71,6 @@ def list_runs(
     cursor: str | None = None,
     automation_ids: Sequence[str] = (),
     at: datetime | None = None,
-    seconds: float = _SECONDS,
 ) -> RunPage:
     """Return a page of runs, newest first. Raises InvalidCursor.
 
@@ -80,30 +79,30 @@ def list_runs(
     """
     pending = 0
     if cursor is None and at is not None:
-        with bounded(seconds):
+        with bounded(_SECONDS):
             database = mongo.get_read_database()
             pending, _ = read_counted(
-                database, automation_ids, lambda _: None, at=at, seconds=seconds,
+                database, automation_ids, lambda _: None, at=at, seconds=_SECONDS,
                 wait_seconds=find_wait_seconds(database),
             )  # fmt: skip
-    page = _get_run_store(seconds).list_page(wanted, limit=limit, cursor=cursor)
+    page = _get_run_store().list_page(wanted, limit=limit, cursor=cursor)
     return msgspec.structs.replace(page, pending=pending)
 
 
-def iterate_runs(wanted: RunFilter, *, seconds: float = _SECONDS) -> Iterator[dict[str, object]]:
-    """Yield every run, newest first, however many there are; `seconds` for each thousand.
+def iterate_runs(wanted: RunFilter) -> Iterator[dict[str, object]]:
+    """Yield every run, newest first, however many there are.
 
     With `to` in the past the runs that come meanwhile do not matter.
     """
-    return _get_run_store(seconds).iterate(wanted)
+    return _get_run_store().iterate(wanted)
 
 
-def find_run(workspace_id: str, run_id: str, *, seconds: float = _SECONDS) -> FoundRun | None:
-    return _get_run_store(seconds).find(workspace_id, run_id)
+def find_run(workspace_id: str, run_id: str) -> FoundRun | None:
+    return _get_run_store().find(workspace_id, run_id)
 
 
-def count_people(wanted: RunFilter, *, seconds: float = _SECONDS) -> PeopleCount:
-    return _get_run_store(seconds).count_people(wanted)
+def count_people(wanted: RunFilter) -> PeopleCount:
+    return _get_run_store().count_people(wanted)
 
 
 def read_series(
@@ -116,7 +115,6 @@ def read_series(
     at: datetime,
     is_split: bool = False,
     has_outcomes: bool = False,
-    seconds: float = _SECONDS,
 ) -> Series:
     """Return counts by hour or day of a zone, over all buckets that overlap [from_, min(to, at]).
 
@@ -126,9 +124,7 @@ def read_series(
     if from_ > at:
         raise BadRange("'from' should be in the past.")
     grid = build_grid(unit, zone=zone, from_=from_, to=min(to, at + _MILLISECOND))
-    return _read_counts(
-        automation_ids, grid, at, is_split=is_split, has_outcomes=has_outcomes, seconds=seconds
-    )
+    return _read_counts(automation_ids, grid, at, is_split=is_split, has_outcomes=has_outcomes)
 
 
 def summarize_funnel(
@@ -137,10 +133,9 @@ def summarize_funnel(
     from_: datetime,
     to: datetime,
     at: datetime,
-    seconds: float = _SECONDS,
 ) -> Funnel:
     """Return how far the runs came that were counted in the hours that overlap [from_, to)."""
-    series = _read_range(automation_ids, from_, to, at=at, seconds=seconds)
+    series = _read_range(automation_ids, from_, to, at=at)
     [total], [steps] = series.total, series.outcomes or [{}]
     return Funnel(
         triggered=total.counted,
@@ -156,9 +151,9 @@ def summarize_funnel(
     )
 
 
-def summarize_reasons(wanted: RunFilter, *, seconds: float = _SECONDS) -> Reasons:
+def summarize_reasons(wanted: RunFilter) -> Reasons:
     """Return what became of the runs' steps and why, over MOST_RUNS_FOR_REASONS at most."""
-    return _get_run_store(seconds).summarize_reasons(wanted)
+    return _get_run_store().summarize_reasons(wanted)
 
 
 def summarize_uncounted(
@@ -168,19 +163,18 @@ def summarize_uncounted(
     from_: datetime,
     to: datetime,
     at: datetime,
-    seconds: float = _SECONDS,
 ) -> Uncounted:
     """Return what was counted in the hours that overlap [from_, to), and what was not and why.
 
     Without an account there is nothing to say about redeliveries and ignored events.
     """
-    series = _read_range([automation_id], from_, to, at=at, seconds=seconds)
+    series = _read_range([automation_id], from_, to, at=at)
     [total], start, end = series.total, series.grid.start, series.grid.end
     ignored: dict[str, int] = {}
     redelivered = 0
     if account_id is not None:
         hours = AccountHourStore(mongo.get_read_database())
-        found = hours.summarize_account(account_id, since=start, until=end, seconds=seconds)
+        found = hours.summarize_account(account_id, since=start, until=end, seconds=_SECONDS)
         ignored, redelivered = found.ignored, found.redelivered
     return Uncounted(
         counted=total.counted,
@@ -196,26 +190,26 @@ def summarize_uncounted(
 
 
 def _read_range(
-    automation_ids: Sequence[str], from_: datetime, to: datetime, *, at: datetime, seconds: float
+    automation_ids: Sequence[str], from_: datetime, to: datetime, *, at: datetime
 ) -> Series:
     """Return the whole hours of a range as one bucket, with their outcomes."""
     if from_ >= to:
         raise BadRange("'from' should be before 'to'.")
     end = start_of_hour(hour_of(to - _MILLISECOND) + 1)
     grid = Grid([start_of_hour(hour_of(from_)), end])
-    return _read_counts(automation_ids, grid, at, has_outcomes=True, seconds=seconds)
+    return _read_counts(automation_ids, grid, at, has_outcomes=True)
 
 
 def _read_counts(
-    automation_ids: Sequence[str], grid: Grid, at: datetime, *, seconds: float, **options: bool
+    automation_ids: Sequence[str], grid: Grid, at: datetime, **options: bool
 ) -> Series:
     database = mongo.get_read_database()
-    with bounded(seconds):
+    with bounded(_SECONDS):
         return read_counts(
-            database, automation_ids, grid, at=at, retention=conf.retention, seconds=seconds,
+            database, automation_ids, grid, at=at, retention=conf.retention, seconds=_SECONDS,
             wait_seconds=find_wait_seconds(database), **options,
         )  # fmt: skip
 
 
-def _get_run_store(seconds: float) -> RunStore:
-    return RunStore(mongo.get_read_database(), seconds=seconds)
+def _get_run_store() -> RunStore:
+    return RunStore(mongo.get_read_database())

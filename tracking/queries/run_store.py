@@ -35,6 +35,7 @@ MOST_RUNS_FOR_PEOPLE = 500_000
 # Reasons likewise, over the newest.
 MOST_RUNS_FOR_REASONS = 100_000
 _PAGE_OF_ALL = 1000
+_SECONDS = 5.0
 # What a filter that no index serves may look at: about a second of the server's time too.
 MOST_RUNS_TO_SEARCH = 200_000
 # What events are: those of Instagram, and the calls of other engines.
@@ -92,11 +93,10 @@ class Reasons(msgspec.Struct, frozen=True):
 class RunStore:
     """Reads of `automation_runs` and of the triggers behind them.
 
-    Every method raises TrackingUnavailable when the database takes longer than `seconds`.
+    Every method raises TrackingUnavailable when the database takes longer than 5 s.
     """
 
-    def __init__(self, database: Database[Document], *, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, database: Database[Document]) -> None:
         self._runs = database["automation_runs"]
         self._automations = database["automations"]
         self._triggers = database["automation_triggers"]
@@ -104,12 +104,12 @@ class RunStore:
     def list_page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
         """Return a page of at most `limit` runs. Raises InvalidCursor and BadRange."""
         after = None if cursor is None else parse_cursor(cursor)
-        with bounded(self._seconds):
+        with bounded(_SECONDS):
             self._verify_searchable(wanted)
         return self._list_page(wanted, after, limit)
 
     def _list_page(self, wanted: RunFilter, after: Cursor | None, limit: int) -> RunPage:
-        with bounded(self._seconds):
+        with bounded(_SECONDS):
             # One more than asked for says whether there is a next page.
             runs = self._list_below(build_run_query(wanted), after, limit + 1)
         is_last = len(runs) <= limit
@@ -190,7 +190,7 @@ class RunStore:
             "_id": {"$in": list_stored_forms(run_id)},
             "workspaceId": {"$in": list_stored_forms(workspace_id)},
         }
-        with bounded(self._seconds):
+        with bounded(_SECONDS):
             run = self._runs.find_one(query)
             if run is None:
                 return None
@@ -227,7 +227,7 @@ class RunStore:
     def count_people(self, wanted: RunFilter) -> PeopleCount:
         """Count the distinct people of the runs, of the first MOST_RUNS_FOR_PEOPLE at most."""
         pipeline = build_people_pipeline(build_run_query(wanted))
-        with bounded(self._seconds):
+        with bounded(_SECONDS):
             rows = list(self._runs.aggregate(pipeline, allowDiskUse=True))
         [row] = rows or [{"people": 0, "runs": 0}]
         return PeopleCount(row["people"], row["runs"] <= MOST_RUNS_FOR_PEOPLE)
@@ -235,7 +235,7 @@ class RunStore:
     def summarize_reasons(self, wanted: RunFilter) -> Reasons:
         """Return the reasons among the newest MOST_RUNS_FOR_REASONS runs that are asked for."""
         pipeline = build_reasons_pipeline(build_run_query(wanted))
-        with bounded(self._seconds):
+        with bounded(_SECONDS):
             [row] = self._runs.aggregate(pipeline, allowDiskUse=True)
         runs = row["all"][0]["runs"] if row["all"] else 0
         reasons = [Reason(**one["_id"], runs=one["runs"]) for one in row["reasons"]]

@@ -67,7 +67,7 @@ def read_series(db: Db, unit: Unit) -> None:
 
 
 def read_pages(db: Db) -> None:
-    store = RunStore(db, seconds=5)
+    store = RunStore(db)
     of_one = RunFilter(workspace_id="w1", automation_id="a1")
     first = store.list_page(of_one, limit=5, cursor=None)
     store.list_page(of_one, limit=5, cursor=first.next_cursor)

@@ -183,9 +183,10 @@ class TestPages:
         with pytest.raises(InvalidCursor):
             parse_cursor(cursor)
 
-    def test_a_server_that_is_away_says_so(self) -> None:
+    def test_a_server_that_is_away_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(run_store, "_SECONDS", 0.7)
         with pytest.raises(TrackingUnavailable):
-            reports.list_runs(ALL, limit=1, seconds=0.7)
+            reports.list_runs(ALL, limit=1)
 
 
 class TestOneRun:
