@@ -124,7 +124,6 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         self._server.__enter__()
-        self._webhooks.start()
         return self
 
     def __exit__(self, *_: object) -> None:
