@@ -1,6 +1,7 @@
 """Every error of the API has one shape."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
@@ -19,6 +20,7 @@ from tracking.queries.time_grid import BadRange
 logger = logging.getLogger("automations")
 
 RETRY_AFTER_SECONDS = 1
+_CURSOR = "Use 'nextCursor' of an answer as it is, or leave it out."
 
 
 class ServiceUnavailable(exceptions.APIException):
@@ -45,7 +47,7 @@ class ServerError(exceptions.APIException):
 
 def handle_error(error: Exception, context: dict[str, Any]) -> Response:
     """Return the answer to an exception of a view (DRF's EXCEPTION_HANDLER)."""
-    translated = _translate(error)
+    translated = next(make(error) for kind, make in _TRANSLATIONS if isinstance(error, kind))
     if isinstance(translated, ServerError):
         request = context.get("request")
         logger.error(
@@ -88,29 +90,21 @@ def build_error(error: exceptions.APIException) -> dict[str, str | None]:
     }
 
 
-def _translate(error: Exception) -> exceptions.APIException:
-    if isinstance(error, exceptions.APIException):
-        return error
-    if isinstance(error, BadRange):
-        return exceptions.ValidationError({"from": str(error)}, "bad_range")
-    if isinstance(error, OverBound):
-        return exceptions.ValidationError(
-            {error.field or api_settings.NON_FIELD_ERRORS_KEY: str(error)}, "over_bound"
-        )
-    if isinstance(error, InvalidCursor):
-        said = "Use 'nextCursor' of an answer as it is, or leave it out."
-        return exceptions.ValidationError({"cursor": said}, "invalid")
-    for kind, translated in _TRANSLATIONS:
-        if isinstance(error, kind):
-            return translated()
-    return ServerError()
+def _name_bound(error: OverBound) -> dict[str, str]:
+    return {error.field or api_settings.NON_FIELD_ERRORS_KEY: str(error)}
 
 
-# The first that fits; none of their texts is shown: it may name what was looked for.
-_TRANSLATIONS: tuple[tuple[type[Exception], type[exceptions.APIException]], ...] = (
-    (TrackingError, ServiceUnavailable),
-    (Http404, exceptions.NotFound),
-    (PermissionDenied, exceptions.PermissionDenied),
-    (RequestDataTooBig, RequestTooLarge),
-    (SuspiciousOperation, exceptions.ParseError),  # a form with too many fields, and the like
+# By kind: what is answered. Most texts are not shown, because they may name what was looked for.
+_TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], exceptions.APIException]], ...] = (
+    (exceptions.APIException, lambda error: error),
+    (BadRange, lambda error: exceptions.ValidationError({"from": str(error)}, "bad_range")),
+    (OverBound, lambda error: exceptions.ValidationError(_name_bound(error), "over_bound")),
+    (InvalidCursor, lambda _: exceptions.ValidationError({"cursor": _CURSOR}, "invalid")),
+    (TrackingError, lambda _: ServiceUnavailable()),
+    (Http404, lambda _: exceptions.NotFound()),
+    (PermissionDenied, lambda _: exceptions.PermissionDenied()),
+    (RequestDataTooBig, lambda _: RequestTooLarge()),
+    # A form with too many fields, and the like.
+    (SuspiciousOperation, lambda _: exceptions.ParseError()),
+    (Exception, lambda _: ServerError()),
 )

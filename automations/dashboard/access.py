@@ -148,22 +148,16 @@ def choose_zone(request: HttpRequest, reader: Reader) -> HttpResponse:
 
 
 @cache
-def list_zones() -> tuple[str, ...]:
-    """Return the names to choose from, UTC before all places."""
-    places = (name for name in list_all_zones() if "/" in name)
-    return (UTC_NAME, *sorted(name for name in places if name.split("/")[0] not in _NO_PLACES))
+def list_zones(own: ZoneInfo) -> tuple[str, ...]:
+    """Return the names to choose from, UTC before all places and the reader's own zone."""
+    places = {name for name in list_all_zones() if "/" in name}
+    places = {name for name in places if name.split("/")[0] not in _NO_PLACES} | {own.key}
+    return (UTC_NAME, *sorted(places - {UTC_NAME}))
 
 
 def read_zone(name: object) -> ZoneInfo | None:
     # Membership first, because ZoneInfo opens a file by the name.
     return ZoneInfo(name) if isinstance(name, str) and name in list_all_zones() else None
-
-
-def find_own_path(target: str) -> str | None:
-    # Browsers take "//host" and "/\host" for other hosts; Django's function knows those forms.
-    if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
-        return target
-    return None
 
 
 def is_fragment(request: HttpRequest) -> bool:
@@ -216,15 +210,19 @@ def _go_on(request: HttpRequest, workspace_id: str) -> HttpResponse:
     return HttpResponseRedirect(_find_next(request) or home)
 
 
-def _find_next(request: HttpRequest) -> str | None:
-    return find_own_path(request.POST.get("next", "") or request.GET.get("next", ""))
+def _find_next(request: HttpRequest) -> str:
+    """Return the path of this site that the request names as `next`, or ""."""
+    target = request.POST.get("next", "") or request.GET.get("next", "")
+    # Browsers take "//host" and "/\host" for other hosts; Django's function knows those forms.
+    is_own = target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None)
+    return target if is_own else ""
 
 
 def _show_login(
     request: HttpRequest, *, token: ApiToken | None = None, error: str = ""
 ) -> HttpResponse:
     holder = None if token is None else TokenHolder(token)
-    context = {"error": error, "next": _find_next(request) or "", "holder": holder}
+    context = {"error": error, "next": _find_next(request), "holder": holder}
     return render(request, "automations/login.html", context)
 
 

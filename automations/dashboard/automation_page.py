@@ -40,7 +40,7 @@ def show_automation(request: HttpRequest, reader: Reader, automation_id: str) ->
         "reader": reader,
         "span": span,
         "spans": SPANS.values(),
-        "zones": list_zones(),
+        "zones": list_zones(reader.zone),
     }
     return render(request, "automations/dashboard/automation.html", context)
 

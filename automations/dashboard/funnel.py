@@ -3,16 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import msgspec
-
 from automations.dashboard.access import Reader
 from automations.dashboard.formatting import describe_age
-from automations.dashboard.labels import (
-    STEPS,
-    describe_reason,
-    describe_state,
-    describe_step,
-)
+from automations.dashboard.labels import STEPS, describe_reason, describe_state, describe_step
 from automations.instagram.events import IGNORED_REASONS
 from automations.rules.steps import ASK_FOLLOW, OPENING_DM
 from tracking import service
@@ -28,25 +21,8 @@ _PENDING = "they are stored, and counted in the order in which they came"
 _REDELIVERED = "Instagram sent the same event again, which is neither answered nor counted"
 
 
-class Stage(msgspec.Struct, frozen=True):
-    name: str
-    runs: int
-    percent: float
-
-
-class OutcomeLine(msgspec.Struct, frozen=True):
-    """Runs with the same outcome; `is_same` as the step above."""
-
-    step_key: str
-    step: str
-    is_same: bool
-    tone: str
-    state: str
-    reason: str
-    runs: int
-
-
-def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
+def build_stages(funnel: Funnel, steps: Collection[str]) -> list[tuple[str, int, float]]:
+    """Return (name, runs, per cent) of the stages that the automation has or runs reached."""
     found = [
         ("Started", funnel.triggered, True),
         ("Got the opening message", funnel.opened, OPENING_DM in steps),
@@ -55,47 +31,42 @@ def build_stages(funnel: Funnel, steps: Collection[str]) -> list[Stage]:
     ]
     most = max(funnel.triggered, 1)
     return [
-        Stage(name, runs, round(min(100.0, 100 * runs / most), 1))
+        (name, runs, round(min(100.0, 100 * runs / most), 1))
         for name, runs, is_part in found
         if is_part or runs
     ]
 
 
-def build_outcomes(reasons: Reasons) -> list[OutcomeLine]:
-    lines: list[OutcomeLine] = []
+def build_outcomes(reasons: Reasons) -> list[dict[str, Any]]:
+    """Return the outcomes of steps in words, in the order of sending."""
+    lines = []
     for one in sorted(reasons.reasons, key=lambda one: _ORDER.get(one.step, len(_ORDER))):
         tone, state = describe_state(one.state)
         reason = describe_reason(one.reason, code=one.code, subcode=one.subcode)
-        is_same = bool(lines) and lines[-1].step_key == one.step
-        lines.append(
-            OutcomeLine(one.step, describe_step(one.step), is_same, tone, state, reason, one.runs)
-        )
+        words = {"step": describe_step(one.step), "state": state, "reason": reason}
+        lines.append({**words, "tone": tone, "runs": one.runs})
     return lines
 
 
-class Line(msgspec.Struct, frozen=True):
-    events: int
-    name: str
-    why: str
-
-
 def build_uncounted(found: Uncounted) -> dict[str, Any]:
+    """Return (events, name, why) of the automation's events without a run, and the account's."""
     own = [
-        Line(found.duplicates, "duplicates", _DUPLICATES),
-        Line(found.pending, "not counted yet", _PENDING),
+        (found.duplicates, "duplicates", _DUPLICATES),
+        (found.pending, "not counted yet", _PENDING),
     ]
+    ignored = sorted(found.ignored.items(), key=lambda one: (-one[1], one[0]))
     of_account = [
-        Line(found.redelivered, "redeliveries", _REDELIVERED),
+        (found.redelivered, "redeliveries", _REDELIVERED),
         *(
-            Line(events, reason.replace("_", " "), IGNORED_REASONS.get(reason, reason))
-            for reason, events in sorted(found.ignored.items(), key=lambda one: (-one[1], one[0]))
+            (events, reason.replace("_", " "), IGNORED_REASONS.get(reason, reason))
+            for reason, events in ignored
         ),
     ]
     return {
         "events": found.counted + found.duplicates + found.pending,
         "counted": found.counted,
-        "own": [line for line in own if line.events],
-        "of_account": [line for line in of_account if line.events],
+        "own": [line for line in own if line[0]],
+        "of_account": [line for line in of_account if line[0]],
     }
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from automations.instagram.limits import MESSAGE_WINDOW
 
-PRIVATE_REPLY = "private_reply"
-DM = "dm"
+PRIVATE_REPLY: Final = "private_reply"
+DM: Final = "dm"
 # How the first message of a job is sent; each has its own lanes (automations/outbox/lanes.py).
 VIAS = (PRIVATE_REPLY, DM)
 
@@ -86,7 +86,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     forgets: bool = False
 
 
-class Job(msgspec.Struct, kw_only=True):
+class Job(msgspec.Struct, kw_only=True, rename="camel"):
     """A job as it was claimed; `position`, `attempts` and `progress` follow its changes.
 
     `steps` are the contents to send in order, each with its `name`; `position` is the next one.
@@ -96,22 +96,22 @@ class Job(msgspec.Struct, kw_only=True):
     `outcome` is None until the job's trigger is counted, and `run_id` is not its run before that.
     """
 
-    id: str
+    id: str = msgspec.field(name="_id")
     account_id: str
     automation_id: str
     user_id: str
-    is_person_unknown: bool
-    run_id: Any
-    outcome: str | None
+    is_person_unknown: bool = msgspec.field(default=False, name="personUnknown")
+    run_id: Any = None
+    outcome: str | None = None
     created_at: datetime
-    via: str
+    via: Literal["private_reply", "dm"] = DM
     steps: tuple[Mapping[str, Any], ...]
-    position: int
-    comment_id: str | None
+    position: Annotated[int, msgspec.Meta(ge=0)] = 0
+    comment_id: str | None = None
     window_ends_at: datetime
-    attempts: int
-    token: int
-    progress: dict[str, dict[str, Any]]
+    attempts: int = 0
+    token: int = 0
+    progress: dict[str, dict[str, Any]] = {}
     sending_at: datetime | None = None
     report_at: datetime | None = None
     read_at: datetime | None = None
@@ -130,42 +130,20 @@ class BrokenJob(ValueError):
 def parse_job(document: Mapping[str, Any]) -> Job:
     """Return the job in a document of `automation_triggers`. Raises BrokenJob."""
     try:
-        job = _parse_job(document)
+        send = document["send"]
+        values = {
+            # Without an end, that of a direct message: the shortest that is sure.
+            "windowEndsAt": document["createdAt"] + MESSAGE_WINDOW,
+            "rootId": document.get("continues"),
+            "token": document.get("lease", {}).get("token", 0),
+        }
+        job = msgspec.convert({**values, **document, **send}, Job)
         names = [step["name"] for step in job.steps]
-        if not 0 <= job.position <= len(names) or job.via not in VIAS:
-            raise BrokenJob("position or via")
-    except (AttributeError, KeyError, TypeError) as error:
+        if job.position > len(names):
+            raise BrokenJob("position")
+    except (AttributeError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise BrokenJob(type(error).__name__) from error
     return job
-
-
-def _parse_job(document: Mapping[str, Any]) -> Job:
-    send = document["send"]
-    created_at = document["createdAt"]
-    return Job(
-        id=document["_id"],
-        account_id=document["accountId"],
-        automation_id=document["automationId"],
-        user_id=document["userId"],
-        is_person_unknown=bool(document.get("personUnknown")),
-        run_id=document.get("runId"),
-        outcome=document.get("outcome"),
-        created_at=created_at,
-        via=send.get("via", DM),
-        steps=tuple(send["steps"]),
-        position=send.get("position", 0),
-        comment_id=send.get("commentId"),
-        # Without an end, that of a direct message: the shortest that is sure.
-        window_ends_at=send.get("windowEndsAt") or created_at + MESSAGE_WINDOW,
-        attempts=document.get("attempts", 0),
-        token=(document.get("lease") or {}).get("token", 0),
-        progress=dict(document.get("progress") or {}),
-        sending_at=document.get("sendingAt"),
-        report_at=document.get("reportAt"),
-        read_at=document.get("readAt"),
-        continues=document.get("continues"),
-        root_id=send.get("rootId") or document.get("continues"),
-    )
 
 
 # Ends a job that cannot be parsed.

@@ -1,15 +1,15 @@
 """What templates draw and write: small charts, times, numbers, lists as lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
 from django import template
-from django.utils.html import escape, format_html
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from automations.api.serializers import LINK_SEPARATOR
-from automations.dashboard.charts import SPARK_HEIGHT, SPARK_WIDTH, BarChart, Spark
+from automations.dashboard.charts import SPARK_HEIGHT, SPARK_WIDTH, Spark
 from automations.dashboard.formatting import format_moment
 from tracking.clock import format_time
 
@@ -28,31 +28,6 @@ def spark(line: Spark | None) -> SafeString:
         return mark_safe('<span class="quiet">no runs</span>')
     # Numbers of ours alone: escaping each would be a good part of the page.
     return mark_safe(_SPARK % (line.text, line.area, line.line))  # noqa: S308
-
-
-@register.simple_tag
-def bars(chart: BarChart) -> SafeString:
-    return mark_safe(  # noqa: S308 - numbers of ours and escaped names
-        "".join(
-            f'<rect class="bar-mark" x="{bar.x}" y="{bar.y}" width="{bar.width}" '
-            f'height="{bar.height}"><title>{escape(bar.label)}: {bar.count:,}</title></rect>'
-            for bar in chart.bars
-            if bar.count
-        )
-    )
-
-
-@register.simple_tag
-def zone_options(names: Sequence[str], zone: tzinfo) -> SafeString:
-    """Write the options of the zone picker; the reader's own zone is among them in any case."""
-    chosen = str(zone)
-    listed = names if chosen in names else (chosen, *names)
-    return mark_safe(  # noqa: S308 - names of the zone database
-        "".join(
-            f"<option{' selected' if name == chosen else ''}>{escape(name)}</option>"
-            for name in listed
-        )
-    )
 
 
 @register.filter
