@@ -60,20 +60,13 @@ class Command(ServingCommand):
         serve.verify_address(address)
         serve.prepare_database()  # seeding fixes what it warns of
         self._seed()
-        at = read_now()
-        ends = at + _TOKEN_LIFETIME
+        at, workspace_id = read_now(), seed.WORKSPACE_ID
         secret, _ = tokens.create_token(
-            workspace_id=seed.WORKSPACE_ID, at=at, name="demo", expires_at=ends
+            workspace_id=workspace_id, at=at, name="demo", expires_at=at + _TOKEN_LIFETIME
         )
-        return self._run(address, made, secret, rate=options["rate"])
-
-    def _run(
-        self, address: serve.Address, made: dict[str, str], secret: str, *, rate: float
-    ) -> bool:
-        """Serve beside the stand-in; return whether a signal ended it."""
-        targets = build_targets(store.list_automations({"workspaceId": seed.WORKSPACE_ID}))
+        targets = build_targets(store.list_automations({"workspaceId": workspace_id}))
         seed_of_run = secrets.randbelow(2**32)  # a fixed one would repeat the ids of a start
-        followers = Followers(targets, rate=rate, seed=seed_of_run)
+        followers = Followers(targets, rate=options["rate"], seed=seed_of_run)
         log_path = self._choose_log()
         with Sandbox(
             seed=seed_of_run,
@@ -82,15 +75,24 @@ class Command(ServingCommand):
             double_every=_DOUBLE_EVERY,
             on_received=followers.on_received,
         ) as meta:
-            accounts.add_account(
-                seed.ACCOUNT_ID,
-                workspace_id=seed.WORKSPACE_ID,
-                token=meta.add_account(seed.ACCOUNT_ID),
-                at=read_now(),
-            )
+            token = meta.add_account(seed.ACCOUNT_ID)
+            accounts.add_account(seed.ACCOUNT_ID, workspace_id=workspace_id, token=token, at=at)
+            rows = [
+                *list_urls(address, workspace=workspace_id),
+                ("Token", secret),
+                ("MongoDB", describe_mongodb()),
+                ("Instagram", f"a stand-in, INSTAGRAM_GRAPH_URL={meta.url}"),
+                *((("Log", f"tail -f {log_path}"),) if log_path else ()),
+            ]
 
             def start() -> None:
-                self._announce(address, made, secret, meta, log_path)
+                url = f"{address.url}/api/workspaces/{workspace_id}/automations"
+                self.stdout.write("")
+                self.write_summary(f"The demo is up on {address.url}", rows, made)
+                self.stdout.write("\nSee the counts grow:\n")
+                self.stdout.write(f"curl -s -H 'Authorization: Bearer {secret}' {url}\n")
+                self.stdout.write("Stop with Ctrl-C.")
+                self.stdout.flush()
                 followers.start(meta)
 
             try:
@@ -131,28 +133,3 @@ class Command(ServingCommand):
             return None
         tracking_conf.data_dir.mkdir(parents=True, exist_ok=True)
         return tracking_conf.data_dir / "demo.log"
-
-    def _announce(
-        self,
-        address: serve.Address,
-        made: dict[str, str],
-        secret: str,
-        meta: Sandbox,
-        log_path: Path | None,
-    ) -> None:
-        write = self.stdout.write
-        write("")
-        rows = [
-            *list_urls(address, workspace=seed.WORKSPACE_ID),
-            ("Token", secret),
-            ("MongoDB", describe_mongodb()),
-            ("Instagram", f"a stand-in, INSTAGRAM_GRAPH_URL={meta.url}"),
-        ]
-        if log_path is not None:
-            rows.append(("Log", f"tail -f {log_path}"))
-        self.write_summary(f"The demo is up on {address.url}", rows, made)
-        url = f"{address.url}/api/workspaces/{seed.WORKSPACE_ID}/automations"
-        write("\nSee the counts grow:\n")
-        write(f"curl -s -H 'Authorization: Bearer {secret}' {url}\n")
-        write("Stop with Ctrl-C.")
-        self.stdout.flush()
