@@ -12,7 +12,7 @@ from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.metrics import GRAPH_ERRORS
 from automations.outbox import transitions
 from automations.outbox.jobs import Change, Job, JobState, StepResult, StepState
-from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
+from automations.outbox.transitions import Act, Call, Done, Follow, Skip
 from tracking.exceptions import TrackingUnavailable
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ _MOST_USAGE = 0.97
 _USAGE_WAIT = timedelta(minutes=1)
 _FOLLOWS = {True: Follow.YES, False: Follow.NO, None: Follow.UNKNOWN}
 _PAUSES = {
-    Verdict.TOKEN_DEAD: AccountState.TOKEN_DEAD,
-    Verdict.RESTRICTED: AccountState.RESTRICTED,
+    ErrorClass.TOKEN_DEAD: AccountState.TOKEN_DEAD,
+    ErrorClass.RESTRICTED: AccountState.RESTRICTED,
 }
+_ENDS = {ErrorClass.PERMANENT: StepState.FAILED, ErrorClass.ALREADY_REPLIED: StepState.SENT}
 # Meta's answer is known and must not be lost, so storing it waits longer than a request would.
 _PATIENCE_SECONDS = 45.0
 _WAIT_SECONDS = 0.5
@@ -113,7 +114,7 @@ class Sender:
     def _after_failed_check(self, error: GraphError) -> bool:
         # A read may be repeated; its other failures mean that the answer is unknown.
         verdict = transitions.judge(error.classification, Call.CHECK_FOLLOW)
-        if verdict in (Verdict.RATE, Verdict.NOT_SENT) or verdict in _PAUSES:
+        if verdict in (ErrorClass.RATE, ErrorClass.NOT_SENT) or verdict in _PAUSES:
             return self._put_off(error, verdict, JobState.LEASED)
         return True
 
@@ -169,12 +170,10 @@ class Sender:
             subcode=error.subcode,
             reason=error.classification.name.lower(),
         )
-        if verdict is Verdict.FAILED:
+        if verdict in _ENDS:
+            result = msgspec.structs.replace(result, state=_ENDS[verdict])
             return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
-        if verdict is Verdict.DELIVERED:
-            result = msgspec.structs.replace(result, state=StepState.SENT)
-            return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
-        if verdict is not Verdict.UNKNOWN:
+        if verdict is not ErrorClass.UNKNOWN:
             return self._put_off(error, verdict, JobState.SENDING)
         if transitions.can_retry_unknown(job):
             self._settle(transitions.retry_unknown(job, at=at), JobState.SENDING)
@@ -182,13 +181,12 @@ class Sender:
         result = msgspec.structs.replace(result, state=StepState.UNKNOWN)
         return self._end_step(result, JobState.SENDING)
 
-    def _put_off(self, error: GraphError, verdict: Verdict, held: JobState) -> bool:
+    def _put_off(self, error: GraphError, verdict: ErrorClass, held: JobState) -> bool:
         """Queue the job again, which is safe because nothing was sent."""
         job = self._job
         at = self._worker.read_clock()
-        attempts = None
-        next_at = at
-        if verdict is Verdict.RATE:
+        attempts, next_at = None, at
+        if verdict is ErrorClass.RATE:
             at_least = timedelta(seconds=error.retry_after or 0)
             now = self._worker.now
             next_at = self._worker.lanes.back_off(job.account_id, at_least=at_least, now=now)

@@ -46,34 +46,15 @@ class Done(msgspec.Struct, frozen=True):
     state: JobState
 
 
-class Verdict(Enum):
-    DELIVERED = "an earlier call of ours delivered it"
-    FAILED = "it is refused for good"
-    UNKNOWN = "it may have been delivered, so it is not sent again blindly"
-    NOT_SENT = "nothing was sent, so it is retried later"
-    RATE = "the account is over its limit, so all its messages wait"
-    TOKEN_DEAD = "the token is dead, so the account is paused"  # noqa: S105 - a sentence
-    RESTRICTED = "the account is restricted, so it is paused"
-
-
 # Every other class is a refusal.
-_VERDICTS = {
-    ErrorClass.ALREADY_REPLIED: Verdict.DELIVERED,
-    ErrorClass.UNKNOWN: Verdict.UNKNOWN,
-    ErrorClass.NOT_SENT: Verdict.NOT_SENT,
-    ErrorClass.RATE: Verdict.RATE,
-    ErrorClass.TOKEN_DEAD: Verdict.TOKEN_DEAD,
-    ErrorClass.RESTRICTED: Verdict.RESTRICTED,
-}
+_NO_REFUSALS = frozenset({
+    ErrorClass.UNKNOWN,  # it may have been delivered, so it is not sent again blindly
+    ErrorClass.NOT_SENT,  # it is retried later
+    ErrorClass.RATE,  # all messages of the account wait
+    ErrorClass.TOKEN_DEAD,  # the account is paused
+    ErrorClass.RESTRICTED,  # likewise
+})  # fmt: skip
 _FOLLOW_SKIPS = {Follow.YES: "follows", Follow.UNKNOWN: "unknown"}
-_ENDS = {
-    StepState.SENT: JobState.SENT,
-    StepState.SHADOW: JobState.SHADOW,
-    StepState.FAILED: JobState.FAILED,
-    StepState.UNKNOWN: JobState.UNKNOWN,
-    StepState.EXPIRED: JobState.EXPIRED,
-}
-
 # The `reason` of a private reply whose first call has no known result.
 RETRIED = "retried"
 # The `reason` of a step that another tap on the same message answers.
@@ -111,11 +92,11 @@ def conclude(job: Job, state: StepState) -> JobState | None:
     step = job.steps[job.position]
     is_last = job.position + 1 >= len(job.steps)
     if step["name"] == COMMENT_REPLY and state is not StepState.EXPIRED:
-        return _ENDS[state] if is_last else None
+        return JobState(state) if is_last else None
     if state is not StepState.SENT:
         # In shadow there is no button to tap, so the job ends where it would wait.
         goes_on = state is StepState.SHADOW and not is_last and not waits_for_tap(job, step)
-        return None if goes_on else _ENDS[state]
+        return None if goes_on else JobState(state)
     if waits_for_tap(job, step):
         return JobState.WAITING
     return JobState.SENT if is_last else None
@@ -134,11 +115,13 @@ def is_completed(step: str, state: StepState) -> bool:
     return step == MAIN_DM and state is StepState.SENT
 
 
-def judge(error_class: ErrorClass, call: Call) -> Verdict:
-    verdict = _VERDICTS.get(error_class, Verdict.FAILED)
-    if verdict is Verdict.DELIVERED and call is not Call.REPLY_PRIVATELY:
-        return Verdict.FAILED
-    return verdict
+def judge(error_class: ErrorClass, call: Call) -> ErrorClass:
+    """Return the class by which a failed call is handled; PERMANENT is any refusal.
+
+    ALREADY_REPLIED means that an earlier call of ours delivered the private reply.
+    """
+    is_delivered = error_class is ErrorClass.ALREADY_REPLIED and call is Call.REPLY_PRIVATELY
+    return error_class if is_delivered or error_class in _NO_REFUSALS else ErrorClass.PERMANENT
 
 
 def can_retry_unknown(job: Job) -> bool:

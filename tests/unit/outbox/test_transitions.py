@@ -6,7 +6,7 @@ import pytest
 from automations.instagram.graph_errors import ErrorClass
 from automations.outbox import transitions
 from automations.outbox.jobs import Job, JobState, StepResult, StepState
-from automations.outbox.transitions import Act, Call, Done, Follow, Skip, Verdict
+from automations.outbox.transitions import Act, Call, Done, Follow, Skip
 from tests.support.outbox_fakes import (
     ASK,
     MAIN,
@@ -108,11 +108,11 @@ def test_a_shadow_goes_on_where_nobody_has_to_tap() -> None:
 @pytest.mark.parametrize("error", ErrorClass)
 def test_what_an_error_means(error: ErrorClass) -> None:
     is_failed = error.name in {*FAILING, "ALREADY_REPLIED"}
-    verdict = Verdict.FAILED if is_failed else Verdict[error.name]
-    assert transitions.judge(error, Call.SEND_MESSAGE) is verdict
+    handled = ErrorClass.PERMANENT if is_failed else error
+    assert transitions.judge(error, Call.SEND_MESSAGE) is handled
     # A comment that was replied to was replied to by us.
     if error is ErrorClass.ALREADY_REPLIED:
-        assert transitions.judge(error, Call.REPLY_PRIVATELY) is Verdict.DELIVERED
+        assert transitions.judge(error, Call.REPLY_PRIVATELY) is error
 
 
 class TestUnknown:
