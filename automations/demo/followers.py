@@ -1,7 +1,5 @@
 """The followers of a demo: they comment, write, answer stories, tap what they get, and follow."""
 
-import heapq
-import itertools
 import logging
 import threading
 import time
@@ -38,8 +36,7 @@ class Followers:
         self._seed = seed
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._taps: list[tuple[float, int, Received]] = []
-        self._numbers = itertools.count()
+        self._meta: Sandbox | None = None
         self._known: deque[str] = deque()
         self._random = make_random("followers", seed)
         self._tap_random = make_random("taps", seed)  # used by the sandbox's threads
@@ -49,6 +46,7 @@ class Followers:
 
     def start(self, meta: Sandbox) -> None:
         """Begin to act in `meta`, unless there is no target or no rate."""
+        self._meta = meta
         if self._rate and self._targets:
             self._thread = threading.Thread(target=self._run, args=(meta,), daemon=True)
             self._thread.start()
@@ -60,13 +58,23 @@ class Followers:
 
     def on_received(self, received: Received) -> None:
         """Plan a tap on the button of a message, if it has one."""
-        if not any(button.kind != "web_url" for button in received.buttons):
-            return
+        button = next((one for one in received.buttons if one.kind != "web_url"), None)
         with self._lock:
-            if self._tap_random.random() < _TAPS:
+            if button is not None and self._tap_random.random() < _TAPS:
+                is_asked = "follow" in button.title.lower()
+                follows = is_asked and self._tap_random.random() < _FOLLOWS_WHEN_ASKED
                 wait = self._tap_random.uniform(_LEAST_THINKING_SECONDS, _MOST_THINKING_SECONDS)
-                tap = (time.monotonic() + wait, next(self._numbers), received)
-                heapq.heappush(self._taps, tap)
+                timer = threading.Timer(wait, self._tap, (received, button.title, follows))
+                timer.daemon = True
+                timer.start()
+
+    def _tap(self, received: Received, title: str, follows: bool) -> None:
+        if self._meta is None or self._stop.is_set():
+            return
+        if follows:
+            self._meta.follow(received.person_id, received.account_id)
+        with suppress(LookupError):  # forgotten in the meantime
+            self._meta.tap(received.person_id, title)
 
     def _run(self, meta: Sandbox) -> None:
         events = self._generate_events()
@@ -75,7 +83,6 @@ class Followers:
             while not self._stop.wait(_LOOK_SECONDS):
                 now = time.monotonic()
                 next_at = max(next_at, now - 1.0)  # a pause is not caught up
-                self._tap_due(meta, now)
                 while next_at <= now:
                     self._write(meta, next(events))
                     next_at += 1 / self._rate
@@ -118,15 +125,3 @@ class Followers:
         if len(self._known) > _REMEMBERED_PEOPLE:
             with meta.use_world() as (world, _):
                 world.forget(self._known.popleft())
-
-    def _tap_due(self, meta: Sandbox, now: float) -> None:
-        """Tap the buttons that are due; where one asks to follow, most people do so first."""
-        while self._taps and self._taps[0][0] <= now:
-            with self._lock:
-                _, _, received = heapq.heappop(self._taps)
-            button = next(one for one in received.buttons if one.kind != "web_url")
-            is_asked = "follow" in button.title.lower()
-            if is_asked and self._random.random() < _FOLLOWS_WHEN_ASKED:
-                meta.follow(received.person_id, received.account_id)
-            with suppress(LookupError):  # forgotten in the meantime
-                meta.tap(received.person_id, button.title)
