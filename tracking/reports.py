@@ -18,7 +18,7 @@ from tracking.queries.run_store import FoundRun, PeopleCount, Reasons, RunPage, 
 from tracking.queries.series import Series, read_counts
 from tracking.queries.stats import read_counted
 from tracking.queries.time_grid import BadRange, Grid, Unit, build_grid
-from tracking.rollups.account_hours import AccountHourStore
+from tracking.rollups.account_hours import AccountHour, AccountHourStore
 from tracking.rollups.hours import hour_of, start_of_hour
 from tracking.rollups.outcomes import COMPLETED, SENT
 
@@ -26,38 +26,24 @@ _SECONDS = 5.0
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class Funnel(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the runs of whole hours, `from_` to `to`, came; `steps` has every step and state.
+class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
+    """What came to an automation in the whole hours `from_` to `to`, and how far it came.
 
-    `opened` got the opening message, `asked` were asked to follow, `completed` got everything.
-    An automation without such a step has 0 there.
-    """
-
-    triggered: int
-    opened: int
-    asked: int
-    completed: int
-    steps: dict[str, int]
-    from_: datetime
-    to: datetime
-    as_of: datetime
-    pending: int
-    is_exact: bool
-
-
-class Uncounted(msgspec.Struct, frozen=True, kw_only=True):
-    """What came in the whole hours `from_` to `to`, and why not all of it was counted.
-
-    `counted`, `duplicates` and `pending` (waiting to be counted) are the automation's. What is
-    `redelivered` (the same event again) and `ignored` by reason came to its account, for whichever
-    automation, and is known but for a second of a process that dies.
+    Of the `counted` runs, `opened` got the opening message, `asked` were asked to follow, and
+    `completed` got everything; `steps` has every step and state. `pending` events wait to be
+    counted. What is `redelivered` (the same event again) and `ignored` by reason came to the
+    account, for whichever automation, and is known but for a second of a process that dies.
     """
 
     counted: int
-    duplicates: int
-    pending: int
-    redelivered: int
-    ignored: dict[str, int]
+    opened: int = 0
+    asked: int = 0
+    completed: int = 0
+    steps: dict[str, int] = {}
+    duplicates: int = 0
+    pending: int = 0
+    redelivered: int = 0
+    ignored: dict[str, int] = {}
     from_: datetime
     to: datetime
     as_of: datetime
@@ -127,77 +113,43 @@ def read_series(
     return _read_counts(automation_ids, grid, at, is_split=is_split, has_outcomes=has_outcomes)
 
 
-def summarize_funnel(
-    automation_ids: Sequence[str],
-    *,
-    from_: datetime,
-    to: datetime,
-    at: datetime,
-) -> Funnel:
-    """Return how far the runs came that were counted in the hours that overlap [from_, to)."""
-    series = _read_range(automation_ids, from_, to, at=at)
-    [total], [steps] = series.total, series.outcomes or [{}]
-    return Funnel(
-        triggered=total.counted,
-        opened=steps.get(f"opening_dm.{SENT}", 0),
-        asked=steps.get(f"ask_follow.{SENT}", 0),
-        completed=steps.get(COMPLETED, 0),
-        steps={name: count for name, count in sorted(steps.items()) if name != COMPLETED},
-        from_=series.grid.start,
-        to=series.grid.end,
-        as_of=at,
-        pending=series.pending,
-        is_exact=series.is_exact,
-    )
-
-
 def summarize_reasons(wanted: RunFilter) -> Reasons:
     """Return what became of the runs' steps and why, over MOST_RUNS_FOR_REASONS at most."""
     return _get_run_store().summarize_reasons(wanted)
 
 
-def summarize_uncounted(
-    automation_id: str,
-    account_id: str | None,
-    *,
-    from_: datetime,
-    to: datetime,
-    at: datetime,
-) -> Uncounted:
-    """Return what was counted in the hours that overlap [from_, to), and what was not and why.
+def summarize_outcomes(
+    automation_id: str, account_id: str | None, *, from_: datetime, to: datetime, at: datetime
+) -> Outcomes:
+    """Return what became of what came in the hours that overlap [from_, to).
 
-    Without an account there is nothing to say about redeliveries and ignored events.
+    Without an account there is nothing to say about redeliveries and ignored events. Raises
+    BadRange.
     """
-    series = _read_range([automation_id], from_, to, at=at)
-    [total], start, end = series.total, series.grid.start, series.grid.end
-    ignored: dict[str, int] = {}
-    redelivered = 0
+    if from_ >= to:
+        raise BadRange("'from' should be before 'to'.")
+    start, end = start_of_hour(hour_of(from_)), start_of_hour(hour_of(to - _MILLISECOND) + 1)
+    series = _read_counts([automation_id], Grid([start, end]), at, has_outcomes=True)
+    [total], [steps] = series.total, series.outcomes or [{}]
+    of_account = AccountHour({})
     if account_id is not None:
         hours = AccountHourStore(mongo.get_read_database())
-        found = hours.summarize_account(account_id, since=start, until=end, seconds=_SECONDS)
-        ignored, redelivered = found.ignored, found.redelivered
-    return Uncounted(
+        of_account = hours.summarize_account(account_id, since=start, until=end, seconds=_SECONDS)
+    return Outcomes(
         counted=total.counted,
+        opened=steps.get(f"opening_dm.{SENT}", 0),
+        asked=steps.get(f"ask_follow.{SENT}", 0),
+        completed=steps.get(COMPLETED, 0),
+        steps={name: count for name, count in sorted(steps.items()) if name != COMPLETED},
         duplicates=total.duplicates,
         pending=series.pending,
-        redelivered=redelivered,
-        ignored=ignored,
+        redelivered=of_account.redelivered,
+        ignored=of_account.ignored,
         from_=start,
         to=end,
         as_of=at,
         is_exact=series.is_exact,
     )
-
-
-def _read_range(
-    automation_ids: Sequence[str], from_: datetime, to: datetime, *, at: datetime
-) -> Series:
-    """Return the whole hours of a range as one bucket, with their outcomes."""
-    if from_ >= to:
-        raise BadRange("'from' should be before 'to'.")
-    end = start_of_hour(hour_of(to - _MILLISECOND) + 1)
-    grid = Grid([start_of_hour(hour_of(from_)), end])
-    return _read_counts(automation_ids, grid, at, has_outcomes=True)
 
 
 def _read_counts(

@@ -200,15 +200,13 @@ class AutomationOutcomesView(WorkspaceView):
         known_as, account_id = name_id(document["_id"]), document.get("accountId")
         at = read_now()
         from_, to = find_window(self.query, unit=Unit.DAY, at=at)
-        funnel = reports.summarize_funnel([known_as], from_=from_, to=to, at=at)
-        from_, to = funnel.from_, funnel.to
-        reasons = reports.summarize_reasons(
-            RunFilter(workspace_id=wsid, automation_id=known_as, from_=from_, to=to)
-        )
-        uncounted = reports.summarize_uncounted(
+        found = reports.summarize_outcomes(
             known_as, None if account_id is None else str(account_id), from_=from_, to=to, at=at
         )
-        return Response(build_outcomes(funnel, reasons, uncounted))
+        wanted = RunFilter(
+            workspace_id=wsid, automation_id=known_as, from_=found.from_, to=found.to
+        )
+        return Response(build_outcomes(found, reports.summarize_reasons(wanted)))
 
 
 def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
@@ -247,25 +245,23 @@ def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
     return answer
 
 
-def build_outcomes(
-    funnel: reports.Funnel, reasons: Reasons, uncounted: reports.Uncounted
-) -> OutcomesAnswer:
+def build_outcomes(found: reports.Outcomes, reasons: Reasons) -> OutcomesAnswer:
     steps: dict[str, dict[str, int]] = {}
-    for name, count in funnel.steps.items():
+    for name, count in found.steps.items():
         step, _, state = name.partition(".")
         steps.setdefault(step, {})[state] = count
     return {
         "success": True,
-        "from": funnel.from_,
-        "to": funnel.to,
-        "asOf": funnel.as_of,
-        "pending": funnel.pending,
-        "isExact": funnel.is_exact,
+        "from": found.from_,
+        "to": found.to,
+        "asOf": found.as_of,
+        "pending": found.pending,
+        "isExact": found.is_exact,
         "funnel": {
-            "triggered": funnel.triggered,
-            "opened": funnel.opened,
-            "asked": funnel.asked,
-            "completed": funnel.completed,
+            "triggered": found.counted,
+            "opened": found.opened,
+            "asked": found.asked,
+            "completed": found.completed,
         },
         "steps": steps,
         "reasons": {
@@ -274,11 +270,11 @@ def build_outcomes(
             "list": msgspec.to_builtins(reasons.reasons),
         },
         "uncounted": {
-            "duplicates": uncounted.duplicates,
-            "redelivered": uncounted.redelivered,
+            "duplicates": found.duplicates,
+            "redelivered": found.redelivered,
             "ignored": [
                 {"reason": reason, "meaning": _MEANINGS.get(reason, reason), "events": count}
-                for reason, count in sorted(uncounted.ignored.items(), key=lambda one: -one[1])
+                for reason, count in sorted(found.ignored.items(), key=lambda one: -one[1])
             ],
         },
     }

@@ -54,9 +54,8 @@ def _build_figures(document: dict[str, Any], reader: Reader, span: Span) -> dict
     )
     start = series.grid.start
     wanted = RunFilter(workspace_id=reader.workspace_id, automation_id=automation_id, from_=start)
-    funnel = reports.summarize_funnel([automation_id], from_=start, to=at, at=at)
     reasons = reports.summarize_reasons(wanted)
-    uncounted = reports.summarize_uncounted(
+    found = reports.summarize_outcomes(
         automation_id, str(account_id) if is_readable else None, from_=start, to=at, at=at
     )
     names = name_buckets(series.grid.starts, span, zone=reader.zone)
@@ -69,8 +68,8 @@ def _build_figures(document: dict[str, Any], reader: Reader, span: Span) -> dict
         "counted": sum(counts.counted for counts in series.total),
         "duplicates": sum(counts.duplicates for counts in series.total),
         "new_people": sum(counts.new_people for counts in series.total),
-        "stages": build_stages(funnel, steps),
+        "stages": build_stages(found, steps),
         "outcomes": build_outcomes(reasons),
         "reasons": reasons,
-        "uncounted": build_uncounted(uncounted),
+        "uncounted": build_uncounted(found),
     }

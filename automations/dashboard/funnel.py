@@ -10,7 +10,7 @@ from automations.instagram.events import IGNORED_REASONS
 from automations.rules.steps import ASK_FOLLOW, OPENING_DM
 from tracking import service
 from tracking.queries.run_store import Reasons
-from tracking.reports import Funnel, Uncounted
+from tracking.reports import Outcomes
 
 _ORDER = {step: number for number, step in enumerate(STEPS)}
 
@@ -21,18 +21,18 @@ _PENDING = "they are stored, and counted in the order in which they came"
 _REDELIVERED = "Instagram sent the same event again, which is neither answered nor counted"
 
 
-def build_stages(funnel: Funnel, steps: Collection[str]) -> list[tuple[str, int, float]]:
+def build_stages(found: Outcomes, steps: Collection[str]) -> list[tuple[str, int, float]]:
     """Return (name, runs, per cent) of the stages that the automation has or runs reached."""
-    found = [
-        ("Started", funnel.triggered, True),
-        ("Got the opening message", funnel.opened, OPENING_DM in steps),
-        ("Asked to follow", funnel.asked, ASK_FOLLOW in steps),
-        ("Completed", funnel.completed, True),
+    stages = [
+        ("Started", found.counted, True),
+        ("Got the opening message", found.opened, OPENING_DM in steps),
+        ("Asked to follow", found.asked, ASK_FOLLOW in steps),
+        ("Completed", found.completed, True),
     ]
-    most = max(funnel.triggered, 1)
+    most = max(found.counted, 1)
     return [
         (name, runs, round(min(100.0, 100 * runs / most), 1))
-        for name, runs, is_part in found
+        for name, runs, is_part in stages
         if is_part or runs
     ]
 
@@ -48,7 +48,7 @@ def build_outcomes(reasons: Reasons) -> list[dict[str, Any]]:
     return lines
 
 
-def build_uncounted(found: Uncounted) -> dict[str, Any]:
+def build_uncounted(found: Outcomes) -> dict[str, Any]:
     """Return (events, name, why) of the automation's events without a run, and the account's."""
     own = [
         (found.duplicates, "duplicates", _DUPLICATES),

@@ -376,8 +376,7 @@ class TestPending:
                 RunFilter(workspace_id="w1"), limit=1, automation_ids=["a1"], at=T0
             ),
             lambda: reports.read_series(["a1"], unit=Unit.HOUR, zone=UTC, **hour),
-            lambda: reports.summarize_funnel(["a1"], **hour),
-            lambda: reports.summarize_uncounted("a1", None, **hour),
+            lambda: reports.summarize_outcomes("a1", None, **hour),
         ]
         for read in reads:
             started = time.monotonic()

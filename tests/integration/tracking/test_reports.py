@@ -271,8 +271,8 @@ def tell_steps(db: Db) -> None:
 def test_the_funnel_narrows(db: Db, tracker: Tracker) -> None:
     tracker.record(*make_people(3, arrived_at=T0))
     tell_steps(db)
-    funnel = reports.summarize_funnel(["a1"], from_=T0 - DAY, to=T0 + MILLISECOND, at=T0)
-    told = (funnel.triggered, funnel.opened, funnel.asked, funnel.completed)
+    funnel = reports.summarize_outcomes("a1", None, from_=T0 - DAY, to=T0 + MILLISECOND, at=T0)
+    told = (funnel.counted, funnel.opened, funnel.asked, funnel.completed)
     assert told == (3, 2, 1, 1)
     assert funnel.steps == {
         "ask_follow.sent": 1, "main_dm.sent": 1, "opening_dm.failed": 1, "opening_dm.sent": 2,
@@ -305,9 +305,9 @@ def test_why_not_everything_was_counted(db: Db, tracker: Tracker) -> None:
     hours = {(account, hour_of(T0)): AccountHour({"own_comment": 2, "test": 1}, redelivered=4)}
     AccountHourStore(db).add_account_hours(hours, seconds=5)
     told: dict[str, Any] = {"from_": T0 - HOUR, "to": T0 + HOUR, "at": T0}
-    why = reports.summarize_uncounted("a1", account, **told)
+    why = reports.summarize_outcomes("a1", account, **told)
     assert (why.counted, why.duplicates, why.pending, why.redelivered) == (2, 1, 1, 4)
     assert why.ignored == {"own_comment": 2, "test": 1}
     assert why.is_exact
-    alone = reports.summarize_uncounted("a1", None, **told)
+    alone = reports.summarize_outcomes("a1", None, **told)
     assert (alone.counted, alone.ignored, alone.redelivered) == (2, {}, 0)

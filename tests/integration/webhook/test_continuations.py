@@ -17,7 +17,7 @@ from tests.support.uncounted import count_everything
 from tests.support.webhook_cases import ACCOUNTS, build_automation, build_body, build_comment
 from tracking import service
 from tracking.counting.switch import SwitchState, write_switch
-from tracking.reports import summarize_funnel, summarize_uncounted
+from tracking.reports import summarize_outcomes
 from tracking.rollups.outcomes import StepOutcome
 
 T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
@@ -274,10 +274,12 @@ class TestOutcomes(WithDatabase):
         service.record_step_outcomes([*reports[:3], failed])
         service.record_step_outcomes(reports)
         until = T0 + timedelta(seconds=1)
-        found = summarize_funnel(["a1"], from_=T0, to=until, at=until)
+        found = summarize_outcomes("a1", None, from_=T0, to=until, at=until)
         assert found.steps == {"opening_dm.sent": 3, "main_dm.sent": 3}
         assert found.completed == 3
-        later = summarize_funnel(["a1"], from_=T0 + timedelta(hours=1), to=T0 + DAY, at=T0 + DAY)
+        later = summarize_outcomes(
+            "a1", None, from_=T0 + timedelta(hours=1), to=T0 + DAY, at=T0 + DAY
+        )
         assert (later.steps, later.completed) == ({}, 0)
         for run in self.db["automation_runs"].find():
             assert run["steps"]["main_dm"] == {"state": "sent", "at": T0 + timedelta(hours=5)}
@@ -300,9 +302,9 @@ class TestAccountHours(WithDatabase):
         handle_delivery(build_body(build_comment(3), account_id=ACCOUNTS[1]), arrived_at=T0)
         service.close()
         hours: dict[str, Any] = {"from_": T0, "to": T0 + timedelta(seconds=1), "at": T0 + DAY}
-        own = summarize_uncounted("a1", ACCOUNT, **hours)
+        own = summarize_outcomes("a1", ACCOUNT, **hours)
         assert (own.ignored, own.redelivered) == ({"own_comment": 3}, 2)
-        other = summarize_uncounted("a1", ACCOUNTS[1], **hours)
+        other = summarize_outcomes("a1", ACCOUNTS[1], **hours)
         assert (other.ignored, other.redelivered) == ({"no_automation": 1}, 0)
         hours |= {"from_": T0 + timedelta(hours=1), "to": T0 + DAY}
-        assert summarize_uncounted("a1", ACCOUNT, **hours).ignored == {}
+        assert summarize_outcomes("a1", ACCOUNT, **hours).ignored == {}

@@ -1,5 +1,7 @@
 """Everything that can become of a run has words, and the tables miss nothing that is stored."""
 
+from typing import Any
+
 import pytest
 
 from automations.dashboard.funnel import build_outcomes, build_stages, build_uncounted
@@ -17,7 +19,7 @@ from automations.outbox.jobs import JobState, StepState
 from automations.rules.steps import STEPS_BY_TYPE
 from tests.support.triggers import T0
 from tracking.queries.run_store import Reason, Reasons
-from tracking.reports import Funnel, Uncounted
+from tracking.reports import Outcomes
 from tracking.rollups.outcomes import COMPLETED
 
 
@@ -66,17 +68,16 @@ def test_a_run_in_a_line(run: dict[str, object], outcome: tuple[str, str]) -> No
     assert summarize_outcome(run) == outcome
 
 
-def make_funnel(**counts: int) -> Funnel:
-    zero = dict.fromkeys(("triggered", "opened", "asked", "completed"), 0)
-    return Funnel(**zero | counts, steps={}, from_=T0, to=T0, as_of=T0, pending=0, is_exact=True)  # type: ignore[arg-type]
+def make_outcomes(**counts: Any) -> Outcomes:
+    return Outcomes(**{"counted": 0} | counts, from_=T0, to=T0, as_of=T0, is_exact=True)
 
 
 def test_stages_are_those_of_the_automation_or_those_that_were_reached() -> None:
-    stages = build_stages(make_funnel(triggered=8, opened=4), {"main_dm"})
+    stages = build_stages(make_outcomes(counted=8, opened=4), {"main_dm"})
     assert stages == [
         ("Started", 8, 100.0), ("Got the opening message", 4, 50.0), ("Completed", 0, 0.0),
     ]  # fmt: skip
-    assert [runs for _, runs, _ in build_stages(make_funnel(), {"ask_follow"})] == [0, 0, 0]
+    assert [runs for _, runs, _ in build_stages(make_outcomes(), {"ask_follow"})] == [0, 0, 0]
 
 
 def test_outcomes_are_in_the_order_of_sending() -> None:
@@ -94,10 +95,8 @@ def test_outcomes_are_in_the_order_of_sending() -> None:
 
 
 def test_what_is_not_counted_adds_up() -> None:
-    found = Uncounted(
-        counted=140, duplicates=57, pending=3, redelivered=5, ignored={"test": 1, "echo": 9},
-        from_=T0, to=T0, as_of=T0, is_exact=True,
-    )  # fmt: skip
+    ignored = {"test": 1, "echo": 9}
+    found = make_outcomes(counted=140, duplicates=57, pending=3, redelivered=5, ignored=ignored)
     shown = build_uncounted(found)
     assert (shown["events"], shown["counted"]) == (200, 140)
     assert [line[0] for line in shown["own"]] == [57, 3]
