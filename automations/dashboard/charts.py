@@ -156,17 +156,14 @@ def name_buckets(starts: Sequence[datetime], span: Span, *, zone: tzinfo) -> lis
         ]
     is_moved = len({moment.utcoffset() for moment in local}) > 1
     clock = "%H:%M %Z" if is_moved else "%H:%M"
-    mark = _mark_hours if span.key == "24h" else _mark_days
     return [
-        (f"{moment:%a} {moment.day} {moment:%b}, {moment.strftime(clock)}", mark(moment))
-        for moment in local
+        (f"{one:%a} {one.day} {one:%b}, {one.strftime(clock)}", _mark_hour(one, span))
+        for one in local
     ]
 
 
-def _mark_hours(moment: datetime) -> str:
-    return f"{moment:%H:%M}" if moment.hour % _EVERY_HOURS == 0 else ""
-
-
-def _mark_days(moment: datetime) -> str:
+def _mark_hour(moment: datetime, span: Span) -> str:
+    if span.key == "24h":
+        return f"{moment:%H:%M}" if moment.hour % _EVERY_HOURS == 0 else ""
     # Noon: the middle of its day's bars.
     return f"{moment:%a} {moment.day}" if moment.hour == 12 else ""

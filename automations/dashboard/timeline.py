@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from tracking.runs import Outcome
 _KINDS = {"comment": "commented", "message": "wrote", "call": "started it by a call"}
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, kw_only=True):
     """One event of a run; `at` is None before it happens."""
 
     at: datetime | None
@@ -27,19 +28,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 def build_entries(run: Mapping[str, Any], triggers: Sequence[Mapping[str, Any]]) -> list[Entry]:
     created_at = _read_time(run.get("createdAt"))
     entries = [*_list_triggers(run, triggers), *_list_steps(run)]
-    known = sorted(
-        ((entry.at, number) for number, entry in enumerate(entries) if entry.at is not None),
-    )
-    return [
-        *(_place(entries[number], at, created_at) for at, number in known),
-        *(entry for entry in entries if entry.at is None),
-    ]
-
-
-def _place(entry: Entry, at: datetime, created_at: datetime | None) -> Entry:
-    if created_at is None or at - created_at < timedelta(seconds=1):
-        return entry
-    return msgspec.structs.replace(entry, after=f"{describe_span(at - created_at)} later")
+    known = sorted((entry for entry in entries if entry.at is not None), key=attrgetter("at"))
+    for entry in known:
+        if entry.at and created_at and entry.at - created_at >= timedelta(seconds=1):
+            entry.after = f"{describe_span(entry.at - created_at)} later"
+    return [*known, *(entry for entry in entries if entry.at is None)]
 
 
 def _list_triggers(

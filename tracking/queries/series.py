@@ -15,7 +15,7 @@ from pymongo.database import Database
 
 from tracking.ids import list_all_forms, list_names
 from tracking.mongo.indexes import STATS_RETENTION
-from tracking.queries.stats import read_counted
+from tracking.queries.stats import is_rolled_up, read_counted
 from tracking.queries.time_grid import (
     QUARTER,
     QUARTERS,
@@ -201,13 +201,11 @@ class _Reading:
     ) -> Series:
         grid, session, store = self._grid, self._session, self._store
         bases = store.find_bases(self._ids, session)
-        raw = {one for one in self._ids if not _is_rolled_up(bases.get(one), grid.start)}
+        raw = {one for one in self._ids if not is_rolled_up(bases.get(one), grid.start)}
         self._split = {one: grid.build_counts() for one in self._ids} if is_split else {}
-        for ids, is_counted in (
-            ([one for one in self._ids if one not in raw], True),
-            (sorted(raw), False),
-        ):
-            self._add_closed(ids, is_split=is_split, is_counted=is_counted)
+        rolled_up = [one for one in self._ids if one not in raw]
+        self._add_closed(rolled_up, is_split=is_split, is_counted=True)
+        self._add_closed(sorted(raw), is_split=is_split, is_counted=False)
         for automation_id, base in bases.items():
             self._add_open(base, is_counted=automation_id not in raw)
         earlier: set[str] = set()
@@ -300,13 +298,6 @@ def _find_exact_since(
     taken: list[datetime] = [base["takenAt"] for base in bases.values() if base.get("base")]
     expired = [] if oldest_run is None else [oldest_run]
     return max([at - STATS_RETENTION + _HOUR, *expired, *taken])
-
-
-def _is_rolled_up(base: Document | None, start: datetime) -> bool:
-    if base is None:
-        return False
-    since = base.get("rollupsSince")
-    return since is None or since < start
 
 
 def _build_range(build_id: Any, automation_id: str, first: int, last: int) -> Document:

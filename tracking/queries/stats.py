@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import msgspec
 from pymongo.client_session import ClientSession
@@ -78,12 +78,6 @@ class _Stored:
         if self.base is not None:
             return parse_count(self.base.get("runs")), newest_of(self.base.get("lastRunAt"))
         return parse_count(automation.get("totalRuns")), newest_of(automation.get("lastRunAt"))
-
-    def is_complete_since(self, start: datetime) -> bool:
-        if self.base is None:
-            return False
-        since = self.base.get("rollupsSince")
-        return since is None or since < start
 
 
 class StatsStore:
@@ -171,7 +165,7 @@ class StatsStore:
         pending = Pending()
         for document in run_read(self._database, STATS, command, session):
             if document["_id"] is None:
-                pending = parse_pending(document)
+                pending = Pending(document["pending"], document["coming"])
                 continue
             parts = stored[document["automationId"]]
             if "hour" in document:
@@ -283,11 +277,7 @@ def find_pending(
         "cursor": {},
     }
     rows = run_read(database, TRIGGERS, command, session)
-    return parse_pending(rows[0]) if rows else Pending()
-
-
-def parse_pending(document: Document) -> Pending:
-    return Pending(document["pending"], document["coming"])
+    return Pending(rows[0]["pending"], rows[0]["coming"]) if rows else Pending()
 
 
 def build_pending_pipeline(
@@ -311,6 +301,14 @@ def build_pending_pipeline(
     return [{"$match": match}, {"$group": counts}]
 
 
+def is_rolled_up(base: Document | None, start: datetime) -> TypeGuard[Document]:
+    """Return whether hours hold every run of an automation since `start`."""
+    if base is None:
+        return False
+    since = base.get("rollupsSince")
+    return since is None or since < start
+
+
 def _count_whole(
     stored: Mapping[str, _Stored], edge: WindowEdge, *, index: int
 ) -> tuple[dict[str, int], list[_Part]]:
@@ -319,7 +317,7 @@ def _count_whole(
     cut: list[str] = []
     raw: list[str] = []
     for automation_id, parts in stored.items():
-        if parts.base is None or not parts.is_complete_since(edge.start):
+        if not is_rolled_up(parts.base, edge.start):
             raw.append(automation_id)
             continue
         counts[automation_id], in_cut_minute = edge.count_whole(
