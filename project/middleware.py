@@ -2,18 +2,23 @@
 
 import random
 import re
+import time
 from collections.abc import Callable
 
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
+from django.urls import get_resolver, reverse
 from django.utils.deprecation import MiddlewareMixin
 
+from automations.metrics import ANSWER_SECONDS, ANSWERS, REQUEST_SECONDS, REQUESTS
 from project.logs import REQUEST_ID_KEY, request_id
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
+_OK = ANSWERS.labels("200")
+_METHODS = ("GET", "POST", "PATCH", "DELETE")
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
@@ -40,6 +45,36 @@ def read_request_id(given: str | None) -> str:
     if given is not None and _WELL_FORMED_ID.fullmatch(given):
         return given
     return f"{random.getrandbits(64):016x}"  # no secret
+
+
+class MetricsMiddleware:
+    """Count answers: deliveries by status, all others by route, also what middleware refuses."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self._webhook = reverse("automations:webhook")
+        root = get_resolver()
+        names = {*root.reverse_dict, *root.namespace_dict["automations"][1].reverse_dict}
+        # The first failure is an increase only if there was a 0 before it.
+        for route in ("none", *(one for one in names if isinstance(one, str))):
+            for method in _METHODS:
+                REQUESTS.labels(route, method, "5xx")
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        started = time.perf_counter()
+        response = self.get_response(request)
+        seconds, status = time.perf_counter() - started, response.status_code
+        if request.path_info != self._webhook:
+            match = request.resolver_match
+            route = match.url_name if match is not None else None
+            method = request.method if request.method in _METHODS else "other"
+            labels = (route or "none", method, f"{status // 100}xx")
+            REQUESTS.labels(*labels).inc()
+            REQUEST_SECONDS.labels(*labels).observe(seconds)
+        elif request.method == "POST":
+            (_OK if status == 200 else ANSWERS.labels(str(status))).inc()
+            ANSWER_SECONDS.observe(seconds)
+        return response
 
 
 class RedirectToTlsMiddleware(MiddlewareMixin):

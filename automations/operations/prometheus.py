@@ -16,8 +16,22 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import REGISTRY, Collector
 
+from automations import metrics
 from automations.conf import conf
+from automations.instagram.events import IGNORED_REASONS
+from automations.instagram.graph_errors import ErrorClass
 from automations.operations.health import Health, reader
+from automations.outbox.jobs import StepState
+
+# Every label that a rule may ask for is 0 first, because a series that begins at 1 has no increase.
+for _metric, _values in (
+    (metrics.ANSWERS, ("200", "400", "403", "405", "408", "413", "500", "503")),
+    (metrics.IGNORED, (*IGNORED_REASONS, "no_automation", "forged_tap")),
+    (metrics.STEPS, StepState),
+    (metrics.GRAPH_ERRORS, [one.name.lower() for one in ErrorClass]),
+):
+    for _value in _values:
+        _metric.labels(_value)
 
 # prometheus_client reads it when it is imported, so that the children's environment has to have it.
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.test import Client, RequestFactory
+from django.test import Client, RequestFactory, override_settings
+from prometheus_client.registry import REGISTRY
 
 from automations.operations import prometheus
 from automations.operations.prometheus import VARIABLE, metrics_directory
@@ -97,3 +98,23 @@ def test_an_environment_without_a_name_leaves_no_files(tmp_path: Path, named: st
     )  # fmt: skip
     assert done.stdout == "1.0\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def read_series(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_requests_are_counted_by_route_and_deliveries_by_status_alone(client: Client) -> None:
+    client.get("/healthz")  # builds the chain of middleware
+    labels = {"route": "readyz", "method": "GET", "status": "5xx"}
+    unknown = {"route": "none", "method": "other", "status": "4xx"}
+    before = [read_series("http_requests_total", **one) for one in (labels, unknown)]
+    refused = read_series("webhook_answers_total", status="400")
+    assert client.get("/readyz").status_code == 503
+    assert client.generic("BREW", "/nowhere/17841400000000001").status_code == 404
+    with override_settings(ALLOWED_HOSTS=["example.com"]):
+        assert client.post("/api/webhooks/instagram", HTTP_HOST="other").status_code == 400
+    after = [read_series("http_requests_total", **one) for one in (labels, unknown)]
+    assert after == [one + 1 for one in before]
+    assert read_series("webhook_answers_total", status="400") == refused + 1
+    assert read_series("http_request_seconds_count", **labels) >= 1
