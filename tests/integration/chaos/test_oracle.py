@@ -48,9 +48,7 @@ def _counted(db: Db) -> None:
     ],
     ids=["lost", "lost, of somebody new", "of another person", "of no event"],
 )
-def test_triggers_are_those_of_what_was_acknowledged(
-    db: Db, acknowledged: list[tuple[str, str]], promise: str
-) -> None:
+def test_acknowledged_is_stored(db: Db, acknowledged: list[tuple[str, str]], promise: str) -> None:
     found = recount(db, acknowledged=build_acknowledged(*acknowledged))
     assert {line[:2] for line in found} == {promise}
 

@@ -12,8 +12,8 @@ from unittest import mock
 
 import msgspec
 import pytest
-from pymongo.database import Database
 
+from tests.integration.conftest import Db
 from tests.support.counting_process import start_counting_process
 from tests.support.oracle import recount
 from tests.support.triggers import WINDOW, make_people, make_trigger, now_in_milliseconds
@@ -23,7 +23,6 @@ from tracking.counting.partitions import Fenced, Stuck
 from tracking.counting.storage import Storage
 from tracking.ids import PARTITIONS
 
-Db = Database[dict[str, Any]]
 MakeCounter = Callable[..., Counter]
 Pair = tuple[Counter, Counter]
 LONG_AGO = now_in_milliseconds() - 9 * WINDOW
@@ -92,9 +91,7 @@ class TestShares:
         dedicated.leave()
         assert step(web, other_web) == [8, 8]
 
-    def test_what_another_gave_back_is_counted_on(
-        self, db: Db, storage: Storage, make_counter: MakeCounter
-    ) -> None:
+    def test_shares_move_exactly(self, db: Db, storage: Storage, make_counter: MakeCounter) -> None:
         counters = [make_counter(is_dedicated=True) for _ in range(3)]
         for number in range(12):
             fields = {"user_id": f"p{number % 3}", "arrived_at": now_in_milliseconds()}
@@ -113,9 +110,7 @@ class TestShares:
 
 
 class TestFencing:
-    def test_a_lease_that_ran_out_is_replaced_and_starts_again(
-        self, db: Db, storage: Storage, pair: Pair
-    ) -> None:
+    def test_a_lease_that_ran_out_is_replaced(self, db: Db, storage: Storage, pair: Pair) -> None:
         first, second = pair
         expire(db, first)
         assert step(second) == [16]

@@ -3,15 +3,12 @@
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
-
-from pymongo.database import Database
 
 from automations.demo import seed
 from automations.demo.simulation import Plan, generate_deliveries
 from automations.demo.simulation.plan import KINDS, build_targets
 from automations.webhook.deliveries import handle_delivery
-from tests.integration.conftest import flow
+from tests.integration.conftest import Db, flow
 from tests.support.oracle import recount
 from tests.support.reference_model import ReferenceModel
 from tests.support.triggers import make_trigger, now_in_milliseconds
@@ -20,7 +17,6 @@ from tracking import service
 from tracking.counting.switch import SwitchState, read_switch, write_switch
 from tracking.runs import Outcome
 
-Db = Database[dict[str, Any]]
 HOUR = timedelta(hours=1)
 
 

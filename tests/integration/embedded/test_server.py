@@ -155,9 +155,7 @@ def test_a_kill_during_the_start_leaves_no_server(data_dir: Path, start_user: St
     assert start_user().read_line().startswith("mongodb://")
 
 
-def test_a_server_ends_with_its_user_and_keeps_its_port(
-    data_dir: Path, start_user: StartUser
-) -> None:
+def test_a_server_ends_and_keeps_its_port(data_dir: Path, start_user: StartUser) -> None:
     user = start_user()
     uri = user.read_line()
     add_note(uri)
@@ -218,9 +216,7 @@ def test_the_next_owner_on_another_port_tells_its_own_process(
     assert start_user().read_line() == moved
 
 
-def test_a_forked_child_is_attached_and_keeps_no_lock(
-    data_dir: Path, start_user: StartUser
-) -> None:
+def test_a_forked_child_keeps_no_lock(data_dir: Path, start_user: StartUser) -> None:
     parent = start_user(FORKING_USER)
     child, uri = parent.read_line().split()
     try:

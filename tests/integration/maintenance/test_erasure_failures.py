@@ -85,7 +85,7 @@ def test_a_commit_whose_reply_is_lost(db: Db, written: Tracker, times: int) -> N
 
 
 @pytest.mark.parametrize("is_after_reply", [False, True])
-def test_a_process_that_dies_at_any_command(
+def test_death_anywhere(
     db: Db, written: Tracker, mongodb_server: str, is_after_reply: bool
 ) -> None:
     """It dies one command later each time, until it comes to the end."""

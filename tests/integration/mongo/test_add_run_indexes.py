@@ -1,14 +1,12 @@
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from django.core.management import CommandError
-from pymongo.database import Database
 
+from tests.integration.conftest import Db
 from tests.support.commands import run_command
 from tracking.mongo.indexes import find_missing_indexes, list_indexes
 
-Db = Database[dict[str, Any]]
 NAMES = {
     "automationId_createdAt", "automationId_userId_createdAt", "workspaceId_createdAt",
     "createdAt_ttl",

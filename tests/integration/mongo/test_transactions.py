@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 from pymongo.client_session import ClientSession
-from pymongo.database import Database
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.synchronous.client_session import _TxnState
 
-from tests.integration.conftest import FailPoint
+from tests.integration.conftest import Db, FailPoint
 from tracking.mongo.transactions import (
     CommitUnclear,
     read_at_snapshot,
@@ -17,16 +16,12 @@ from tracking.mongo.transactions import (
     transact,
 )
 
-Db = Database[dict[str, Any]]
-
 
 def insert(db: Db, key: str = "k") -> Any:
     return lambda session: db["accounts"].insert_one({"_id": key}, session=session)
 
 
-def test_a_commit_that_does_not_arrive_does_not_lock_out_the_next(
-    db: Db, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_that_does_not_arrive_does_not_lock_out_the_next(db: Db, monkeypatch: Any) -> None:
     """The transaction stays open on the server, and holds what the next try needs."""
     commit = ClientSession.commit_transaction
 

@@ -3,10 +3,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo.database import Database
 from pymongo.monitoring import CommandStartedEvent
 
-from tests.integration.conftest import MakeTracker, Recorder, explain
+from tests.integration.conftest import Db, MakeTracker, Recorder, explain
 from tests.support.commands import run_command
 from tests.support.tracker import Tracker
 from tests.support.triggers import (
@@ -28,7 +27,6 @@ from tracking.queries.time_grid import Unit, build_grid
 from tracking.rollups.folding import Folder
 from tracking.rollups.rebuild import HourRebuilder
 
-Db = Database[dict[str, Any]]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NOW = now_in_milliseconds()
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

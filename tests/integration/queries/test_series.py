@@ -8,9 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo.database import Database
 
-from tests.integration.conftest import MakeTracker
+from tests.integration.conftest import Db, MakeTracker
 from tests.support.tracker import Tracker
 from tests.support.triggers import MILLISECOND, T0, make_run, make_trigger
 from tracking import reports
@@ -22,7 +21,6 @@ from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Outcome
 from tracking.service import record_step_outcomes
 
-Db = Database[dict[str, Any]]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 ZONES = [ZoneInfo(one) for one in ("Asia/Kolkata", "Asia/Kathmandu", "America/New_York")]

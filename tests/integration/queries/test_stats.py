@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
-from pymongo.database import Database
 from pymongo.monitoring import CommandStartedEvent
 
-from tests.integration.conftest import Recorder, explain
+from tests.integration.conftest import Db, Recorder, explain
 from tests.support.api_client import build_automation, build_run
 from tests.support.commands import run_command
 from tests.support.oracle import recount
@@ -43,7 +42,6 @@ from tracking.rollups.folding import Folder
 from tracking.rollups.hours import build_hour_id, build_recent, hour_of, start_of_hour
 from tracking.runs import Outcome
 
-Db = Database[dict[str, Any]]
 DAY, WEEK = timedelta(hours=24), timedelta(days=7)
 MINUTE = timedelta(minutes=1)
 

@@ -9,8 +9,8 @@ import pytest
 from bson import ObjectId
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo.database import Database
 
+from tests.integration.conftest import Db
 from tests.support.tracker import Tracker
 from tests.support.triggers import MILLISECOND, T0, make_people, make_run, make_trigger
 from tracking import reports
@@ -24,7 +24,6 @@ from tracking.rollups.outcomes import StepOutcome
 from tracking.runs import Outcome
 from tracking.service import record_step_outcomes
 
-Db = Database[dict[str, Any]]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ALL = RunFilter(workspace_id="w1")
 

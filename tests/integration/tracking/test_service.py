@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
-from pymongo.database import Database
 
 from tests.conftest import NOWHERE, prepare
+from tests.integration.conftest import Db
 from tests.support.oracle import recount
 from tests.support.triggers import T0, make_trigger, now_in_milliseconds
 from tests.support.uncounted import count_everything
@@ -28,7 +28,6 @@ from tracking.queries.stats import find_pending
 from tracking.runs import Outcome
 from tracking.service import track_automation_run
 
-Db = Database[dict[str, Any]]
 Lines = pytest.LogCaptureFixture
 KEY = ObjectId("65f0c0ffee65f0c0ffee65f0")
 
@@ -138,7 +137,7 @@ class TestTrackAutomationRun:
         assert track_automation_run(Broken(), "w1", "t", "p1") is False
         assert "❌ [TRACKING] Run not tracked: InvalidDocument" in read(lines)
 
-    def test_an_absent_database_does_not_make_it_raise(
+    def test_no_database_raises_nothing(
         self, settings: Any, lines: Lines, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         in_short = partial(service.record_triggers, seconds=0.3)

@@ -42,9 +42,7 @@ MARK: Place = ("update", "automation_triggers")
 
 
 @pytest.fixture
-def lab(
-    db: Database[Document], settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Laboratory]:
+def lab(db: Database[Document], settings: Any, monkeypatch: Any) -> Iterator[Laboratory]:
     laboratory = Laboratory(db, settings.MONGODB_URI)
     for module in (batch, counter):
         monkeypatch.setattr(module, "read_now", laboratory.read_now)
@@ -153,9 +151,7 @@ def a_poison_is_healed(history: Counting) -> None:
     ],
     ids=lambda history: history.__name__,
 )
-def test_a_history_that_is_seldom_made_up(
-    lab: Laboratory, history: Callable[[Counting], None]
-) -> None:
+def test_a_seldom_history(lab: Laboratory, history: Callable[[Counting], None]) -> None:
     counting = Counting(lab)
     history(counting)
     counting.nothing_is_lost_and_windows_are_exact()

@@ -88,9 +88,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_has_no_script_inside(client: 
 
 @pytest.mark.parametrize("path", ["/api/", "/api/nothing", "/api/workspaces/ws1", "/api/docs/x"])
 @pytest.mark.parametrize("method", ["get", "post", "delete", "options"])
-def test_a_path_that_is_not_there_is_404_in_the_shape_of_the_api(
-    client: Client, path: str, method: str
-) -> None:
+def test_an_unknown_path_is_404_of_the_api(client: Client, path: str, method: str) -> None:
     response = getattr(client, method)(path, headers={"accept": "text/html"})
     assert response.status_code == 404
     error = {"code": "not_found", "message": "Not found.", "field": None}

@@ -133,9 +133,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize("is_change", [False, True])
 @pytest.mark.parametrize(("part", "field", "code"), REFUSALS)
-def test_a_refusal_names_the_field(
-    part: dict[str, Any], field: str, code: str, is_change: bool
-) -> None:
+def test_refusals_name_fields(part: dict[str, Any], field: str, code: str, is_change: bool) -> None:
     data = part if is_change else {**MINIMAL, **part}
     error = refuse(data, changes=is_change)
     assert (error["field"], error["code"]) == (field, code)

@@ -35,9 +35,7 @@ def test_payload_says_what_it_was_built_of(content: TapPayload) -> None:
 
 
 @given(contents, st.data())
-def test_payload_with_any_character_changed_is_none_of_ours(
-    content: TapPayload, data: st.DataObject
-) -> None:
+def test_a_changed_character_is_none_of_ours(content: TapPayload, data: st.DataObject) -> None:
     payload = build(content)
     place = data.draw(st.integers(0, len(payload) - 1))
     other = data.draw(st.characters() | st.sampled_from("Aa0-_.="))

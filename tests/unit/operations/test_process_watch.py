@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -40,9 +41,7 @@ def test_a_process_that_moves_goes_on() -> None:
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
 
 
-def test_a_stopped_child_is_killed_and_one_that_goes_on_is_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_stopped_child_is_killed_and_one_that_goes_on_is_not(monkeypatch: Any) -> None:
     monkeypatch.setattr(process_watch, "_FROZEN_SECONDS", 0.1)
     children = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
     pids = [child.pid for child in children]

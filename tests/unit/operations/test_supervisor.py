@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -86,9 +87,7 @@ def test_who_may_take_longer_to_end_is_given_the_time(tmp_path: Path) -> None:
     assert one._running[0].process.returncode == 0
 
 
-def test_what_cannot_be_helped_is_given_up(
-    tmp_path: Path, numbers: Iterator[int], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_never_runs_is_given_up(tmp_path: Path, numbers: Iterator[int], caplog: Any) -> None:
     child = build_child("raise SystemExit(3)", tmp_path, numbers)
     assert not Supervisor([child]).run(is_ready=lambda: False, on_ready=lambda: None)
     assert next(numbers) == 6

@@ -23,9 +23,7 @@ HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
         (READS, SECOND, READS_PER_SECOND),
     ],
 )
-def test_a_full_bucket_and_its_refill_stay_within_the_limit(
-    bucket: Bucket, window: timedelta, most: int
-) -> None:
+def test_bucket_and_refill_keep_the_limit(bucket: Bucket, window: timedelta, most: int) -> None:
     assert bucket.burst + window / bucket.pace <= most
 
 

@@ -80,9 +80,7 @@ FORGED = (
 
 @pytest.mark.parametrize("hostile", FORGED)
 @pytest.mark.parametrize("as_json", [True, False])
-def test_no_id_makes_a_line_of_its_own(
-    as_json: bool, hostile: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_no_id_makes_a_line_of_its_own(as_json: bool, hostile: str, capfd: Any) -> None:
     logger = configure(as_json=as_json)
     logger.info("ℹ️ [TRACKING] Duplicate run skipped for user %s", hostile)
     try:

@@ -108,9 +108,7 @@ def test_hours_that_an_edge_cuts() -> None:
 
 
 @given(zones, instants, st.sampled_from(Unit), st.integers(0, 48))
-def test_each_quarter_of_the_range_lies_in_its_bucket(
-    zone: ZoneInfo, from_: datetime, unit: Unit, quarters: int
-) -> None:
+def test_quarters_have_buckets(zone: ZoneInfo, from_: datetime, unit: Unit, quarters: int) -> None:
     grid = build_grid(unit, zone=zone, from_=from_, to=from_ + 12 * HOUR)
     at = from_ + quarters * QUARTER
     bucket = grid.find_bucket(quarter_of(at))

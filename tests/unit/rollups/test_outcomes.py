@@ -62,9 +62,7 @@ class Stored:
 
 
 @given(st.lists(outcomes, max_size=30), st.data())
-def test_order_repetition_and_batches_change_nothing(
-    reports: list[StepOutcome], data: st.DataObject
-) -> None:
+def test_order_and_batches_change_nothing(reports: list[StepOutcome], data: st.DataObject) -> None:
     once, again = Stored(), Stored()
     once.tell(reports)
     shuffled = data.draw(st.permutations(reports + reports[: len(reports) // 2]))
