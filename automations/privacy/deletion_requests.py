@@ -1,7 +1,7 @@
 """Meta's data deletion callback: stored at once, erased by a worker, reported under a code.
 
 Whoever asks is either a person who wrote to an account, and is erased as `erase_person` does, or
-the owner of an account, whose access token is deleted. Only `run_deletions` handles
+the owner of an account, whose access token is deleted. `erase_waiting` and `run_deletions` handle
 TrackingUnavailable itself.
 """
 
@@ -24,6 +24,7 @@ logger = logging.getLogger("automations.deletions")
 
 _EVERY_SECONDS = 2.0
 _MOST_AT_ONCE = 100
+_RETRY_AFTER = timedelta(minutes=1)
 # As long as somebody may want to look it up.
 KEPT = timedelta(days=400)
 
@@ -53,22 +54,36 @@ def describe_request(code: str) -> str | None:
 
 
 def erase_waiting() -> int:
-    """Carry out the requests that wait, the oldest first, and return how many."""
+    """Carry out the requests that wait, and return how many.
+
+    One that fails is tried again a minute later, after those that were not tried yet.
+    """
+    due = {"state": "waiting", "triedAt": {"$not": {"$gt": read_now() - _RETRY_AFTER}}}
     with bounded():
-        found = _requests().find({"state": "waiting"}, limit=_MOST_AT_ONCE)
-        waiting = list(found.sort("requestedAt", 1))
-    for request in waiting:
+        found = _requests().find(due, limit=_MOST_AT_ONCE)
+        waiting = list(found.sort([("triedAt", 1), ("requestedAt", 1)]))
+    return sum(map(_erase, waiting))
+
+
+def _erase(request: dict[str, Any]) -> bool:
+    try:
         erase_person(None, request["userId"], at=read_now())
         delete_account(request["userId"])
+    except Exception:
+        logger.exception("❌ Data deletion request %s failed", request["_id"])
+        change: dict[str, Any] = {"$set": {"triedAt": read_now()}}
+        is_done = False
+    else:
         change = {"$set": {"state": "done", "doneAt": read_now()}, "$unset": {"userId": ""}}
-        with bounded():
-            _requests().update_one({"_id": request["_id"]}, change)
         logger.info("Data deletion request %s is done", request["_id"])
-    return len(waiting)
+        is_done = True
+    with bounded():
+        _requests().update_one({"_id": request["_id"]}, change)
+    return is_done
 
 
 def run_deletions(stop: threading.Event) -> None:
-    """Carry out requests until told to stop; one that fails is tried again."""
+    """Carry out requests until told to stop."""
     while not stop.wait(_EVERY_SECONDS):
         try:
             erase_waiting()

@@ -20,7 +20,6 @@ REASON = "erased"
 _LIVE = frozenset({JobState.QUEUED, JobState.LEASED, JobState.SENDING})
 # What Meta's envelope lists the things in that happened.
 _LISTS = ("changes", "messaging", "standby")
-_DEEPEST = 200
 
 
 def build_trigger_update(document: Mapping[str, Any], name: str, *, at: datetime) -> Document:
@@ -74,42 +73,51 @@ def split_letter(raw: bytes, person_id: str) -> Split:
         payload = json.loads(raw)
     except (ValueError, RecursionError):
         return _redact(raw, person_id)
-    try:
-        if not is_named(payload, 0):
-            return Split(raw, [])
-    except RecursionError:
-        return _redact(raw, person_id)
+    if not is_named(payload):
+        return Split(raw, [])
     envelopes = payload if isinstance(payload, list) else [payload]
     mentions: list[Any] = []
     kept = []
     for envelope in envelopes:
         _take_out(envelope, is_named, mentions)
-        if is_named(envelope, 0):
+        if is_named(envelope):
             mentions.append(envelope)
         elif not isinstance(envelope, dict) or envelope.get("entry") != []:
             kept.append(envelope)
     if not kept:
         return Split(None, mentions)
-    return Split(json.dumps(kept if isinstance(payload, list) else kept[0]).encode(), mentions)
+    try:
+        rest = json.dumps(kept if isinstance(payload, list) else kept[0])
+    except RecursionError:  # it can be read, and not written
+        return _redact(raw, person_id)
+    return Split(rest.encode(), mentions)
 
 
-def build_matcher(person_id: str) -> Callable[[Any, int], bool]:
-    """Return the function that says whether a value of JSON names the person anywhere."""
+def build_matcher(person_id: str) -> Callable[[Any], bool]:
+    """Return the function that says whether a value of JSON names the person, however deep."""
     pattern = re.compile(rf"(?<![0-9A-Za-z]){re.escape(person_id)}(?![0-9A-Za-z])")
+    # A number with a fraction or an exponent has other digits than the id.
+    number = float(person_id) if person_id.isdecimal() else None
 
-    def is_named(value: Any, depth: int) -> bool:
-        if depth > _DEEPEST:
-            raise RecursionError
-        if isinstance(value, dict):
-            return any(is_named(k, depth + 1) or is_named(v, depth + 1) for k, v in value.items())
-        if isinstance(value, list):
-            return any(is_named(one, depth + 1) for one in value)
-        return value is not None and pattern.search(str(value)) is not None
+    def is_named(value: Any) -> bool:
+        left = [value]
+        while left:
+            one = left.pop()
+            if isinstance(one, dict):
+                left += [*one, *one.values()]
+            elif isinstance(one, list):
+                left += one
+            elif isinstance(one, float):
+                if one == number:
+                    return True
+            elif one is not None and pattern.search(str(one)):
+                return True
+        return False
 
     return is_named
 
 
-def _take_out(envelope: Any, is_named: Callable[[Any, int], bool], mentions: list[Any]) -> None:
+def _take_out(envelope: Any, is_named: Callable[[Any], bool], mentions: list[Any]) -> None:
     entries = envelope.get("entry") if isinstance(envelope, dict) else None
     if not isinstance(entries, list):
         return
@@ -118,12 +126,12 @@ def _take_out(envelope: Any, is_named: Callable[[Any, int], bool], mentions: lis
         if isinstance(entry, dict):
             for name in _LISTS:
                 if isinstance(entry.get(name), list):
-                    mentions += [one for one in entry[name] if is_named(one, 0)]
-                    entry[name] = [one for one in entry[name] if not is_named(one, 0)]
+                    mentions += [one for one in entry[name] if is_named(one)]
+                    entry[name] = [one for one in entry[name] if not is_named(one)]
             is_empty = any(name in entry for name in _LISTS) and not any(map(entry.get, _LISTS))
             if is_empty:
                 continue
-        if is_named(entry, 0):
+        if is_named(entry):
             mentions.append(entry)
         else:
             kept.append(entry)
@@ -131,8 +139,13 @@ def _take_out(envelope: Any, is_named: Callable[[Any, int], bool], mentions: lis
 
 
 def _redact(raw: bytes, person_id: str) -> Split:
-    person = person_id.encode()
-    if person not in raw:
-        return Split(raw, [])
-    rest = raw.replace(person, b"0" * len(person))
-    return Split(rest, [raw.decode("utf-8", "replace")])
+    # JSON may escape any character as its UTF-16 units.
+    units = (rf"(?:{re.escape(one)}|{_escape(one)})" for one in person_id)
+    pattern = re.compile("".join(units).encode(errors="surrogatepass"))
+    rest, count = pattern.subn(b"0" * len(person_id), raw)
+    return Split(rest, [raw.decode("utf-8", "replace")] if count else [])
+
+
+def _escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(rf"\\u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4))

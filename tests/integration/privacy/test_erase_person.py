@@ -23,6 +23,7 @@ from tests.support.webhook_cases import (
     post_body,
 )
 from tests.unit.instagram.test_signed_request import build_signed_request
+from tracking.exceptions import TrackingUnavailable
 from tracking.maintenance.erasure import Erasure
 
 ACCOUNT = ACCOUNTS[0]
@@ -165,6 +166,25 @@ class TestCallback:
         assert "were erased" in page.content.decode()
         assert page["Content-Type"] == "text/plain; charset=utf-8"
         assert recount(db) == []
+
+    def test_a_request_that_fails_waits_and_stops_no_other(
+        self, db: Database[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deletion_requests, "_MOST_AT_ONCE", 2)
+        codes = [deletion_requests.request_deletion(one) for one in ("bad", "worse", "a", "b")]
+
+        def erase(account: None, person: str, *, at: datetime) -> None:
+            if person in ("bad", "worse"):
+                raise (TrackingUnavailable if person == "bad" else RuntimeError)(person)
+
+        monkeypatch.setattr(deletion_requests, "erase_person", erase)
+        assert [deletion_requests.erase_waiting() for _ in range(3)] == [0, 2, 0]
+        assert "being carried out" in (deletion_requests.describe_request(codes[0]) or "")
+        monkeypatch.undo()
+        monkeypatch.setattr(erasure, "_GRACE_SECONDS", 0.0)
+        monkeypatch.setattr(deletion_requests, "_RETRY_AFTER", timedelta(0))
+        assert deletion_requests.erase_waiting() == 2
+        assert db["deletion_requests"].count_documents({"state": "done"}) == 4
 
     @pytest.mark.parametrize(
         ("signed", "status"),

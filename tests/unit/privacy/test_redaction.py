@@ -30,7 +30,7 @@ class TestLetters:
         assert split_letter(raw, PERSON).rest is raw
         assert split_letter(build_letter(build_message(PERSON + "0")), PERSON).mentions == []
 
-    @pytest.mark.parametrize("person", [PERSON, int(PERSON)])
+    @pytest.mark.parametrize("person", [PERSON, int(PERSON), float(PERSON)])
     def test_one_about_the_person_alone_goes(self, person: Any) -> None:
         split = split_letter(build_letter(build_message(person)), PERSON)
         assert split.rest is None
@@ -65,9 +65,14 @@ class TestLetters:
         assert split.rest == raw.replace(PERSON.encode(), b"0" * len(PERSON))
         assert len(split.mentions) == 1
 
-    def test_deep_json_is_searched_all_the_same(self) -> None:
-        raw = b"[" * 300 + b'"' + PERSON.encode() + b'"' + b"]" * 300
-        assert PERSON.encode() not in (split_letter(raw, PERSON).rest or b"")
+    @pytest.mark.parametrize("depth", [199, 300, 900, 5000])
+    @pytest.mark.parametrize("person", [PERSON, "".join(f"\\u00{ord(one):02X}" for one in PERSON)])
+    def test_deep_json_is_searched_all_the_same(self, depth: int, person: str) -> None:
+        deep = '{"a":[' * depth + f'"{person}"' + "]}" * depth
+        envelope = build_letter(build_message(PERSON), build_message(OTHER)).decode()
+        for raw in (deep, envelope.replace(f'"{OTHER}"', deep), envelope.replace('"hi"', deep)):
+            rest = (split_letter(raw.encode(), PERSON).rest or b"").decode()
+            assert not {PERSON, person} & set(rest.split('"'))
 
     leaves = st.sampled_from([PERSON, OTHER, f"comment:{PERSON}", int(PERSON), None, True, "x"])
     values = st.recursive(
