@@ -1,13 +1,24 @@
-"""A job is one trigger with messages to send."""
+"""A job is one trigger with messages to send.
 
-from collections.abc import Mapping
+What those are is the `send` of its document, frozen when the event arrives:
+
+{"steps": [contents in order], "position": 0, "via": "private_reply" | "dm",
+ "commentId"?, "isLive"?, "windowEndsAt", "tapped"?, "rootId"?}
+
+That of a tap names the step that was `tapped`; its steps come later (automations/outbox/taps.py).
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from automations.instagram.limits import MESSAGE_WINDOW
+from automations.instagram.events import Event
+from automations.instagram.limits import COMMENT_WINDOW, LIVE_WINDOW, MESSAGE_WINDOW
+from automations.rules.automation import Automation
+from automations.rules.steps import ASK_FOLLOW, STEPS_BY_TYPE
 
 PRIVATE_REPLY: Final = "private_reply"
 DM: Final = "dm"
@@ -18,7 +29,11 @@ DONE_RETENTION = timedelta(days=7)
 # $expr uses an index only beside a bound of the field's own type.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
+# The longest sequence holds all others.
+_PLACES = {name: place for place, name in enumerate(STEPS_BY_TYPE["comment_to_dm"])}
+
 Document = dict[str, Any]
+Content = Mapping[str, Any]
 
 
 class JobState(StrEnum):
@@ -189,3 +204,41 @@ def build_change(job: Job, change: Change) -> Document:
 
 def build_lapsed(moment: Any) -> Document:
     return {"lease.until": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$lease.until", moment]}}
+
+
+def build_send(
+    event: Event, automation: Automation, *, arrived_at: datetime
+) -> dict[str, Any] | None:
+    """Return what the event's trigger has to send, ready for BSON; None if there is nothing.
+
+    The contents are the automation's own, shared by all its triggers: never change them.
+    """
+    if automation.send is None:
+        return None
+    send = {"steps": automation.send["steps"], "position": 0}
+    if event.kind != "comment":
+        return send | {"via": DM, "windowEndsAt": arrived_at + MESSAGE_WINDOW}
+    send |= {
+        "via": PRIVATE_REPLY,
+        "commentId": event.event_id,
+        "windowEndsAt": arrived_at + (LIVE_WINDOW if event.is_live else COMMENT_WINDOW),
+    }
+    if event.is_live:
+        send["isLive"] = True
+    return send
+
+
+def build_tap_send(tapped: str, *, arrived_at: datetime) -> dict[str, Any]:
+    """Return what a tap under the step `tapped` has to send, whatever that will be."""
+    window_ends_at = arrived_at + MESSAGE_WINDOW
+    return {"tapped": tapped, "position": 0, "via": DM, "windowEndsAt": window_ends_at}
+
+
+def list_remaining(steps: Sequence[Content], tapped: str) -> list[Content]:
+    """Return the contents that follow a tap under the step `tapped`.
+
+    Under `ask_follow` that is itself again: the tap says "I follow now", which has to be checked.
+    """
+    place = _PLACES.get(tapped, -1)
+    first = place if tapped == ASK_FOLLOW else place + 1
+    return [step for step in steps if _PLACES.get(step["name"], first) >= first]

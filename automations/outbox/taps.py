@@ -19,8 +19,7 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 
 from automations.instagram.limits import MESSAGE_WINDOW
-from automations.outbox.jobs import Job, StepState
-from automations.outbox.send_plans import list_remaining
+from automations.outbox.jobs import Job, StepState, list_remaining
 from automations.rules.steps import MAIN_DM, build_steps
 from automations.rules.store import find_automations
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ class Call(Enum):
     CHECK_FOLLOW = "check whether the person follows"
 
 
-class Follow(Enum):
+class Follow(StrEnum):
     """The answer of the follow check; unknown is never treated as "no"."""
 
     YES = "follows"
@@ -54,7 +54,6 @@ _NO_REFUSALS = frozenset({
     ErrorClass.TOKEN_DEAD,  # the account is paused
     ErrorClass.RESTRICTED,  # likewise
 })  # fmt: skip
-_FOLLOW_SKIPS = {Follow.YES: "follows", Follow.UNKNOWN: "unknown"}
 # The `reason` of a private reply whose first call has no known result.
 RETRIED = "retried"
 # The `reason` of a step that another tap on the same message answers.
@@ -76,8 +75,8 @@ def decide(job: Job, *, follow: Follow | None = None) -> Act | Skip | Done:
     if name == ASK_FOLLOW:
         if follow is None:
             return Act(Call.CHECK_FOLLOW, step)
-        if follow in _FOLLOW_SKIPS:
-            return Skip(name, _FOLLOW_SKIPS[follow])
+        if follow is not Follow.NO:
+            return Skip(name, follow.value)
     if job.via == PRIVATE_REPLY:
         return Act(Call.REPLY_PRIVATELY, step)
     return Act(Call.SEND_MESSAGE, step)

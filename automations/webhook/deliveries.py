@@ -15,7 +15,7 @@ from automations.instagram.buttons import TapPayload, parse_payload
 from automations.instagram.events import Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.outbox.echoes import settle_echoes
-from automations.outbox.send_plans import build_send, build_tap_send
+from automations.outbox.jobs import build_send, build_tap_send
 from automations.rules.cache import get_rules_cache
 from automations.rules.matching import AccountRules
 from automations.rules.store import parse_key

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from automations.instagram.events import Event
-from automations.outbox.send_plans import build_send, build_tap_send, list_remaining
+from automations.outbox.jobs import build_send, build_tap_send, list_remaining
 from automations.rules.automation import Automation, parse_automation
 from tests.support.triggers import T0
 
