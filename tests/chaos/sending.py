@@ -104,8 +104,8 @@ def carry_out(parts: Parts, options: Namespace) -> bool:
     refused += meta.answers["replies", 613]
     if refused > meta.faults.made[Fault.RATE]:
         broken.append(f"{refused} calls were refused for a limit")
-    if meta.webhook_counts.dropped:
-        broken.append(f"{meta.webhook_counts.dropped} webhooks were given up")
+    if meta.webhook_counts["dropped"]:
+        broken.append(f"{meta.webhook_counts['dropped']} webhooks were given up")
     print_wrong([*verdict.twice, *verdict.lost, *broken])
     allowed = sum(meta.faults.made.values()) + parts.workers.in_flight
     report(parts, verdict, broken, allowed=allowed, ended_at=ended_at)

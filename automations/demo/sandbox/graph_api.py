@@ -10,8 +10,7 @@ import orjson
 from msgspec import Meta, Struct
 
 from automations.demo.sandbox.http_server import Request
-from automations.demo.sandbox.refusals import Refused
-from automations.demo.sandbox.state import Button, Content, Received, World
+from automations.demo.sandbox.state import Button, Content, Received, Refused, World
 from automations.instagram import limits
 
 # A version in front is allowed, as in /v23.0/me.

@@ -11,8 +11,7 @@ from typing import Self
 
 from automations.demo.sandbox import graph_api
 from automations.demo.sandbox.http_server import Answer, HttpServer, Request
-from automations.demo.sandbox.refusals import Refused
-from automations.demo.sandbox.state import Button, Comment, Received, World
+from automations.demo.sandbox.state import Button, Comment, Received, Refused, World
 from automations.demo.sandbox.webhooks import RETRY_SECONDS, WebhookSender
 from automations.demo.simulation import bodies
 from automations.demo.simulation.personas import make_random

@@ -1,11 +1,10 @@
 """Sends webhooks as Meta does: signed, in batches, again until accepted or too old."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-
-import msgspec
 
 from automations.demo.simulation.bodies import Element, build_body, sign_body
 from automations.demo.simulation.connection import Connection
@@ -15,14 +14,6 @@ RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0, 8.0, 18.0)
 _THREADS = 4
 _MOST_ELEMENTS = 50
 _TIMEOUT = 10.0
-
-
-class Counts(msgspec.Struct):
-    """Deliveries: accepted, tried again, and given up."""
-
-    accepted: int = 0
-    retried: int = 0
-    dropped: int = 0
 
 
 class WebhookSender:
@@ -40,7 +31,7 @@ class WebhookSender:
         retry_seconds: Sequence[float],
         double_every: int,
     ) -> None:
-        self.counts = Counts()
+        self.counts: Counter[str] = Counter()  # deliveries: accepted, retried, dropped
         self._url, self._secret = url, secret
         self._read_clock = read_clock
         self._retry_seconds = retry_seconds
@@ -93,11 +84,11 @@ class WebhookSender:
         for pause in self._retry_seconds:
             if is_accepted or self._stop.wait(pause):
                 break
-            self.counts.retried += 1
+            self.counts["retried"] += 1
             is_accepted = self._post(body)
         with self._changed:
-            self.counts.accepted += is_accepted
-            self.counts.dropped += not is_accepted
+            self.counts["accepted"] += is_accepted
+            self.counts["dropped"] += not is_accepted
             self._open -= len(batch)
             self._changed.notify_all()
 
