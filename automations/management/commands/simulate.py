@@ -19,11 +19,25 @@ from tracking.management.database_command import JSON, DatabaseCommand, flag, op
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 RETRY_SECONDS = 60.0
+_PLANNED = ("batch", "duplicates", "redeliveries", "bad_signatures", "text")
+
+
+def share(text: str) -> float:
+    """Raise ValueError, which argparse reports by this function's name."""
+    if not 0 <= float(text) <= 1:
+        raise ValueError
+    return float(text)
+
+
+def count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 def _share(default: float, meaning: str) -> dict[str, Any]:
     text = f"{meaning} ({default:g})"
-    return option(text, type=float, default=default, metavar="SHARE")
+    return option(text, type=share, default=default, metavar="SHARE")
 
 
 class Command(DatabaseCommand):
@@ -41,7 +55,7 @@ class Command(DatabaseCommand):
             choices=(*KINDS, "mixed"),
         ),
         "--events": option("distinct events (200; 0: no end)", type=int, default=200),
-        "--batch": option("events per delivery (a mix like Meta's)", type=int, metavar="N"),
+        "--batch": option("events per delivery (a mix like Meta's)", type=count, metavar="N"),
         "--duplicates": _share(0.3, "events by a person who called the automation within the hour"),
         "--redeliveries": _share(0.3, "deliveries sent again, also in other batches"),
         "--bad-signatures": _share(
@@ -56,7 +70,7 @@ class Command(DatabaseCommand):
         "--seed": option("make the same traffic again (random)", type=int),
         "--url": option(f"server, repeatable: they take turns ({DEFAULT_URL})", action="append"),
         "--rate": option("events per second (0: as fast as possible)", type=float, default=0.0),
-        "--connections": option("at the same time (4)", type=int, default=4, metavar="N"),
+        "--connections": option("at the same time (4)", type=count, default=4, metavar="N"),
         "--retry": flag(
             "send again what got no answer, 429 or 5xx, as Meta does, for up to a minute"
         ),
@@ -69,8 +83,8 @@ class Command(DatabaseCommand):
                 "Set INSTAGRAM_APP_SECRET to the secret of the server; `serve` and `demo` print "
                 "the one that they made."
             )
-        if options["connections"] < 1 or options["rate"] < 0:
-            raise CommandError("--connections must be 1 or more, --rate 0 or more.")
+        if min(options["rate"], options["events"]) < 0 or options["bad_signatures"] == 1:
+            raise CommandError("--rate and --events are 0 or more, --bad-signatures less than 1.")
         try:
             plan = build_plan(options)
             before = _read_totals(options)
@@ -139,18 +153,14 @@ def _read_totals(options: dict[str, Any]) -> dict[str, tuple[str, int]]:
 def build_plan(options: dict[str, Any]) -> Plan:
     """Return the plan of the options; reads the automations unless accounts are given.
 
-    Raises CommandError when no automation can answer, ValueError for an invalid option.
+    Raises CommandError when no automation can answer.
     """
     kinds = KINDS if options["kind"] == "mixed" else (options["kind"],)
     seed = options["seed"]
     return Plan(
         targets=_list_targets(options, kinds),
         events=options["events"] or None,
-        batch=options["batch"],
-        duplicates=options["duplicates"],
-        redeliveries=options["redeliveries"],
-        bad_signatures=options["bad_signatures"],
-        text=options["text"],
+        **{name: options[name] for name in _PLANNED},
         seed=secrets.randbelow(2**32) if seed is None else seed,
     )
 

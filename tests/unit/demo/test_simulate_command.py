@@ -133,11 +133,13 @@ def test_a_missing_secret_is_said(settings: Any) -> None:
     ("arguments", "sentence"),
     [
         (["dm"], "No active automation in MongoDB can answer dm"),
-        (["--duplicates", "2"], "duplicates is 2.0; it is a share: use 0 to 1"),
-        (["--duplicates", "few"], "invalid float value"),
-        (["--rate", "-1"], "--rate 0 or more"),
-        (["--connections", "0"], "--connections must be 1 or more"),
-        (["--batch", "0"], "batch is 0; use 1 or more"),
+        (["--duplicates", "2"], "invalid share value"),
+        (["--duplicates", "few"], "invalid share value"),
+        (["--bad-signatures", "1"], "--bad-signatures less than 1"),
+        (["--rate", "-1"], "--events are 0 or more"),
+        (["--connections", "0"], "invalid count value"),
+        (["--batch", "0"], "invalid count value"),
+        (["--events", "-1"], "--events are 0 or more"),
     ],
 )
 def test_what_cannot_be_is_refused(
