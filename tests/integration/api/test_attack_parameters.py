@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.http import HttpResponse
 from django.test import Client
 
 from tests.support.api_client import Db, build_automation, build_run, make_client
@@ -28,24 +27,17 @@ QUERIES = tuple(
 )  # fmt: skip
 
 
-def read_body(response: HttpResponse) -> bytes:
-    if response.streaming:
-        return b"".join(response.streaming_content)  # type: ignore[attr-defined]
-    return response.content
-
-
-@pytest.fixture
-def theirs(db: Db) -> dict[str, Any]:
+@pytest.fixture(autouse=True)
+def _theirs(db: Db) -> None:
     """An automation of another workspace, with a run, and everything named by the needle."""
-    automation = build_automation(_id="theirs", workspaceId="ws2", name=NEEDLE)
-    db["automations"].insert_one(automation)
-    db["automations"].insert_one(build_automation(_id="ours"))
+    ours = build_automation(_id="ours")
+    theirs = build_automation(_id="theirs", workspaceId="ws2", name=NEEDLE)
+    db["automations"].insert_many([ours, theirs])
     run = build_run("theirs", age=timedelta(minutes=5), user_id=NEEDLE)
     db["automation_runs"].insert_one({**run, "workspaceId": "ws2"})
-    return automation
 
 
-def test_a_hostile_path_finds_nothing(db: Db, theirs: dict[str, Any]) -> None:
+def test_a_hostile_path_finds_nothing() -> None:
     client = make_client()
     for route in OWNED:
         for value in HOSTILE:
@@ -58,17 +50,17 @@ def test_a_hostile_path_finds_nothing(db: Db, theirs: dict[str, Any]) -> None:
             for url in urls - {fill_in(route, "ws1", automation_id="ours")}:
                 response = client.get(url)
                 assert response.status_code in REFUSED, (url, response.status_code)
-                assert NEEDLE.encode() not in read_body(response), url
+                assert NEEDLE.encode() not in response.getvalue(), url
 
 
-def test_no_query_widens_an_answer(db: Db, theirs: dict[str, Any]) -> None:
+def test_no_query_widens_an_answer() -> None:
     for route in OWNED:
         client = make_client()  # a share of requests each
         url = fill_in(route, "ws1", automation_id="ours")
         for query in QUERIES:
             response = client.get(f"{url}?{query}")
             assert response.status_code in {200, *REFUSED}, (url, query)
-            body = read_body(response)
+            body = response.getvalue()
             assert NEEDLE.encode() not in body, (url, query)
             assert b'"theirs"' not in body, (url, query)
 
@@ -81,9 +73,7 @@ FIELDS = ("name", "type", "accountId", "trigger", "mainDm", "isActive", "comment
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=json.dumps)
-def test_no_body_carries_an_operator_into_the_database(
-    db: Db, theirs: dict[str, Any], operator: Any
-) -> None:
+def test_no_body_carries_an_operator_into_the_database(db: Db, operator: Any) -> None:
     before = list(db["automations"].find())
     client = make_client()
     good = {"name": "n", "type": "comment_to_dm", "accountId": "1", "trigger": {"match": "any"},

@@ -43,8 +43,7 @@ def get(path: str, **query: Any) -> Any:
 
 
 def read_csv(response: Any) -> list[dict[str, str]]:
-    text = b"".join(response.streaming_content).decode()
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    return list(csv.DictReader(io.StringIO(response.getvalue().decode(), newline="")))
 
 
 class TestPages:

@@ -1,11 +1,11 @@
 """The API of counts over time and of outcomes: every figure with what it is of."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
-from tests.support.api_client import Db, build_automation, build_path, make_client
+from tests.integration.api.test_runs import get
+from tests.support.api_client import Db, build_automation, build_path
 from tests.support.triggers import (
     count_triggers,
     make_people,
@@ -18,10 +18,6 @@ from tracking.service import record_step_outcomes
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SERIES = "/api/workspaces/ws1/series"
-
-
-def get(path: str, **query: Any) -> Any:
-    return make_client().get(path, query)
 
 
 @pytest.fixture

@@ -150,14 +150,6 @@ class TestDeaths:
         assert job["progress"]["comment_reply"]["state"] == "unknown"
         assert rig.graph.sent == [("private", "opening_dm")]
 
-    def test_one_that_dies_before_it_told_the_run_is_spoken_for(self, rig: Rig) -> None:
-        rig.add(make_job_document())
-        rig.record_error = RuntimeError("died here")
-        rig.worker.drain(now=T0)
-        survivor = Rig(rig.db)
-        survivor.worker.drain(now=T0 + timedelta(seconds=90))
-        assert survivor.outcomes() == [("main_dm", "sent")]
-
 
 class TestEchoes:
     @pytest.fixture
