@@ -9,6 +9,7 @@ from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.urls import get_resolver, reverse
 from django.utils.deprecation import MiddlewareMixin
 
@@ -75,6 +76,20 @@ class MetricsMiddleware:
             (_OK if status == 200 else ANSWERS.labels(str(status))).inc()
             ANSWER_SECONDS.observe(seconds)
         return response
+
+
+class CompressionMiddleware(GZipMiddleware):
+    """Compress pages, API and static files; never what the webhook answers, nor a part of a file.
+
+    Django adds bytes by chance, so that lengths tell nothing of a secret in a page (BREACH).
+    """
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        if response.status_code != 200 or request.path.startswith("/api/webhooks/"):
+            return response
+        return super().process_response(request, response)
 
 
 class RedirectToTlsMiddleware(MiddlewareMixin):

@@ -105,10 +105,11 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "project.middleware.RequestIdMiddleware",
     "project.middleware.MetricsMiddleware",
+    "project.middleware.CompressionMiddleware",
     "project.middleware.SecureCookiesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "project.middleware.RedirectToTlsMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "project.static_files.HashedFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -125,6 +126,7 @@ TEMPLATES = [
 
 # Static files are served from the installed packages themselves: no collectstatic.
 STATIC_URL = "/static/"
+STORAGES = {"staticfiles": {"BACKEND": "project.static_files.HashedStorage"}}
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
