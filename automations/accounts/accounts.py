@@ -19,6 +19,7 @@ from automations.accounts.encryption import EncryptionKeyMissing, Undecryptable,
 from automations.auth.tokens import verify_workspace_id
 from automations.instagram.access_tokens import AccessToken, Host
 from tracking.exceptions import TrackingError
+from tracking.ids import list_stored_forms, name_id, name_person
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
@@ -42,6 +43,7 @@ class AccountState(StrEnum):
     ACTIVE = "active"
     TOKEN_DEAD = "token_dead"  # noqa: S105 - the name of a state
     RESTRICTED = "restricted"
+    UNREADABLE = "unreadable"  # never stored: what the document holds is not known
 
 
 class AccountTaken(Exception):
@@ -83,7 +85,7 @@ def get_account(account_id: str) -> Account | None:
     if not encrypted:
         return account
     try:
-        token = AccessToken(decrypt(encrypted), host=account.host)
+        token = AccessToken(decrypt(str(encrypted)), host=account.host)
     except (EncryptionKeyMissing, Undecryptable) as error:
         logger.error("❌ The token of account %s cannot be read. %s", account_id, error)
         return msgspec.structs.replace(
@@ -99,16 +101,17 @@ def list_accounts(
 
     Also those of `account_ids`, of any workspace.
     """
-    query: Document = {} if workspace_id is None else {"workspaceId": workspace_id}
-    if account_ids:
-        query = {"$or": [query, {"_id": {"$in": list(account_ids)}}]}
+    query: Document = {}
+    if workspace_id is not None:
+        named = {"workspaceId": {"$in": list_stored_forms(workspace_id)}}
+        query = {"$or": [named, {"_id": {"$in": list(account_ids)}}]}
     with bounded():
         return [_parse_account(one) for one in _accounts().find(query, _SHOWN).sort("_id", 1)]
 
 
 def list_other_workspaces(account_id: str, workspace_id: str) -> list[str]:
     """Return the other workspaces that have an active automation for the account."""
-    query = {"accountId": account_id, "isActive": True}
+    query = {"accountId": {"$in": list_stored_forms(account_id)}, "isActive": True}
     with bounded():
         found = mongo.get_database()["automations"].distinct("workspaceId", query)
     return sorted({str(one) for one in found} - {workspace_id})
@@ -258,15 +261,30 @@ def _find(account_id: str) -> Document | None:
 
 
 def _parse_account(document: Mapping[str, Any]) -> Account:
+    """Return an account; one that cannot be read is paused, and costs itself only."""
+    workspace_id = name_person(document.get("workspaceId")) or ""
+    host = document.get("host") or Host.INSTAGRAM
+    state = document.get("state") or AccountState.ACTIVE
+    faults = {
+        "its _id is no text": not isinstance(document["_id"], str),
+        "it names no workspace": not workspace_id,
+        "its host is unknown": host not in list(Host),
+        "its state is unknown": state not in list(AccountState),
+    }
+    fault = next((one for one, has_it in faults.items() if has_it), None)
+    times = [document.get(name) for name in ("stateAt", "lastWebhookAt", "createdAt")]
+    state_at, last_webhook_at, created_at = (
+        one if isinstance(one, datetime) else None for one in times
+    )
     return Account(
-        id=document["_id"],
-        workspace_id=document["workspaceId"],
-        host=Host(document.get("host") or Host.INSTAGRAM),
-        state=AccountState(document.get("state") or AccountState.ACTIVE),
-        state_reason=document.get("stateReason"),
-        state_at=document.get("stateAt"),
-        last_webhook_at=document.get("lastWebhookAt"),
-        created_at=document.get("createdAt"),
+        id=name_id(document["_id"]),
+        workspace_id=workspace_id,
+        host=Host.INSTAGRAM if fault else Host(host),
+        state=AccountState.UNREADABLE if fault else AccountState(state),
+        state_reason=fault or document.get("stateReason"),
+        state_at=state_at,
+        last_webhook_at=last_webhook_at,
+        created_at=created_at,
         has_token=bool(document.get("token")),
     )
 

@@ -17,7 +17,8 @@ class AccountAnswer(TypedDict):
 
     accountId: AccountId
     state: Annotated[
-        str, eg("active", "active, token_dead, restricted, no_token or other_workspace.")
+        str,
+        eg("active", "active, token_dead, restricted, unreadable, no_token or other_workspace."),
     ]
     stateReason: Annotated[str | None, eg(None)]
     stateAt: Moment | None

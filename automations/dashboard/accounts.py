@@ -28,6 +28,7 @@ _RESTRICTED = (
 _STATES = {
     AccountState.TOKEN_DEAD.value: ("bad", _PAUSED),
     AccountState.RESTRICTED.value: ("bad", _RESTRICTED),
+    AccountState.UNREADABLE.value: ("bad", "Paused: its document cannot be read."),
     OTHER_WORKSPACE: ("bad", "Another workspace has this account, so nothing is sent for it here."),
     NO_TOKEN: ("quiet", "No access token. Answers are prepared and counted, but not sent."),
 }

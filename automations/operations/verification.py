@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from automations.rules.store import list_faults
+from automations.accounts.accounts import AccountState, list_accounts
+from automations.rules.store import list_active_accounts, list_faults
 from automations.webhook.dead_letters import DeadLetterStore
 from tracking.clock import format_time
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
-from tracking.mongo.errors import bounded
 
 # Long enough for a quiet weekend; Meta unsubscribes an app after an hour of failures.
 SILENT_AFTER = timedelta(hours=72)
@@ -27,17 +27,19 @@ def check_dead_letters(scope: Scope) -> Iterator[Finding]:
 def check_silence(scope: Scope) -> Iterator[Finding]:
     """Accounts with automations that Meta has sent nothing for in days."""
     oldest = scope.now - SILENT_AFTER
-    heard_at = {"lastWebhookAt": 1, "createdAt": 1}
-    with bounded():
-        accounts = {one["_id"]: one for one in scope.database["accounts"].find({}, heard_at)}
-        named = {"accountId": {"$in": list(accounts)}, "isActive": True}
-        active = set(scope.database["automations"].distinct("accountId", named))
+    accounts = {one.id: one for one in list_accounts()}
+    unreadable = [one for one in accounts.values() if one.state is AccountState.UNREADABLE]
+    yield build_finding(
+        "accounts that cannot be read", f"{len(unreadable)}",
+        named=[f"{one.id} ({one.state_reason})" for one in unreadable],
+        fix="correct the document of each in 'accounts': nothing is sent for it",
+    )  # fmt: skip
+    active = list_active_accounts(scope.database) & accounts.keys()
     silent = []
     for account_id in active:
-        account = accounts[account_id]
-        heard = account.get("lastWebhookAt") or account.get("createdAt")
+        last = accounts[account_id].last_webhook_at
+        heard = last or accounts[account_id].created_at
         if heard is not None and heard < oldest:
-            last = account.get("lastWebhookAt")
             silent.append(f"{account_id} ({format_time(last) if last else 'never'})")
     yield build_finding(
         "accounts gone silent",

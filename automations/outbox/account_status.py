@@ -78,7 +78,7 @@ def summarize_accounts(workspace_id: str) -> list[AccountSummary]:
 
 
 def _summarize(account: Account | None, queue: Queue, workspace_id: str) -> AccountSummary:
-    if account is not None and account.workspace_id != workspace_id:
+    if account is not None and account.workspace_id not in ("", workspace_id):
         return AccountSummary(account_id=account.id, state=OTHER_WORKSPACE)
     has_token = account is not None and account.has_token
     is_active = account is not None and account.state is AccountState.ACTIVE

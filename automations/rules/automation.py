@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from automations.rules.steps import OPENING_DM, STEPS_BY_TYPE, Step, build_steps
-from tracking.ids import name_id
+from tracking.ids import name_id, name_person
 
 # From the most specific to the least: the order in which rules win.
 MATCHES = ("exact", "word", "contains", "any")
@@ -122,12 +122,8 @@ def normalise_text(text: str) -> str:
 
 
 def read_scalar(value: Any) -> str:
-    """Return text or a whole number as text, "" for anything else."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+    """Return text, a whole number of any type or an ObjectId as text, "" for anything else."""
+    return name_person(value) or ""
 
 
 def _read_list(value: Any) -> list[str]:
@@ -149,10 +145,8 @@ def _read_post_ids(value: Any) -> frozenset[str] | None:
 
 def read_workspace_id(document: Mapping[str, Any]) -> str:
     """Return the workspace of an automation or account, as it is in our paths."""
-    # An older product may hold an ObjectId here.
     value = document.get("workspaceId")
-    is_unreadable = value is None or isinstance(value, Mapping | list)
-    return "" if is_unreadable else read_scalar(value) or str(value)
+    return "" if value is None or isinstance(value, Mapping | list) else name_id(value)
 
 
 def _read_created_at(value: Any) -> datetime | None:

@@ -22,9 +22,9 @@ from automations.rules.automation import (
 )
 from automations.rules.matching import AccountRules, LoadedRules
 from automations.rules.steps import PARTS
-from automations.rules.store import CAN_MATCH, LENIENT, RAW, find_owners
+from automations.rules.store import CAN_MATCH, find_owners, get_raw_automations
 from tracking.exceptions import TrackingUnavailable
-from tracking.ids import list_stored_forms
+from tracking.ids import list_all_forms
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
@@ -174,12 +174,10 @@ def load_rules(
     Raises TrackingUnavailable when the read took longer than `seconds`.
     """
     found: dict[str, list[bytes]] = {account_id: [] for account_id in account_ids}
-    database = mongo.get_database()
-    collection = database["automations"].with_options(codec_options=RAW)
-    forms = [form for account_id in account_ids for form in list_stored_forms(account_id)]
+    query = {"accountId": {"$in": list_all_forms(account_ids)}, **CAN_MATCH}
     with bounded(seconds):
         owners = find_owners(account_ids)
-        for document in collection.find({"accountId": {"$in": forms}, **CAN_MATCH}, _USED):
+        for document in get_raw_automations(mongo.get_database()).find(query, _USED):
             named, workspace_id = document["accountId"], read_workspace_id(document)
             # A list of accounts matches none of them, and is counted for each.
             for value in named if isinstance(named, list) else [named]:
@@ -203,7 +201,7 @@ def _parse(parts: Sequence[bytes], digest: bytes) -> LoadedRules:
 
 def _parse_one(raw: bytes) -> Automation | None:
     try:
-        return parse_automation(decode(raw, codec_options=LENIENT))
+        return parse_automation(decode(raw, codec_options=mongo.get_database().codec_options))
     except Exception:  # a bug of ours, on one document
         logger.exception("❌ [TRACKING] An automation cannot be read")
         return None

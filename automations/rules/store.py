@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import bson
-from bson import CodecOptions, ObjectId
-from bson.codec_options import DatetimeConversion
+from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReturnDocument
 from pymongo.collection import Collection as MongoCollection
@@ -23,19 +22,6 @@ Document = dict[str, Any]
 _BATCH = 1000
 _LIST_SECONDS = 60.0
 _OLDEST = datetime.min.replace(tzinfo=UTC)
-# Documents of an older product hold what its drivers let in: text that is not UTF-8, dates past
-# the year 9999. Both would stop whatever is read with them.
-LENIENT: CodecOptions[Any] = CodecOptions(
-    tz_aware=True,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
-# Bytes as they are stored: to see a change, nothing has to be decoded.
-RAW: CodecOptions[Any] = CodecOptions(
-    document_class=RawBSONDocument,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 # null matches a missing field too.
 IS_THERE: Document = {"deletedAt": None}
 CAN_MATCH: Document = {"isActive": True, **IS_THERE}
@@ -51,14 +37,21 @@ class OverBound(ValueError):
 
 def list_faults(database: Database[Document]) -> list[str]:
     """Return the active automations that can never match, each with the reason."""
-    automations = database.get_collection("automations", codec_options=LENIENT)
     with bounded(_LIST_SECONDS):
-        found = list(automations.find({"isActive": True}, batch_size=_BATCH))
+        found = list(database["automations"].find({"isActive": True}, batch_size=_BATCH))
         owners = find_owners({read_scalar(one.get("accountId")) for one in found})
-    named = [
-        (name_id(one["_id"]), find_fault(one) or _find_owner_fault(one, owners)) for one in found
+    faults = [find_fault(one) or _find_owner_fault(one, owners) for one in found]
+    return [
+        f"{name_id(one['_id'])} ({fault})"
+        for one, fault in zip(found, faults, strict=True)
+        if fault
     ]
-    return [f"{automation_id} ({fault})" for automation_id, fault in named if fault]
+
+
+def list_active_accounts(database: Database[Document]) -> set[str]:
+    """Return the accounts that active automations are for."""
+    with bounded():
+        return set(map(read_scalar, database["automations"].distinct("accountId", CAN_MATCH)))
 
 
 def find_owners(account_ids: Collection[str]) -> dict[str, str]:
@@ -69,21 +62,17 @@ def find_owners(account_ids: Collection[str]) -> dict[str, str]:
     """
     database = mongo.get_database()
     with bounded():
-        accounts = database["accounts"].find(
-            {"_id": {"$in": list(account_ids)}}, {"workspaceId": 1}
-        )
+        wanted = {"_id": {"$in": list(account_ids)}}
+        accounts = database["accounts"].find(wanted, {"workspaceId": 1})
         owners = {one["_id"]: read_workspace_id(one) for one in accounts}
         forms = list_all_forms(one for one in account_ids if not owners.get(one))
-        named = database.get_collection("automations", codec_options=LENIENT).find(
+        named = database["automations"].find(
             {"accountId": {"$in": forms}, **IS_THERE},
             {"accountId": 1, "workspaceId": 1, "createdAt": 1}, batch_size=_BATCH,
         )  # fmt: skip
         for document in sorted(named, key=_read_age):
-            account_id, workspace_id = (
-                read_scalar(document["accountId"]),
-                read_workspace_id(document),
-            )
-            owners[account_id] = owners.get(account_id) or workspace_id
+            account_id = read_scalar(document["accountId"])
+            owners[account_id] = owners.get(account_id) or read_workspace_id(document)
     return {account_id: owner for account_id, owner in owners.items() if owner}
 
 
@@ -105,7 +94,7 @@ def list_account_ids(workspace_id: str) -> list[str]:
     """Return the accounts that the workspace's automations are for. Raises TrackingUnavailable."""
     with bounded():
         found = _automations().distinct("accountId", _in_workspace(workspace_id))
-    return sorted({str(one) for one in found if isinstance(one, str | int)})
+    return sorted({read_scalar(one) for one in found} - {""})
 
 
 def read_version(workspace_id: str) -> str:
@@ -115,11 +104,10 @@ def read_version(workspace_id: str) -> str:
     fields of these documents are enough. Raises TrackingUnavailable.
     """
     fields = dict.fromkeys(("name", "type", "isActive", "totalRuns", "lastRunAt", "updatedAt"), 1)
-    automations: MongoCollection[Any] = mongo.get_read_database().get_collection(
-        "automations", codec_options=RAW
-    )
     with bounded():
-        found = automations.find(_in_workspace(workspace_id), fields, batch_size=_BATCH)
+        found = get_raw_automations(mongo.get_read_database()).find(
+            _in_workspace(workspace_id), fields, batch_size=_BATCH
+        )
         parts = sorted(bytes(document.raw) for document in found)
     return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
 
@@ -204,7 +192,13 @@ def delete_automation(workspace_id: str, automation_id: str, *, at: datetime) ->
 
 
 def _automations() -> MongoCollection[Document]:
-    return mongo.get_read_database().get_collection("automations", codec_options=LENIENT)
+    return mongo.get_read_database()["automations"]
+
+
+def get_raw_automations(database: Database[Document]) -> MongoCollection[Any]:
+    """Return `automations` as bytes: to see a change, nothing has to be decoded."""
+    raw: Any = database.codec_options.with_options(document_class=RawBSONDocument)
+    return database.get_collection("automations", codec_options=raw)
 
 
 def _in_workspace(workspace_id: str) -> Document:
@@ -227,9 +221,7 @@ def find_automations(automation_ids: Collection[str], *, seconds: float) -> dict
         return {}
     query = {"_id": {"$in": list_all_forms(automation_ids)}}
     with bounded(seconds):
-        found = (
-            mongo.get_database().get_collection("automations", codec_options=LENIENT).find(query)
-        )
+        found = mongo.get_database()["automations"].find(query)
         return {name_id(document["_id"]): document for document in found}
 
 

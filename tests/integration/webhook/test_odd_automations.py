@@ -12,6 +12,8 @@ from bson.raw_bson import RawBSONDocument
 from prometheus_client import REGISTRY
 from pymongo.database import Database
 
+from automations.accounts.accounts import AccountState, get_account
+from automations.outbox.account_status import summarize_accounts
 from automations.rules.cache import load_rules
 from tests.support.verification_cases import verify
 from tests.support.webhook_cases import (
@@ -111,3 +113,35 @@ def test_nothing_is_read_that_no_rule_is_made_of(db: Database[Document]) -> None
     loaded = load_rules([ACCOUNTS[1]], {}, seconds=3.0)[ACCOUNTS[1]]
     assert 100 < loaded.size < 1000
     assert load_rules([ACCOUNTS[1]], {ACCOUNTS[1]: loaded}, seconds=3.0)[ACCOUNTS[1]] is loaded
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ({"workspaceId": ...}, "it names no workspace"),
+        ({"workspaceId": ["ws1"]}, "it names no workspace"),
+        ({"state": "asleep"}, "its state is unknown"),
+        ({"state": {"is": "active"}}, "its state is unknown"),
+        ({"host": ["facebook"]}, "its host is unknown"),
+        ({"_id": int(ACCOUNTS[1])}, "its _id is no text"),
+        ({"stateAt": YEAR_20000, "lastWebhookAt": "today", "createdAt": 5, "token": 5}, None),
+    ],
+)
+def test_an_account_that_cannot_be_read_is_paused_and_named(
+    db: Database[Document], odd: Document, reason: str | None
+) -> None:
+    document = {"_id": ACCOUNTS[1], "workspaceId": "ws1", "token": "x"} | odd
+    db["accounts"].insert_many([
+        {name: value for name, value in document.items() if value is not ...},
+        {"_id": ACCOUNTS[0], "workspaceId": "ws1"},
+    ])  # fmt: skip
+    db["automations"].insert_many(
+        [build_automation("good"), build_automation("other", accountId=ACCOUNTS[1])]
+    )
+    assert post_to_both_accounts() == 200
+    assert list_triggers(db) == ["good", "other"]
+    account = get_account(ACCOUNTS[1])
+    assert account is None or account.state is not AccountState.ACTIVE
+    assert {one.account_id for one in summarize_accounts("ws1")} == set(ACCOUNTS)
+    figure = verify("--only", "silence")[1]["accounts that cannot be read"]["figure"]
+    assert figure == (f"1: {ACCOUNTS[1]} ({reason})" if reason else "0")
