@@ -47,6 +47,8 @@ from tracking.embedded import server as embedded
 from tracking.mongo import client as mongo
 from tracking.mongo.indexes import apply_finding, compare_indexes, ensure_collections, list_indexes
 
+Client = MongoClient[dict[str, Any]]
+Db = Database[dict[str, Any]]
 # The server of this run for xdist's workers; set by hand, a replica set to test on instead.
 SERVER_VARIABLE = "TEST_MONGODB_URI"
 _directory = pytest.StashKey[Path]()
@@ -92,10 +94,8 @@ def mongodb_server(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture(scope="session")
-def mongodb_client(mongodb_server: str) -> Iterator[MongoClient[dict[str, Any]]]:
-    with MongoClient[dict[str, Any]](
-        mongodb_server, tz_aware=True, w="majority", journal=True
-    ) as client:
+def mongodb_client(mongodb_server: str) -> Iterator[Client]:
+    with Client(mongodb_server, tz_aware=True, w="majority", journal=True) as client:
         # Tests hold documents of years ago; only a test of a TTL wants them gone.
         client.admin.command("setParameter", 1, ttlMonitorEnabled=False)
         yield client
@@ -109,9 +109,7 @@ def prepare(database: Database[dict[str, Any]]) -> None:
 
 
 @pytest.fixture(scope="session")
-def _prepared_db(
-    mongodb_client: MongoClient[dict[str, Any]],
-) -> Iterator[Database[dict[str, Any]]]:
+def _prepared_db(mongodb_client: Client) -> Iterator[Db]:
     name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     mongodb_client.drop_database(name)
     database = mongodb_client[name]
@@ -122,11 +120,8 @@ def _prepared_db(
 
 @pytest.fixture
 def db(
-    _prepared_db: Database[dict[str, Any]],
-    mongodb_server: str,
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Database[dict[str, Any]]]:
+    _prepared_db: Db, mongodb_server: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Db]:
     """The worker's database with every collection and index, empty; the code under test uses it
     too, and so does a process that the test starts.
     """
@@ -138,11 +133,8 @@ def db(
 
 @pytest.fixture
 def bare_db(
-    mongodb_client: MongoClient[dict[str, Any]],
-    mongodb_server: str,
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Database[dict[str, Any]]]:
+    mongodb_client: Client, mongodb_server: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Db]:
     """A database without any collection, as `db` otherwise; dropped after the test."""
     name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_bare"
     mongodb_client.drop_database(name)

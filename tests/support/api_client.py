@@ -8,6 +8,8 @@ from django.test import Client
 from pymongo.database import Database
 
 from automations.auth.tokens import create_token
+from tests.support import webhook_cases
+from tests.support.triggers import make_run
 
 Db = Database[dict[str, Any]]
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -32,30 +34,11 @@ def build_path(*parts: object, workspace_id: str = "ws1") -> str:
 
 def build_automation(**fields: Any) -> dict[str, Any]:
     """A stored automation that answers every comment."""
-    return {
-        "_id": ObjectId(),
-        "workspaceId": "ws1",
-        "accountId": "178414",
-        "name": "Link",
-        "type": "comment_to_dm",
-        "isActive": True,
-        "trigger": {"match": "any"},
-        "mainDm": {"text": "Here"},
-        "totalRuns": 0,
-        "lastRunAt": None,
-        "createdAt": NOON,
-        "updatedAt": NOON,
-        **fields,
-    }
+    own = {"accountId": "178414", "mainDm": {"text": "Here"}, "createdAt": NOON, "updatedAt": NOON}
+    return webhook_cases.build_automation(ObjectId(), **(own | fields))
 
 
 def build_run(automation_id: object, *, age: timedelta, user_id: str = "u") -> dict[str, Any]:
     """A run as an older product stored it."""
-    return {
-        "automationId": str(automation_id),
-        "workspaceId": "ws1",
-        "triggerType": "opening_dm",
-        "userId": user_id,
-        "metadata": {},
-        "createdAt": datetime.now(UTC) - age,
-    }
+    own = {"workspaceId": "ws1", "triggerType": "opening_dm", "userId": user_id, "metadata": {}}
+    return make_run(str(automation_id), datetime.now(UTC) - age, **own)

@@ -3,41 +3,20 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
-PAYLOADS = Path(__file__).parents[1] / "payloads"
-FILES = sorted(path.stem for path in PAYLOADS.iterdir())
+from tests.support.webhook_cases import ACCOUNTS, PAYLOAD_NAMES, read_payload
 
-ACCOUNT = "17841400000000001"
+ACCOUNT = ACCOUNTS[0]
 SECRET = "Words of a person"
 MISSING = object()
 # What stands in the place of any value: of every type, of every size, and what databases mistake.
 INTRUDERS = [
-    MISSING,
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1.5,
-    1e300,
-    10**30,
-    -(10**400),
-    "",
-    "0",
-    SECRET,
-    "\0",
-    "\ud83d",
-    "\ude00\ud83d",
-    [],
-    [None],
-    [SECRET],
-    {},
-    {"id": SECRET},
-    {"$gt": SECRET},
+    *(MISSING, None, True, False, 0, -1, 1.5, 1e300, 10**30, -(10**400)),
+    *("", "0", SECRET, "\0", "\ud83d", "\ude00\ud83d"),
+    *([], [None], [SECRET], {}, {"id": SECRET}, {"$gt": SECRET}),
 ]
 # Ids and texts that look like something else to a database, a log, a path or a page.
 HOSTILE_TEXTS = (
@@ -50,10 +29,6 @@ HOSTILE_TEXTS = (
 def write(payload: Any) -> bytes:
     """As JSON; what UTF-8 cannot hold is escaped."""
     return json.dumps(payload).encode()
-
-
-def read_file(name: str) -> Any:
-    return json.loads((PAYLOADS / f"{name}.json").read_bytes())
 
 
 def build_envelope(*changes: Any, **entry: Any) -> dict[str, Any]:
@@ -87,7 +62,7 @@ def mutate(payload: Any, path: tuple[Any, ...], intruder: Any) -> Any:
 
 
 def list_mutants(name: str) -> Iterator[Any]:
-    payload = read_file(name)
+    payload = json.loads(read_payload(name))
     for path in list_paths(payload):
         for intruder in INTRUDERS:
             yield mutate(payload, path, intruder)
@@ -179,7 +154,7 @@ def bodies(draw: st.DrawFn) -> bytes:
         return write(build_envelope(build_comment(), value, messaging=[value], standby=value))
     if kind == "bytes":
         return draw(st.binary())
-    payload = read_file(draw(st.sampled_from(FILES)))
+    payload = json.loads(read_payload(draw(st.sampled_from(PAYLOAD_NAMES))))
     if kind == "value":
         path = draw(st.sampled_from(list(list_paths(payload))))
         return write(mutate(payload, path, draw(JSON)))

@@ -4,7 +4,6 @@ It reads whole collections and knows no shortcut. Only for a database at rest th
 have taken nothing from.
 """
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from typing import Any
 
 from pymongo.database import Database
 
+from tests.support.waiting import wait_until
 from tracking.ids import list_names, list_stored_forms, name_id, name_person
 from tracking.queries.stats import StatsStore
 from tracking.rollups.hours import EARLIEST, LATEST, find_count, hour_of
@@ -63,12 +63,13 @@ def find_date(run: Mapping[str, Any]) -> datetime | None:
 
 
 def wait_until_counted(db: Database[dict[str, Any]], *, seconds: float = 60.0) -> None:
-    """Return when no trigger waits to be counted any more. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while waiting := db["automation_triggers"].count_documents({"partition": {"$gte": 0}}):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{waiting} triggers are not counted after {seconds:.0f} s.")
-        time.sleep(0.02)
+    """Return when no trigger waits to be counted any more."""
+    waiting = {"partition": {"$gte": 0}}
+    triggers = db["automation_triggers"]
+    wait_until(
+        lambda: triggers.find_one(waiting) is None, seconds=seconds,
+        what=lambda: f"counted: {triggers.count_documents(waiting)} triggers",
+    )  # fmt: skip
 
 
 def _check_pairs(db: Any, times: Any, window: timedelta) -> list[str]:

@@ -18,24 +18,14 @@ class Run:
     event: str | None = None
 
 
-@dataclass(frozen=True)
-class Decided:
-    """What became of an event; `run` is the one that counts it or that it duplicates, if any."""
-
-    automation: str
-    person: str
-    at: datetime
-    outcome: str
-    run: Run | None
-
-
 @dataclass
 class ReferenceModel:
     """All events and runs so far, and what each automation had before us."""
 
     window: timedelta
     runs: list[Run] = field(default_factory=list)
-    events: dict[str, Decided] = field(default_factory=dict)
+    # The automation and the outcome of each.
+    events: dict[str, tuple[str, str]] = field(default_factory=dict)
     stored_totals: dict[str, int] = field(default_factory=dict)
 
     def record(
@@ -44,22 +34,16 @@ class ReferenceModel:
         """Count one event, in the order in which they are counted, and return its outcome."""
         if event in self.events:
             return "redelivered"
+        mine = [run for run in self.list_runs(automation) if run.person == person]
+        outcome = "counted"
         if is_tap:
-            self.events[event] = Decided(automation, person, at, "continuation", None)
-            return "continuation"
-        mine = [run for run in self.list_runs(automation) if run.person == person]
-        near = next((run for run in mine if abs(run.at - at) <= self.window), None)
-        outcome = "counted" if near is None else "duplicate"
-        if near is None:
-            near = Run(automation, person, at, event)
-            self.runs.append(near)
-        self.events[event] = Decided(automation, person, at, outcome, near)
+            outcome = "continuation"
+        elif any(abs(run.at - at) <= self.window for run in mine):
+            outcome = "duplicate"
+        else:
+            self.runs.append(Run(automation, person, at, event))
+        self.events[event] = automation, outcome
         return outcome
-
-    def find_newest(self, automation: str, person: str) -> Run | None:
-        """Return the newest run of a pair."""
-        mine = [run for run in self.list_runs(automation) if run.person == person]
-        return max(mine, key=lambda run: run.at, default=None)
 
     def list_runs(self, automation: str) -> list[Run]:
         """Return an automation's runs, an older product's included."""
@@ -72,7 +56,6 @@ class ReferenceModel:
         return max(self.stored_totals.get(automation, 0), earlier) + len(runs) - earlier
 
     def find_last_run_at(self, automation: str) -> datetime | None:
-        """Return the time of the automation's newest run."""
         return max((run.at for run in self.list_runs(automation)), default=None)
 
     def count_since(self, automation: str, start: datetime) -> int:

@@ -1,12 +1,12 @@
 """Triggers that are stored and counted at once, by one process of the test's own."""
 
-import time
 from datetime import timedelta
 from typing import Any
 
 from pymongo.database import Database
 
 from tests.support.triggers import WINDOW
+from tests.support.waiting import wait_until
 from tracking.counting.counter import Counter
 from tracking.counting.storage import Storage
 from tracking.ids import build_trigger_id
@@ -25,22 +25,22 @@ class Tracker:
     def count(self) -> None:
         self.counter.count_all()
 
-    def record(self, *triggers: Trigger, seconds: float = 10.0) -> list[Outcome]:
+    def record(self, *triggers: Trigger, seconds: float = 15.0) -> list[Outcome]:
         """Return what became of each trigger, once it is counted."""
         answers = self.store(*triggers)
         ids = [build_trigger_id(one.account_id, one.kind, one.event_id) for one in triggers]
         query = {"_id": {"$in": ids}, "outcome": {"$exists": True}}
-        deadline = time.monotonic() + seconds
-        while True:
+
+        def are_counted() -> bool:
             self.count()
-            found = {one["_id"]: one["outcome"] for one in self._triggers.find(query)}
-            if len(found) == len(set(ids)):
-                return [
-                    Outcome(found[one]) if answer is Outcome.STORED else answer
-                    for one, answer in zip(ids, answers, strict=True)
-                ]
-            assert time.monotonic() < deadline, f"not counted: {set(ids) - found.keys()}"
-            time.sleep(0.01)
+            return self._triggers.count_documents(query) == len(set(ids))
+
+        wait_until(are_counted, seconds=seconds, what=lambda: f"counted: {ids}")
+        found = {one["_id"]: one["outcome"] for one in self._triggers.find(query)}
+        return [
+            Outcome(found[one]) if answer is Outcome.STORED else answer
+            for one, answer in zip(ids, answers, strict=True)
+        ]
 
     def close(self) -> None:
         self.storage.close()

@@ -1,6 +1,5 @@
 """Triggers for the tests of tracking, with every field filled in."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -67,9 +66,3 @@ def count_triggers(*triggers: Trigger, seconds: float = 20.0) -> list[Outcome]:
     outcomes = [next(counted) if one is Outcome.STORED else one for one in stored]
     assert None not in outcomes, "not counted in time"
     return [one for one in outcomes if one is not None]
-
-
-def tally(outcomes: Sequence[Any]) -> dict[str, int]:
-    """Return how many times each outcome is there, by its text."""
-    texts = [str(outcome) for outcome in outcomes]
-    return {text: texts.count(text) for text in sorted(set(texts))}

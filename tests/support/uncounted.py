@@ -5,31 +5,24 @@ it. A test that looks into the database calls `count_everything` first. It count
 else does, waits for whoever does, and leaves alone what cannot be counted.
 """
 
-import time
-from datetime import timedelta
 from typing import Any
 
 from pymongo.database import Database
 
+from tests.support.waiting import wait_until
 from tracking.conf import conf
 from tracking.counting.counter import Counter
 
-Document = dict[str, Any]
 
-
-def count_everything(
-    db: Database[Document], *, window: timedelta | None = None, seconds: float = 20.0
-) -> None:
+def count_everything(db: Database[dict[str, Any]]) -> None:
     """Return when no trigger waits any more, but those of automations that are stuck."""
-    deadline = time.monotonic() + seconds
-    counter = Counter(db, window=window or conf.dedup_window)
+    counter = Counter(db, window=conf.dedup_window)
+
+    def is_counted() -> bool:
+        counter.count_all()
+        return db["automation_triggers"].find_one({"partition": {"$gte": 0}}) is None
+
     try:
-        while True:
-            counter.count_all()
-            waiting = db["automation_triggers"].count_documents({"partition": {"$gte": 0}})
-            if not waiting:
-                return
-            assert time.monotonic() < deadline, f"{waiting} triggers are not counted"
-            time.sleep(0.02)
+        wait_until(is_counted, seconds=20, what=lambda: "counted")
     finally:
         counter.leave()

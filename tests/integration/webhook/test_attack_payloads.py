@@ -13,7 +13,6 @@ from automations.instagram.payloads import parse_delivery
 from automations.rules.cache import get_rules_cache
 from tests.support.attack_corpus import (
     ACCOUNT,
-    FILES,
     UNREADABLE,
     WITH_NEIGHBOUR,
     bodies,
@@ -22,7 +21,7 @@ from tests.support.attack_corpus import (
     list_mutants,
     write,
 )
-from tests.support.webhook_cases import WebhookCases, post_body, sign
+from tests.support.webhook_cases import PAYLOAD_NAMES, WebhookCases, post_body, sign
 from tracking import service
 from tracking.rollups.account_hours import AccountHours
 
@@ -50,7 +49,7 @@ class TestSigned(WebhookCases):
     @pytest.mark.parametrize("part", range(8))
     def test_any_type_in_any_place_of_a_payload_leaves_the_neighbour_alone(self, part: int) -> None:
         self.insert_automations()
-        mutants = [one for name in FILES[part::8] for one in list_mutants(name)]
+        mutants = [one for name in PAYLOAD_NAMES[part::8] for one in list_mutants(name)]
         # Every third break of every file, at once: the parser's own test has them all, one by one.
         broken = [one for one in mutants[part % 3 :: 3] if not isinstance(one, list)]
         neighbour = build_envelope(build_comment(id="neighbour", **{"from": {"id": "n"}}))

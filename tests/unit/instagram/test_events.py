@@ -14,7 +14,6 @@ from automations.instagram.payloads import build_envelope as build_raw
 from automations.instagram.payloads import parse_delivery
 from tests.support.attack_corpus import (
     ACCOUNT,
-    FILES,
     JSON,
     SECRET,
     TEXT,
@@ -23,6 +22,7 @@ from tests.support.attack_corpus import (
     list_mutants,
     write,
 )
+from tests.support.webhook_cases import PAYLOAD_NAMES
 
 
 def check(body: bytes) -> Delivery | None:
@@ -54,7 +54,7 @@ def check(body: bytes) -> Delivery | None:
     return delivery
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", PAYLOAD_NAMES)
 def test_a_payload_broken_anywhere_breaks_alone(name: str) -> None:
     neighbour = build_envelope(build_comment(id="neighbour"))
     for broken in list_mutants(name):
