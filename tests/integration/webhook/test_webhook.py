@@ -514,15 +514,6 @@ class TestLogLines(WebhookCases):
             "ℹ️ [TRACKING] Duplicate run skipped for user 8800000000000001",
         ]
 
-    def test_an_automation_without_steps_is_an_opening_dm(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.INFO)
-        self.db["automations"].insert_one(build_automation("a", mainDm=None))
-        post_body(read_payload(self.payload))
-        self.count()
-        assert "✅ [TRACKING] Automation run tracked: a (opening_dm)" in caplog.messages
-
     def test_no_line_holds_a_text_or_a_name(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         for name in PAYLOAD_NAMES:
