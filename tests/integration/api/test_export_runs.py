@@ -5,6 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.core.management import CommandError
@@ -79,11 +80,8 @@ def test_a_file_is_whole_or_not_there(
     run("--output", str(path))
     heading, *rows = csv.reader(path.read_text().splitlines())
     assert (heading, len(rows)) == (list(CSV_COLUMNS), 40)
-
-    def fail(_: Any) -> Any:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("automations.api.runs.build_row", fail)
+    error = OSError(28, "No space left on device")
+    monkeypatch.setattr("automations.api.runs.build_row", Mock(side_effect=error))
     path.unlink()
     with pytest.raises(CommandError, match="No space left"):
         run("--output", str(path))
