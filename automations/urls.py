@@ -22,7 +22,7 @@ from automations.dashboard.accounts import poll_accounts
 from automations.dashboard.automation_page import show_automation
 from automations.dashboard.form import edit_automation
 from automations.dashboard.overview import poll_overview, show_overview, switch_automation
-from automations.dashboard.run_page import show_run
+from automations.dashboard.run_list import show_run
 from automations.privacy.views import data_deletion, data_deletion_status
 from automations.webhook.views import InstagramWebhookView
 

@@ -1,15 +1,20 @@
-"""The runs of an automation as a list, with filters and pages."""
+"""The runs of an automation as a list with filters, and the page of one run."""
 
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
 
-from automations.dashboard.access import Reader
-from automations.dashboard.formatting import format_clock
+from automations.dashboard.access import Reader, workspace_page
+from automations.dashboard.formatting import format_clock, format_moment
 from automations.dashboard.labels import STEPS, describe_state, describe_step
+from automations.dashboard.timeline import build_entries
 from automations.outbox.jobs import StepState
+from automations.rules import store
 from automations.rules.steps import MAIN_DM
 from tracking import reports
 from tracking.clock import format_time
@@ -22,6 +27,7 @@ from tracking.rollups.outcomes import COMPLETED
 _PAGE = 25
 _LONGEST = 200
 _TEXT_LENGTH = 120
+_METADATA = (("Post", "postId"), ("Story", "storyId"), ("Conversation", "conversationId"))
 NAMES = ("type", "outcome", "person", "post", "from", "to")
 OUTCOMES = {
     COMPLETED: "completed",
@@ -138,3 +144,38 @@ def _build_export(wanted: RunFilter) -> str:
 
 def _shorten(text: str) -> str:
     return text if len(text) <= _TEXT_LENGTH else f"{text[:_TEXT_LENGTH].rstrip()}…"
+
+
+@workspace_page
+@require_safe
+def show_run(request: HttpRequest, reader: Reader, run_id: str) -> HttpResponse:
+    found = reports.find_run(reader.workspace_id, run_id)
+    if found is None:
+        raise Http404
+    automation_id = name_id(found.run.get("automationId"))
+    automation = store.find_automation(reader.workspace_id, automation_id) or {}
+    context = {
+        "reader": reader,
+        "name": str(automation.get("name") or "an automation that was deleted"),
+        "automation_id": automation_id,
+        "line": build_line(found.run, reader),
+        "entries": build_entries(found.run, found.triggers),
+        "facts": list(_list_facts(found.run, reader)),
+        "has_triggers": bool(found.triggers),
+    }
+    return render(request, "automations/dashboard/run.html", context)
+
+
+def _list_facts(run: Mapping[str, Any], reader: Reader) -> Iterator[tuple[str, str]]:
+    person = "unknown: Instagram did not say" if run.get("personUnknown") else run.get("userId")
+    yield "Person", str(person or "–")
+    metadata = run.get("metadata")
+    for name, key in _METADATA:
+        value = metadata.get(key) if isinstance(metadata, Mapping) else None
+        if value:
+            yield name, str(value)
+    occurred_at = run.get("occurredAt")
+    if isinstance(occurred_at, datetime):
+        yield "Time that Instagram says", format_moment(occurred_at, zone=reader.zone)
+    yield "Event", str(run.get("eventId") or "not kept by the earlier product")
+    yield "Run", name_id(run["_id"])

@@ -176,26 +176,23 @@ def build_change(job: Job, change: Change) -> Document:
         set_[f"progress.{name}"] = result.to_document()
     if change.forgets:
         unset[f"progress.{job.name_of(job.position)}"] = ""
-    if change.attempts is not None:
-        set_["attempts"] = change.attempts
+    set_ |= {
+        "attempts": change.attempts,
+        "nextAt": change.next_at,
+        "readAt": change.read_at,
+        "doneAt": change.done_at,
+        # Uncounted triggers too: the TTL index holds none before it is counted.
+        "expireAt": change.done_at and change.done_at + DONE_RETENTION,
+        "reportAt": change.report_at,
+    }
     if change.state is not JobState.LEASED:
         unset["lease.until"] = ""
     if change.state is not JobState.UNKNOWN:
         unset["sendingAt"] = ""
-    if change.next_at is not None:
-        set_["nextAt"] = change.next_at
-    if change.read_at is not None:
-        set_["readAt"] = change.read_at
     if change.done_at is not None:
-        unset["nextAt"] = ""
-        if job.read_at is not None:
-            unset["readAt"] = ""
-        set_["doneAt"] = change.done_at
-        # Uncounted triggers too: the TTL index holds none before it is counted.
-        set_["expireAt"] = change.done_at + DONE_RETENTION
-    if change.report_at is not None:
-        set_["reportAt"] = change.report_at
-    update: Document = {"$set": set_, "$unset": unset}
+        unset |= {"nextAt": ""} if job.read_at is None else {"nextAt": "", "readAt": ""}
+    given = {name: value for name, value in set_.items() if value is not None}
+    update: Document = {"$set": given, "$unset": unset}
     mids = [result.mid for result in change.results.values() if result.mid is not None]
     if mids:
         update["$addToSet"] = {"mids": {"$each": mids}}
