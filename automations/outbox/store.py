@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-import msgspec
 from pymongo import UpdateOne
 from pymongo.database import Database
 
@@ -40,14 +39,6 @@ _SECONDS = 5.0
 _BATCH = 200
 
 
-class Claimed(msgspec.Struct):
-    """Leased jobs: those to send, and those whose window had ended."""
-
-    jobs: list[Job]
-    overdue: list[Job]
-    is_last: bool  # nothing else was due
-
-
 class OutboxStore:
     """Reads and writes of jobs. Every method raises TrackingUnavailable.
 
@@ -69,13 +60,16 @@ class OutboxStore:
 
     def claim(
         self, account_id: str, via: str, *, limit: int, now: datetime | None, at: datetime
-    ) -> Claimed:
-        """Lease up to `limit` of the jobs that are due at `at`, the longest due first."""
+    ) -> tuple[list[Job], bool]:
+        """Lease up to `limit` of the jobs that are due at `at`, the longest due first.
+
+        Returns whether nothing else was due, too.
+        """
         query = {"send.via": via, "accountId": account_id, "nextAt": {"$lte": at}}
         with bounded(_SECONDS):
             found = list(self._jobs.find(query, limit=limit, sort={"nextAt": 1}))
             if not found:
-                return Claimed([], [], is_last=True)
+                return [], True
             taps.add_steps(self._quick, account_id, found)
             ids = [document["_id"] for document in found]
             leased = self._quick.update_many(
@@ -103,11 +97,7 @@ class OutboxStore:
                     d["_id"]: d["lease"]["token"] for d in self._jobs.find(held, {"lease": 1})
                 }
                 jobs = [job for job in jobs if tokens.get(job.id) == job.token]
-        return Claimed(
-            [job for job in jobs if job.window_ends_at > at],
-            [job for job in jobs if job.window_ends_at <= at],
-            is_last=len(found) < limit,
-        )
+        return jobs, len(found) < limit
 
     def claim_step(self, job: Job, *, at: datetime) -> bool:
         with bounded(_SECONDS):

@@ -20,7 +20,7 @@ from automations.instagram.graph import GraphClient
 from automations.instagram.messages import build_message, choose_public_reply
 from automations.outbox import transitions
 from automations.outbox.account_status import find_mode
-from automations.outbox.jobs import VIAS, Job, JobState, StepResult, StepState
+from automations.outbox.jobs import VIAS, Job, StepResult, StepState
 from automations.outbox.lanes import LaneStore, Turn
 from automations.outbox.reporting import Record, Reporter, StepReport
 from automations.outbox.sender import Sender
@@ -287,16 +287,11 @@ class Worker:
         return [Sender(job, token=token, worker=self) for job in self._claim(turn)]
 
     def _claim(self, turn: Turn) -> list[Job]:
-        claimed = self.store.claim(
-            turn.account_id, turn.via, limit=turn.granted, now=self.now, at=turn.at
-        )
-        for job in claimed.overdue:
-            change = transitions.expire(job, at=turn.at)
-            if self.store.settle(job, change, expected=[JobState.LEASED]):
-                self.reporter.add(job, change)
-        if unused := turn.granted - len(claimed.jobs):
-            self.lanes.end_turn(turn, unused=unused, is_empty=claimed.is_last)
-        return claimed.jobs
+        account_id, via, limit = turn.account_id, turn.via, turn.granted
+        jobs, is_last = self.store.claim(account_id, via, limit=limit, now=self.now, at=turn.at)
+        if len(jobs) < limit:
+            self.lanes.end_turn(turn, unused=limit - len(jobs), is_empty=is_last)
+        return jobs
 
     def _rest(self, turn: Turn) -> None:
         at = self.read_clock()

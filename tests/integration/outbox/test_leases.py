@@ -40,7 +40,7 @@ def die(rig: Rig, now: datetime = T0) -> None:
 
 
 def claim_one(store: OutboxStore, at: datetime = T0) -> Job:
-    [job] = store.claim("acc1", DM, limit=1, now=at, at=at).jobs
+    [job], _ = store.claim("acc1", DM, limit=1, now=at, at=at)
     return job
 
 
@@ -53,16 +53,16 @@ class TestClaims:
         assert stored["lease"] == {"owner": rig.store.owner, "token": 1, "until": T0 + LEASE}
         assert "nextAt" not in stored
         other = OutboxStore(rig.db, owner="w2")
-        assert other.claim("acc1", DM, limit=1, now=T0, at=T0).jobs == []
+        assert other.claim("acc1", DM, limit=1, now=T0, at=T0) == ([], True)
         assert rig.store.requeue_abandoned(now=LATER) == 1
         assert claim_one(other, LATER).token == job.token + 1
 
     def test_the_longest_due_comes_first_and_what_is_not_due_stays(self, rig: Rig) -> None:
         late = make_job_document(created_at=T0 - timedelta(minutes=1))
         rig.add(make_job_document(), late, make_job_document(created_at=LATER))
-        claimed = rig.store.claim("acc1", DM, limit=5, now=T0, at=T0)
-        assert [job.created_at for job in claimed.jobs] == [late["createdAt"], T0]
-        assert claimed.is_last
+        claimed, is_last = rig.store.claim("acc1", DM, limit=5, now=T0, at=T0)
+        assert [job.created_at for job in claimed] == [late["createdAt"], T0]
+        assert is_last
 
     def test_with_the_servers_time_a_lease_ends_by_it(self, rig: Rig) -> None:
         job_id = rig.add(make_job_document())
@@ -77,10 +77,10 @@ class TestClaims:
 
         def claim(number: int) -> None:
             store = OutboxStore(rig.db, owner=f"w{number}")
-            while jobs := store.claim("acc1", DM, limit=7, now=T0, at=T0):
-                claimed.extend(job.id for job in jobs.jobs)
-                if jobs.is_last:
-                    break
+            is_last = False
+            while not is_last:
+                jobs, is_last = store.claim("acc1", DM, limit=7, now=T0, at=T0)
+                claimed.extend(job.id for job in jobs)
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(claim, range(4)))
