@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import msgspec
@@ -34,10 +35,8 @@ class StepReport(msgspec.Struct, frozen=True):
 Record = Callable[[Sequence[StepReport]], None]
 
 
-class _Owed(msgspec.Struct, frozen=True):
-    job: Job
-    told: list[StepReport]
-    at: datetime
+# A job, what its run is to be told, and up to when.
+_Owed = tuple[Job, list[StepReport], datetime]
 
 
 class Reporter:
@@ -62,55 +61,46 @@ class Reporter:
             if job.report_at is not None:  # somebody else owed it the earlier ones
                 told = list_results(job) + told
             with self._lock:
-                self._waiting.append(_Owed(job, told, change.report_at))
+                self._waiting.append((job, told, change.report_at))
 
-    def flush(self, *, at: datetime) -> int:
-        """Tell what is waiting now; return how many jobs that was about. Never raises."""
+    def flush(self, *, at: datetime) -> None:
+        """Tell what is waiting now. Never raises."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
-        uncounted: list[_Owed] = []
         for start in range(0, len(waiting), _BATCH):
-            uncounted += self._tell(waiting[start : start + _BATCH]) or ()
-        with self._lock:
-            self._waiting += [one for one in uncounted if at - one.at < _PATIENCE]
-        return len(waiting) - len(uncounted)
+            uncounted = self._tell(waiting[start : start + _BATCH]) or ()
+            with self._lock:
+                self._waiting += [one for one in uncounted if at - one[2] < _PATIENCE]
 
-    def retry_unreported(self, *, at: datetime) -> int:
-        """Tell what was left untold for a minute; return of how many jobs. Never raises."""
-        count = 0
-        for _ in range(_MOST_LATE_BATCHES):
-            try:
-                late = self._store.list_unreported(before=at - _LATE)
-                owed = [_Owed(job, list_results(job), job.report_at or at) for job in late]
-                uncounted = self._tell(owed)
+    def retry_unreported(self, *, at: datetime) -> None:
+        """Tell what was left untold for a minute. Never raises."""
+        since = at - _LATE
+        with suppress(TrackingUnavailable):
+            for _ in range(_MOST_LATE_BATCHES):
+                late = self._store.list_unreported(before=since)
+                uncounted = self._tell(
+                    [(job, list_results(job), job.report_at or at) for job in late]
+                )
                 if not late or uncounted is None:
                     break
-                later = at - _LATE
-                waits = [(one.job, one.at, later + _find_wait(one.job, at)) for one in uncounted]
+                waits = [(job, up_to, since + _find_wait(job, at)) for job, _, up_to in uncounted]
                 self._store.move_reports(waits)
-            except TrackingUnavailable:
-                break
-            count += len(late) - len(uncounted)
-        return count
 
     def _tell(self, owed: Sequence[_Owed]) -> list[_Owed] | None:
         """Tell runs what became of their steps; return what has no run yet, None if it failed."""
-        uncounted: list[_Owed] = []
         if not owed:
-            return uncounted
+            return []
         try:
-            self._store.find_outcomes([one.job for one in owed])
-            counted: list[_Owed] = []
-            for one in owed:
-                (uncounted if one.job.outcome is None else counted).append(one)
+            self._store.find_outcomes([job for job, *_ in owed])
+            counted = [one for one in owed if one[0].outcome is not None]
             if counted:
-                self._record([report for one in counted for report in one.told])
-                self._store.move_reports([(one.job, one.at, None) for one in counted])
+                self._record([report for _, told, _ in counted for report in told])
+                self._store.move_reports([(job, at, None) for job, _, at in counted])
         except Exception as error:  # noqa: BLE001 - whatever it is, messages go on
             name = type(error).__name__
             logger.error("❌ [TRACKING] Outcomes of %d jobs wait: %s", len(owed), name)
             return None
-        return uncounted
+        return [one for one in owed if one[0].outcome is None]
 
 
 def _find_wait(job: Job, at: datetime) -> timedelta:
