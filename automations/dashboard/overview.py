@@ -1,9 +1,9 @@
 """The first page: every automation with its counts, updated live."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -19,11 +19,11 @@ from automations.rules import store
 from tracking import service
 from tracking.ids import name_id
 from tracking.mongo.errors import bounded
-from tracking.queries.stats import RunSummary
 from tracking.rollups.hours import hour_of
 
 # A page is rendered again this often without a change, because its windows move on.
 _REFRESH_SECONDS = 30
+_SUMS = ("total_runs", "last_24_hours", "last_7_days")
 
 
 @workspace_page
@@ -62,8 +62,20 @@ def _build_context(reader: Reader) -> dict[str, Any]:
         found = service.summarize_runs(documents, at=reader.at, has_windows=has_stats)
         ids = [name_id(one["_id"]) for one in documents]
         recent = service.list_recent_hours(ids) if has_stats else {}
-    summaries = found.by_automation
-    rows = list(_build_rows(documents, summaries, recent, reader=reader))
+    # Resolved once: for every row it would be a good part of the page.
+    base = reverse("automations:automation-page", args=(reader.workspace_id, "-")).rstrip("-/")
+    rows, hour = [], hour_of(reader.at)
+    for document in documents:
+        head = describe_automation(document)
+        summary = found.by_automation[head["id"]]
+        row = {
+            **head,
+            **msgspec.structs.asdict(summary),
+            "path": f"{base}/{quote(head['id'], safe='')}/",
+            "last_run": describe_age(summary.last_run_at, at=reader.at, zone=reader.zone),
+            "spark": build_spark(recent.get(head["id"], {}), hour=hour),
+        }
+        rows.append(row)
     return {
         "reader": reader,
         # While events wait, every poll renders the list, because duplicates change no document.
@@ -72,35 +84,8 @@ def _build_context(reader: Reader) -> dict[str, Any]:
         "rows": rows,
         "has_stats": has_stats,
         "active": sum(row["is_active"] for row in rows),
-        "total_runs": sum(summary.total_runs for summary in summaries.values()),
-        "last_24_hours": sum(summary.last_24_hours for summary in summaries.values()),
-        "last_7_days": sum(summary.last_7_days for summary in summaries.values()),
+        **{name: sum(row[name] for row in rows) for name in _SUMS},
     }
-
-
-def _build_rows(
-    documents: Sequence[Mapping[str, Any]],
-    summaries: Mapping[str, RunSummary],
-    recent: Mapping[str, Mapping[int, int]],
-    *,
-    reader: Reader,
-) -> Iterator[dict[str, Any]]:
-    hour = hour_of(reader.at)
-    # Resolved once: for every row it would be a good part of the page.
-    base = reverse("automations:automation-page", args=(reader.workspace_id, "-")).rstrip("-/")
-    for document in documents:
-        head = describe_automation(document)
-        summary = summaries[head["id"]]
-        yield {
-            **head,
-            "path": f"{base}/{quote(head['id'], safe='')}/",
-            "total_runs": summary.total_runs,
-            "last_24_hours": summary.last_24_hours,
-            "last_7_days": summary.last_7_days,
-            "last_run_at": summary.last_run_at,
-            "last_run": describe_age(summary.last_run_at, at=reader.at, zone=reader.zone),
-            "spark": build_spark(recent.get(head["id"], {}), hour=hour),
-        }
 
 
 def _read_version(reader: Reader) -> str:
