@@ -272,19 +272,16 @@ def _parse_account(document: Mapping[str, Any]) -> Account:
         "its state is unknown": state not in list(AccountState),
     }
     fault = next((one for one, has_it in faults.items() if has_it), None)
-    times = [document.get(name) for name in ("stateAt", "lastWebhookAt", "createdAt")]
-    state_at, last_webhook_at, created_at = (
-        one if isinstance(one, datetime) else None for one in times
-    )
+    times = {name: one for name, one in document.items() if isinstance(one, datetime)}
     return Account(
         id=name_id(document["_id"]),
         workspace_id=workspace_id,
         host=Host.INSTAGRAM if fault else Host(host),
         state=AccountState.UNREADABLE if fault else AccountState(state),
         state_reason=fault or document.get("stateReason"),
-        state_at=state_at,
-        last_webhook_at=last_webhook_at,
-        created_at=created_at,
+        state_at=times.get("stateAt"),
+        last_webhook_at=times.get("lastWebhookAt"),
+        created_at=times.get("createdAt"),
         has_token=bool(document.get("token")),
     )
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from automations.accounts.accounts import AccountState, list_accounts
-from automations.rules.store import list_active_accounts, list_faults
+from automations.rules.automation import read_scalar
+from automations.rules.store import CAN_MATCH, list_faults
 from automations.webhook.dead_letters import DeadLetterStore
 from tracking.clock import format_time
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
@@ -34,7 +35,8 @@ def check_silence(scope: Scope) -> Iterator[Finding]:
         named=[f"{one.id} ({one.state_reason})" for one in unreadable],
         fix="correct the document of each in 'accounts': nothing is sent for it",
     )  # fmt: skip
-    active = list_active_accounts(scope.database) & accounts.keys()
+    named = scope.database["automations"].distinct("accountId", CAN_MATCH)
+    active = set(map(read_scalar, named)) & accounts.keys()
     silent = []
     for account_id in active:
         last = accounts[account_id].last_webhook_at

@@ -22,7 +22,6 @@ _UNSEEN = re.compile(
     r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0100-\U000e01ef"
     r"\u0640\u064b-\u0652\u0656-\u065f\u0670]"
 )
-_DOTTED_I = "i\u0307"  # what a dotted capital I is folded to
 
 
 class Automation(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +116,8 @@ def normalise_text(text: str) -> str:
     if text.isascii():
         return " ".join(text.casefold().split())
     folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).casefold()
-    folded = " ".join(_UNSEEN.sub("", folded.replace(_DOTTED_I, "i")).split())
+    # A dotted capital I is folded to an i with a dot above.
+    folded = " ".join(_UNSEEN.sub("", folded.replace("i\u0307", "i")).split())
     return folded if folded == text else normalise_text(folded)
 
 

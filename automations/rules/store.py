@@ -48,12 +48,6 @@ def list_faults(database: Database[Document]) -> list[str]:
     ]
 
 
-def list_active_accounts(database: Database[Document]) -> set[str]:
-    """Return the accounts that active automations are for."""
-    with bounded():
-        return set(map(read_scalar, database["automations"].distinct("accountId", CAN_MATCH)))
-
-
 def find_owners(account_ids: Collection[str]) -> dict[str, str]:
     """Return the workspace that has each account, of those that any has.
 

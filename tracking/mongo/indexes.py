@@ -144,10 +144,8 @@ def ensure_collections(database: Database[Document], *, is_strict: bool = True) 
 def find_odd_kinds(database: Database[Document]) -> dict[str, str]:
     """Return our collections that cannot be written as counting does, each with its kind."""
     listed = database.list_collections(filter={"name": {"$in": list(COLLECTIONS)}})
-    kinds = {
-        one["name"]: "capped" if one["options"].get("capped") else one["type"] for one in listed
-    }
-    return {name: kind for name, kind in kinds.items() if kind != "collection"}
+    kinds = ((one["name"], "capped" in one["options"] and "capped", one["type"]) for one in listed)
+    return {name: capped or kind for name, capped, kind in kinds if capped or kind != "collection"}
 
 
 def list_obstacles(database: Database[Document]) -> dict[str, str]:
@@ -161,14 +159,9 @@ def list_obstacles(database: Database[Document]) -> dict[str, str]:
     names = sorted(set(COLLECTIONS) - odd.keys())
     for one in database.list_collections(filter={"name": {"$in": names}}):
         name, options = one["name"], one["options"]
-        is_off = (
-            options.get("validationLevel") == "off" or options.get("validationAction") == "warn"
-        )
+        is_off = {"off", "warn"} & {options.get("validationLevel"), options.get("validationAction")}
         if not is_off and not _takes_ours(database, name, options.get("validator")):
-            found[name] = (
-                "has a validator that refuses our documents: change it, or set its "
-                "validationLevel to off"
-            )
+            found[name] = "has a validator that refuses our documents: change it"
         for index in database[name].list_indexes():
             if index.get("unique") and index["name"] not in declared and name != "automations":
                 found[f"{name}.{index['name']}"] = "is a unique index that is not ours: drop it"

@@ -67,15 +67,16 @@ class TestIndexes:
             [("createdAt", 1), ("userId", 1), ("_id", 1)], name="once", unique=True
         )
         try:
-            code, findings = verify("--only", "plans")
+            code, findings = verify("--only", "plans", "indexes")
         finally:
             live["automation_runs"].drop_index("posts")
             live["automation_runs"].drop_index("once")
         assert code == 1
         assert "2 that are not ours: automation_runs.once" in findings["indexes in use"]["figure"]
         assert not findings["indexes in use"]["figure"].startswith("0 of")
-        line = findings["unique indexes that are not ours"]
-        assert (line["state"], line["figure"]) == ("wrong", "automation_runs.once")
+        line = findings["what refuses our documents"]
+        assert line["state"] == "wrong"
+        assert line["figure"].startswith("1: automation_runs.once is a unique index")
 
     def test_a_ttl_changed_by_hand(self, live: Db) -> None:
         change = {"name": "createdAt_ttl", "expireAfterSeconds": 30 * 86_400}

@@ -1,7 +1,6 @@
 """What an older product left in `automations` and `accounts` costs itself only, and is named."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import bson
@@ -31,28 +30,17 @@ YEAR_20000 = DatetimeMS(568971820800000)
 NOT_UTF8 = "name of 16 bytes"
 # What matches all the same, though not everything of it can be read.
 READABLE: list[Document] = [
-    {"createdAt": YEAR_20000},
-    {"updatedAt": YEAR_20000, "lastRunAt": DatetimeMS(-(2**62))},
-    {"mainDm": {"text": "Hi", "sentAt": [YEAR_20000]}},
-    {"name": NOT_UTF8},
-    {"mainDm": {"text": NOT_UTF8}},
-    {"accountId": int(ACCOUNTS[1])},
+    {"createdAt": YEAR_20000, "lastRunAt": DatetimeMS(-(2**62))},
+    {"name": NOT_UTF8, "mainDm": {"text": NOT_UTF8, "sentAt": [YEAR_20000]}},
     {"accountId": Int64(ACCOUNTS[1])},
-    {"accountId": float(ACCOUNTS[1])},
-    {"workspaceId": 42},
-    {"workspaceId": 42.0},
+    {"accountId": float(ACCOUNTS[1]), "workspaceId": 42.0},
     {"workspaceId": ObjectId("65f0c0ffee65f0c0ffee65f0")},
 ]
 # What matches nothing, with the reason that is given.
 UNREADABLE: list[tuple[Document, str]] = [
-    ({"accountId": [ACCOUNTS[1]]}, "its accountId"),
     ({"accountId": [ACCOUNTS[0], ACCOUNTS[1], {}]}, "its accountId"),
-    ({"accountId": {"id": ACCOUNTS[1]}}, "its accountId"),
     ({"accountId": YEAR_20000}, "its accountId"),
     ({"workspaceId": ["ws1"]}, "its workspaceId"),
-    ({"type": "welcome_flow"}, "its type"),
-    ({"trigger": "price"}, "its trigger"),
-    ({"trigger": {"match": "regex", "keywords": ["x"]}}, "its match"),
     ({"trigger": {"match": "any", "postIds": [1.5]}}, "its postIds"),
     ({"trigger": {"keywords": ["\u200b"]}}, "it has no keywords"),
     ({"deletedAt": CREATED_AT}, "it was deleted"),
@@ -68,12 +56,9 @@ def insert(db: Database[Document], key: Any, **changes: Any) -> None:
 
 def post_to_both_accounts() -> int:
     """Post one delivery of a comment for each account."""
-    entries = [
-        json.loads(build_body(build_comment(number), account_id=account_id))["entry"][0]
-        for number, account_id in enumerate(ACCOUNTS)
-    ]
-    body = json.dumps({"object": "instagram", "entry": entries}).encode()
-    return post_body(body).status_code
+    body, other = (json.loads(build_body(build_comment(1), account_id=one)) for one in ACCOUNTS)
+    body["entry"] += other["entry"]
+    return post_body(json.dumps(body).encode()).status_code
 
 
 def list_triggers(db: Database[Document]) -> list[Any]:
@@ -99,7 +84,7 @@ def test_what_cannot_match_costs_itself_only_and_is_named(
     db["automations"].insert_many(
         [build_automation("good"), build_automation("other", accountId=ACCOUNTS[1])]
     )
-    insert(db, "a-odd", createdAt=datetime(2020, 1, 1, tzinfo=UTC), **odd)
+    insert(db, "a-odd", **odd)
     assert REGISTRY.get_sample_value("automations_matching_nothing") is not None
     assert post_to_both_accounts() == 200
     assert list_triggers(db) == ["good", "other"]
@@ -119,8 +104,6 @@ def test_nothing_is_read_that_no_rule_is_made_of(db: Database[Document]) -> None
     ("odd", "reason"),
     [
         ({"workspaceId": ...}, "it names no workspace"),
-        ({"workspaceId": ["ws1"]}, "it names no workspace"),
-        ({"state": "asleep"}, "its state is unknown"),
         ({"state": {"is": "active"}}, "its state is unknown"),
         ({"host": ["facebook"]}, "its host is unknown"),
         ({"_id": int(ACCOUNTS[1])}, "its _id is no text"),

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from tracking.ids import name_id
-from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
+from tracking.maintenance.verification.findings import Finding, Scope, build_finding
 from tracking.mongo.indexes import (
     COLLECTIONS,
     IndexState,
@@ -73,12 +73,9 @@ def check_indexes(scope: Scope) -> Iterator[Finding]:
     figure = f"{len(COLLECTIONS) - len(missing)} of {len(COLLECTIONS)}"
     figure += ", missing" if missing else ""
     yield build_finding("collections", figure, "all", named=missing, fix=_FIX_INDEXES)
-    found = list_obstacles(scope.database).items()
-    named = [f"{name} {what}" for name, what in found if "." not in name]
-    yield build_finding(
-        "collections that refuse our documents", f"{len(named)}", named=named,
-        fix="do what 'add_run_indexes --dry-run' says of each",
-    )  # fmt: skip
+    named = [f"{name} {what}" for name, what in list_obstacles(scope.database).items()]
+    fix = "do what 'add_run_indexes --dry-run' says of each"
+    yield build_finding("what refuses our documents", f"{len(named)}", named=named, fix=fix)
     findings = compare_indexes(scope.database, list_indexes(scope.retention))
     wrong = [one for one in findings if one.state is not IndexState.PRESENT]
     figure = f"{len(findings) - len(wrong)} of {len(findings)}"
@@ -94,7 +91,7 @@ def check_indexes(scope: Scope) -> Iterator[Finding]:
 
 
 def check_index_use(scope: Scope) -> Iterator[Finding]:
-    """Say which indexes the server uses, and which of another hand are in the way.
+    """Say which indexes the server uses, and which are of another hand.
 
     https://www.mongodb.com/docs/manual/reference/operator/aggregation/indexStats/
     """
@@ -115,14 +112,6 @@ def check_index_use(scope: Scope) -> Iterator[Finding]:
         "none of its own",
         named=[f"{'.'.join(one)} ({used[one]} times)" for one in foreign],
         is_ok=True,
-    )
-    unique = describe_some(name for name in list_obstacles(scope.database) if "." in name)
-    yield build_finding(
-        "unique indexes that are not ours",
-        unique or "0",
-        "0 where we write",
-        is_ok=not unique,
-        fix="drop them, or what they refuse is not counted",
     )
 
 
