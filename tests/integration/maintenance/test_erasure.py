@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.conftest import Db, MakeTracker, flow
+from tests.integration.conftest import Db, MakeTracker, Recorder, flow
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import MILLISECOND, T0, WINDOW, make_run, make_trigger
@@ -319,7 +320,7 @@ def test_under_traffic_every_name_has_one_run_a_window(
 
 
 def test_many_triggers_and_runs_take_several_transactions(
-    db: Db, tracker: Tracker, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+    db: Db, recorded_db: Db, recorder: Recorder, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasure, "_BATCH", 7)
     monkeypatch.setattr(erasure, "_IDS_PER_UPDATE", 5)
@@ -330,8 +331,15 @@ def test_many_triggers_and_runs_take_several_transactions(
     )
     tracker.store(*(wrote(T0 + number * WINDOW / 2) for number in range(40, 60)))
     runs = db["automation_runs"].count_documents({})
-    report = eraser.erase(ACCOUNT, PERSON)
+    report = Eraser(recorded_db).erase(ACCOUNT, PERSON)
     assert report == Erasure(runs=runs, contacts=1, triggers=60)
+    writes: Counter[int] = Counter()
+    for command in (event.command for event in recorder.events if "txnNumber" in event.command):
+        for update in command.get("updates", ()):
+            ids = update["q"]["_id"]
+            writes[command["txnNumber"]] += len(ids["$in"]) if isinstance(ids, dict) else 1
+    # The 20 that wait, the newest runs and the owner of the partition; then one batch each.
+    assert sorted(writes.values())[-2:] == [7, 20 + 7 + 1]
     tracker.count()
     assert list_holders(db) == []
     for name in ("automation_runs", "automation_contacts", "automation_triggers"):
