@@ -118,20 +118,6 @@ class TestTaps(WithDatabase):
         assert self.find_run_id() == run_id
         assert recount(self.db) == []
 
-    def test_nothing_is_read_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.handle(self.comment)
-        commands: list[str] = []
-        run_command = Database.command
-
-        def note(self: Any, command: Any, *args: Any, **options: Any) -> Any:
-            commands.append(next(iter(command)) if isinstance(command, dict) else command)
-            return run_command(self, command, *args, **options)
-
-        monkeypatch.setattr(Database, "command", note)
-        monkeypatch.setattr("pymongo.collection.Collection.find", None)
-        handle_delivery(build_postback(self.payload()), arrived_at=T0)
-        assert "insert" in commands
-
     def test_tap_on_the_message_of_a_tap_goes_on_from_there(self) -> None:
         self.handle(self.comment)
         self.handle(build_postback(self.payload()))

@@ -24,6 +24,7 @@ from automations.rules.cache import get_rules_cache
 from automations.rules.matching import AUTOMATION_TYPE_BY_EVENT_TYPE, AccountRules
 from automations.webhook import dead_letters, deliveries
 from tests.integration.conftest import Recorder
+from tests.integration.webhook.test_continuations import build_postback, make_payload
 from tests.support.attack_corpus import UNREADABLE
 from tests.support.commands import run_command
 from tests.support.verification_cases import verify
@@ -544,6 +545,7 @@ class TestOneInsert(WebhookCases):
         monkeypatch.setattr(cache, "_FRESH_SECONDS", 600.0)
         self.insert_automations()
         first, *others = (build_body(build_comment(number)) for number in range(20))
+        others.append(build_postback(make_payload()))
         post_body(first)  # reads the rules, which are cached then
         listener.events.clear()
         for body in others:
