@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from io import BytesIO
 from itertools import islice
@@ -18,6 +18,8 @@ from queue import SimpleQueue
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
+
+from automations import metrics
 
 refusals = logging.getLogger("automations.refusals")
 
@@ -30,11 +32,7 @@ BODY_SECONDS = 10.0
 MOST_BYTES_HELD = 64 * 1024 * 1024
 # A refused body is read on for so long: a client that still sends would see a reset, no answer.
 REFUSED_SECONDS = 1.0
-# A client that takes no part of a streamed answer for so long gets no more of it.
-READER_SECONDS = 30.0
 _TICK_SECONDS = 0.5
-_FILE_BLOCK = 64 * 1024
-_NO_PREFIX = ("CONTENT_LENGTH", "CONTENT_TYPE")
 
 
 class Bridge:
@@ -96,7 +94,8 @@ class Bridge:
 
     def _settle_finished(self) -> None:
         while self._finished:
-            _settle(self._finished.popleft(), None, None)
+            future = self._finished.popleft()
+            _settle(future, future.set_result, None)
 
     async def _read_body(
         self, environ: dict[str, Any], body: bytearray, receive: Receive
@@ -145,6 +144,7 @@ class Bridge:
     async def _refuse(
         self, status: int, environ: dict[str, Any], receive: Receive, send: Send
     ) -> None:
+        metrics.REQUESTS.labels("none", "other", "4xx").inc()
         refusals.warning("⚠️ %s %s: %d", environ["REQUEST_METHOD"], environ["PATH_INFO"], status)
         text = _REFUSALS[status] % {"most": self._most_bytes}
         headers = [("Content-Type", "text/plain"), ("Connection", "close")]
@@ -163,18 +163,12 @@ class Bridge:
             start.append(_start(int(status[:3]), headers))
 
         response = self._application(environ, start_response)
-        is_streamed = getattr(response, "streaming", True)
-        try:
-            body = None if is_streamed else b"".join(response)
-        finally:
-            if not is_streamed:
-                response.close()
-        # Neither has to be awaited: granian hands them over at once.
-        send(start[0])
-        if body is not None:
-            send({"type": "http.response.body", "body": body})
-            return None
-        return response
+        send(start[0])  # neither has to be awaited: granian hands them over at once
+        if getattr(response, "streaming", True):
+            return response
+        with closing(response):
+            send({"type": "http.response.body", "body": b"".join(response)})
+        return None
 
     async def _stream(self, response: Any, receive: Receive, send: Send) -> None:
         """Send part by part; no thread waits for a client that reads slowly."""
@@ -186,8 +180,7 @@ class Bridge:
                 found = await self._run(_take, parts)
                 part = found[0] if found else None
                 message = {"type": "http.response.body", "body": part or b""}
-                async with asyncio.timeout(READER_SECONDS):
-                    await send({**message, "more_body": part is not None})
+                await send({**message, "more_body": part is not None})
         finally:
             end.cancel()
             await self._run(response.close)
@@ -201,18 +194,17 @@ class Bridge:
         thread = threading.get_ident()
         while True:
             future, call, arguments = self._jobs.get()
-            result, error = None, None
             self._busy[thread] = time.monotonic()
+            settle: Callable[[Any], None] = future.set_result
             try:
-                result = call(*arguments)
-            except BaseException as caught:  # noqa: BLE001 - it is raised where the future is awaited
-                error = caught
+                outcome = call(*arguments)
+            except BaseException as error:  # noqa: BLE001 - it is raised where the future is awaited
+                settle, outcome = future.set_exception, error
             del self._busy[thread]
-            if result is None and error is None:
-                # It is answered, and the loop need not be woken for it.
+            if outcome is None:  # it is answered, and the loop need not be woken for it
                 self._finished.append(future)
             else:
-                self._loop.call_soon_threadsafe(_settle, future, result, error)
+                self._loop.call_soon_threadsafe(_settle, future, settle, outcome)
 
 
 _REFUSALS = {
@@ -222,13 +214,9 @@ _REFUSALS = {
 }
 
 
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
+def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], outcome: Any) -> None:
+    if not future.done():
+        settle(outcome)
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:
@@ -260,7 +248,7 @@ def build_environ(scope: Message) -> dict[str, Any]:
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "wsgi.url_scheme": scope["scheme"],
         "wsgi.input": BytesIO(),
-        "wsgi.file_wrapper": _wrap_file,
+        "wsgi.file_wrapper": lambda file, _: FileWrapper(file, 64 * 1024),
     }
     for name, value in scope["headers"]:
         if (key := _build_key(name)) is None:
@@ -275,11 +263,7 @@ def build_environ(scope: Message) -> dict[str, Any]:
 @lru_cache(maxsize=1024)
 def _build_key(name: bytes) -> str | None:
     """Return the name in the environ; None for one with `_`, which would pass as one with `-`."""
-    key = name.decode("latin-1").upper().replace("-", "_")
     if b"_" in name:
         return None
-    return key if key in _NO_PREFIX else f"HTTP_{key}"
-
-
-def _wrap_file(file: Any, _size: int) -> FileWrapper:
-    return FileWrapper(file, _FILE_BLOCK)
+    key = name.decode("latin-1").upper().replace("-", "_")
+    return key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{key}"

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -13,44 +14,45 @@ from automations.operations.bridge import Bridge, build_environ
 
 LIMIT = 100
 Headers = list[tuple[bytes, bytes]]
+CHUNKED: Headers = [(b"transfer-encoding", b"chunked")]
+
+
+class Done:
+    """What granian returns where nothing has to be waited for."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
 
 
 class Client:
     """One connection: what it sends comes part by part, and what it is answered is kept."""
 
-    def __init__(self, *parts: bytes, headers: Headers | None = None, is_cut_off: bool = False):
-        self.messages = [
+    def __init__(self, *parts: bytes, headers: Headers = CHUNKED, is_cut_off: bool = False) -> None:
+        self.headers = headers
+        self.messages: list[dict[str, Any]] = [
             {"type": "http.request", "body": part, "more_body": True} for part in parts
         ]
         if is_cut_off:
             self.messages.append({"type": "http.disconnect"})
-        elif headers is None:
+        elif headers is CHUNKED:
             self.messages.append({"type": "http.request", "body": b"", "more_body": False})
-        self.headers = [(b"transfer-encoding", b"chunked")] if headers is None else headers
         self.answers: list[dict[str, Any]] = []
 
     async def receive(self) -> Any:
-        if not self.messages:
-            await asyncio.Event().wait()  # it stalls
-        await asyncio.sleep(0)
+        await asyncio.sleep(0 if self.messages else 60)  # it stalls
         return self.messages.pop(0)
 
-    def send(self, message: Any) -> Awaitable[None]:
+    def send(self, message: Any) -> Any:
         self.answers.append(message)
-        return _Done()
+        return Done()
 
-    async def ask(self, served: Bridge, **scope: Any) -> tuple[int, bytes]:
-        await served(build_scope(self.headers, **scope), self.receive, self.send)
+    async def ask(self, served: Bridge, method: str = "POST") -> tuple[int, bytes]:
+        await served(build_scope(self.headers, method=method), self.receive, self.send)
         return self.status, b"".join(one.get("body", b"") for one in self.answers)
 
     @property
     def status(self) -> int:
         return int(self.answers[0]["status"])
-
-
-class _Done:
-    def __await__(self) -> Iterator[None]:
-        return iter(())
 
 
 def build_scope(headers: Headers, **fields: Any) -> dict[str, Any]:
@@ -61,14 +63,16 @@ def build_scope(headers: Headers, **fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def declare(length: int) -> Headers:
+    return [(b"content-length", b"%d" % length)]
+
+
 class Answer(list[bytes]):
     """What Django's handler returns."""
 
     streaming = False
-    is_closed = False
 
-    def close(self) -> None:
-        self.is_closed = True
+    def close(self) -> None: ...
 
 
 def echo(environ: dict[str, Any], start_response: Callable[..., None]) -> Answer:
@@ -79,51 +83,41 @@ def echo(environ: dict[str, Any], start_response: Callable[..., None]) -> Answer
 @asynccontextmanager
 async def serving(application: Any = echo, *, threads: int = 2) -> AsyncIterator[Bridge]:
     served = Bridge(application, threads=threads, most_bytes=LIMIT)
-    ends = asyncio.Event()
-
-    async def receive() -> Any:
-        return None if not started.is_set() else await ends.wait()
-
-    async def send(_: Any) -> None:
-        started.set()
-
-    started = asyncio.Event()
-    living = asyncio.ensure_future(served({"type": "lifespan"}, receive, send))
-    await started.wait()
+    events, said = asyncio.Queue[Any](), asyncio.Queue[Any]()
+    living = asyncio.ensure_future(served({"type": "lifespan"}, events.get, said.put))
+    events.put_nowait({"type": "lifespan.startup"})
+    await said.get()
     yield served
-    ends.set()
+    events.put_nowait({"type": "lifespan.shutdown"})
     await living
 
 
-def run(check: Callable[[], Any]) -> None:
-    asyncio.run(asyncio.wait_for(check(), 5))
+def in_loop(check: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(check)
+    def run(**fixtures: Any) -> None:
+        asyncio.run(asyncio.wait_for(check(**fixtures), 10))
 
-
-def declare(length: int) -> Headers:
-    return [(b"content-length", b"%d" % length)]
+    return run
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge, "_TICK_SECONDS", 0.01)
-    monkeypatch.setattr(bridge, "BODY_SECONDS", 0.1)
-    monkeypatch.setattr(bridge, "REFUSED_SECONDS", 0.1)
-    monkeypatch.setattr(bridge, "READER_SECONDS", 0.1)
+    for name in ("BODY_SECONDS", "REFUSED_SECONDS"):
+        monkeypatch.setattr(bridge, name, 0.1)
 
 
-@pytest.mark.parametrize("headers", [None, declare(6)], ids=["chunked", "declared"])
-def test_a_body_is_handed_on_whole_and_with_its_length(headers: Headers | None) -> None:
-    async def check() -> None:
-        async with serving() as served:
-            client = Client(b"abc", b"", b"def", headers=headers)
-            assert await client.ask(served) == (200, b"abcdef")
-            assert client.answers[0]["headers"] == [(b"X-Length", b"6")]
-
-    run(check)
+@pytest.mark.parametrize("headers", [CHUNKED, declare(6)], ids=["chunked", "declared"])
+@in_loop
+async def test_a_body_is_handed_on_whole_and_with_its_length(headers: Headers) -> None:
+    async with serving() as served:
+        client = Client(b"abc", b"", b"def", headers=headers)
+        assert await client.ask(served) == (200, b"abcdef")
+        assert client.answers[0]["headers"] == [(b"X-Length", b"6")]
 
 
 @pytest.mark.parametrize(
-    ("client", "status"),
+    ("build_client", "status"),
     [
         (lambda: Client(headers=declare(LIMIT + 1)), 413),
         (lambda: Client(*[b"x" * 60] * 3), 413),
@@ -132,91 +126,95 @@ def test_a_body_is_handed_on_whole_and_with_its_length(headers: Headers | None) 
     ],
     ids=["declared too long", "chunked too long", "stalled", "cut off"],
 )
-def test_what_is_refused_never_reaches_the_application(
-    client: Callable[[], Client], status: int, caplog: pytest.LogCaptureFixture
+@in_loop
+async def test_what_is_refused_never_reaches_the_application(
+    build_client: Callable[[], Client], status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def check() -> None:
-        async with serving(application=None) as served:
-            one = client()
-            assert (await one.ask(served))[0] == status
-            assert (b"Connection", b"close") in one.answers[0]["headers"]
-            assert served._held == 0
-            assert served._reading == {}
-
-    run(check)
+    client = build_client()
+    async with serving(application=None) as served:
+        assert (await client.ask(served))[0] == status
+        assert (b"Connection", b"close") in client.answers[0]["headers"]
+        assert (served._held, served._reading) == (0, {})
     assert caplog.messages == [f"⚠️ POST /: {status}"]
 
 
-def test_the_oldest_unfinished_body_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_loop
+async def test_the_oldest_unfinished_body_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge, "MOST_BYTES_HELD", 150)
     monkeypatch.setattr(bridge, "BODY_SECONDS", 60)
-
-    async def check() -> None:
-        async with serving() as served:
-            slow = [Client(b"x" * 90, headers=declare(91)) for _ in range(3)]
-            asked = [asyncio.ensure_future(one.ask(served)) for one in slow]
-            await asyncio.wait(asked[:2])
-            assert [one.status for one in slow[:2]] == [408, 408]
-            assert await Client(b"y" * 50).ask(served) == (200, b"y" * 50)
-            assert not asked[2].done()
-            asked[2].cancel()
-
-    run(check)
+    async with serving() as served:
+        slow = [Client(b"x" * 90, headers=declare(91)) for _ in range(3)]
+        asked = [asyncio.ensure_future(one.ask(served)) for one in slow]
+        await asyncio.wait(asked[:2])
+        assert [one.status for one in slow[:2]] == [408, 408]
+        assert await Client(b"y" * 50).ask(served) == (200, b"y" * 50)
+        assert not asked[2].done()
+        asked[2].cancel()
 
 
-def test_stalled_bodies_take_no_thread() -> None:
-    async def check() -> None:
-        async with serving(threads=1) as served:
-            stalled = [Client(b"x", headers=declare(2)) for _ in range(50)]
-            asked = [asyncio.ensure_future(one.ask(served)) for one in stalled]
-            await asyncio.sleep(0.01)
-            assert await Client(headers=[]).ask(served, method="GET") == (200, b"")
-            await asyncio.wait(asked)
-            assert {one.status for one in stalled} == {408}
-
-    run(check)
+@in_loop
+async def test_stalled_bodies_take_no_thread() -> None:
+    async with serving(threads=1) as served:
+        stalled = [Client(b"x", headers=declare(2)) for _ in range(50)]
+        asked = [asyncio.ensure_future(one.ask(served)) for one in stalled]
+        await asyncio.sleep(0.01)
+        assert await Client(headers=[]).ask(served, "GET") == (200, b"")
+        await asyncio.wait(asked)
+        assert {one.status for one in stalled} == {408}
 
 
-def test_a_streamed_answer_comes_in_parts_and_stops_with_its_reader() -> None:
-    closed = threading.Event()
-    made: list[int] = []
+@in_loop
+async def test_a_streamed_answer_comes_in_parts_and_stops_with_its_reader() -> None:
+    closed, made = threading.Event(), list[bytes]()
 
     class Parts:
-        def __iter__(self) -> Iterator[bytes]:
-            for number in range(1000):
-                made.append(number)
-                yield b"%d" % number if number else b""
-
         close = staticmethod(closed.set)
+
+        def __iter__(self) -> Iterator[bytes]:
+            made.clear()
+            for part in (b"", *[b"x"] * 1000):
+                made.append(part)
+                yield part
 
     def application(environ: Any, start_response: Callable[..., None]) -> Parts:
         start_response("200 OK", [])
         return Parts()
 
-    async def check() -> None:
-        async with serving(application) as served:
-            whole, gone = Client(headers=[]), Client(headers=[], is_cut_off=True)
-            whole.messages = []
-            text = b"".join(b"%d" % number for number in range(1, 1000))
-            assert await whole.ask(served) == (200, text)
-            assert [one["more_body"] for one in whole.answers[-2:]] == [True, False]
-            assert closed.is_set()
-            closed.clear()
-            made.clear()
-            await gone.ask(served)
-            assert len(made) < 1000
-            assert closed.is_set()
-
-    run(check)
+    async with serving(application) as served:
+        whole = Client(headers=[])
+        assert await whole.ask(served) == (200, b"x" * 1000)
+        assert [one["more_body"] for one in whole.answers[-2:]] == [True, False]
+        assert closed.is_set()
+        closed.clear()
+        await Client(headers=[], is_cut_off=True).ask(served)
+        assert closed.is_set()
+        assert len(made) < 1000
 
 
-def test_an_error_of_the_application_reaches_the_server() -> None:
-    async def check() -> None:
-        async with serving(application=None) as served:
-            with pytest.raises(TypeError):
-                await Client(b"x").ask(served)
+@in_loop
+async def test_the_age_is_that_of_the_oldest_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = threading.Event()
 
-    run(check)
+    def application(environ: Any, start_response: Callable[..., None]) -> Answer:
+        ends.wait(5)
+        return echo(environ, start_response)
+
+    async with serving(application) as served:
+        asked = asyncio.ensure_future(Client(b"x").ask(served))
+        await asyncio.sleep(0.3)
+        assert served.find_age() > 0.25
+        ends.set()
+        assert await asked == (200, b"x")
+        monkeypatch.setattr(bridge, "_TICK_SECONDS", 60)
+        await asyncio.sleep(0.3)
+        assert served.find_age() > 0.25  # the loop does not come round
+
+
+@in_loop
+async def test_an_error_of_the_application_reaches_the_server() -> None:
+    async with serving(application=None) as served:
+        with pytest.raises(TypeError):
+            await Client(b"x").ask(served)
 
 
 def test_headers_become_what_wsgi_calls_them() -> None:

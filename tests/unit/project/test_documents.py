@@ -84,4 +84,7 @@ def test_every_promise_names_tests_that_exist(document: str) -> None:
     for path, *names in named:
         source = read(path)
         for name in filter(None, names):
-            assert re.search(rf"^ *(?:class|def) {name}\b", source, re.MULTILINE), (path, name)
+            assert re.search(rf"^ *(class|def|async def) {name}\b", source, re.MULTILINE), (
+                path,
+                name,
+            )
