@@ -222,8 +222,6 @@ def test_a_minute_that_is_cut_is_read_from_the_index_alone(
 
 
 class TestFolding:
-    """Closed hours leave the base document, and no figure changes on the way."""
-
     def test_hour_documents_are_exact(self, db: Db, tracker: Tracker) -> None:
         hour = start_of_hour(hour_of(T0))
         for number, minute in enumerate((0, 14, 15, 59, 59)):
@@ -235,14 +233,9 @@ class TestFolding:
         assert Folder(db).fold_all(now=now) == 1
         closed = db["automation_run_stats"].find_one({"_id": build_hour_id("a1", hour_of(T0))})
         assert closed == {
-            "_id": build_hour_id("a1", hour_of(T0)),
-            "automationId": "a1",
-            "hour": hour,
-            "n": 5,
-            "m": {"0": 1, "14": 1, "15": 1, "59": 2},
-            "d": {"1": 1},
-            "p": {"0": 2, "1": 1, "3": 2},
-        }
+            "_id": build_hour_id("a1", hour_of(T0)), "automationId": "a1", "hour": hour, "n": 5,
+            "m": {"0": 1, "14": 1, "15": 1, "59": 2}, "d": {"1": 1}, "p": {"0": 2, "1": 1, "3": 2},
+        }  # fmt: skip
         base = db["automation_run_stats"].find_one({"_id": "a1:b"}) or {}
         assert base["h"] == {str(hour_of(now)): {"n": 1, "m": {"0": 1}}}
         assert {"days": base["days"], "hours": base["hours"]} == build_recent({hour_of(T0): 5})

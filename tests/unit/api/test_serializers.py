@@ -81,6 +81,13 @@ def test_an_empty_part_is_no_part(parts: dict[str, Any]) -> None:
     assert not set(parts) & set(document)
 
 
+LINK: dict[str, Any] = {"title": "A", "url": "https://e.com"}
+
+
+def with_links(*links: dict[str, Any]) -> dict[str, Any]:
+    return {"mainDm": {"text": "x", "links": list(links)}}
+
+
 REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"name": ""}, "name", "blank"),
     ({"name": None}, "name", "null"),
@@ -117,17 +124,12 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"openingDm": {"text": "Hi", "button": "x" * 21}}, "openingDm.button", "max_length"),
     ({"openingDm": {"text": "https://e.com/?access_token=a"}}, "openingDm.text", "credential"),
     ({"askFollow": {"button": "Done"}}, "askFollow.text", "required"),
-    ({"mainDm": {"links": [{"title": "A", "url": "https://e.com"}]}}, "mainDm.text", "required"),
-    ({"mainDm": {"text": "x", "links": [{"title": "A", "url": "javascript:alert(1)"}]}},
-     "mainDm.links.0.url", "invalid"),
-    ({"mainDm": {"text": "x", "links": [{"title": "A", "url": "ftp://e.com"}]}},
-     "mainDm.links.0.url", "invalid"),
-    ({"mainDm": {"text": "x", "links": [{"url": "https://e.com"}]}},
-     "mainDm.links.0.title", "required"),
-    ({"mainDm": {"text": "x", "links": [{"title": "A", "url": "https://e.com"}] * 4}},
-     "mainDm.links", "max_length"),
-    ({"mainDm": {"text": "x", "links": [{"title": "A", "url": "https://e.com", "x": 1}]}},
-     "mainDm.links.0.x", "unknown"),
+    ({"mainDm": {"links": [LINK]}}, "mainDm.text", "required"),
+    (with_links(LINK | {"url": "javascript:alert(1)"}), "mainDm.links.0.url", "invalid"),
+    (with_links(LINK | {"url": "ftp://e.com"}), "mainDm.links.0.url", "invalid"),
+    (with_links({"url": "https://e.com"}), "mainDm.links.0.title", "required"),
+    (with_links(*[LINK] * 4), "mainDm.links", "max_length"),
+    (with_links(LINK | {"x": 1}), "mainDm.links.0.x", "unknown"),
 ]  # fmt: skip
 
 

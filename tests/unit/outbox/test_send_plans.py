@@ -45,8 +45,7 @@ def test_comment_is_answered_privately_within_seven_days() -> None:
 
 
 def test_comment_of_a_broadcast_has_hours() -> None:
-    send = build_send(make_event(is_live=True), make_automation(), arrived_at=T0)
-    assert send is not None
+    send = build_send(make_event(is_live=True), make_automation(), arrived_at=T0) or {}
     assert (send["isLive"], send["windowEndsAt"]) == (True, T0 + timedelta(hours=4))
 
 
@@ -63,9 +62,7 @@ def test_message_is_answered_within_a_day(type_: str) -> None:
 
 def test_triggers_share_their_contents() -> None:
     automation = make_automation()
-    sends = [build_send(make_event(), automation, arrived_at=T0) for _ in range(2)]
-    assert sends[0] is not None
-    assert sends[1] is not None
+    sends = [build_send(make_event(), automation, arrived_at=T0) or {} for _ in range(2)]
     assert sends[0]["steps"] is sends[1]["steps"]
 
 
