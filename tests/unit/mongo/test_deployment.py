@@ -30,19 +30,18 @@ def test_an_old_server_is_warned_about(version: str, is_old: bool) -> None:
     assert [version in warning for warning in list_warnings(facts, uri=LOCAL)] == [True] * is_old
 
 
+CLOUD = "mongodb+srv://user:secret@cluster.example.test/"
+HOST = "mongodb://user:secret@db.example.test/"
+
+
 @pytest.mark.parametrize(
     ("uri", "is_clear"),
     [
-        (LOCAL, False),
-        ("mongodb://localhost,127.0.0.1:27018/", False),
+        *[(LOCAL, False), ("mongodb://localhost,127.0.0.1:27018/", False)],
         ("mongodb://%2Ftmp%2Fmongodb.sock/", False),
-        ("mongodb://user:secret@db.example.test/", True),
         ("mongodb://127.0.0.1,db.example.test/", True),
-        ("mongodb://user:secret@db.example.test/?tls=true", False),
-        ("mongodb://user:secret@db.example.test/?ssl=true", False),
-        ("mongodb://user:secret@db.example.test/?tls=false", True),
-        ("mongodb+srv://user:secret@cluster.example.test/", False),
-        ("mongodb+srv://user:secret@cluster.example.test/?tls=false", True),
+        *[(HOST, True), (f"{HOST}?tls=true", False), (f"{HOST}?ssl=true", False)],
+        *[(f"{HOST}?tls=false", True), (CLOUD, False), (f"{CLOUD}?tls=false", True)],
     ],
 )
 def test_a_uri_without_tls_is_warned_about_and_never_quoted(uri: str, is_clear: bool) -> None:

@@ -149,9 +149,7 @@ def test_a_range_that_cannot_be_drawn_says_what_to_ask_for(unit: Unit) -> None:
         ("Asia/Calcuta", "Did you mean Asia/Calcutta?"),
         ("america/new york", "Did you mean America/New_York?"),
         ("kathmandu", "Did you mean Asia/Kathmandu?"),
-        ("../etc/passwd", "is not an IANA time zone"),
-        ("", "is not an IANA time zone"),
-        ("x" * 10_000, "is not an IANA time zone"),
+        *[(name, "is not an IANA time zone") for name in ("../etc/passwd", "", "x" * 10_000)],
     ],
 )
 def test_an_unknown_zone_is_refused_with_the_one_that_was_meant(name: str, hint: str) -> None:
