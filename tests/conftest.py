@@ -59,7 +59,6 @@ monitoring.register(_shard_keys)
 
 @pytest.fixture(autouse=True)
 def _writes_name_their_shard_key() -> Iterator[None]:
-    """Fail the test in which the product wrote without a shard key."""
     _shard_keys.missing.clear()
     yield
     missing, _shard_keys.missing = _shard_keys.missing, []
@@ -74,7 +73,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the server that this process started, and remove its directory."""
     directory = config.stash.get(_directory, None)
     if directory is not None:
         embedded.stop(directory)

@@ -10,7 +10,6 @@ KILLS, EVENTS = 10, 3000
 
 
 def run_chaos(scenario: str, *arguments: str) -> dict[str, str]:
-    """Run a scenario; return its figures by name, the number that each begins with."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", scenario, "--seed", "1", *arguments],
         cwd=ROOT,

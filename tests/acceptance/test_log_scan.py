@@ -107,7 +107,6 @@ def meta() -> Iterator[QuotingMeta]:
 
 
 def prepare(db: Database[dict[str, Any]], meta: QuotingMeta) -> list[str]:
-    """Add accounts with tokens and their automations; return the tokens."""
     at = datetime.now(UTC)
     tokens = [f"IGAAmarkertoken{account_id}" for account_id in ACCOUNTS]
     for account_id, token in zip(ACCOUNTS, tokens, strict=True):
@@ -159,7 +158,6 @@ def converse(db: Database[dict[str, Any]], meta: QuotingMeta) -> None:
 
 
 def break_things(db: Database[dict[str, Any]], web: WebServer, api_token: str) -> list[bytes]:
-    """Post what cannot be read, ask what cannot be answered; return every answer."""
     comment = {"id": 5, "text": TEXTS["broken"], "from": TEXTS["broken"]}
     entry = {"id": ACCOUNTS[0], "changes": [{"field": "comments", "value": comment}]}
     bodies = (

@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from automations.demo.simulation import Plan, generate_deliveries
 from automations.demo.simulation.plan import KINDS, build_targets
-from tests.chaos.load import prepare_database
+from tests.chaos.load import open_database
 from tests.support.oracle import recount
 from tests.support.processes import build_environment, running
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
 from tests.support.webhook_cases import ACCOUNTS, TYPES, build_automation
-from tracking.embedded import server as embedded
 from tracking.ids import build_trigger_id
 
 EVENTS, SEED = 5000, 20261123
@@ -53,7 +51,6 @@ def build_automations() -> list[dict[str, Any]]:
 
 
 def run_load(directory: Path, uri: str, database: Db) -> tuple[dict[str, Any], list[str]]:
-    """Return the figures of `simulate`, and all that the two servers logged."""
     with (
         WebServer(directory, uri=uri, name="one") as one,
         WebServer(directory, uri=uri, name="two") as two,
@@ -103,29 +100,25 @@ def assert_log_lines_of_the_contract(database: Db, messages: list[str]) -> None:
     assert tracked.total() + skipped.total() >= (runs.total() + duplicates.total()) - 1000
 
 
-def test_a_process_killed_under_load_loses_nothing_and_counts_nothing_twice(tmp_path: Path) -> None:
-    uri = embedded.ensure_running(tmp_path / "data")
-    try:
-        with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
-            database = client.get_default_database()
-            prepare_database(database)
-            database["automations"].insert_many(build_automations())
-            report, messages = run_load(tmp_path, uri, database)
-            assert (report["events"]["sent"], report["events"]["acknowledged"]) == (EVENTS, EVENTS)
-            assert report["events"]["posted"] > EVENTS * 1.1
-            assert all(report["kinds"][kind]["sent"] for kind in KINDS)
-            assert report["forged"]["sent"] > 0
-            assert report["forged"]["accepted"] == 0
-            assert report["statuses"] == {"200": report["deliveries"]}
-            assert report["automations"]
+def test_a_process_killed_under_load_loses_nothing_and_counts_nothing_twice(
+    own_mongodb_uri: str, tmp_path: Path
+) -> None:
+    with open_database(own_mongodb_uri) as database:
+        database["automations"].insert_many(build_automations())
+        report, messages = run_load(tmp_path, own_mongodb_uri, database)
+        assert (report["events"]["sent"], report["events"]["acknowledged"]) == (EVENTS, EVENTS)
+        assert report["events"]["posted"] > EVENTS * 1.1
+        assert all(report["kinds"][kind]["sent"] for kind in KINDS)
+        assert report["forged"]["sent"] > 0
+        assert report["forged"]["accepted"] == 0
+        assert report["statuses"] == {"200": report["deliveries"]}
+        assert report["automations"]
 
-            assert set(database["automation_triggers"].distinct("_id")) == list_expected(database)
-            outcomes = set(database["automation_triggers"].distinct("outcome"))
-            assert outcomes == {"counted", "duplicate"}
-            assert recount(database) == []
-            runs = Counter(one["automationId"] for one in database["automation_runs"].find())
-            for automation in database["automations"].find():
-                assert automation["totalRuns"] == EARLIER_RUNS + runs[str(automation["_id"])]
-            assert_log_lines_of_the_contract(database, messages)
-    finally:
-        embedded.stop(tmp_path / "data")
+        assert set(database["automation_triggers"].distinct("_id")) == list_expected(database)
+        outcomes = set(database["automation_triggers"].distinct("outcome"))
+        assert outcomes == {"counted", "duplicate"}
+        assert recount(database) == []
+        runs = Counter(one["automationId"] for one in database["automation_runs"].find())
+        for automation in database["automations"].find():
+            assert automation["totalRuns"] == EARLIER_RUNS + runs[str(automation["_id"])]
+        assert_log_lines_of_the_contract(database, messages)

@@ -24,7 +24,7 @@ from tests.benchmarks.candidates import (
     unpack_commit,
 )
 from tests.benchmarks.options import Options
-from tests.benchmarks.workload import Automations
+from tests.benchmarks.workload import Document
 from tests.support.processes import list_descendants, read_stat
 from tests.support.waiting import wait_until
 from tracking.embedded import server as embedded
@@ -63,7 +63,7 @@ class Bench:
         uri = urlsplit(embedded.ensure_running(self.directory / "mongodb"))
         self._netloc = uri.netloc
         self._replica_set = parse_qs(uri.query)["replicaSet"][0]
-        self.client: MongoClient[dict[str, Any]] = MongoClient(
+        self.client: MongoClient[Document] = MongoClient(
             self.build_uri("admin"), tz_aware=True, appname="bench"
         )
         status = self.client.admin.command("serverStatus")
@@ -92,13 +92,13 @@ class Bench:
         )
 
     def create_database(
-        self, automations: Automations, *, has_indexes: bool = True
-    ) -> Database[dict[str, Any]]:
+        self, automations: list[Document], *, has_indexes: bool = True
+    ) -> Database[Document]:
         """Return a new database with these automations and the peers' indexes."""
         self._made += 1
         database = self.client[f"bench_{self._made:03d}"]
         database.create_collection("automation_runs")
-        database["automations"].insert_many([dict(one) for one in automations.documents])
+        database["automations"].insert_many([dict(one) for one in automations])
         database["automations"].create_indexes(AUTOMATION_INDEXES)
         if has_indexes:
             database["automation_runs"].create_indexes(RUN_INDEXES)
@@ -162,7 +162,6 @@ class Bench:
         )  # fmt: skip
 
     def end(self) -> None:
-        """Stop every candidate and drop every database."""
         for one in self.running:
             one.stop()
         self.running.clear()
@@ -171,7 +170,6 @@ class Bench:
                 self.client.drop_database(name)
 
     def close(self) -> None:
-        """Leave nothing behind."""
         for one in self.running:
             one.stop()
         self.client.close()
@@ -180,7 +178,6 @@ class Bench:
 
 
 def read_cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the CPU time that the processes and their descendants have used so far."""
     found = [read_stat(one) for pid in pids for one in (pid, *list_descendants(pid))]
     return sum(int(stat[11]) + int(stat[12]) for stat in found if stat) / _TICKS
 

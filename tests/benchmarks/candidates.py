@@ -42,8 +42,6 @@ class Candidate(NamedTuple):
 
 
 class Running(LoggedProcess):
-    """A candidate that listens."""
-
     stop_seconds = 15.0
 
     def __init__(self, candidate: Candidate, *, database: Any, uri: str, log_path: Path) -> None:

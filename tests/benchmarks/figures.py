@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -51,12 +50,10 @@ class Table(msgspec.Struct):
         return next((one for one in self.results if one.name.startswith(start)), None)
 
 
-class Column(NamedTuple):
-    heading: str
-    build: Callable[[Table, Result], str]
+Cell = Callable[[Table, Result], str]
 
 
-def _ratio_to(start: str) -> Callable[[Table, Result], str]:
+def _ratio_to(start: str) -> Cell:
     def build(table: Table, result: Result) -> str:
         other = table.find(start)
         if other is None or other is result or not other.median:
@@ -66,7 +63,7 @@ def _ratio_to(start: str) -> Callable[[Table, Result], str]:
     return build
 
 
-def _milliseconds(share: float) -> Callable[[Table, Result], str]:
+def _milliseconds(share: float) -> Cell:
     return lambda _, result: f"{result.get_wait(share) * 1000:,.1f}" if result.waits else ""
 
 
@@ -74,25 +71,24 @@ def _median_of(values: Sequence[float]) -> str:
     return f"{statistics.median(values):,.0f}" if values else ""
 
 
-COLUMNS = {
-    "naive": Column("x naive", _ratio_to("Node, naive")),
-    "fair": Column("x fair", _ratio_to("Node, fair")),
-    "port": Column("x port", _ratio_to("port")),
-    "floor": Column("x floor", _ratio_to("floor")),
-    "p50": Column("p50 ms", _milliseconds(0.5)),
-    "p99": Column("p99 ms", _milliseconds(0.99)),
-    "longest": Column("longest wait ms", _milliseconds(1.0)),
-    "acknowledged": Column("acknowledged/s", lambda _, one: _median_of(one.acknowledged)),
-    "lag": Column("lag ms", lambda _, one: _median_of([lag * 1000 for lag in one.lags])),
-    "web": Column("web CPU us/event", lambda _, one: _median_of(one.web_cpu)),
-    "mongod": Column("mongod CPU us/event", lambda _, one: _median_of(one.mongod_cpu)),
+COLUMNS: dict[str, tuple[str, Cell]] = {
+    "naive": ("x naive", _ratio_to("Node, naive")),
+    "fair": ("x fair", _ratio_to("Node, fair")),
+    "floor": ("x floor", _ratio_to("floor")),
+    "p50": ("p50 ms", _milliseconds(0.5)),
+    "p99": ("p99 ms", _milliseconds(0.99)),
+    "longest": ("longest wait ms", _milliseconds(1.0)),
+    "acknowledged": ("acknowledged/s", lambda _, one: _median_of(one.acknowledged)),
+    "lag": ("lag ms", lambda _, one: _median_of([lag * 1000 for lag in one.lags])),
+    "web": ("web CPU us/event", lambda _, one: _median_of(one.web_cpu)),
+    "mongod": ("mongod CPU us/event", lambda _, one: _median_of(one.mongod_cpu)),
 }
 
 
 def build_markdown(table: Table) -> str:
     columns = [COLUMNS[name] for name in table.columns]
     extra = list(dict.fromkeys(name for one in table.results for name in one.notes))
-    headings = ["candidate", table.unit, "min .. max", *(c.heading for c in columns), *extra]
+    headings = ["candidate", table.unit, "min .. max", *(heading for heading, _ in columns), *extra]
     lines = [f"### {table.title}", "", table.note, ""] if table.note else [f"### {table.title}", ""]
     lines.append(f"| {' | '.join([*headings, 'runs = totals = acknowledged'])} |")
     lines.append("|---" + "|--:" * (len(headings) - 1) + "|---|")
@@ -100,7 +96,7 @@ def build_markdown(table: Table) -> str:
         digits = table.decimals
         spread = f"{min(one.values):,.{digits}f} .. {max(one.values):,.{digits}f}"
         cells = [one.name, f"{one.median:,.{digits}f}", spread]
-        cells += [column.build(table, one) for column in columns]
+        cells += [build(table, one) for _, build in columns]
         cells += [one.notes.get(name, "") for name in extra]
         lines.append(f"| {' | '.join([*cells, one.exactness])} |")
     return "\n".join(lines)

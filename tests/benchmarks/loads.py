@@ -14,8 +14,8 @@ from tests.benchmarks.counts import read_bytes_on_disk, read_counts
 from tests.benchmarks.figures import Result
 from tests.benchmarks.workload import (
     PER_ACCOUNT,
-    Automations,
     Delivery,
+    Document,
     Workload,
     build_automations,
     count_people,
@@ -39,18 +39,15 @@ class Plan(NamedTuple):
     name: str = ""  # in place of the candidate's own
 
 
-def set_up_automations() -> Automations:
+def set_up_automations() -> list[Document]:
     return build_automations(AUTOMATIONS, workspaces=AUTOMATIONS // 50)
 
 
 class Contestant:
-    """A candidate in a row: its server, and what it has acknowledged."""
-
-    def __init__(self, bench: Bench, candidate: Candidate, plan: Plan, set_up: Automations) -> None:
+    def __init__(self, bench: Bench, candidate: Candidate, plan: Plan) -> None:
         self.bench = bench
         self.plan = plan
-        self.set_up = set_up
-        self.running = bench.start(candidate, bench.create_database(set_up))
+        self.running = bench.start(candidate, bench.create_database(set_up_automations()))
         self.db = self.running.db
         self.result = Result(plan.name or candidate.name)
         self.acknowledged = 0
@@ -131,11 +128,11 @@ class Floor:
 
     plan = Plan(FLOOR_BATCH, 1)
 
-    def __init__(self, bench: Bench, set_up: Automations) -> None:
+    def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.db = bench.create_database(set_up)
+        self._automations = set_up_automations()
+        self.db = bench.create_database(self._automations)
         self.result = Result(FLOOR)
-        self._automations = set_up.documents
         self._number = 0
         self._inserted = 0
         self.load(seconds=0.5, is_counted=False)
@@ -213,13 +210,13 @@ def run_load(
     rounds, usual = bench.options.rounds, bench.options.seconds
     if once_for:
         rounds, usual = 1, min(once_for, usual * _MOST_ROUNDS)
-    set_up = set_up_automations()
-    contestants = [Contestant(bench, candidate, plan, set_up) for candidate, plan in entries]
+    contestants = [Contestant(bench, candidate, plan) for candidate, plan in entries]
     everybody: list[Any] = [*contestants]
     if has_floor and bench.options.is_wanted(FLOOR):
-        everybody.append(Floor(bench, set_up))
+        everybody.append(Floor(bench))
     loads = {
-        plan.is_one: Workload(set_up, events=plan.events, is_one=plan.is_one) for _, plan in entries
+        plan.is_one: Workload(set_up_automations(), events=plan.events, is_one=plan.is_one)
+        for _, plan in entries
     }
     is_doubled = any(plan.is_doubled for _, plan in entries)
 
@@ -252,7 +249,6 @@ def run_load(
 
 
 def _weigh(one: Contestant | Floor) -> None:
-    """Note the bytes on disk per run: of the run documents, and of everything."""
     sizes = read_bytes_on_disk(one.db)
     runs = max(one.db["automation_runs"].count_documents({}), 1)
     one.result.notes["bytes/run on disk"] = f"{sum(sizes.values()) / runs:,.0f}"

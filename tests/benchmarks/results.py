@@ -40,7 +40,6 @@ starts it, with its log lines written to a file and sending off.
 
 
 def list_wrong(tables: Sequence[Table]) -> list[str]:
-    """Return what of ours was not exact."""
     return [
         f"{one.name} ({table.title})"
         for table in tables

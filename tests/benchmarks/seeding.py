@@ -13,7 +13,7 @@ from pymongo.database import Database
 
 from tests.benchmarks.bench import RUN_INDEXES, Bench, say
 from tests.benchmarks.candidates import ROOT, run_command
-from tests.benchmarks.workload import Automations
+from tests.benchmarks.workload import Document
 
 _SPREAD = timedelta(days=60)
 _BATCH = 10_000
@@ -21,7 +21,7 @@ _RUNS_PER_PERSON = 1.5
 
 
 def seed(
-    bench: Bench, automations: Automations, runs: int, *, roots: Iterable[Path] = (ROOT,)
+    bench: Bench, automations: list[Document], runs: int, *, roots: Iterable[Path] = (ROOT,)
 ) -> tuple[dict[Path, Database[Any]], Database[Any], str]:
     """Fill databases with the same runs: one for each commit of ours, brought up to date by it,
     and one for the peers.
@@ -47,18 +47,18 @@ def seed(
     return ours, peers, took
 
 
-def _insert_runs(database: Database[Any], automations: Automations, runs: int) -> None:
+def _insert_runs(database: Database[Any], automations: list[Document], runs: int) -> None:
     # Nobody acknowledges these: the journal can wait.
     collection = database["automation_runs"].with_options(write_concern=WriteConcern(w=1, j=False))
     rng = random.Random(60)
     end = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=5)
     step = _SPREAD / runs
-    people = int(runs / len(automations.documents) / _RUNS_PER_PERSON) + 1
+    people = int(runs / len(automations) / _RUNS_PER_PERSON) + 1
     totals: Counter[str] = Counter()
     newest: dict[str, datetime] = {}
     batch: list[dict[str, Any]] = []
     for number in range(runs):
-        automation = rng.choice(automations.documents)
+        automation = rng.choice(automations)
         key = automation["_id"]
         at = end - _SPREAD + step * number
         at = at.replace(microsecond=at.microsecond // 1000 * 1000)

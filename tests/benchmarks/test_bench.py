@@ -52,7 +52,7 @@ def test_deliveries_are_signed_and_each_event_names_one_automation() -> None:
     entries = json.loads(body)["entry"]
     assert [len(entry["changes"]) for entry in entries] == [100, 100, 50]
     for entry in entries:
-        rules = [one for one in automations.documents if one["accountId"] == entry["id"]]
+        rules = [one for one in automations if one["accountId"] == entry["id"]]
         for change in entry["changes"]:
             words = [rule["trigger"]["keywords"][0] for rule in rules]
             assert sum(word in change["value"]["text"] for word in words) == 1

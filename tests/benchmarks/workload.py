@@ -39,15 +39,7 @@ _TEXTS = (
 _NAMES = ("mia.travels", "noah_reads", "lena.bakes", "amir.films", "chloe_and.co", "yuki.paints")
 
 
-class Automations(NamedTuple):
-    """The automations of a row: their documents, and the account and word of each."""
-
-    documents: list[dict[str, Any]]
-    accounts: int
-
-    def find_target(self, number: int) -> tuple[str, str]:
-        document = self.documents[number]
-        return document["accountId"], document["trigger"]["keywords"][0]
+Document = dict[str, Any]
 
 
 class Delivery(NamedTuple):
@@ -57,10 +49,10 @@ class Delivery(NamedTuple):
     people: Sequence[int]
 
 
-def build_automations(count: int, *, workspaces: int) -> Automations:
+def build_automations(count: int, *, workspaces: int) -> list[Document]:
     """Return `count` active automations, ten to an account, with string `_id`s as the peer has."""
     made_at = datetime(2026, 1, 5, tzinfo=UTC)
-    documents: list[dict[str, Any]] = [
+    return [
         {
             "_id": f"automation-{number:04d}",
             "workspaceId": f"workspace-{number * workspaces // count}",
@@ -78,20 +70,15 @@ def build_automations(count: int, *, workspaces: int) -> Automations:
         }
         for number in range(count)
     ]
-    return Automations(documents, -(-count // PER_ACCOUNT))
 
 
 class Workload:
     """Makes deliveries whose people and comments are never used twice by one workload."""
 
     def __init__(
-        self,
-        automations: Automations,
-        *,
-        events: int,
-        is_one: bool = False,
+        self, automations: list[Document], *, events: int, is_one: bool = False,
         first_person: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.events = events
         self._automations = automations
         self._is_one = is_one  # every event on one automation
@@ -100,12 +87,7 @@ class Workload:
         self._rng = random.Random(20261123)
 
     def build(self, count: int) -> list[Delivery]:
-        deliveries = []
-        for _ in range(count):
-            people = range(self._person, self._person + self.events)
-            self._person += self.events
-            deliveries.append(self._build(people, self._pick_accounts()))
-        return deliveries
+        return [self._build(self._pick_people(), self._pick_accounts()) for _ in range(count)]
 
     def build_doubled(self, count: int) -> list[Delivery]:
         """Return `count` deliveries, half of their events duplicates.
@@ -115,8 +97,7 @@ class Workload:
         """
         deliveries = []
         for _ in range(count // 2):
-            people = range(self._person, self._person + self.events)
-            self._person += self.events
+            people = self._pick_people()
             accounts = self._pick_accounts()
             deliveries.append(self._build(people, accounts))
             again = list(people)
@@ -128,15 +109,17 @@ class Workload:
             deliveries.append(self._build(again, accounts))
         return deliveries
 
+    def _pick_people(self) -> range:
+        self._person += self.events
+        return range(self._person - self.events, self._person)
+
     def _pick_accounts(self) -> list[int]:
         entries = -(-self.events // _ENTRY_EVENTS)
         if self._is_one:
             return [0] * entries
         self._account += entries
-        return [
-            number % self._automations.accounts
-            for number in range(self._account - entries, self._account)
-        ]
+        accounts = len(self._automations) // PER_ACCOUNT
+        return [one % accounts for one in range(self._account - entries, self._account)]
 
     def _build(self, people: Sequence[int], accounts: Sequence[int]) -> Delivery:
         now = int(time.time())
@@ -144,7 +127,7 @@ class Workload:
         for number, account in enumerate(accounts):
             part = people[number * _ENTRY_EVENTS : (number + 1) * _ENTRY_EVENTS]
             changes = ",".join([self._build_comment(person, account) for person in part])
-            account_id = self._automations.documents[account * PER_ACCOUNT]["accountId"]
+            account_id = self._automations[account * PER_ACCOUNT]["accountId"]
             entries.append(f'{{"id":"{account_id}","time":{now},"changes":[{changes}]}}')
         text = f'{{"object":"instagram","entry":[{",".join(entries)}]}}'
         return Delivery(sign(text.encode("ascii")), people)
@@ -153,7 +136,7 @@ class Workload:
         self._comment += 1
         # A person comments on one automation only: pairs are counted by the person.
         rule = 0 if self._is_one else person % PER_ACCOUNT
-        _, word = self._automations.find_target(account * PER_ACCOUNT + rule)
+        [word] = self._automations[account * PER_ACCOUNT + rule]["trigger"]["keywords"]
         name = f"{_NAMES[person % len(_NAMES)]}{person % 9973}"
         text = json.dumps(pick_text(person, word=word))
         return _COMMENT % (self._comment, person, name, account * 31 + person % 12, text)

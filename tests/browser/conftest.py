@@ -106,7 +106,6 @@ class Visit:
         self.page.goto(self.url + path)
 
     def log_in(self, secret: str, path: str = "/") -> None:
-        """Log in by the form, and come out at the path."""
         self.open(path)
         self.page.get_by_label("API token").fill(secret)
         self.page.get_by_role("button", name="Log in").click()

@@ -29,7 +29,6 @@ def make_secret() -> str:
 
 
 def post_comment(site: WebServer, number: int, text: str) -> str:
-    """Post a signed comment as Meta would; return the person who wrote it."""
     comment = build_comment(number, text=text)
     body = build_body(comment, account_id=seed.ACCOUNT_ID)
     assert post_signed(site.port, body) == 200

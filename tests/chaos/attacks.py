@@ -119,7 +119,6 @@ def run(directory: Path, options: Namespace) -> bool:
 
 
 def attack(attacker: Attacker, options: Namespace) -> None:
-    """Post the corpus, signed and forged, and then bodies that Hypothesis makes up."""
     chance = random.Random(f"attacks:{options.seed}")
     for body in (*UNREADABLE.values(), *WITH_NEIGHBOUR.values()):
         attacker.post(body)

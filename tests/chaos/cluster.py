@@ -51,8 +51,6 @@ class Counter(LoggedProcess):
 
 
 class Cluster:
-    """Everything that is killed, and what starts it again."""
-
     def __init__(
         self, directory: Path, *, web_servers: int = 2, counters: int = 0, **settings: str
     ) -> None:

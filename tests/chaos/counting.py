@@ -43,7 +43,6 @@ def run(directory: Path, options: Namespace) -> bool:
 
 
 def strike_all(cluster: Cluster, load: Load, faults: Faults, options: Namespace) -> None:
-    """Let the blows fall, spread over the events, each on a system that is whole again."""
     steps: list[Step] = build_schedule(options.seed, options.kills)
     done, kills = 0, sum(step.kills for step in steps)
     for step in steps:

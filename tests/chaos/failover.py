@@ -76,7 +76,6 @@ def run(directory: Path, options: Namespace) -> bool:
 
 
 def strike_all(replica_set: ReplicaSet, load: Load, options: Namespace) -> list[str]:
-    """Strike again and again, each time a set that is whole; return what was done."""
     random = Random(f"failover:{options.seed}")
     struck: list[str] = []
     while len(struck) < options.elections:

@@ -141,7 +141,6 @@ class Load(Background):
             connection.close()
 
     def recount(self, *, window: timedelta) -> list[str]:
-        """Return every promise that does not hold, once everything is counted."""
         wait_until_counted(self._database)
         acknowledged = {
             build_trigger_id(event.account_id, event.kind, event.event_id): (

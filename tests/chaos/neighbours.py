@@ -169,7 +169,6 @@ def run(directory: Path, options: Namespace) -> bool:
 
 
 def insert_greedy(database: Database[Document], *, runs: int) -> None:
-    """Insert the greedy workspace's automation and its runs of the last days."""
     database["automations"].insert_one(
         build_automation(WORKSPACE, workspaceId=WORKSPACE, accountId=ACCOUNT)
     )
@@ -185,7 +184,6 @@ def insert_greedy(database: Database[Document], *, runs: int) -> None:
 
 
 def read_memory(serve: int) -> dict[str, float]:
-    """Return the memory of each process of `serve`, in MiB."""
     pids = {f"{read_command(pid).split()[-1]} {pid}": [pid] for pid in list_descendants(serve)}
     found = read_processes(pids)
     return {name: value for name, value in found.items() if name.endswith("memory")}

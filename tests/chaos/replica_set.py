@@ -99,7 +99,6 @@ class ReplicaSet:
         return next(found, None)
 
     def get_primary(self) -> Member:
-        """Return the member that takes writes, as soon as there is one."""
         wait_until(self.find_primary, seconds=60, what=lambda: "a primary")
         return self.find_primary() or self.get_primary()
 

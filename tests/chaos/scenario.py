@@ -27,13 +27,11 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 def print_figures(rows: Mapping[str, object]) -> None:
-    """Print the result: a figure a line, its name first."""
     sys.stdout.write("".join(f"{name:<14}{value}\n" for name, value in rows.items()))
     sys.stdout.flush()
 
 
 def print_wrong(lines: Iterable[str]) -> None:
-    """Print what went wrong, some of it, where it does not mix with the result."""
     for line in list(lines)[:_MOST_SHOWN]:
         say(f"WRONG: {line}")
 

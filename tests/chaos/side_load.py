@@ -69,11 +69,9 @@ class SideLoad(Background):
         self._post("tap", json.dumps({"object": "instagram", "entry": [entry]}).encode())
 
     def post_garbage(self) -> None:
-        """Post what Meta signed and nobody can read."""
         self._post("garbage", b'{"object": "instagram", "entry": %d' % self._next())
 
     def post_unsigned(self) -> None:
-        """Post what nobody signed."""
         body = b'{"object": "instagram", "entry": []}'
         self._ask("unsigned", "POST", WEBHOOK_PATH, body=body)
 

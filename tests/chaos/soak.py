@@ -120,7 +120,6 @@ def read_all(serve: int, mongod: int, client: MongoClient[Document]) -> dict[str
 
 
 def find_growth(readings: Readings) -> list[str]:
-    """Return a line for each figure that grew without a bound in sight."""
     wrong = []
     for name in sorted(readings.rows[-1][1]):
         role, _, what = name.partition(" ")
@@ -135,7 +134,6 @@ def find_growth(readings: Readings) -> list[str]:
 
 
 def check_counts(database: Database[Document], load: Load, side: SideLoad) -> list[str]:
-    """Return a line for each count that is not what was acknowledged."""
     triggers = database["automation_triggers"]
     outcomes = {
         row["_id"]: row["n"]

@@ -67,7 +67,6 @@ def shorten(wait: float | timedelta, haste: float) -> float | timedelta:
 
 
 def fork_worker() -> int:
-    """Return the id of a new worker process."""
     parent = os.getpid()
     pid = os.fork()
     if pid:

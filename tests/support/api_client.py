@@ -21,7 +21,6 @@ def make_client(workspace_id: str = "ws1", *, accept: str = "*/*", scope: str = 
 
 
 def log_in(workspace_id: str = "ws1", *, scope: str = "write", **options: Any) -> Client:
-    """A browser that went through the login page."""
     secret, _ = create_token(workspace_id=workspace_id, at=datetime.now(UTC), scope=scope)
     client = Client(**options)
     assert client.post("/login", {"token": secret}).status_code == 302
@@ -39,6 +38,5 @@ def build_automation(**fields: Any) -> dict[str, Any]:
 
 
 def build_run(automation_id: object, *, age: timedelta, user_id: str = "u") -> dict[str, Any]:
-    """A run as an older product stored it."""
     own = {"workspaceId": "ws1", "triggerType": "opening_dm", "userId": user_id, "metadata": {}}
     return make_run(str(automation_id), datetime.now(UTC) - age, **own)

@@ -22,8 +22,6 @@ COLLECTIONS = (
 
 
 class Laboratory:
-    """The server, the clients and the clock that all examples share, one after the other."""
-
     def __init__(self, db: Database[Document], uri: str) -> None:
         self.db = db
         self.now = T0

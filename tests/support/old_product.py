@@ -43,7 +43,6 @@ class OldProduct:
         return True
 
     def list_stats(self, *, at: datetime) -> dict[str, tuple[int, int, int]]:
-        """Return its answer: total, last 24 hours and last 7 days by automation id."""
         return {
             str(one["_id"]): (
                 one.get("totalRuns") or 0,

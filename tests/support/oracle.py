@@ -63,7 +63,6 @@ def find_date(run: Mapping[str, Any]) -> datetime | None:
 
 
 def wait_until_counted(db: Database[dict[str, Any]], *, seconds: float = 60.0) -> None:
-    """Return when no trigger waits to be counted any more."""
     waiting = {"partition": {"$gte": 0}}
     triggers = db["automation_triggers"]
     wait_until(

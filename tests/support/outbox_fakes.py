@@ -122,7 +122,6 @@ class FakeGraph(GraphClient):
 
     @property
     def sent(self) -> list[tuple[str, str]]:
-        """What went out: (kind, step)."""
         return [(one.kind, one.message) for one in self.journal]
 
     def count_doubles(self) -> int:
@@ -139,8 +138,6 @@ def compose(_job: Job, step: Mapping[str, Any]) -> Any:
 
 
 class Rig:
-    """A worker on the test's database, and everything around it."""
-
     def __init__(
         self, db: Database[dict[str, Any]], *, setting: str = "", graph: Any = None
     ) -> None:
@@ -179,7 +176,6 @@ class Rig:
         return found
 
     def outcomes(self) -> list[tuple[str, str]]:
-        """What the runs were told: (step, state)."""
         return [(one.step, one.result.state.value) for one in self.told]
 
 

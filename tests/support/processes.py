@@ -71,7 +71,6 @@ class LoggedProcess:
 
     @property
     def pid(self) -> int:
-        """The process, 0 when there is none."""
         return 0 if self._process is None or not self.is_running() else self._process.pid
 
     def is_running(self) -> bool:
@@ -114,7 +113,6 @@ class LoggedProcess:
             self._process.wait()
 
     def stop(self) -> None:
-        """End it in order, as SIGTERM does."""
         if self._process is not None and self.is_running():
             self._process.terminate()
             try:
@@ -167,7 +165,6 @@ class Command:
         return code
 
     def stop(self, number: int = signal.SIGTERM, *, seconds: float = 15) -> int:
-        """End it by a signal; return the exit code."""
         self.process.send_signal(number)
         return self.wait(seconds=seconds)
 

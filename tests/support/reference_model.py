@@ -46,7 +46,6 @@ class ReferenceModel:
         return outcome
 
     def list_runs(self, automation: str) -> list[Run]:
-        """Return an automation's runs, an older product's included."""
         return [run for run in self.runs if run.automation == automation]
 
     def count_total(self, automation: str) -> int:

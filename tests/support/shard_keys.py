@@ -57,7 +57,6 @@ class ShardKeyListener(CommandListener):
 
 
 def list_without_key(queries: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    """Return the queries that would be sent to every shard."""
     return [query for query in queries if key not in query]
 
 

@@ -87,9 +87,8 @@ def run_duplicates(bench: Bench) -> list[Table]:
 def run_replay(bench: Bench) -> list[Table]:
     """Everything comes again: 0 new counts."""
     plan = Plan(100, CONNECTIONS[100])
-    set_up = set_up_automations()
-    deliveries = Workload(set_up, events=100).build(_REPLAYED_DELIVERIES)
-    contestants = [Contestant(bench, one, plan, set_up) for one in bench.line_up()]
+    deliveries = Workload(set_up_automations(), events=100).build(_REPLAYED_DELIVERIES)
+    contestants = [Contestant(bench, one, plan) for one in bench.line_up()]
     for one in contestants:
         one.load(deliveries, seconds=60)
 

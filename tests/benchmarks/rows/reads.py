@@ -162,7 +162,6 @@ def _run_size(bench: Bench, size: int) -> list[_Reader]:
 
 
 def _compare(readers: Sequence[_Reader]) -> None:
-    """Note how many times faster than the peer's counting the other candidates are."""
     naive = next((one for one in readers if one.name.startswith("Node")), None)
     for reader in readers:
         if naive is not None and reader is not naive:

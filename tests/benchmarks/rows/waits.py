@@ -53,9 +53,8 @@ def _run_paced(
     list_waits: Callable[[Lane, Contestant, Any], list[float]],
 ) -> list[Result]:  # fmt: skip
     """Send single deliveries at random moments of this rate, and note the p99 of the waits."""
-    set_up = set_up_automations()
-    load = Workload(set_up, events=1)
-    contestants = [Contestant(bench, one, Plan(1, _CONNECTIONS), set_up) for one in candidates]
+    load = Workload(set_up_automations(), events=1)
+    contestants = [Contestant(bench, one, Plan(1, _CONNECTIONS)) for one in candidates]
     warm_up = load.build(400)
     for one in contestants:
         one.load(warm_up, seconds=10)
@@ -104,8 +103,8 @@ def run_burst(bench: Bench) -> list[Table]:
     events = BURST_QUICK_EVENTS if bench.options.is_quick else BURST_EVENTS
     results = []
     for candidate in bench.line_up(modes=()):
-        one = Contestant(bench, candidate, _BURST_PLAN, set_up_automations())
-        load = Workload(one.set_up, events=_BURST_PLAN.events)
+        one = Contestant(bench, candidate, _BURST_PLAN)
+        load = Workload(set_up_automations(), events=_BURST_PLAN.events)
         one.load(load.build(100), seconds=_LEFT_SECONDS)
         bench.settle()
         _burst(one, load.build(events // _BURST_PLAN.events))
@@ -124,7 +123,7 @@ def run_burst(bench: Bench) -> list[Table]:
 
 def _burst(one: Contestant, deliveries: list[Delivery]) -> None:
     """Let the burst come, and single deliveries beside it until all is counted."""
-    beside = Workload(one.set_up, events=1, first_person=50_000_000)
+    beside = Workload(set_up_automations(), events=1, first_person=50_000_000)
     burst = threading.Thread(
         target=one.load, args=(deliveries,), kwargs={"seconds": 600.0, "is_counted": True}
     )
