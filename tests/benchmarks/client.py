@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple
 
 _RECEIVE_BYTES = 1 << 18
@@ -24,6 +25,7 @@ class Answer(NamedTuple):
     seconds: float
 
 
+@dataclass(eq=False)
 class Lane:
     """Requests for one port over keep-alive connections.
 
@@ -33,24 +35,16 @@ class Lane:
     the end.
     """
 
-    def __init__(
-        self,
-        port: int,
-        requests: Sequence[bytes],
-        *,
-        connections: int,
-        due: Sequence[float] | None = None,
-        is_endless: bool = False,
-    ) -> None:
-        self.port = port
-        self.requests = requests
-        self.connections = connections
-        self.due = due
-        self.is_endless = is_endless
-        self.answers: list[Answer] = []
-        self.seconds = 0.0  # from the start to the last answer
-        self.next = 0
-        self.free: deque[_Connection] = deque()
+    port: int
+    requests: Sequence[bytes]
+    _: KW_ONLY
+    connections: int
+    due: Sequence[float] | None = None
+    is_endless: bool = False
+    answers: list[Answer] = field(default_factory=list)
+    seconds: float = 0.0  # from the start to the last answer
+    next: int = 0
+    free: deque["_Connection"] = field(default_factory=deque)
 
     def take(self, elapsed: float) -> int | None:
         if self.next >= len(self.requests):

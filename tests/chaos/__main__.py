@@ -67,8 +67,8 @@ def build_parser(name: str) -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--seed", type=int, default=1)
-    scenario.add_arguments(parser)
+    for option, (default, help_) in {"seed": (1, ""), **scenario.options}.items():
+        parser.add_argument(f"--{option}", type=type(default), default=default, help=help_)
     return parser
 
 

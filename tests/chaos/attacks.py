@@ -1,7 +1,7 @@
 """Hostile deliveries by the thousand on a server that counts good ones meanwhile."""
 
 import random
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -73,10 +73,6 @@ class Attacker:
         self.post(body, signature=forged, expected=403)
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--bodies", type=int, default=5000, help="generated ones")
-
-
 def run(directory: Path, options: Namespace) -> bool:
     with (
         ReplicaSet(directory, size=1) as replica_set,
@@ -139,4 +135,6 @@ def attack(attacker: Attacker, options: Namespace) -> None:
     post_both()
 
 
-SCENARIO = Scenario("Hostile deliveries while good ones are counted.", add_arguments, run)
+SCENARIO = Scenario(
+    "Hostile deliveries while good ones are counted.", {"bodies": (5000, "generated ones")}, run
+)

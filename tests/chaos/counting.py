@@ -1,7 +1,7 @@
 """Deliveries while processes and mongod are killed: nothing is lost, nothing is counted twice."""
 
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,12 +15,6 @@ from tests.chaos.schedule import Step, build_schedule
 CONNECTIONS = 24
 # Of events. After a stall there is more to do than that: what is due is sent at once.
 RATE = 300.0
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--freeze-seconds", type=float, default=30.0, help="of a counter")
-    parser.add_argument("--events", type=int, default=100_000, help="to acknowledge, at least")
 
 
 def run(directory: Path, options: Namespace) -> bool:
@@ -93,5 +87,11 @@ def report(cluster: Cluster, load: Load, broken: list[str], *, faults_met: int) 
 
 
 SCENARIO = Scenario(
-    "Webhooks while web servers and mongod are killed and mongod misbehaves.", add_arguments, run
+    "Webhooks while web servers and mongod are killed and mongod misbehaves.",
+    {
+        "kills": (200, ""),
+        "freeze-seconds": (30.0, "of a counter"),
+        "events": (100_000, "to acknowledge, at least"),
+    },
+    run,
 )

@@ -1,7 +1,7 @@
 """A replica set whose primary dies, hangs, and hands over under load."""
 
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -42,11 +42,6 @@ BLOWS: dict[str, Callable[[ReplicaSet], None]] = {
     "step down": ReplicaSet.step_down,
     "hang": hang,
 }
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--elections", type=int, default=30)
-    parser.add_argument("--most-seconds", type=float, default=MOST_SECONDS, help="to an answer")
 
 
 def run(directory: Path, options: Namespace) -> bool:
@@ -90,4 +85,8 @@ def strike_all(replica_set: ReplicaSet, load: Load, options: Namespace) -> list[
     return struck
 
 
-SCENARIO = Scenario("A replica set's primary dies, hangs and hands over.", add_arguments, run)
+SCENARIO = Scenario(
+    "A replica set's primary dies, hangs and hands over.",
+    {"elections": (30, ""), "most-seconds": (MOST_SECONDS, "to an answer")},
+    run,
+)

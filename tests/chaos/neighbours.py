@@ -5,7 +5,7 @@ import json
 import socket
 import statistics
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -115,13 +115,6 @@ class Greedy(Background):
             self.answers[f"{do.__name__} {status}"] += 1
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--runs", type=int, default=600_000, help="that the greedy one has")
-    parser.add_argument("--most-seconds", type=float, default=MOST_SECONDS, help="p99 of answers")
-    parser.add_argument("--most-refused", type=int, default=0, help="deliveries")
-
-
 def run(directory: Path, options: Namespace) -> bool:
     with ReplicaSet(directory, size=1) as replica_set, open_database(replica_set.uri) as database:
         environment = build_environment(
@@ -190,5 +183,12 @@ def read_memory(serve: int) -> dict[str, float]:
 
 
 SCENARIO = Scenario(
-    "One workspace does its worst while another's deliveries go on.", add_arguments, run
+    "One workspace does its worst while another's deliveries go on.",
+    {
+        "seconds": (120.0, ""),
+        "runs": (600_000, "that the greedy one has"),
+        "most-seconds": (MOST_SECONDS, "p99 of answers"),
+        "most-refused": (0, "deliveries"),
+    },
+    run,
 )

@@ -1,7 +1,7 @@
 """What a scenario is, and how it tells what it found."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ _KINDS = {"I1": "double", "I3": "double", "I5": "lost"}
 class Scenario(msgspec.Struct, frozen=True):
     """Something that is done to the system, and the promises that it must keep meanwhile.
 
-    `run` does it in an empty directory with the options that `add_arguments` declares, prints its
-    figures and returns whether every promise was kept; an exception is a promise broken too.
-    `--seed` is every scenario's and declared for it.
+    `options` have a default, whose type they take, and what they are; `--seed` is every
+    scenario's. `run` does it in an empty directory with them, prints its figures and returns
+    whether every promise was kept; an exception is a promise broken too.
     """
 
     summary: str
-    add_arguments: Callable[[ArgumentParser], None]
+    options: Mapping[str, tuple[float, str]]
     run: Callable[[Path, Namespace], bool]
 
 

@@ -1,7 +1,7 @@
 """Sending while workers and mongod are killed and Meta misbehaves: never lost, never twice."""
 
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -48,15 +48,6 @@ class Parts(msgspec.Struct, frozen=True):
     cluster: Cluster
     workers: Workers
     database: Database[Document]
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--worker-kills", type=int, default=500)
-    parser.add_argument("--mongod-kills", type=int, default=20)
-    parser.add_argument("--triggers", type=int, default=20_000)
-    parser.add_argument("--accounts", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=42.0, help="triggers a second")
-    parser.add_argument("--haste", type=float, default=1.0, help="divides the waits of a worker")
 
 
 def run(directory: Path, options: Namespace) -> bool:
@@ -192,7 +183,14 @@ def report(
 
 
 SCENARIO = Scenario(
-    summary="Messages while workers and mongod are killed and Meta's API fails now and then.",
-    add_arguments=add_arguments,
-    run=run,
+    "Messages while workers and mongod are killed and Meta's API fails now and then.",
+    {
+        "worker-kills": (500, ""),
+        "mongod-kills": (20, ""),
+        "triggers": (20_000, ""),
+        "accounts": (200, ""),
+        "rate": (42.0, "triggers a second"),
+        "haste": (1.0, "divides the waits of a worker"),
+    },
+    run,
 )

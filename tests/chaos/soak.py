@@ -2,7 +2,7 @@
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,6 @@ _ROLES = {
 }
 
 Document = dict[str, Any]
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--rate", type=float, default=300.0, help="events a second")
 
 
 class Serve(LoggedProcess):
@@ -175,5 +170,7 @@ def report(readings: Readings, load: Load, side: SideLoad, *, seconds: float) ->
 
 
 SCENARIO = Scenario(
-    "Even load on serve: what its processes hold stays bounded.", add_arguments, run
+    "Even load on serve: what its processes hold stays bounded.",
+    {"minutes": (20.0, ""), "rate": (300.0, "events a second")},
+    run,
 )

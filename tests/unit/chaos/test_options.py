@@ -1,4 +1,4 @@
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,6 @@ def test_what_nobody_knows_is_refused(words: list[str]) -> None:
 def test_one_broken_promise_is_the_exit_code(monkeypatch: Any, tmp_path: Path) -> None:
     ran = []
 
-    def add_nothing(_: ArgumentParser) -> None:
-        pass
-
     def keep(*_: object) -> bool:
         ran.append("kept")
         return True
@@ -39,13 +36,13 @@ def test_one_broken_promise_is_the_exit_code(monkeypatch: Any, tmp_path: Path) -
     def stumble(*_: object) -> bool:
         raise TimeoutError("nothing moves")
 
-    kept = Scenario("keeps", add_nothing, keep)
+    kept = Scenario("keeps", {}, keep)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setitem(SCENARIOS, "kept", kept)
     assert main(["kept"]) == 0
     runs = {"stumbles": stumble, "says no": lambda *_: False}
     for summary, run in runs.items():
-        broken = Scenario(summary, add_nothing, run)
+        broken = Scenario(summary, {}, run)
         monkeypatch.setitem(SCENARIOS, "broken", broken)
         assert main(["broken", "kept"]) == 1
     assert ran == ["kept"] * 3
