@@ -13,9 +13,9 @@ from typing import Any
 from pymongo.database import Database
 
 from tests.support.waiting import wait_until
-from tracking.ids import list_names, list_stored_forms, name_id, name_person
+from tracking.ids import LENIENT, list_names, list_stored_forms, name_id, name_person
 from tracking.queries.stats import StatsStore
-from tracking.rollups.hours import EARLIEST, LATEST, find_count, hour_of
+from tracking.rollups.hours import EARLIEST, IS_DATED, LATEST, find_count, hour_of
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -32,6 +32,7 @@ def recount(
     Windows end at `at` (now). `acknowledged` has every trigger that must be there by its id, with
     its automation and person; without it nothing is said about I5.
     """
+    db = db.client.get_database(db.name, codec_options=LENIENT)
     runs = [
         run | {"automationId": name, "userId": name_person(run.get("userId")) or "",
                "createdAt": find_date(run)}
@@ -203,7 +204,7 @@ def _check_windows(db: Any, automations: Any, at: datetime) -> list[str]:
     wrong = []
     for name, summary in StatsStore(db).summarize(documents, at=at).by_automation.items():
         for length, shown in ((24, summary.last_24_hours), (168, summary.last_7_days)):
-            since = {"$gte": at - timedelta(hours=length)}
+            since = IS_DATED | {"$gte": at - timedelta(hours=length)}
             found = db["automation_runs"].count_documents(
                 {"automationId": {"$in": list_stored_forms(name)}, "createdAt": since}
             )

@@ -17,7 +17,14 @@ from typing import Any
 
 import msgspec
 
-from tracking.rollups.hours import HOURS_PER_DAY, RECENT_DAYS, find_count, hour_of, start_of_hour
+from tracking.rollups.hours import (
+    AHEAD,
+    HOURS_PER_DAY,
+    RECENT_DAYS,
+    find_count,
+    hour_of,
+    start_of_hour,
+)
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -79,6 +86,8 @@ def find_drift(counts: Counts, *, now: datetime, hours_kept: timedelta) -> Drift
         expected_total = base.get("base", 0) + base.get("unrolled", 0) + counts.rolled
     newest, last = counts.newest_run, counts.last_run_at
     is_behind = newest is not None and (last is None or last < newest)
+    if newest is not None and last is not None and newest < last:
+        is_behind = last > now + AHEAD  # a clock was ahead
     return Drift(
         newest_run=newest if is_behind else None,
         hours=sorted(differing),

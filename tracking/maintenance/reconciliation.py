@@ -18,23 +18,35 @@ from typing import Any
 
 import msgspec
 from bson import Int64
+from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from tracking.ids import list_stored_forms, name_id
+from tracking.clock import truncate_to_milliseconds
+from tracking.conf import conf
+from tracking.ids import list_all_forms, list_stored_forms, name_id, name_person
 from tracking.maintenance.backfill import Backfill
 from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift import Counts, Drift, is_copy_right, sum_hours
 from tracking.maintenance.drift_store import DriftStore
 from tracking.mongo.indexes import find_retention
 from tracking.mongo.transactions import run_in_transaction
-from tracking.rollups.hours import build_base_id, find_count, newest_of, parse_count
+from tracking.rollups.hours import (
+    AHEAD,
+    IS_DATED,
+    LATEST,
+    build_base_id,
+    find_count,
+    newest_of,
+    parse_count,
+)
 from tracking.rollups.rebuild import HourRebuilder, chunk_hours, hold_base
 
 logger = logging.getLogger("tracking")
 
 Document = dict[str, Any]
 
+_RUNS_PER_MOVE = 500
 _BUILT = "built by add_run_fields"
 
 
@@ -66,6 +78,7 @@ class Reconciler:
         self._automations = database["automations"]
         self._runs = database["automation_runs"]
         self._stats = database["automation_run_stats"]
+        self._contact_documents = database["automation_contacts"]
         self._contacts = ContactStore(database)
         self._drift = DriftStore(database, now=now)
         self._since = self._drift.find_first_hour(retention)
@@ -91,7 +104,10 @@ class Reconciler:
             has_runs = counts.newest_run is not None or (counts.copy or {}).get("totalRuns")
             missing = "hours" if "base" in base else "base"
             return [Repair(automation_id, missing, "none", _BUILT)] if has_runs else []
-        repairs = list(self._compare(counts, drift))
+        ahead = self._count_ahead(automation_id)
+        what = "runs and contacts in the future"
+        repairs = [Repair(automation_id, what, str(ahead), "now or before")] if ahead else []
+        repairs += self._compare(counts, drift)
         compared = self._contacts.compare(automation_id, oldest=self._since)
         wrong = sum(len(changes) for _, changes in compared)
         if wrong:
@@ -106,11 +122,17 @@ class Reconciler:
         if repairs[0].wanted == _BUILT:
             stored = self._automations.find_one({"_id": key}, {"totalRuns": 1, "lastRunAt": 1})
             self._backfill.run_batch([stored or {"_id": key}], recount=False)
+        while self._runs.find_one(self._build_ahead("createdAt", automation_id), {"_id": 1}):
+            self._run(automation_id, partial(self._move_back, automation_id))
         # First: until then a person whom another product counted may be counted again.
         for people, changes in self._contacts.compare(automation_id, oldest=self._since):
             if changes:
                 repair = partial(self._contacts.repair, automation_id, people, self._since)
                 self._run(automation_id, repair)
+        self._contact_documents.update_many(
+            self._build_ahead("lastRunAt", automation_id),
+            [{"$set": {"lastRunAt": {"$min": ["$firstRunAt", self._now]}}}],
+        )
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
         for hours in chunk_hours(drift.hours, sum_hours(counts.raw_minutes)):
             self._run(automation_id, partial(self._rebuild, automation_id, hours, drift))
@@ -128,6 +150,47 @@ class Reconciler:
 
         run_in_transaction(self._database.client, hold_and_work, seconds=120.0)
 
+    def _build_ahead(self, field: str, automation_id: str) -> Document:
+        """Return the query of what we counted by a clock that was ahead."""
+        query: Document = {
+            "automationId": automation_id,
+            field: {"$gt": self._now + AHEAD, "$lt": LATEST},
+        }
+        return query | ({"eventId": {"$exists": True}} if field == "createdAt" else {})
+
+    def _count_ahead(self, automation_id: str) -> int:
+        runs = self._runs.count_documents(self._build_ahead("createdAt", automation_id))
+        query = self._build_ahead("lastRunAt", automation_id)
+        return runs + self._contact_documents.count_documents(query)
+
+    def _move_back(self, automation_id: str, session: ClientSession) -> None:
+        """Move runs of the future to now, those of a person in their order, a window apart.
+
+        They happened no later than that, and people whom they stand for are not kept waiting.
+        """
+        query = self._build_ahead("createdAt", automation_id)
+        found = self._runs.find(query, {"userId": 1}, session=session)
+        ahead = list(found.sort("createdAt", -1).limit(_RUNS_PER_MOVE))
+        people: dict[str, list[datetime]] = {run["userId"]: [] for run in ahead}
+        query = {
+            "automationId": {"$in": list_stored_forms(automation_id)},
+            "userId": {"$in": list_all_forms(people)},
+            "createdAt": IS_DATED | {"$lte": self._now},
+        }
+        for run in self._runs.find(query, {"userId": 1, "createdAt": 1}, session=session):
+            people[name_person(run["userId"]) or ""].append(run["createdAt"])
+        writes = []
+        for run in ahead:
+            at = truncate_to_milliseconds(self._now)
+            for moment in sorted(people[run["userId"]], reverse=True):
+                if abs(at - moment) <= conf.dedup_window:
+                    at = moment - conf.dedup_window - timedelta(milliseconds=1)
+            people[run["userId"]].append(at)
+            key = {"_id": run["_id"], "automationId": automation_id}
+            writes.append(UpdateOne(key, {"$set": {"createdAt": at}}))
+        if writes:
+            self._runs.bulk_write(writes, ordered=False, session=session)
+
     def _compare(self, counts: Counts, drift: Drift) -> Iterator[Repair]:
         name = counts.automation_id
         if drift.hours:
@@ -141,7 +204,7 @@ class Reconciler:
             total += surplus
         if total != counts.total or drift.newest_run:
             yield Repair(name, "total", str(counts.total), str(total))
-        newest = newest_of(counts.last_run_at, drift.newest_run)
+        newest = drift.newest_run or counts.last_run_at
         if self._is_adopting:
             newest = newest_of(newest, (counts.copy or {}).get("lastRunAt"))
         if not is_copy_right(counts, total=total, last_run_at=newest):
@@ -187,7 +250,7 @@ class Reconciler:
         """Bring the total up to its hours, and take in what another product's counter has more."""
         counts, drift = self._drift.read_drift(automation_id, key, self._now, session)
         total = self._find_total(drift, 0)
-        newest, surplus = drift.newest_run, 0
+        newest, surplus = drift.newest_run or counts.last_run_at, 0
         if self._is_adopting and counts.copy is not None:
             # What no run accounts for belongs to the base.
             surplus = max(parse_count(counts.copy.get("totalRuns")) - total, 0)
@@ -207,7 +270,7 @@ class Reconciler:
         increments = {"runs": Int64(runs), "base": Int64(base)}
         update: Document = {"$inc": increments, "$set": {"reconciledAt": self._now}}
         if newest is not None:
-            update["$max"] = {"lastRunAt": newest}
+            update["$set"] |= {"lastRunAt": newest}
         query = {"_id": build_base_id(automation_id), "automationId": automation_id}
         self._stats.update_one(query, update, session=session)
 

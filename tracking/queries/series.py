@@ -26,6 +26,7 @@ from tracking.queries.time_grid import (
     sum_hour,
 )
 from tracking.rollups.hours import (
+    UNDATED,
     build_base_id,
     build_hour_id,
     build_number,
@@ -146,6 +147,11 @@ class SeriesStore:
             pipeline, session=session, batchSize=_BATCH, allowDiskUse=True
         )
 
+    def has_undated(self, ids: Sequence[str], session: ClientSession) -> bool:
+        """Return whether an automation has runs that no bucket holds."""
+        query = {"automationId": {"$in": list_all_forms(ids)}, "$or": UNDATED}
+        return self._runs.find_one(query, {"_id": 1}, session=session) is not None
+
     def find_outcomes(
         self, ids: Sequence[str], grid: Grid, session: ClientSession
     ) -> Iterator[Document]:
@@ -222,7 +228,10 @@ class _Reading:
             outcomes=self._sum_outcomes() if has_outcomes and not self._cut else None,
             as_of=at,
             exact_since=_find_exact_since(
-                bases, at=at, oldest_run=at - retention if earlier else None
+                bases,
+                at=at,
+                oldest_run=at - retention if earlier else None,
+                has_undated=store.has_undated(self._ids, session),
             ),
             known_since=self._find_known_since(bases, earlier, at=at),
         )
@@ -289,12 +298,15 @@ class _Reading:
 
 
 def _find_exact_since(
-    bases: dict[str, Document], at: datetime, oldest_run: datetime | None
+    bases: dict[str, Document], at: datetime, oldest_run: datetime | None, *, has_undated: bool
 ) -> datetime:
     """Return from when on nothing that was counted is missing.
 
     Before it hours or runs have expired, or an older product had counted what it kept no run of.
+    A run without a time may be missing anywhere.
     """
+    if has_undated:
+        return at + _MILLISECOND
     taken: list[datetime] = [base["takenAt"] for base in bases.values() if base.get("base")]
     expired = [] if oldest_run is None else [oldest_run]
     return max([at - STATS_RETENTION + _HOUR, *expired, *taken])

@@ -1,22 +1,27 @@
 """What older products left in other types: counted, erased, or kept and named."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from bson import Decimal128, Int64, ObjectId
+from bson import DatetimeMS, Decimal128, Int64, ObjectId
 from django.core.management import CommandError
 from pymongo.database import Database
+from pymongo.errors import ConnectionFailure
 
 from tests.support.commands import run_command
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
-from tests.support.triggers import make_run, make_trigger, now_in_milliseconds
+from tests.support.triggers import T0, make_run, make_trigger, now_in_milliseconds
 from tests.support.verification_cases import list_wrong, verify
+from tracking import reports
+from tracking.counting.switch import SwitchState, read_switch, write_switch
 from tracking.ids import name_id
 from tracking.maintenance.erasure import Eraser
+from tracking.mongo import client as mongo
 from tracking.queries.stats import StatsStore
+from tracking.queries.time_grid import Unit
 from tracking.rollups.folding import Folder
 from tracking.runs import Outcome
 
@@ -155,3 +160,79 @@ def test_a_base_that_is_gone_is_taken_again_without_doubling(
     assert list_wrong("--full", "--only", "fields", "counts", "contacts") == []
     if not expired:
         assert recount(db, at=at) == []
+
+
+UNDATED = [
+    {}, {"createdAt": None}, {"createdAt": "2026-01-01"}, {"createdAt": 1}, {"createdAt": [T0]},
+    {"createdAt": T0.replace(year=2090)}, {"createdAt": DatetimeMS(300_000_000_000_000)},
+]  # fmt: skip
+
+
+def test_runs_without_a_time_are_counted_and_named_and_nothing_claims_them(db: Db) -> None:
+    at = now_in_milliseconds()
+    db["automations"].insert_one({"_id": "a1", "accountId": "9"})
+    runs = [make_run("a1", at - HOUR, userId="p9")]
+    for fields in UNDATED:
+        run = make_run("a1", at)
+        del run["createdAt"]
+        runs.append(run | fields)
+    runs += [make_run("a1", at - DAY) | {"userId": one} for one in (None, True, {"id": 1})]
+    db["automation_runs"].insert_many(runs)
+    for _ in range(2):
+        series = reports.read_series(
+            ["a1"], unit=Unit.HOUR, zone=UTC, from_=at - HOUR, to=at, at=at
+        )
+        assert not series.is_exact
+        _, findings = verify("--full", "--only", "runs")
+        counts = {what: one["figure"].split(":")[0] for what, one in findings.items()}
+        assert counts["runs that no window holds"] == str(len(UNDATED))
+        assert counts["runs without a person"] == "3"
+        _, quick = verify("--only", "runs")
+        assert quick["runs that no window holds"]["state"] == "wrong"
+        add_run_fields()
+        run_command("reconcile_runs")
+        assert summarize(db, at)["a1"] == (len(runs), 4)
+        assert recount(db) == []
+    assert Eraser(mongo.get_database()).erase("9", "p1").runs == len(UNDATED)
+
+
+def test_what_a_clock_wrote_that_was_a_day_ahead_is_moved_to_now(db: Db, tracker: Tracker) -> None:
+    """The person is answered again, and what was counted stays counted, a window apart."""
+    at = now_in_milliseconds()
+    db["automations"].insert_one({"_id": "a1", "totalRuns": 0, "lastRunAt": None})
+    for moment in (at - HOUR / 2, at + DAY, at + DAY + 2 * HOUR):
+        tracker.record(make_trigger(arrived_at=moment), make_trigger(user_id="p2", arrived_at=at))
+    stray = {"_id": "a1:gone", "automationId": "a1", "userId": "gone", "runs": 0, "earlier": 0}
+    moments = {"firstRunAt": at - DAY, "lastRunAt": at + DAY}
+    db["automation_contacts"].insert_one(stray | moments)
+    assert {"runs in the future", "contacts in the future"} <= set(list_wrong("--only", "runs"))
+    assert any("runs and contacts in the future" in one for one in run_command("reconcile_runs"))
+    assert db["automation_runs"].count_documents({"createdAt": {"$gt": at + HOUR}}) == 0
+    assert list_wrong("--full", "--only", "runs", "counts", "contacts", "pairs") == []
+    db["automation_contacts"].delete_one({"_id": "a1:gone"})
+    assert recount(db) == []
+    assert run_command("reconcile_runs")[0] == "nothing differs"
+    assert tracker.record(make_trigger(arrived_at=at + 2 * HOUR)) == [Outcome.COUNTED]
+
+
+@pytest.mark.parametrize("action", ["on", "off"])
+def test_a_command_that_fails_leaves_the_switch_as_it_was(
+    db: Db, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    write_switch(db, "tracking", SwitchState.OFF if action == "on" else SwitchState.ON, now=T0)
+    before = read_switch(db)
+
+    def fail(*args: Any, **options: Any) -> Any:
+        raise ConnectionFailure
+
+    monkeypatch.setattr("tracking.management.commands.tracking.read_status", fail)
+    with pytest.raises(CommandError):
+        run_command("tracking", action)
+    assert read_switch(db) is before
+
+
+def test_automations_that_cannot_be_told_apart_are_named(db: Db) -> None:
+    keys: list[Any] = [KEY, str(KEY), 42, "42", "a1", {"of": 1}, name_id({"of": 1})]
+    db["automations"].insert_many([{"_id": key} for key in keys])
+    _, findings = verify("--only", "ids")
+    assert findings["automations of the same id"]["figure"].startswith("6 automations: 2 are 42, ")

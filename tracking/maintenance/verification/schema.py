@@ -1,11 +1,11 @@
 """Fields, bases, indexes and times to live are as they are declared."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import Any
 
-from tracking.ids import name_id
+from tracking.ids import PERSON, list_all_forms, name_id
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding
 from tracking.mongo.indexes import (
     COLLECTIONS,
@@ -16,11 +16,30 @@ from tracking.mongo.indexes import (
     list_obstacles,
 )
 from tracking.mongo.transactions import batched
-from tracking.rollups.hours import LARGEST_COUNT, build_base_id, find_count
+from tracking.rollups.hours import (
+    AHEAD,
+    EARLIEST,
+    LARGEST_COUNT,
+    LATEST,
+    UNDATED,
+    build_base_id,
+    find_count,
+)
+
+Document = dict[str, Any]
 
 _BATCH = 1000
 _FIX_FIELDS = "run 'python manage.py add_run_fields'"
 _FIX_INDEXES = "run 'python manage.py add_run_indexes'"
+_NEWEST = 20_000
+_ID_TYPES = ["string", "objectId", "int", "long", "double", "decimal", "binData"]
+_FIX_FUTURE = "run 'python manage.py reconcile_runs'; correct the createdAt of others' runs"
+_ODD_RUNS = {
+    "automation": ("runs without one automation", "give them an automationId that is an id"),
+    "person": ("runs without a person", "give them a userId that is text, or leave them"),
+    "time": ("runs that no window holds", "give them a createdAt that is a date, or leave them"),
+    "future": ("runs in the future", _FIX_FUTURE),
+}  # fmt: skip
 # MongoDB looks once a minute; a backlog after `add_run_indexes` takes longer.
 MARGIN = timedelta(hours=1)
 _MOST = 100_000
@@ -66,6 +85,55 @@ def _list_without_base(automations: Any, stats: Any) -> Iterator[str]:
         query = {"_id": {"$in": list(ids)}, "base": {"$exists": True}}
         known = {one["_id"] for one in stats.find(query, {"_id": 1})}
         yield from (one for base_id, one in ids.items() if base_id not in known)
+
+
+def check_ids(scope: Scope) -> Iterator[Finding]:
+    """Find automations of one text form: they share their totals, runs and paths."""
+    automations, is_object_id = scope.database["automations"], {"$type": "objectId"}
+    others = automations.find({"_id": {"$not": is_object_id}}, {"_id": 1})
+    keys = Counter(name_id(one["_id"]) for one in others)
+    same = {"_id": {"$in": list_all_forms(keys), **is_object_id}}
+    keys.update(str(one["_id"]) for one in automations.find(same, {"_id": 1}))
+    shared = [f"{number} are {one}" for one, number in keys.items() if number > 1]
+    figure = f"{sum(number for number in keys.values() if number > 1)} automations"
+    fix = "give all but one of them another _id: nothing tells their runs apart"
+    yield build_finding("automations of the same id", figure, named=shared, fix=fix)
+
+
+def check_runs(scope: Scope) -> Iterator[Finding]:
+    """Name runs that no automation, person, window or list has, each under its first fault."""
+    odd_keys = scope.database["automations"].distinct(
+        "_id", {"_id": {"$not": {"$type": _ID_TYPES}}}
+    )
+    is_known = [{"$in": [{"$type": "$automationId"}, _ID_TYPES]},
+                {"$in": ["$automationId", {"$literal": odd_keys}]}]  # fmt: skip
+    is_dated = [{"$gte": ["$createdAt", EARLIEST]}, {"$lt": ["$createdAt", LATEST]}]
+    kind = {"$switch": {"branches": [
+        {"case": {"$not": {"$or": is_known}}, "then": "automation"},
+        {"case": {"$eq": [PERSON, None]}, "then": "person"},
+        {"case": {"$not": {"$and": is_dated}}, "then": "time"},
+        {"case": {"$gt": ["$createdAt", scope.now + AHEAD]}, "then": "future"},
+    ], "default": None}}  # fmt: skip
+    found: dict[str, Document] = {}
+    by_index = [*UNDATED, {"createdAt": {"$gt": scope.now + AHEAD}}]
+    sources: list[tuple[list[Document], Collection[str]]] = [
+        ([{"$match": {"$or": by_index}}], ("time", "future")),
+        ([{"$sort": {"_id": -1}}, {"$limit": _NEWEST}], ("automation", "person")),
+    ]
+    for source, kinds in [([], _ODD_RUNS)] if scope.is_full else sources:
+        group = {"_id": kind, "runs": {"$sum": 1}, "first": {"$first": "$_id"}}
+        for row in scope.database["automation_runs"].aggregate([*source, {"$group": group}]):
+            if row["_id"] in kinds:
+                found[row["_id"]] = row
+    for name, (what, fix) in _ODD_RUNS.items():
+        row = found.get(name, {"runs": 0})
+        named = [f"{name_id(row['first'])} is the first"] if row["runs"] else []
+        yield build_finding(what, str(row["runs"]), named=named, fix=fix)
+    ahead = {"lastRunAt": {"$gt": scope.now + AHEAD}}
+    contacts = scope.database["automation_contacts"].count_documents(ahead, limit=_MOST)
+    yield build_finding(
+        "contacts in the future", str(contacts), is_ok=not contacts, fix=_FIX_FUTURE
+    )
 
 
 def check_indexes(scope: Scope) -> Iterator[Finding]:

@@ -14,8 +14,10 @@ from tracking.maintenance.verification.findings import Check, Finding, Scope, bu
 from tracking.maintenance.verification.schema import (
     check_expiry,
     check_fields,
+    check_ids,
     check_index_use,
     check_indexes,
+    check_runs,
 )
 
 # After this long it is no burst any more.
@@ -71,6 +73,8 @@ def check_counting(scope: Scope) -> Iterator[Finding]:
 
 CHECKS: dict[str, Check] = {
     "fields": check_fields,
+    "ids": check_ids,
+    "runs": check_runs,
     "indexes": check_indexes,
     "expiry": check_expiry,
     "plans": check_index_use,

@@ -32,11 +32,11 @@ class Command(DatabaseCommand):
         database = mongo.get_database()
         action, now = options["action"], read_now()
         retried = service.retry_stuck() if action == "retry" else None
+        status = read_status(database, now=now)  # first: if it fails, the switch stays as it was
         if action in ("on", "off"):
             name = "stats" if options["stats"] else "tracking"
             write_switch(database, name, SwitchState(action), now=now)
         switches = {name: _read_switch(name) for name in _VETO}
-        status = read_status(database, now=now)
         seconds = status.lag(now).total_seconds()
         if options["json"]:
             stuck = msgspec.to_builtins([build_stuck(one) for one in status.stuck])
