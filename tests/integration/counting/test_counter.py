@@ -13,16 +13,9 @@ from tests.integration.conftest import Db, MakeTracker, Recorder
 from tests.support.laboratory import lose_commit_replies
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
-from tests.support.triggers import (
-    MILLISECOND,
-    T0,
-    WINDOW,
-    make_people,
-    make_run,
-    make_trigger,
-    now_in_milliseconds,
-)
+from tests.support.triggers import MILLISECOND, T0, WINDOW, make_people, make_run, make_trigger
 from tests.support.waiting import wait_until
+from tracking.clock import read_now
 from tracking.counting import counter as counter_module
 from tracking.counting.partitions import list_stuck, retry_stuck
 from tracking.ids import lane_of, partition_of
@@ -69,7 +62,7 @@ class TestBatch:
         assert (automation["totalRuns"], automation["lastRunAt"]) == (4, T0)
         for trigger in db["automation_triggers"].find():
             assert trigger["runId"] == run["_id"]
-            assert trigger["expireAt"] > now_in_milliseconds() + timedelta(days=6)
+            assert trigger["expireAt"] > read_now() + timedelta(days=6)
             assert not {"partition", "metadata"} & trigger.keys()
         assert recount(db) == []
 
@@ -77,7 +70,7 @@ class TestBatch:
         tracker.record(make_trigger(send={"via": "instagram"}))
         [trigger] = db["automation_triggers"].find()
         assert (trigger["state"], trigger["outcome"]) == ("queued", "counted")
-        assert trigger["expireAt"] > now_in_milliseconds() + timedelta(days=13)
+        assert trigger["expireAt"] > read_now() + timedelta(days=13)
 
     def test_few_commands_count_many_triggers(
         self, recorded_db: Db, recorder: Recorder, make_tracker: MakeTracker
@@ -168,7 +161,7 @@ class TestBatch:
         ]
 
     def test_a_clock_that_is_ahead_holds_nothing_up(self, db: Db, tracker: Tracker) -> None:
-        now = now_in_milliseconds()
+        now = read_now()
         tracker.record(make_trigger(arrived_at=now + timedelta(hours=3)))
         assert tracker.counter._since < now
         tracker.record(make_trigger(arrived_at=now, automation_id="a2"))
@@ -297,7 +290,7 @@ class TestStuck:
             session.abort_transaction()
         session.end_session()
         self.deliver(tracker, 3)
-        assert retry_stuck(db, now=now_in_milliseconds()) == 1
+        assert retry_stuck(db, now=read_now()) == 1
         tracker.counter._look_at = 0
         tracker.count()
         assert list_stuck(db) == []
@@ -307,7 +300,7 @@ class TestStuck:
     def test_it_is_tried_again_with_growing_pauses(
         self, db: Db, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        now = now_in_milliseconds()
+        now = read_now()
         monkeypatch.setattr(counter_module, "read_now", lambda: now)
         db.command("collMod", "automation_contacts", validator={"automationId": {"$ne": "bad"}})
         self.deliver(tracker, 0)
@@ -345,7 +338,7 @@ class TestStuck:
         tracker.record(*make_people(3))
         assert tracker.counter._base_thread is not None
         tracker.counter._base_thread.join(5)
-        retry_stuck(db, now=now_in_milliseconds())
+        retry_stuck(db, now=read_now())
         tracker.counter._look_at = 0
         tracker.count()
         assert list_stuck(db) == []
@@ -354,7 +347,7 @@ class TestStuck:
 
 class TestFolding:
     def test_closed_hours_leave_the_base(self, db: Db, tracker: Tracker) -> None:
-        now = now_in_milliseconds()
+        now = read_now()
         at = now - timedelta(hours=3)
         tracker.record(*make_people(3, arrived_at=at), make_trigger(arrived_at=now, user_id="n"))
         tracker.counter._fold_at = 0

@@ -8,13 +8,8 @@ from pymongo.monitoring import CommandStartedEvent
 from tests.integration.conftest import Db, MakeTracker, Recorder, explain
 from tests.support.commands import run_command
 from tests.support.tracker import Tracker
-from tests.support.triggers import (
-    MILLISECOND,
-    make_people,
-    make_run,
-    make_trigger,
-    now_in_milliseconds,
-)
+from tests.support.triggers import MILLISECOND, make_people, make_run, make_trigger
+from tracking.clock import read_now
 from tracking.ids import partition_of
 from tracking.maintenance.contacts import ContactStore
 from tracking.maintenance.drift_store import DriftStore
@@ -28,7 +23,7 @@ from tracking.rollups.folding import Folder
 from tracking.rollups.rebuild import HourRebuilder
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-NOW = now_in_milliseconds()
+NOW = read_now()
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 AUTOMATIONS = [f"a{number}" for number in range(30)]
 # The others are small, or read as a whole on purpose.

@@ -18,16 +18,9 @@ from tests.support.api_client import build_automation, build_run
 from tests.support.commands import run_command
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
-from tests.support.triggers import (
-    MILLISECOND,
-    T0,
-    WINDOW,
-    make_people,
-    make_run,
-    make_trigger,
-    now_in_milliseconds,
-)
+from tests.support.triggers import MILLISECOND, T0, WINDOW, make_people, make_run, make_trigger
 from tracking import reports, service
+from tracking.clock import read_now
 from tracking.counting.switch import SwitchState, write_switch
 from tracking.queries.run_filters import RunFilter
 from tracking.queries.stats import (
@@ -107,7 +100,7 @@ def test_windows_equal_a_count_around_both_edges_before_and_after_folding(
 def test_rollups_that_start_inside_the_window(db: Db, tracker: Tracker) -> None:
     """An automation with earlier runs: before `add_run_fields`, only newer windows use rollups."""
     chance = random.Random(5)
-    now = now_in_milliseconds()
+    now = read_now()
     times = enumerate(scatter_runs(chance, now, 60))
     earlier = [make_run("a1", at, userId=f"old{number}") for number, at in times]
     db["automation_runs"].insert_many(earlier)
@@ -272,7 +265,7 @@ def run_threads(*works: Any) -> None:
 
 def test_one_read_is_one_instant_while_others_write_and_fold(db: Db, make_tracker: Any) -> None:
     """Every answer equals a state that was there: windows and total move together."""
-    now = now_in_milliseconds().replace(second=30, microsecond=0)
+    now = read_now().replace(second=30, microsecond=0)
     db["automations"].insert_one({"_id": "a1"})
     done = threading.Event()
     # Half of the people fall into the minute that the edge cuts, half into an hour that is folded.
