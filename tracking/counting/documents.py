@@ -1,12 +1,12 @@
-"""The documents that storing and counting write. Pure: plain values in, plain values out."""
+"""The documents that counting writes. Pure: plain values in, plain values out."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tracking.ids import ERASED_PREFIX, build_contact_id, build_trigger_id, partition_of
+from tracking.ids import ERASED_PREFIX, build_contact_id
 from tracking.rollups.hours import build_base_id, build_increments
-from tracking.runs import Claim, Decision, Outcome, Trigger, Waiting
+from tracking.runs import Claim, Decision, Outcome, Waiting
 
 Document = dict[str, Any]
 
@@ -23,39 +23,6 @@ WAITING_FIELDS = (
     *_RUN_FIELDS, *_OPTIONAL, "accountId", "automationKey", "createdAt", "runId", "metadata",
     "continues", "state", "erasedAs",
 )  # fmt: skip
-
-
-def build_trigger(trigger: Trigger, *, run_id: Any) -> Document:
-    """Return the document of `automation_triggers`: what counting and sending need to know.
-
-    `partition` is there while the trigger is not counted, `expireAt` from then on.
-    """
-    document: Document = {
-        "_id": build_trigger_id(trigger.account_id, trigger.kind, trigger.event_id),
-        "accountId": trigger.account_id,
-        "automationId": trigger.automation_id,
-        "automationKey": trigger.automation_key,
-        "workspaceId": trigger.workspace_id,
-        "triggerType": trigger.trigger_type,
-        "userId": trigger.user_id,
-        "createdAt": trigger.arrived_at,
-        "runId": run_id,
-        "metadata": trigger.metadata,
-        "partition": partition_of(trigger.automation_id),
-    }
-    if trigger.occurred_at is not None:
-        document["occurredAt"] = trigger.occurred_at
-    if trigger.person_unknown:
-        document["personUnknown"] = True
-    if trigger.continues is not None:
-        document["continues"] = trigger.continues
-    if trigger.source is not None:
-        document["source"] = trigger.source
-    if trigger.send is not None:
-        document["send"] = trigger.send
-        document["state"] = "queued"
-        document["nextAt"] = trigger.arrived_at
-    return document
 
 
 def parse_waiting(document: Mapping[str, Any]) -> Waiting:

@@ -21,9 +21,9 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import PyMongoError, WriteConcernError
 
-from tracking.counting.documents import build_trigger
 from tracking.counting.metrics import BY_OUTCOME, STORE_FAILURES, STORE_SECONDS, WAITING
 from tracking.exceptions import TrackingUnavailable
+from tracking.ids import build_trigger_id, partition_of
 from tracking.mongo.errors import Failure, classify
 from tracking.runs import Outcome, Trigger
 
@@ -259,3 +259,36 @@ def _encode(trigger: Trigger) -> _Row | None:
         logger.error("❌ [TRACKING] Trigger cannot be stored: %d bytes", len(content))
         return None
     return _Row(document["_id"], trigger.account_id, run_id, RawBSONDocument(content))
+
+
+def build_trigger(trigger: Trigger, *, run_id: Any) -> Document:
+    """Return the document of `automation_triggers`: what counting and sending need to know.
+
+    `partition` is there while the trigger is not counted, `expireAt` from then on.
+    """
+    document: Document = {
+        "_id": build_trigger_id(trigger.account_id, trigger.kind, trigger.event_id),
+        "accountId": trigger.account_id,
+        "automationId": trigger.automation_id,
+        "automationKey": trigger.automation_key,
+        "workspaceId": trigger.workspace_id,
+        "triggerType": trigger.trigger_type,
+        "userId": trigger.user_id,
+        "createdAt": trigger.arrived_at,
+        "runId": run_id,
+        "metadata": trigger.metadata,
+        "partition": partition_of(trigger.automation_id),
+    }
+    if trigger.occurred_at is not None:
+        document["occurredAt"] = trigger.occurred_at
+    if trigger.person_unknown:
+        document["personUnknown"] = True
+    if trigger.continues is not None:
+        document["continues"] = trigger.continues
+    if trigger.source is not None:
+        document["source"] = trigger.source
+    if trigger.send is not None:
+        document["send"] = trigger.send
+        document["state"] = "queued"
+        document["nextAt"] = trigger.arrived_at
+    return document
