@@ -21,7 +21,7 @@ from automations.instagram.access_tokens import AccessToken, Host
 from tracking.exceptions import TrackingError
 from tracking.ids import list_stored_forms, name_id, name_person
 from tracking.mongo import client as mongo
-from tracking.mongo.errors import bounded
+from tracking.mongo.errors import bounded, find_obstacle
 
 logger = logging.getLogger("automations.accounts")
 
@@ -111,7 +111,8 @@ def list_accounts(
 
 def list_other_workspaces(account_id: str, workspace_id: str) -> list[str]:
     """Return the other workspaces that have an active automation for the account."""
-    query = {"accountId": {"$in": list_stored_forms(account_id)}, "isActive": True}
+    named = {"accountId": {"$in": list_stored_forms(account_id)}}
+    query = {**named, "isActive": True, "deletedAt": None}
     with bounded():
         found = mongo.get_database()["automations"].distinct("workspaceId", query)
     return sorted({str(one) for one in found} - {workspace_id})
@@ -131,6 +132,7 @@ def add_account(
     if not token or not token.isascii() or not all(character > " " for character in token):
         raise ValueError("An access token is ASCII text without spaces.")
     changes = {
+        "workspaceId": workspace_id,
         "token": encrypt(token),
         "host": host.value,
         "state": AccountState.ACTIVE.value,
@@ -139,12 +141,13 @@ def add_account(
     }
     with bounded():
         try:
-            _accounts().update_one(
-                {"_id": account_id, "workspaceId": workspace_id},
-                {"$set": changes, "$setOnInsert": {"createdAt": at}},
-                upsert=True,
-            )
-        except DuplicateKeyError:
+            # One that names no workspace becomes this one's.
+            own = {"workspaceId": {"$in": [*list_stored_forms(workspace_id), None]}}
+            update = {"$set": changes, "$setOnInsert": {"createdAt": at}}
+            _accounts().update_one({"_id": account_id, **own}, update, upsert=True)
+        except DuplicateKeyError as error:
+            if find_obstacle(error):
+                raise
             raise AccountTaken(account_id) from None
 
 

@@ -13,7 +13,7 @@ from rest_framework.utils.serializer_helpers import ReturnDict
 from rest_framework.views import exception_handler
 
 from automations.rules.store import OverBound
-from tracking.exceptions import TrackingError
+from tracking.exceptions import StorageRefused, TrackingError
 from tracking.queries.run_filters import InvalidCursor
 from tracking.queries.time_grid import BadRange
 
@@ -100,6 +100,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception], Callable[[Any], exceptions.APIExcept
     (BadRange, lambda error: exceptions.ValidationError({"from": str(error)}, "bad_range")),
     (OverBound, lambda error: exceptions.ValidationError(_name_bound(error), "over_bound")),
     (InvalidCursor, lambda _: exceptions.ValidationError({"cursor": _CURSOR}, "invalid")),
+    (StorageRefused, lambda error: ServiceUnavailable(str(error))),
     (TrackingError, lambda _: ServiceUnavailable()),
     (Http404, lambda _: exceptions.NotFound()),
     (PermissionDenied, lambda _: exceptions.PermissionDenied()),

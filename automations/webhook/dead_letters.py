@@ -125,8 +125,8 @@ def get_dead_letters() -> DeadLetterStore:
 def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> bool:
     """Store dead letters by `deadline`, and log them without their content.
 
-    Returns whether they are kept. Where another program's validator or index refuses them, Meta is
-    not asked again: that would stop all other events. Raises TrackingUnavailable.
+    Returns whether they are kept. What MongoDB refuses is not asked for again: that would stop all
+    other events. Raises TrackingUnavailable.
     """
     DEAD_LETTERS.inc(len(letters))
     try:

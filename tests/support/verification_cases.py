@@ -187,10 +187,6 @@ def leave_an_account_silent(db: Database[Document]) -> None:
     )
 
 
-def break_a_rule(db: Database[Document]) -> None:
-    db["automations"].update_one({"_id": "a2"}, {"$set": {"accountId": ["acc"]}})
-
-
 def keep_an_expired_trigger(db: Database[Document]) -> None:
     db["automation_triggers"].insert_one(
         {"_id": "x", "outcome": "duplicate", "expireAt": datetime.now(UTC) - DAY}
@@ -218,6 +214,5 @@ FAULTS: list[tuple[Fault, list[str]]] = [
      ["triggers waiting to be counted", "partitions without a counter"]),
     (leave_an_automation_stuck, ["automations that cannot be counted"]),
     (keep_a_dead_letter, ["dead letters waiting"]),
-    (break_a_rule, ["active automations that match nothing"]),
     (leave_an_account_silent, ["accounts gone silent"]),
 ]  # fmt: skip

@@ -25,7 +25,7 @@ from automations.accounts.accounts import (
 from automations.accounts.encryption import make_key
 from automations.instagram.access_tokens import Host
 from tests.support.commands import run_command as run
-from tracking.exceptions import TrackingUnavailable
+from tracking.exceptions import StorageRefused, TrackingUnavailable
 
 NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -70,6 +70,18 @@ class TestAccounts:
         account = fetch()
         assert (account.token, account.state, account.state_reason) == ("another", "active", None)
         assert account.created_at == NOW
+
+    def test_one_that_names_no_workspace_is_given_to_the_one_that_adds_it(self, db: Any) -> None:
+        db.accounts.insert_many([{"_id": "178", "state": "active"}, {"_id": "2", "workspaceId": 7}])
+        add()
+        add("2", workspace_id="7")
+        assert [one.workspace_id for one in list_accounts()] == ["ws", "7"]
+
+    def test_an_index_that_is_not_ours_is_named(self, bare_db: Any) -> None:
+        bare_db.accounts.create_index("state", unique=True)
+        add()
+        with pytest.raises(StorageRefused, match="a unique index that is not ours"):
+            add("2")
 
     def test_another_workspace_cannot_take_it(self, db: Any) -> None:
         add()

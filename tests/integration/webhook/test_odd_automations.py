@@ -103,7 +103,7 @@ def test_nothing_is_read_that_no_rule_is_made_of(db: Database[Document]) -> None
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [
-        ({"workspaceId": ...}, "it names no workspace"),
+        ({"workspaceId": None}, "it names no workspace"),
         ({"state": {"is": "active"}}, "its state is unknown"),
         ({"host": ["facebook"]}, "its host is unknown"),
         ({"_id": int(ACCOUNTS[1])}, "its _id is no text"),
@@ -113,9 +113,8 @@ def test_nothing_is_read_that_no_rule_is_made_of(db: Database[Document]) -> None
 def test_an_account_that_cannot_be_read_is_paused_and_named(
     db: Database[Document], odd: Document, reason: str | None
 ) -> None:
-    document = {"_id": ACCOUNTS[1], "workspaceId": "ws1", "token": "x"} | odd
     db["accounts"].insert_many([
-        {name: value for name, value in document.items() if value is not ...},
+        {"_id": ACCOUNTS[1], "workspaceId": "ws1", "token": "x"} | odd,
         {"_id": ACCOUNTS[0], "workspaceId": "ws1"},
     ])  # fmt: skip
     db["automations"].insert_many(
