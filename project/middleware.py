@@ -66,8 +66,7 @@ class MetricsMiddleware:
         response = self.get_response(request)
         seconds, status = time.perf_counter() - started, response.status_code
         if request.path_info != self._webhook:
-            match = request.resolver_match
-            route = match.url_name if match is not None else None
+            route = request.resolver_match and request.resolver_match.url_name
             method = request.method if request.method in _METHODS else "other"
             labels = (route or "none", method, f"{status // 100}xx")
             REQUESTS.labels(*labels).inc()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import IO, Any
 from uuid import UUID
 
@@ -44,9 +44,7 @@ from tracking.clock import format_time
 from tracking.ids import name_id
 
 Json = dict[str, Any]
-_MOST_NAMES = 4096
 _SHORTEST = 12  # of what is looked at
-_SHORTEST_RANDOM = 16
 # Each begins with a literal that texts seldom have, so that `re` skips to the first of them; what
 # stands before it is looked at afterwards.
 _PATTERNS = (
@@ -97,7 +95,7 @@ def to_json(value: Any, *, is_named: bool = False) -> Any:
         return {
             name: item if type(item) in _PLAIN else to_json(item, is_named=is_named or naming != 0)
             for name, item in value.items()
-            if (naming := _namings[name]) != _CREDENTIAL
+            if (naming := _judge_name(name)) != _CREDENTIAL
             and not (type(item) in _TEXTS and is_credential(item, is_named or naming != 0))
         }
     if kind is list:
@@ -130,7 +128,7 @@ def is_credential(value: Any, is_named: bool) -> bool:
     if not isinstance(value, str):
         value = getattr(value, "pattern", value)
         value = value.decode("latin-1") if isinstance(value, bytes) else value
-        if is_named and len(value) >= _SHORTEST_RANDOM:
+        if is_named and len(value) >= 16:
             return True
     if len(value) < _SHORTEST:
         return False
@@ -199,18 +197,12 @@ class BrowsableRenderer(BrowsableAPIRenderer):
         return {**context, "code_style": None}
 
 
-class _Namings(dict[str, int]):
-    """What each field's name says about its value, cached."""
-
-    def __missing__(self, name: str) -> int:
-        bare = name.replace("_", "").replace("-", "").lower()
-        if bare.endswith(_ALWAYS) or _HOLDS.search(name):
-            naming = _CREDENTIAL
-        else:
-            naming = _IF_RANDOM if _NAMED.search(bare) else _NOTHING
-        if len(self) < _MOST_NAMES:
-            self[name] = naming
-        return naming
+@lru_cache(maxsize=4096)
+def _judge_name(name: str) -> int:
+    bare = name.replace("_", "").replace("-", "").lower()
+    if bare.endswith(_ALWAYS) or _HOLDS.search(name):
+        return _CREDENTIAL
+    return _IF_RANDOM if _NAMED.search(bare) else _NOTHING
 
 
 def _from_bytes(value: bytes) -> str:
@@ -341,7 +333,6 @@ def get_automation_id(workspace_id: str, automation_id: str) -> str:
     return name_id(get_automation(workspace_id, automation_id, is_deleted_too=True)["_id"])
 
 
-_namings = _Namings()
 _PLAIN = frozenset({str, int, bool, type(None)})
 _TEXTS = frozenset({str, bytes, Binary, Code, Regex})
 _CONVERTERS: dict[type, Callable[[Any], Any]] = {

@@ -73,7 +73,6 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
         return self.scope == WRITE
 
     def may_use(self, method: str | None) -> bool:
-        """Return whether the scope covers the HTTP method."""
         return self.can_write or method in SAFE_METHODS
 
     def is_usable(self, at: datetime) -> bool:
@@ -246,10 +245,7 @@ class SessionTokenAuthentication(SessionAuthentication):
 
 
 class IsOwnWorkspace(BasePermission):
-    """The token's workspace is the one in the path, and its scope covers the method.
-
-    Other workspaces are 404; an unsafe method is 403 for a token that may only read.
-    """
+    """Another workspace is 404; an unsafe method is 403 for a token that may only read."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         token = request.auth

@@ -7,6 +7,7 @@ a rolling hour; `estimated_time_to_regain_access` is in minutes.
 import math
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -57,25 +58,18 @@ class UsageBoard:
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
     """Return in how many seconds the account may call again, None if unknown.
 
-    At most MOST_WAIT_SECONDS. What no wait can be read from counts as not said.
+    At most MOST_WAIT_SECONDS; what cannot be read was not said.
     """
     waits = [60.0 * _read_number(usage, _REGAIN) for usage in _read_business(headers)]
     retry_after = headers.get("retry-after", "").strip()
     if retry_after.isascii() and retry_after.isdigit():
         waits.append(float(retry_after))
     elif retry_after:
-        try:
-            wait = _read_date(retry_after) - _read_date(headers.get("date", ""))
-        except (ValueError, OverflowError):
-            pass
-        else:
-            waits.append(wait)
+        with suppress(ValueError, OverflowError, TypeError):
+            until, now = map(parsedate_to_datetime, (retry_after, headers.get("date", "")))
+            waits.append((until - now).total_seconds())
     said = [wait for wait in waits if 0 < wait < math.inf]
     return min(MOST_WAIT_SECONDS, max(said)) if said else None
-
-
-def _read_date(text: str) -> float:
-    return parsedate_to_datetime(text).timestamp()
 
 
 def _read_number(usage: Mapping[str, Any], name: str) -> float:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import msgspec
 
@@ -28,8 +28,6 @@ _KEPT_SECONDS = 1.0
 _INDEXES_KEPT_SECONDS = 60.0
 _COUNTS_KEPT_SECONDS = 10.0
 
-Value = TypeVar("Value")
-
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """What was found; `problem` is the class of the error that ended the look early.
@@ -46,7 +44,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_primary(self) -> bool:
-        """Whether MongoDB answered, and by its primary."""
         return self.clock_offset is not None
 
     @property
@@ -54,10 +51,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         """Whether this host's clock is within a second of the primary's."""
         return self.clock_offset is not None and abs(self.clock_offset) <= MOST_CLOCK_SECONDS
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether requests should come here."""
-        return self.is_clock_right
+    is_ready = is_clock_right  # whether requests should come here
 
     def to_document(self) -> dict[str, Any]:
         """Return the answer of /readyz: a check each, with its figure and its limit."""
@@ -137,7 +131,7 @@ class HealthReader:
         return Health(**found)
 
     def _list_missing_indexes(self) -> list[str]:
-        missing = self._keep(health_store.list_missing_indexes, _INDEXES_KEPT_SECONDS)
+        missing: list[str] = self._keep(health_store.list_missing_indexes, _INDEXES_KEPT_SECONDS)
         if missing:
             del self._kept["list_missing_indexes"]  # they may be there by the next look
         if missing and missing != self._warned_of:
@@ -147,12 +141,12 @@ class HealthReader:
         self._warned_of = missing
         return missing
 
-    def _keep(self, read: Callable[[], Value], seconds: float) -> Value:
+    def _keep(self, read: Callable[[], Any], seconds: float) -> Any:
         until, value = self._kept.get(read.__name__, (0.0, None))
         if time.monotonic() >= until:
             value = read()
             self._kept[read.__name__] = (time.monotonic() + seconds, value)
-        return cast("Value", value)
+        return value
 
 
 reader = HealthReader()

@@ -41,12 +41,10 @@ class HealthCollector(Collector):
     """What a look at MongoDB found; what it did not find is not there."""
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the gauges."""
         return list_health_metrics(reader.read())
 
 
 def render_metrics() -> bytes:
-    """Return everything in Prometheus's text format."""
     directory = conf.metrics_dir
     registry = CollectorRegistry()
     registry.register(HealthCollector())
@@ -61,7 +59,6 @@ def render_metrics() -> bytes:
 
 
 def list_health_metrics(health: Health) -> Iterator[Metric]:
-    """Yield `health` as gauges."""
     yield GaugeMetricFamily(
         "mongodb_up", "Whether MongoDB answers, by its primary.", value=health.has_primary
     )
@@ -91,12 +88,10 @@ def list_health_metrics(health: Health) -> Iterator[Metric]:
 
 
 def read_pid(path: Path) -> int:
-    """Return the process that a file of the directory belongs to."""
     return int(path.stem.rpartition("_")[2])
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether there is such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

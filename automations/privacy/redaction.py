@@ -107,10 +107,7 @@ def build_matcher(person_id: str) -> Callable[[Any], bool]:
                 left += [*one, *one.values()]
             elif isinstance(one, list):
                 left += one
-            elif isinstance(one, float):
-                if one == number:
-                    return True
-            elif one is not None and pattern.search(str(one)):
+            elif pattern.search(str(one)) or (isinstance(one, float) and one == number):
                 return True
         return False
 
