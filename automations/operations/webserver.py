@@ -10,6 +10,7 @@ import atexit
 import gc
 import multiprocessing.util
 import os
+import resource
 import signal
 import socket
 import sys
@@ -33,9 +34,10 @@ from automations.operations.process_watch import (
     end_if_stuck,
 )
 
-# Requests past the threads wait in the process. granian holds back connections, not requests, by
-# this number, and an idle keep-alive connection counts.
-_CONNECTIONS_PER_PROCESS = 1024
+# Requests past the threads wait in the process. granian accepts no connection past this number,
+# and an idle one counts for 30 s; each costs 10 KB.
+_MOST_CONNECTIONS = 16_384
+_OTHER_FILES = 512
 _KILL_AFTER_SECONDS = 5
 # A request that takes longer never ends: MongoDB and Meta are waited for less.
 _STUCK_SECONDS = 11.0
@@ -109,13 +111,15 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args()
     die_with_parent(options.parent)
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     server = Server(
         options.application,
         address=options.host,
         port=options.port,
         interface=Interfaces.ASGI,
         workers=options.processes,
-        backpressure=max(_CONNECTIONS_PER_PROCESS, options.threads),
+        backpressure=max(options.threads, min(_MOST_CONNECTIONS, most_files - _OTHER_FILES)),
         http=HTTPModes.http1,
         websockets=False,
         log_level=LogLevels.error,

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import resource
 import signal
 import socket
 import time
@@ -295,8 +296,10 @@ def test_a_body_that_is_cut_off_counts_nothing(server: WebServer, database: Db) 
 
 
 def test_slow_headers_and_idle_connections_hold_up_nobody(server: WebServer) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with ExitStack() as stack:
-        for number in range(THREADS * 8):
+        for number in range(1500):
             connected = stack.enter_context(connect(server))
             if number % 2:
                 connected.sendall(f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ".encode())
