@@ -13,7 +13,7 @@ from rest_framework.exceptions import ErrorDetail
 from automations.api.base import QuerySerializer
 from automations.outbox.jobs import StepState
 from tracking.clock import truncate_to_milliseconds
-from tracking.queries.run_filters import STEPS
+from tracking.queries.run_filters import STEPS, RunFilter
 from tracking.queries.time_grid import Unit, start_of_day
 from tracking.rollups.outcomes import COMPLETED
 
@@ -164,14 +164,18 @@ def find_window(
     return values.get("from") or min(to, at) - _DEFAULT_LENGTHS[unit], to
 
 
-def build_filter(values: Mapping[str, Any]) -> dict[str, Any]:
+def build_filter(
+    values: Mapping[str, Any], workspace_id: str, automation_id: str | None = None
+) -> RunFilter:
     step, _, state = (values.get("outcome") or "").rpartition(".")
-    return {
-        "trigger_type": values.get("triggerType"),
-        "step": step or None,
-        "state": state or None,
-        "user_id": values.get("userId"),
-        "post_id": values.get("postId"),
-        "from_": values.get("from"),
-        "to": values.get("to"),
-    }
+    return RunFilter(
+        workspace_id=workspace_id,
+        automation_id=automation_id,
+        trigger_type=values.get("triggerType"),
+        step=step or None,
+        state=state or None,
+        user_id=values.get("userId"),
+        post_id=values.get("postId"),
+        from_=values.get("from"),
+        to=values.get("to"),
+    )

@@ -200,8 +200,7 @@ class RunListView(WorkspaceView):
 
         A page of them, newest first, also those of deleted automations.
         """
-        wanted = RunFilter(workspace_id=wsid, **build_filter(self.query))
-        return self._list(wanted, store.list_automation_ids(wsid))
+        return self._list(build_filter(self.query, wsid), store.list_automation_ids(wsid))
 
     def _list(self, wanted: RunFilter, automation_ids: Sequence[str]) -> Response:
         at, cursor, limit = read_now(), self.query.get("cursor"), self.query["limit"]
@@ -229,8 +228,7 @@ class AutomationRunListView(RunListView):
         A page of them, newest first, also when the automation is deleted.
         """
         known_as = get_automation_id(wsid, automation_id)
-        wanted = RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
-        return self._list(wanted, [known_as])
+        return self._list(build_filter(self.query, wsid, known_as), [known_as])
 
 
 class RunView(WorkspaceView):
@@ -260,7 +258,7 @@ class RunCsvView(WorkspaceView):
     @describe("exportRuns", _CSV_EXAMPLE, query=RunFilterQuery, tag="runs")
     def get(self, request: Request, wsid: str) -> StreamingHttpResponse:
         """Export the runs of the workspace."""
-        return self._stream(RunFilter(workspace_id=wsid, **build_filter(self.query)))
+        return self._stream(build_filter(self.query, wsid))
 
     def _stream(self, wanted: RunFilter) -> StreamingHttpResponse:
         runs = reports.iterate_runs(wanted)
@@ -282,6 +280,4 @@ class AutomationRunCsvView(RunCsvView):
         self, request: Request, wsid: str, automation_id: str
     ) -> StreamingHttpResponse:
         """Export the runs of an automation."""
-        known_as = get_automation_id(wsid, automation_id)
-        wanted = RunFilter(workspace_id=wsid, automation_id=known_as, **build_filter(self.query))
-        return self._stream(wanted)
+        return self._stream(build_filter(self.query, wsid, get_automation_id(wsid, automation_id)))

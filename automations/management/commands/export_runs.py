@@ -45,11 +45,7 @@ class Command(DatabaseCommand):
     }
 
     def run(self, **options: Any) -> None:
-        wanted = RunFilter(
-            workspace_id=options["workspace"],
-            automation_id=options["automation"],
-            **parse_filters(options),
-        )
+        wanted = parse_filter(options)
         numbers = count()
         runs = map(itemgetter(0), zip(reports.iterate_runs(wanted), numbers, strict=False))
         render = OrjsonRenderer().render
@@ -74,8 +70,8 @@ class Command(DatabaseCommand):
             unfinished.unlink(missing_ok=True)
 
 
-def parse_filters(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a RunFilter. Raises CommandError for what the API would refuse."""
+def parse_filter(options: Mapping[str, Any]) -> RunFilter:
+    """Return which runs are asked for. Raises CommandError for what the API would refuse."""
     named = {name: options[name] for name in _FILTERS if options[name] is not None}
     # Runs counted during the export would be in it only by chance.
     named.setdefault("to", read_now().isoformat())
@@ -85,4 +81,4 @@ def parse_filters(options: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         fact = build_error(error)
         raise CommandError(f"{fact['field']}: {fact['message']}") from error
-    return build_filter(query.validated_data)
+    return build_filter(query.validated_data, options["workspace"], options["automation"])
