@@ -16,7 +16,6 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import httpx2
-import orjson
 
 from automations.hosts import find_url_problem
 from automations.instagram.access_tokens import AccessToken, Host
@@ -148,16 +147,10 @@ class GraphClient:
         if not token or not token.isascii() or not token.isprintable():
             raise GraphError(ErrorClass.TOKEN_DEAD, detail="the token cannot stand in a header")
         headers = {"Authorization": f"Bearer {token}"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+        url = self._build_url(path, token)
         failure: ErrorClass
         try:
-            with self._client.stream(
-                method,
-                self._build_url(path, token),
-                headers=headers,
-                content=None if body is None else orjson.dumps(body),
-            ) as response:
+            with self._client.stream(method, url, headers=headers, json=body) as response:
                 status, answer_headers = response.status_code, response.headers
                 data = self._read_body(response)
         except _NOTHING_LEFT:
