@@ -12,7 +12,7 @@ from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.metrics import GRAPH_ERRORS
 from automations.outbox import transitions
 from automations.outbox.jobs import Change, Job, JobState, StepResult, StepState
-from automations.outbox.transitions import Act, Call, Done, Follow, Skip
+from automations.outbox.transitions import Call, Follow, Skip
 from tracking.exceptions import TrackingUnavailable
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Sender:
         job = self._job
         decision = transitions.decide(job, follow=self._follow)
         at = self._worker.read_clock()
-        if isinstance(decision, Done):
-            change = Change(state=decision.state, position=job.position, done_at=at)
+        if isinstance(decision, JobState):
+            change = Change(state=decision, position=job.position, done_at=at)
             self._settle(change, JobState.LEASED)
             return False
         if self._worker.is_stopping():
@@ -68,31 +68,26 @@ class Sender:
         if at >= job.window_ends_at:
             return self._end_step(StepResult(state=StepState.EXPIRED, at=at), JobState.LEASED)
         if isinstance(decision, Skip):
-            return self._skip(decision)
-        return self._act(decision)
+            return self._skip(decision.reason)
+        return self._check_follow() if decision is Call.CHECK_FOLLOW else self._act(decision, at)
 
-    def _act(self, act: Act) -> bool:
-        if act.call is Call.CHECK_FOLLOW:
-            return self._check_follow()
-        at = self._worker.read_clock()
+    def _act(self, call: Call, at: datetime) -> bool:
         if not self._worker.store.claim_step(self._job, at=at):
             self._settle(transitions.end_repeated(self._job, at=at), JobState.LEASED)
             return False
-        return self._send(act)
+        return self._send(call)
 
-    def _skip(self, skip: Skip) -> bool:
-        at = self._worker.read_clock()
-        result = StepResult(state=StepState.SKIPPED, at=at, reason=skip.reason)
+    def _skip(self, reason: str | None) -> bool:
+        job, at = self._job, self._worker.read_clock()
+        result = StepResult(state=StepState.SKIPPED, at=at, reason=reason)
         self._follow = None
-        return self._settle(
-            Change(
-                state=JobState.LEASED,
-                position=self._job.position + 1,
-                results={skip.step: result} if skip.reason else {},
-                report_at=at if skip.reason else None,
-            ),
-            JobState.LEASED,
+        change = Change(
+            state=JobState.LEASED,
+            position=job.position + 1,
+            results={job.name_of(job.position): result} if reason else {},
+            report_at=at if reason else None,
         )
+        return self._settle(change, JobState.LEASED)
 
     def _check_follow(self) -> bool:
         job = self._job
@@ -118,11 +113,11 @@ class Sender:
             return self._put_off(error, verdict, JobState.LEASED)
         return True
 
-    def _send(self, act: Act) -> bool:
+    def _send(self, call: Call) -> bool:
         job = self._job
         at = self._worker.read_clock()
         try:
-            message = self._worker.compose(job, act.step)
+            message = self._worker.compose(job, job.steps[job.position])
         except Exception as error:
             logger.exception("❌ A message could not be built: %s", type(error).__name__)
             result = StepResult(state=StepState.FAILED, at=at, reason="content")
@@ -132,7 +127,7 @@ class Sender:
             self._has_lane_token = False
             return self._end_step(StepResult(state=StepState.SHADOW, at=at), JobState.LEASED)
         now = self._worker.now
-        needs_token = act.call is not Call.REPLY_PUBLICLY  # it uses the private reply's token
+        needs_token = call is not Call.REPLY_PUBLICLY  # it uses the private reply's token
         if needs_token and not self._has_lane_token:
             ready_at = self._worker.lanes.take(job.account_id, job.via, now=now)
             if ready_at is not None:
@@ -142,27 +137,27 @@ class Sender:
             return False
         self._has_lane_token = self._has_lane_token and not needs_token
         try:
-            mid = self._call(act, message, self._access_token)
+            mid = self._call(call, message, self._access_token)
         except Exception as error:  # noqa: BLE001 - classified by judge
-            return self._after_failed_send(act, _read_error(error))
+            return self._after_failed_send(call, _read_error(error))
         result = StepResult(state=StepState.SENT, at=self._worker.read_clock(), mid=mid)
         # Slow down before Meta refuses calls.
         if self._worker.graph.usage(job.account_id) >= _MOST_USAGE:
             self._worker.lanes.slow_down(job.account_id, wait=_USAGE_WAIT, now=self._worker.now)
         return self._end_step(result, JobState.SENDING, JobState.UNKNOWN)
 
-    def _call(self, act: Act, message: Any, token: str) -> str | None:
+    def _call(self, call: Call, message: Any, token: str) -> str | None:
         job, graph = self._job, self._worker.graph
-        if act.call is Call.REPLY_PUBLICLY:
+        if call is Call.REPLY_PUBLICLY:
             return graph.reply_publicly(job.comment_id or "", message, token=token)
-        if act.call is Call.REPLY_PRIVATELY:
+        if call is Call.REPLY_PRIVATELY:
             return graph.reply_privately(job.account_id, job.comment_id or "", message, token=token)
         return graph.send_message(job.account_id, job.user_id, message, token=token)
 
-    def _after_failed_send(self, act: Act, error: GraphError) -> bool:
+    def _after_failed_send(self, call: Call, error: GraphError) -> bool:
         job = self._job
         at = self._worker.read_clock()
-        verdict = transitions.judge(error.classification, act.call)
+        verdict = transitions.judge(error.classification, call)
         result = StepResult(
             state=StepState.FAILED,
             at=at,

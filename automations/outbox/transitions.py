@@ -28,22 +28,10 @@ class Follow(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Act(msgspec.Struct, frozen=True):
-    call: Call
-    step: Mapping[str, Any]
-
-
 class Skip(msgspec.Struct, frozen=True):
-    """Skip this step; without a reason it is not reported."""
+    """The step is skipped, without a word to its run where there is no reason."""
 
-    step: str
     reason: str | None = None
-
-
-class Done(msgspec.Struct, frozen=True):
-    """Nothing is left to do, so the job ends in this state."""
-
-    state: JobState
 
 
 # Every other class is a refusal.
@@ -64,22 +52,22 @@ _LONGEST_WAIT = timedelta(minutes=15)
 _MOST_DOUBLINGS = 10
 
 
-def decide(job: Job, *, follow: Follow | None = None) -> Act | Skip | Done:
-    """Return what `job` does at its position; `follow` is the answer to a check made just now."""
+def decide(job: Job, *, follow: Follow | None = None) -> Call | Skip | JobState:
+    """Return what `job` does at its position, or the state in which it ends.
+
+    `follow` is the answer to a check made just now.
+    """
     if job.position >= len(job.steps):
-        return Done(_end_without_step(job))
-    step = job.steps[job.position]
-    name = step["name"]
+        return _end_without_step(job)
+    name = job.name_of(job.position)
     if name == COMMENT_REPLY:
-        return Act(Call.REPLY_PUBLICLY, step) if job.comment_id else Skip(name)
+        return Call.REPLY_PUBLICLY if job.comment_id else Skip()
     if name == ASK_FOLLOW:
         if follow is None:
-            return Act(Call.CHECK_FOLLOW, step)
+            return Call.CHECK_FOLLOW
         if follow is not Follow.NO:
-            return Skip(name, follow.value)
-    if job.via == PRIVATE_REPLY:
-        return Act(Call.REPLY_PRIVATELY, step)
-    return Act(Call.SEND_MESSAGE, step)
+            return Skip(follow.value)
+    return Call.REPLY_PRIVATELY if job.via == PRIVATE_REPLY else Call.SEND_MESSAGE
 
 
 def conclude(job: Job, state: StepState) -> JobState | None:

@@ -6,7 +6,7 @@ import pytest
 from automations.instagram.graph_errors import ErrorClass
 from automations.outbox import transitions
 from automations.outbox.jobs import Job, JobState, StepResult, StepState
-from automations.outbox.transitions import Act, Call, Done, Follow, Skip
+from automations.outbox.transitions import Call, Follow, Skip
 from tests.support.outbox_fakes import (
     ASK,
     MAIN,
@@ -42,18 +42,19 @@ def walk(job: Job, *, follow: Follow = Follow.UNKNOWN, state: StepState = StepSt
     answer = None
     while True:
         decision = transitions.decide(job, follow=answer)
-        if isinstance(decision, Done):
-            return log, decision.state
+        if isinstance(decision, JobState):
+            return log, decision
+        name = job.name_of(job.position)
         if isinstance(decision, Skip):
-            log.append(f"skip {decision.step} {decision.reason}")
+            log.append(f"skip {name} {decision.reason}")
             job.position += 1
             answer = None
             continue
-        if decision.call is Call.CHECK_FOLLOW:
+        if decision is Call.CHECK_FOLLOW:
             log.append("check")
             answer = follow
             continue
-        log.append(f"{decision.call.value}: {decision.step['name']}")
+        log.append(f"{decision.value}: {name}")
         end = transitions.conclude(job, state)
         if end is not None:
             return log, end
@@ -86,12 +87,12 @@ def test_a_public_reply_that_is_not_out_stops_nothing(state: StepState) -> None:
 
 
 def test_a_public_reply_without_a_comment_is_passed_over_silently() -> None:
-    assert transitions.decide(make_dm(PUBLIC, MAIN)) == Skip("comment_reply")
+    assert transitions.decide(make_dm(PUBLIC, MAIN)) == Skip()
 
 
 def test_past_its_steps_a_job_is_done() -> None:
-    assert transitions.decide(make_dm(MAIN, position=1)) == Done(JobState.SENT)
-    assert transitions.decide(make_dm(MAIN)) == Act(Call.SEND_MESSAGE, MAIN)
+    assert transitions.decide(make_dm(MAIN, position=1)) == JobState.SENT
+    assert transitions.decide(make_dm(MAIN)) == Call.SEND_MESSAGE
 
 
 @pytest.mark.parametrize("state", ["failed", "unknown", "expired", "shadow"])
