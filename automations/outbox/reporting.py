@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -12,7 +12,9 @@ from automations.metrics import STEPS
 from automations.outbox.jobs import Change, Job, StepResult, StepState
 from automations.outbox.store import OutboxStore
 from automations.outbox.transitions import REPEATED
+from automations.rules.steps import MAIN_DM
 from tracking.exceptions import TrackingUnavailable
+from tracking.rollups.outcomes import StepOutcome
 
 logger = logging.getLogger("automations.outbox")
 
@@ -25,18 +27,10 @@ _BATCH = 500
 _MOST_LATE_BATCHES = 20
 
 
-class StepReport(msgspec.Struct, frozen=True):
-    job: Job
-    step: str
-    result: StepResult
-
-
-# Stores them; told twice, it stores them once.
-Record = Callable[[Sequence[StepReport]], None]
-
-
-# A job, what its run is to be told, and up to when.
-_Owed = tuple[Job, list[StepReport], datetime]
+# Stores them; told twice, it stores them once. Raises TrackingUnavailable.
+Record = Callable[[Sequence[StepOutcome]], None]
+# A job, what its run is to be told by step, and up to when.
+_Owed = tuple[Job, Mapping[str, StepResult], datetime]
 
 
 class Reporter:
@@ -55,11 +49,11 @@ class Reporter:
 
     def add(self, job: Job, change: Change) -> None:
         if change.report_at is not None:
-            told = [StepReport(job, name, result) for name, result in change.results.items()]
+            told = change.results
             for result in change.results.values():
                 STEPS.labels(result.state.value).inc()
             if job.report_at is not None:  # somebody else owed it the earlier ones
-                told = list_results(job) + told
+                told = {**list_results(job), **told}
             with self._lock:
                 self._waiting.append((job, told, change.report_at))
 
@@ -94,7 +88,11 @@ class Reporter:
             self._store.find_outcomes([job for job, *_ in owed])
             counted = [one for one in owed if one[0].outcome is not None]
             if counted:
-                self._record([report for _, told, _ in counted for report in told])
+                self._record([
+                    _build_outcome(job, step, result)
+                    for job, told, _ in counted
+                    for step, result in told.items()
+                ])  # fmt: skip
                 self._store.move_reports([(job, at, None) for job, _, at in counted])
         except Exception as error:  # noqa: BLE001 - whatever it is, messages go on
             name = type(error).__name__
@@ -108,11 +106,25 @@ def _find_wait(job: Job, at: datetime) -> timedelta:
     return min(max(at - job.created_at, _LATE), _LONGEST_WAIT)
 
 
-def list_results(job: Job) -> list[StepReport]:
+def list_results(job: Job) -> dict[str, StepResult]:
     """Return every result that is stored in the job, is final, and is its own to tell."""
     results = {name: msgspec.convert(one, StepResult) for name, one in job.progress.items()}
-    return [
-        StepReport(job, name, result)
+    return {
+        name: result
         for name, result in results.items()
         if result.state is not StepState.SENDING and result.reason != REPEATED
-    ]
+    }
+
+
+def _build_outcome(job: Job, step: str, result: StepResult) -> StepOutcome:
+    return StepOutcome(
+        run_id=job.run_id,
+        automation_id=job.automation_id,
+        step=step,
+        state=result.state.value,
+        at=result.at,
+        code=result.code,
+        subcode=result.subcode,
+        reason=result.reason,
+        is_completed=step == MAIN_DM and result.state is StepState.SENT,
+    )

@@ -10,7 +10,7 @@ import msgspec
 
 from automations.instagram.graph_errors import ErrorClass
 from automations.outbox.jobs import PRIVATE_REPLY, Change, Job, JobState, StepResult, StepState
-from automations.rules.steps import ASK_FOLLOW, COMMENT_REPLY, MAIN_DM, OPENING_DM
+from automations.rules.steps import ASK_FOLLOW, COMMENT_REPLY, OPENING_DM
 
 
 class Call(Enum):
@@ -96,10 +96,6 @@ def waits_for_tap(job: Job, step: Mapping[str, Any]) -> bool:
     if step["name"] != OPENING_DM or step is job.steps[-1]:
         return False
     return job.via == PRIVATE_REPLY or bool(step.get("button"))
-
-
-def is_completed(step: str, state: StepState) -> bool:
-    return step == MAIN_DM and state is StepState.SENT
 
 
 def judge(error_class: ErrorClass, call: Call) -> ErrorClass:

@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from automations.outbox import transitions
 from automations.outbox.account_status import find_mode
 from automations.outbox.jobs import VIAS, Job, StepResult, StepState
 from automations.outbox.lanes import LaneStore, Turn
-from automations.outbox.reporting import Record, Reporter, StepReport
+from automations.outbox.reporting import Record, Reporter
 from automations.outbox.sender import Sender
 from automations.outbox.store import OutboxStore
 from automations.rules.steps import COMMENT_REPLY
@@ -30,7 +30,6 @@ from tracking import service
 from tracking.clock import read_now
 from tracking.exceptions import TrackingUnavailable
 from tracking.mongo import client as mongo
-from tracking.rollups.outcomes import StepOutcome
 
 logger = logging.getLogger("automations.worker")
 
@@ -64,24 +63,6 @@ def compose(job: Job, step: Mapping[str, Any]) -> Any:
     return build_message(step, payload=payload)
 
 
-def record_results(told: Sequence[StepReport]) -> None:
-    """Tell the runs of counted triggers what became of their steps. Raises TrackingUnavailable."""
-    service.record_step_outcomes([
-        StepOutcome(
-            run_id=one.job.run_id,
-            automation_id=one.job.automation_id,
-            step=one.step,
-            state=one.result.state.value,
-            at=one.result.at,
-            code=one.result.code,
-            subcode=one.result.subcode,
-            reason=one.result.reason,
-            is_completed=transitions.is_completed(one.step, one.result.state),
-        )
-        for one in told
-    ])  # fmt: skip
-
-
 def pause_account(account_id: str, state: AccountState, reason: str) -> None:
     logger.error("❌ Account %s is paused (%s): %s", account_id, state, reason)
     accounts.set_state(account_id, state, reason, at=read_now())
@@ -100,7 +81,7 @@ class Worker:
         *,
         setting: str | None = None,
         compose: Callable[[Job, Mapping[str, Any]], Any] = compose,
-        record: Record = record_results,
+        record: Record = service.record_step_outcomes,
         pause: Callable[[str, AccountState, str], object] = pause_account,
         get_account: Callable[[str], Account | None] = accounts.get_account,
     ) -> None:

@@ -15,9 +15,9 @@ from automations.instagram.access_tokens import AccessToken, Host
 from automations.instagram.graph import GraphClient
 from automations.instagram.graph_errors import ErrorClass, GraphError
 from automations.outbox.jobs import Change, Job, parse_job
-from automations.outbox.reporting import StepReport
 from automations.outbox.worker import Worker
 from tests.support.triggers import T0
+from tracking.rollups.outcomes import StepOutcome
 
 PUBLIC = {"name": "comment_reply", "texts": ["See your messages!"]}
 OPENING = {"name": "opening_dm", "text": "Want the link?", "button": "Yes"}
@@ -145,7 +145,7 @@ class Rig:
         self.graph: FakeGraph = graph or FakeGraph()
         self.accounts: dict[str, Account] = {}
         self.default_account: Account | None = make_account()
-        self.told: list[StepReport] = []
+        self.told: list[StepOutcome] = []
         self.record_error: Exception | None = None
         self.lock = threading.Lock()
         self.worker = Worker(
@@ -159,7 +159,7 @@ class Rig:
     def pause(self, account_id: str, state: AccountState, reason: str) -> None:
         self.accounts[account_id] = make_account(state=state)
 
-    def _record(self, told: Iterable[StepReport]) -> None:
+    def _record(self, told: Iterable[StepOutcome]) -> None:
         if self.record_error is not None:
             raise self.record_error
         self.told.extend(told)
@@ -176,7 +176,7 @@ class Rig:
         return found
 
     def outcomes(self) -> list[tuple[str, str]]:
-        return [(one.step, one.result.state.value) for one in self.told]
+        return [(one.step, one.state) for one in self.told]
 
 
 def make_job(**fields: Any) -> Job:

@@ -68,7 +68,7 @@ def test_the_run_is_told_of_the_answer_alone(rig: Rig) -> None:
     assert sorted(set(rig.outcomes())) == [("ask_follow", "skipped"), ("main_dm", "sent")]
     for job_id in ("acc1:message:m1", "acc1:message:m2"):
         results = list_results(parse_job(rig.find(job_id)))
-        assert "repeated" not in [one.result.reason for one in results]
+        assert "repeated" not in [one.reason for one in results.values()]
 
 
 def test_people_are_asked_to_follow_once_for_each_message(rig: Rig) -> None:

@@ -73,6 +73,8 @@ class TestFlows:
         assert rig.graph.sent == [("dm", step)]
         job = rig.find(job_id)
         assert job["state"] == state
+        # A main message that is out, and nothing else, completes the run.
+        assert [one.step for one in rig.told if one.is_completed] == ["main_dm"][: state == "sent"]
         if skipped:
             assert job["progress"]["ask_follow"]["reason"] == skipped
             assert rig.outcomes()[0] == ("ask_follow", "skipped")
@@ -110,6 +112,9 @@ class TestModes:
         assert rig.graph.journal == []
         assert rig.find(job_id)["state"] == "shadow"
         assert rig.outcomes() == [("comment_reply", "shadow"), ("opening_dm", "shadow")]
+        rig.add(make_job_document())
+        rig.worker.drain(now=T0)
+        assert (rig.outcomes()[2:], rig.told[2].is_completed) == ([("main_dm", "shadow")], False)
 
     @pytest.mark.parametrize(
         ("setting", "has_token", "can_send", "mode"),
@@ -273,7 +278,7 @@ class TestTelling:
         mark(rig, job_id, outcome="duplicate", runId="of the pair")
         rig.worker.drain(now=T0 + timedelta(seconds=1))
         assert rig.outcomes() == [("main_dm", "sent")]
-        assert rig.told[0].job.run_id == "of the pair"
+        assert rig.told[0].run_id == "of the pair"
         assert "reportAt" not in rig.find(job_id)
 
     def test_what_waits_long_is_looked_at_less_often_and_is_never_lost(self, rig: Rig) -> None:
@@ -300,7 +305,7 @@ class TestTelling:
         rig.add(*({**one, **done} for one in documents), late)
         rig.db["automation_triggers"].update_many({}, {"$unset": {"nextAt": ""}})
         rig.worker.drain(now=T0 + 3 * MINUTE)
-        assert [one.job.id for one in rig.told] == [late["_id"]]
+        assert [one.run_id for one in rig.told] == [late["runId"]]
 
 
 def mark(rig: Rig, job_id: str, **fields: Any) -> None:

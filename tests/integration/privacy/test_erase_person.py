@@ -106,7 +106,7 @@ class TestSending:
         rig.worker.drain(now=NOW + timedelta(minutes=2))
         assert rig.graph.journal == []
         assert sorted(rig.outcomes()) == [("main_dm", "skipped"), ("opening_dm", "skipped")]
-        assert {one.result.reason for one in rig.told} == {"erased"}
+        assert {one.reason for one in rig.told} == {"erased"}
 
     def test_the_call_that_is_under_way_is_the_last(self, rig: Rig, db: Database[Any]) -> None:
         job_id = self.add(rig)

@@ -178,9 +178,3 @@ def test_retries_come_later_and_later_with_jitter_up_to_the_window() -> None:
     assert (wait(1, 0.0), wait(1, 1.0)) == (2, 6)
     assert wait(50, 0.5) == 900
     assert transitions.find_retry_time(T0, attempts=50, window_ends_at=T0) == T0
-
-
-def test_only_a_main_message_that_is_out_completes_a_run() -> None:
-    assert transitions.is_completed("main_dm", StepState.SENT)
-    assert not transitions.is_completed("main_dm", StepState.SHADOW)
-    assert not transitions.is_completed("opening_dm", StepState.SENT)
