@@ -50,21 +50,18 @@ def generate_deliveries(
         return SimulatedDelivery(events=tuple(batch), body=body, **flags)
 
     def redeliver(deliveries: list[SimulatedDelivery]) -> Iterator[SimulatedDelivery]:
-        """Yield the same deliveries, or their events shuffled: split, or merged in one body."""
-        if len(deliveries) > 1 and rng.random() < 0.5:
-            merged = [event for delivery in deliveries for event in delivery.events]
-            rng.shuffle(merged)
-            for start in range(0, len(merged), _LARGEST_BATCH):
-                yield build(merged[start : start + _LARGEST_BATCH], is_redelivery=True)
-            return
+        """Yield deliveries as they were, or their events shuffled, in other bodies."""
+        events: list[SimulatedEvent] = []
         for delivery in deliveries:
-            if len(delivery.events) == 1 or rng.random() < 0.5:
+            if rng.random() < 0.5:
                 yield msgspec.structs.replace(delivery, is_redelivery=True)
-                continue
-            shuffled = rng.sample(delivery.events, len(delivery.events))
-            cut = rng.randint(1, len(shuffled) - 1)
-            yield build(shuffled[:cut], is_redelivery=True)
-            yield build(shuffled[cut:], is_redelivery=True)
+            else:
+                events += delivery.events
+        rng.shuffle(events)
+        while events:
+            size = rng.randint(1, min(len(events), _LARGEST_BATCH))
+            yield build(events[:size], is_redelivery=True)
+            del events[:size]
 
     while left is None or left > 0:
         size = plan.batch or rng.choices(sizes, weights)[0]
