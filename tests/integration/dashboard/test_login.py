@@ -44,8 +44,6 @@ def test_a_valid_token_opens_a_session(db: Db) -> None:
     assert client.get(HOME).status_code == 200
     assert client.get("/workspaces/ws2/").status_code == 404
     assert "logged in" in client.get("/login").text
-    [stored] = db["web_sessions"].find()
-    assert secret not in repr(stored)
 
 
 @pytest.mark.parametrize("secret", ["", "art_x", "\0", "x" * 5000])
