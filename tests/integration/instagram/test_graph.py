@@ -54,10 +54,12 @@ class Stub(HttpServer):
         super().__init__(self._give)
         self.requests: list[Request] = []
         self._answers = list(answers)
+        self._lock = threading.Lock()
 
     def _give(self, request: Request) -> Answer | None:
-        self.requests.append(request)
-        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        with self._lock:
+            self.requests.append(request)
+            return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
 def send(client: GraphClient, text: str = TEXT, *, token: str = SECRET) -> Any:
