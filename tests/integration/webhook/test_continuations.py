@@ -53,18 +53,10 @@ def build_quick_reply(payload: str, mid: str = "tap1") -> bytes:
     return build_messaging(message=message)
 
 
-class WithDatabase:
-    db: Database[dict[str, Any]]
-
+class TestTaps:
     @pytest.fixture(autouse=True)
-    def _use_db(self, db: Database[dict[str, Any]]) -> None:
-        self.db = db
-
-
-class TestTaps(WithDatabase):
-    @pytest.fixture(autouse=True)
-    def _comment(self, _use_db: None) -> None:
-        key = ObjectId()
+    def _comment(self, db: Database[dict[str, Any]]) -> None:
+        self.db, key = db, ObjectId()
         self.automation_id = str(key)
         self.db["automations"].insert_one(build_automation(key, **PARTS))
         self.db["automations"].insert_one(build_automation("dm", type="dm_auto_responder"))
@@ -240,57 +232,54 @@ class TestTaps(WithDatabase):
         assert settled["mids"] == ["m-out"]
 
 
-class TestOutcomes(WithDatabase):
-    def test_outcomes_are_on_the_run_and_in_its_hour_once(self) -> None:
-        self.db["automations"].insert_one(build_automation("a1", **PARTS))
-        comments = [build_comment(n) for n in range(1, 4)]
-        handle_delivery(build_body(*comments), arrived_at=T0)
-        count_everything(self.db)
-        runs = list(self.db["automation_runs"].find())
-        before = list(self.db["automation_run_stats"].find().sort("_id", 1))
-        reports = [
-            StepOutcome(
-                run_id=run["_id"], automation_id="a1", step=step, state="sent",
-                at=T0 + timedelta(hours=5), is_completed=step == "main_dm",
-            )
-            for run in runs
-            for step in ("opening_dm", "main_dm")
-        ]  # fmt: skip
-        failed = StepOutcome(run_id=None, automation_id="a1", step="main_dm", state="failed", at=T0)
-        service.record_step_outcomes([*reports[:3], failed])
-        service.record_step_outcomes(reports)
-        until = T0 + timedelta(seconds=1)
-        found = summarize_outcomes("a1", None, from_=T0, to=until, at=until)
-        assert found.steps == {"opening_dm.sent": 3, "main_dm.sent": 3}
-        assert found.completed == 3
-        later = summarize_outcomes(
-            "a1", None, from_=T0 + timedelta(hours=1), to=T0 + DAY, at=T0 + DAY
+def test_outcomes_are_on_the_run_and_in_its_hour_once(db: Database[dict[str, Any]]) -> None:
+    db["automations"].insert_one(build_automation("a1", **PARTS))
+    comments = [build_comment(n) for n in range(1, 4)]
+    handle_delivery(build_body(*comments), arrived_at=T0)
+    count_everything(db)
+    runs = list(db["automation_runs"].find())
+    before = list(db["automation_run_stats"].find().sort("_id", 1))
+    reports = [
+        StepOutcome(
+            run_id=run["_id"], automation_id="a1", step=step, state="sent",
+            at=T0 + timedelta(hours=5), is_completed=step == "main_dm",
         )
-        assert (later.steps, later.completed) == ({}, 0)
-        for run in self.db["automation_runs"].find():
-            assert run["steps"]["main_dm"] == {"state": "sent", "at": T0 + timedelta(hours=5)}
-            assert run["completedAt"] == T0 + timedelta(hours=5)
-        # Stats know nothing of it.
-        assert list(self.db["automation_run_stats"].find().sort("_id", 1)) == before
-        assert recount(self.db) == []
+        for run in runs
+        for step in ("opening_dm", "main_dm")
+    ]  # fmt: skip
+    failed = StepOutcome(run_id=None, automation_id="a1", step="main_dm", state="failed", at=T0)
+    service.record_step_outcomes([*reports[:3], failed])
+    service.record_step_outcomes(reports)
+    until = T0 + timedelta(seconds=1)
+    found = summarize_outcomes("a1", None, from_=T0, to=until, at=until)
+    assert found.steps == {"opening_dm.sent": 3, "main_dm.sent": 3}
+    assert found.completed == 3
+    later = summarize_outcomes("a1", None, from_=T0 + timedelta(hours=1), to=T0 + DAY, at=T0 + DAY)
+    assert (later.steps, later.completed) == ({}, 0)
+    for run in db["automation_runs"].find():
+        assert run["steps"]["main_dm"] == {"state": "sent", "at": T0 + timedelta(hours=5)}
+        assert run["completedAt"] == T0 + timedelta(hours=5)
+    # Stats know nothing of it.
+    assert list(db["automation_run_stats"].find().sort("_id", 1)) == before
+    assert recount(db) == []
 
-    def test_nothing_to_tell_writes_nothing(self) -> None:
-        service.record_step_outcomes([])
-        assert self.db["automation_hours"].count_documents({}) == 0
+
+def test_nothing_to_tell_writes_nothing(db: Database[dict[str, Any]]) -> None:
+    service.record_step_outcomes([])
+    assert db["automation_hours"].count_documents({}) == 0
 
 
-class TestAccountHours(WithDatabase):
-    def test_what_an_account_ignored_and_had_again_can_be_read(self) -> None:
-        self.db["automations"].insert_one(build_automation("a1"))
-        body = build_body(build_comment(1), build_comment(2, **{"from": {"id": ACCOUNT}}))
-        for _ in range(3):
-            handle_delivery(body, arrived_at=T0)
-        handle_delivery(build_body(build_comment(3), account_id=ACCOUNTS[1]), arrived_at=T0)
-        service.close()
-        hours: dict[str, Any] = {"from_": T0, "to": T0 + timedelta(seconds=1), "at": T0 + DAY}
-        own = summarize_outcomes("a1", ACCOUNT, **hours)
-        assert (own.ignored, own.redelivered) == ({"own_comment": 3}, 2)
-        other = summarize_outcomes("a1", ACCOUNTS[1], **hours)
-        assert (other.ignored, other.redelivered) == ({"no_automation": 1}, 0)
-        hours |= {"from_": T0 + timedelta(hours=1), "to": T0 + DAY}
-        assert summarize_outcomes("a1", ACCOUNT, **hours).ignored == {}
+def test_what_an_account_ignored_and_had_again_can_be_read(db: Database[dict[str, Any]]) -> None:
+    db["automations"].insert_one(build_automation("a1"))
+    body = build_body(build_comment(1), build_comment(2, **{"from": {"id": ACCOUNT}}))
+    for _ in range(3):
+        handle_delivery(body, arrived_at=T0)
+    handle_delivery(build_body(build_comment(3), account_id=ACCOUNTS[1]), arrived_at=T0)
+    service.close()
+    hours: dict[str, Any] = {"from_": T0, "to": T0 + timedelta(seconds=1), "at": T0 + DAY}
+    own = summarize_outcomes("a1", ACCOUNT, **hours)
+    assert (own.ignored, own.redelivered) == ({"own_comment": 3}, 2)
+    other = summarize_outcomes("a1", ACCOUNTS[1], **hours)
+    assert (other.ignored, other.redelivered) == ({"no_automation": 1}, 0)
+    hours |= {"from_": T0 + timedelta(hours=1), "to": T0 + DAY}
+    assert summarize_outcomes("a1", ACCOUNT, **hours).ignored == {}
