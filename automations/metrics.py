@@ -30,6 +30,6 @@ STEPS = Counter("outbox_steps", "Messages, by what became of them.", ["state"])
 GRAPH_ERRORS = Counter("graph_errors", "Calls to Meta that failed, by class.", ["class"])
 MATCHING_NOTHING = Gauge(
     "automations_matching_nothing",
-    "Active automations, of the accounts in use, that can never match; verify names them.",
+    "Active automations, of accounts in use, that can never match.",
     multiprocess_mode="livemax",
 )

@@ -29,12 +29,10 @@ def check_silence(scope: Scope) -> Iterator[Finding]:
     """Accounts with automations that Meta has sent nothing for in days."""
     oldest = scope.now - SILENT_AFTER
     accounts = {one.id: one for one in list_accounts()}
-    unreadable = [one for one in accounts.values() if one.state is AccountState.UNREADABLE]
-    yield build_finding(
-        "accounts that cannot be read", f"{len(unreadable)}",
-        named=[f"{one.id} ({one.state_reason})" for one in unreadable],
-        fix="correct the document of each in 'accounts': nothing is sent for it",
-    )  # fmt: skip
+    odd = [one for one in accounts.values() if one.state is AccountState.UNREADABLE]
+    faults = [f"{one.id} ({one.state_reason})" for one in odd]
+    fix = "correct the document of each"
+    yield build_finding("accounts that cannot be read", f"{len(odd)}", named=faults, fix=fix)
     named = scope.database["automations"].distinct("accountId", CAN_MATCH)
     active = set(map(read_scalar, named)) & accounts.keys()
     silent = []

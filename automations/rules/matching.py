@@ -1,8 +1,8 @@
 """Which automation answers an event: the most specific, then the oldest."""
 
-import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from unicodedata import category
 
 import msgspec
 
@@ -126,9 +126,7 @@ def _is_in_word(text: str, index: int) -> bool:
     if not 0 <= index < len(text):
         return False
     character = text[index]
-    if character.isalnum() or character == "_":
-        return True
-    return not character.isascii() and unicodedata.category(character) in {"Mn", "Mc"}
+    return character.isalnum() or character == "_" or category(character) in {"Mn", "Mc"}
 
 
 class LoadedRules(msgspec.Struct, frozen=True):

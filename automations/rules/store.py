@@ -40,12 +40,8 @@ def list_faults(database: Database[Document]) -> list[str]:
     with bounded(_LIST_SECONDS):
         found = list(database["automations"].find({"isActive": True}, batch_size=_BATCH))
         owners = find_owners({read_scalar(one.get("accountId")) for one in found})
-    faults = [find_fault(one) or _find_owner_fault(one, owners) for one in found]
-    return [
-        f"{name_id(one['_id'])} ({fault})"
-        for one, fault in zip(found, faults, strict=True)
-        if fault
-    ]
+    faults = ((one["_id"], find_fault(one) or _find_owner_fault(one, owners)) for one in found)
+    return [f"{name_id(key)} ({fault})" for key, fault in faults if fault]
 
 
 def find_owners(account_ids: Collection[str]) -> dict[str, str]:

@@ -125,8 +125,7 @@ def get_dead_letters() -> DeadLetterStore:
 def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> bool:
     """Store dead letters by `deadline`, and log them without their content.
 
-    Returns whether they are kept. What MongoDB refuses is not asked for again: that would stop all
-    other events. Raises TrackingUnavailable.
+    Returns whether MongoDB takes them. If not, all other events go on. Raises TrackingUnavailable.
     """
     DEAD_LETTERS.inc(len(letters))
     try:

@@ -100,8 +100,7 @@ def find_obstacle(error: BaseException) -> str | None:
     """Return what of another program refuses a write, in words; None for all other errors."""
     details: Any = getattr(error, "details", None) or {}
     first = next(iter(details.get("writeErrors", ())), details)
-    # A key of ours is taken: another writer was first.
-    is_ours = list(first.get("keyPattern", ())) == ["_id"]
+    is_ours = list(first.get("keyPattern", ())) == ["_id"]  # another writer was first
     return None if is_ours else _OBSTACLES.get(first.get("code"))
 
 

@@ -196,9 +196,7 @@ def compare_indexes(database: Database[Document], indexes: Sequence[Index]) -> l
     present: dict[str, dict[str, Document]] = {}
     findings = []
     odd = find_odd_kinds(database)
-    for index in indexes:
-        if index.collection in odd:
-            continue
+    for index in (one for one in indexes if one.collection not in odd):
         if index.collection not in present:
             present[index.collection] = {
                 one["name"]: dict(one) for one in database[index.collection].list_indexes()
