@@ -12,6 +12,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from tests.conftest import prepare
 from tests.support.tracker import Tracker
+from tests.support.verification_cases import fill
 from tracking.counting.storage import Storage
 from tracking.embedded import server as embedded
 
@@ -70,6 +71,13 @@ def storage(db: Db) -> Iterator[Storage]:
     one = Storage(db)
     yield one
     one.close()
+
+
+@pytest.fixture
+def live(db: Db) -> Db:
+    """A database where all is well."""
+    fill(db)
+    return db
 
 
 @pytest.fixture

@@ -123,20 +123,6 @@ class TestFencing:
         step(first, second)
         assert recount(db) == []
 
-    def test_what_one_committed_is_marked_by_the_next(
-        self, db: Db, storage: Storage, pair: Pair, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        first, second = pair
-        storage.store([*make_people(3), make_trigger(), make_trigger(continues="x")])
-        with monkeypatch.context() as patch:
-            patch.setattr(first._batches, "mark", lambda _: None)  # it dies in there
-            first.step()
-        assert (count_waiting(db), db["automation_runs"].count_documents({})) == (5, 3)
-        expire(db, first)
-        assert step(second) == [16]
-        assert count_waiting(db) == 0
-        assert recount(db) == []
-
     def test_a_later_trigger_of_the_same_id_is_not_marked_by_an_old_batch(
         self, db: Db, storage: Storage, pair: Pair
     ) -> None:

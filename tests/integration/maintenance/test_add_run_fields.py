@@ -85,25 +85,14 @@ def test_adds_fields_and_bases_by_the_rule_of_the_base(old: Db) -> None:
     assert read_automations(old)["migrated"]["lastRunAt"] is None
 
 
-def test_windows_are_exact_before_and_after(old: Db) -> None:
+def test_windows_and_contacts_are_exact(old: Db) -> None:
     assert_windows_exact(old)
     add_run_fields()
     assert_windows_exact(old)
     stats = old["automation_run_stats"]
     assert stats.count_documents({"hour": {"$exists": 1}}) > 100  # from rollups now, not from runs
     assert all(base["rollupsSince"] is None for base in stats.find({"base": {"$exists": True}}))
-
-
-def test_a_second_run_changes_nothing(old: Db) -> None:
-    add_run_fields()
-    before = read_all(old)
-    for args in ((), ("--recount",), ("--batch-size", "1")):
-        assert add_run_fields(*args)[-1] == "automations updated: 0"
-        assert read_all(old) == before
-
-
-def test_contacts_hold_every_pair_with_its_newest_run(old: Db) -> None:
-    add_run_fields()
+    # Contacts hold every pair with its newest run.
     pairs: dict[tuple[str, str], list[Document]] = {}
     for run in old["automation_runs"].find().sort("createdAt", 1):
         pairs.setdefault((run["automationId"], run["userId"]), []).append(run)
@@ -115,6 +104,14 @@ def test_contacts_hold_every_pair_with_its_newest_run(old: Db) -> None:
         assert contact["lastRunId"] == runs[-1]["_id"]
         assert contact["firstRunAt"] == runs[0]["createdAt"]
         assert contact["runs"] == len(runs)
+
+
+def test_a_second_run_changes_nothing(old: Db) -> None:
+    add_run_fields()
+    before = read_all(old)
+    for args in ((), ("--recount",), ("--batch-size", "1")):
+        assert add_run_fields(*args)[-1] == "automations updated: 0"
+        assert read_all(old) == before
 
 
 def test_dry_run_changes_nothing_and_tells_what_it_would(old: Db) -> None:

@@ -26,7 +26,6 @@ from tests.support.verification_cases import (
     change_what_a_base_keeps,
     delete_a_contact,
     drop_an_hour,
-    fill,
     insert_an_older_automation,
     list_wrong,
     move_a_contact,
@@ -47,13 +46,6 @@ def dump(db: Db) -> dict[str, list[Document]]:
 def read_totals(db: Db) -> dict[str, int]:
     found = StatsStore(db).summarize(list(db["automations"].find()), at=datetime.now(UTC))
     return {name: summary.total_runs for name, summary in found.by_automation.items()}
-
-
-@pytest.fixture
-def live(db: Db) -> Db:
-    """A database where all is well."""
-    fill(db)
-    return db
 
 
 def test_nothing_is_touched_where_all_is_well(live: Db) -> None:

@@ -20,20 +20,12 @@ from tests.support.verification_cases import (
     change_a_copy,
     delete_a_contact,
     drop_an_hour,
-    fill,
     insert_a_run_twice,
     leave_tracking_off,
     list_wrong,
     verify,
 )
 from tracking.maintenance.verification import capacity, table
-
-
-@pytest.fixture
-def live(db: Db) -> Db:
-    """A database where all is well."""
-    fill(db)
-    return db
 
 
 @pytest.mark.parametrize("options", [(), ("--full",)])
