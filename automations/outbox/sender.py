@@ -190,9 +190,7 @@ class Sender:
             self._worker.pause(job.account_id, _PAUSES[verdict], f"error {error.code}")
         else:
             attempts = job.attempts + 1
-            next_at = transitions.find_retry_time(
-                at, attempts=job.attempts, window_ends_at=job.window_ends_at
-            )
+            next_at = at + transitions.choose_wait(job.attempts)
         self._settle(transitions.release(job, at=at, next_at=next_at, attempts=attempts), held)
         return False
 

@@ -193,15 +193,7 @@ def release(job: Job, *, at: datetime, next_at: datetime, attempts: int | None =
     )
 
 
-def find_retry_time(
-    now: datetime, *, attempts: int, window_ends_at: datetime, spread: float | None = None
-) -> datetime:
-    """Return the time of the next attempt, later with each one, never past the window.
-
-    `spread` (0 to 1, random by default) is the jitter, from half to one and a half times the wait.
-    """
-    if spread is None:
-        spread = random.random()  # noqa: S311
-    wait = min(_FIRST_WAIT * 2 ** min(attempts, _MOST_DOUBLINGS), _LONGEST_WAIT)
-    next_at: datetime = min(now + wait * (0.5 + spread), window_ends_at)
-    return next_at
+def choose_wait(attempts: int) -> timedelta:
+    """Return how long the next attempt waits: longer with each one, half to one and a half."""
+    wait: timedelta = min(_FIRST_WAIT * 2 ** min(attempts, _MOST_DOUBLINGS), _LONGEST_WAIT)
+    return wait * (0.5 + random.random())  # noqa: S311
