@@ -11,10 +11,6 @@ from automations.instagram.elements import PAYLOAD_PREFIX
 from automations.instagram.limits import PAYLOAD_LENGTH
 
 
-class PayloadTooLong(ValueError):
-    """Meta would not take the payload of ids that are so long."""
-
-
 class TapPayload(msgspec.Struct, frozen=True, array_like=True):
     """The button's message was step `step` of this trigger, which belongs to this run.
 
@@ -28,12 +24,8 @@ class TapPayload(msgspec.Struct, frozen=True, array_like=True):
 
 
 def build_payload(trigger_id: str, run_id: str | None, automation_id: str, step: str) -> str:
-    """Return the payload of a step's button. Raises PayloadTooLong."""
     signed = _get_signer().sign_object([trigger_id, run_id or None, automation_id, step])
-    payload = f"{PAYLOAD_PREFIX}{signed}"
-    if len(payload) > PAYLOAD_LENGTH:
-        raise PayloadTooLong(f"a payload should have at most {PAYLOAD_LENGTH} characters")
-    return payload
+    return f"{PAYLOAD_PREFIX}{signed}"
 
 
 def parse_payload(text: str) -> TapPayload | None:

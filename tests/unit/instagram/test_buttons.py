@@ -9,8 +9,9 @@ from django.test import override_settings
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from automations.instagram.buttons import PayloadTooLong, TapPayload, build_payload, parse_payload
+from automations.instagram.buttons import TapPayload, build_payload, parse_payload
 from automations.instagram.limits import PAYLOAD_LENGTH
+from automations.instagram.messages import UnsendableContent, build_message
 
 TRIGGER = "17841400000000001:comment:17900000000000001"
 RUN = "6923f0c8a1b2c3d4e5f60718"
@@ -97,6 +98,7 @@ def test_ids_as_long_as_they_come_fit() -> None:
     assert len(payload) <= PAYLOAD_LENGTH
 
 
-def test_payload_too_long_for_meta_is_not_built() -> None:
-    with pytest.raises(PayloadTooLong, match="at most 1000 characters"):
-        build_payload("x" * 900, RUN, "a1", "opening_dm")
+def test_payload_too_long_for_meta_is_not_sent() -> None:
+    payload = build_payload("x" * 900, RUN, "a1", "opening_dm")
+    with pytest.raises(UnsendableContent, match="no more than 1000 characters"):
+        build_message({"name": "opening_dm", "text": "Hi"}, payload=payload)
