@@ -77,6 +77,6 @@ def _describe_queue(summary: AccountSummary, reader: Reader) -> str:
     waiting = f"{summary.queued:,} waiting"
     if summary.finishes_at is None or summary.sending == "off":
         return f"{waiting}."
-    wait = describe_wait((summary.finishes_at - reader.at).total_seconds())
+    wait = describe_wait(summary.finishes_at - reader.at)
     done = format_clock(summary.finishes_at, at=reader.at, zone=reader.zone)
     return f"{waiting}, done in {wait} ({done})."

@@ -35,16 +35,14 @@ def describe_age(moment: datetime | None, *, at: datetime, zone: tzinfo) -> str:
     return format_day(local, today_year=today.year)
 
 
-def describe_wait(seconds: float) -> str:
+def describe_wait(wait: timedelta) -> str:
     """Return an estimated duration like "about 25 minutes"."""
-    if seconds < 60:
+    if wait < _MINUTE:
         return "less than a minute"
-    if seconds < 90 * 60:
-        return f"about {_plural(round(seconds / 60), 'minute')}"
-    hours = seconds / 3600
-    if hours < 36:
-        return f"about {_plural(round(hours), 'hour')}"
-    return f"about {_plural(round(hours / 24), 'day')}"
+    unit, length = ("minute", _MINUTE) if wait < 90 * _MINUTE else ("hour", _HOUR)
+    if wait >= 36 * _HOUR:
+        unit, length = "day", _DAY
+    return f"about {_plural(round(wait / length), unit)}"
 
 
 def describe_span(span: timedelta) -> str:

@@ -239,7 +239,7 @@ class _Reading:
     def _add_closed(self, ids: Sequence[str], *, is_split: bool, is_counted: bool) -> None:
         options = {"is_split": is_split}
         for row in self._store.sum_hours(ids, self._grid, self._session, **options):
-            bucket = self._grid.find_bucket_of_hour(hour_of(row["_id"]["hour"]))
+            bucket = self._grid.find_bucket(quarter_of(row["_id"]["hour"]))
             counts = Counts(row["n"] if is_counted else 0, row["d"], row["p"])
             self._add(row["_id"].get("automation"), bucket, counts)
         for row in self._store.sum_quarters(ids, self._grid, self._session, **options):
@@ -271,7 +271,7 @@ class _Reading:
     def _sum_outcomes(self) -> list[dict[str, int]]:
         sums: list[dict[str, int]] = [{} for _ in self._grid.starts]
         for document in self._store.find_outcomes(self._ids, self._grid, self._session):
-            bucket = self._grid.find_bucket_of_hour(hour_of(document["hour"]))
+            bucket = self._grid.find_bucket(quarter_of(document["hour"]))
             if bucket is not None:
                 for name, count in flatten_counts(document.get("o", {})).items():
                     sums[bucket][name] = sums[bucket].get(name, 0) + count

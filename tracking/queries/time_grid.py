@@ -76,9 +76,6 @@ class Grid:
         bucket = bisect_right(self._quarters, quarter) - 1
         return bucket if 0 <= bucket < len(self.starts) else None
 
-    def find_bucket_of_hour(self, hour: int) -> int | None:
-        return self.find_bucket(hour * QUARTERS)
-
     def build_counts(self) -> list[Counts]:
         return [Counts() for _ in self.starts]
 
@@ -114,10 +111,6 @@ def quarter_of(moment: datetime) -> int:
     return (moment - _EPOCH) // QUARTER
 
 
-def start_of_quarter(quarter: int) -> datetime:
-    return _EPOCH + quarter * QUARTER
-
-
 def start_of_day(day: date, zone: tzinfo) -> datetime:
     """Return the first instant, in UTC, at which a clock of the zone shows this date or a later.
 
@@ -143,14 +136,14 @@ def _walk_hours(zone: tzinfo, from_: datetime) -> Iterator[datetime]:
     while _read_clock(quarter - 1, zone) == shown:
         quarter -= 1
     while True:
-        yield start_of_quarter(quarter)
+        yield _EPOCH + quarter * QUARTER
         shown = _read_clock(quarter, zone)
         while _read_clock(quarter, zone) == shown:
             quarter += 1
 
 
 def _read_clock(quarter: int, zone: tzinfo) -> tuple[date, int, timedelta | None]:
-    local = start_of_quarter(quarter).astimezone(zone)
+    local = (_EPOCH + quarter * QUARTER).astimezone(zone)
     return local.date(), local.hour, local.utcoffset()
 
 

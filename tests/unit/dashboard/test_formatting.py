@@ -64,7 +64,7 @@ def test_every_age_has_words(age: timedelta) -> None:
      (7300, "about 2 hours"), (200_000, "about 2 days")],
 )  # fmt: skip
 def test_waits_in_words(seconds: float, words: str) -> None:
-    assert describe_wait(seconds) == words
+    assert describe_wait(timedelta(seconds=seconds)) == words
 
 
 @pytest.mark.parametrize(
