@@ -9,6 +9,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
+from tests.integration.dashboard.test_form import FILLED
 from tests.support.api_client import Db, build_automation, build_path, log_in, make_client
 
 
@@ -68,13 +69,7 @@ def test_its_files_are_served(visitor: Client) -> None:
 
 def test_its_html_form_creates(db: Db, visitor: Client) -> None:
     page = visitor.get(build_path()).text
-    form = {
-        "csrfmiddlewaretoken": read_csrf(page), "name": "Link", "type": "comment_to_dm",
-        "accountId": "178414", "isActive": "true", "trigger.match": "contains",
-        "trigger.keywords": "LINK\r\ninfo", "trigger.postIds": "", "commentReply.texts": "Sent!",
-        "openingDm.text": "", "openingDm.button": "", "askFollow.text": "", "askFollow.button": "",
-        "mainDm.text": "Here", "mainDm.links": "Shop | https://example.com/",
-    }  # fmt: skip
+    form = {"csrfmiddlewaretoken": read_csrf(page), **FILLED}
     names = {name for name in re.findall(r'name="([^"]+)"', page) if not name.startswith("_")}
     assert set(form) <= names
     response = visitor.post(build_path(), form)
