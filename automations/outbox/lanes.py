@@ -9,6 +9,7 @@ all that wait.
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from pymongo import ReturnDocument, UpdateOne, WriteConcern
@@ -147,18 +148,18 @@ class LaneStore:
 
     def end_turn(self, turn: Turn, *, unused: int, is_empty: bool) -> None:
         """Give back unused tokens; a lane without work has no turn until it is opened."""
-        update: Document = {"givenUntil": _give_back(turn.via, unused)}
-        if is_empty:
-            is_ours = {"$eq": ["$turnAt", turn.next_at]}
-            update["turnAt"] = {"$cond": [is_ours, "$$REMOVE", "$turnAt"]}
-        self._update(turn.account_id, turn.via, [{"$set": update}])
-
-    def give_back(self, account_id: str, via: str) -> None:
-        self._update(account_id, via, [{"$set": {"givenUntil": _give_back(via, 1)}}])
+        is_ours = {"$eq": ["$turnAt", turn.next_at]}
+        turn_at = {"$cond": [is_ours, "$$REMOVE", "$turnAt"]} if is_empty else "$turnAt"
+        self.give_back(turn.account_id, turn.via, count=unused, turnAt=turn_at)
 
     def rest(self, turn: Turn, *, until: datetime) -> None:
-        changes = {"givenUntil": _give_back(turn.via, turn.granted), "turnAt": until}
-        self._update(turn.account_id, turn.via, [{"$set": changes}])
+        self.give_back(turn.account_id, turn.via, count=turn.granted, turnAt=until)
+
+    def give_back(self, account_id: str, via: str, *, count: int = 1, **changes: Any) -> None:
+        given_until = {"$subtract": ["$givenUntil", in_ms(count * MAIN[via].pace)]}
+        update = [{"$set": {"givenUntil": given_until, **changes}}]
+        with bounded(_SECONDS):
+            self._lanes.update_one({"_id": build_lane_id(account_id, via)}, update)
 
     def back_off(
         self, account_id: str, *, at_least: timedelta = timedelta(0), now: datetime | None = None
@@ -200,14 +201,6 @@ class LaneStore:
                 return_document=ReturnDocument.AFTER,
             )
         return lane or {}
-
-    def _update(self, account_id: str, via: str, update: list[Document]) -> None:
-        with bounded(_SECONDS):
-            self._lanes.update_one({"_id": build_lane_id(account_id, via)}, update)
-
-
-def _give_back(via: str, count: int) -> Document:
-    return {"$subtract": ["$givenUntil", in_ms(count * MAIN[via].pace)]}
 
 
 def build_lane_id(account_id: str, via: str) -> str:
