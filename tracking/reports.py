@@ -71,7 +71,7 @@ def list_runs(
                 database, automation_ids, lambda _: None, at=at, seconds=_SECONDS,
                 wait_seconds=find_wait_seconds(database),
             )  # fmt: skip
-    page = _get_run_store().list_page(wanted, limit=limit, cursor=cursor)
+    page = RunStore(mongo.get_read_database()).list_page(wanted, limit=limit, cursor=cursor)
     return msgspec.structs.replace(page, pending=pending)
 
 
@@ -80,15 +80,15 @@ def iterate_runs(wanted: RunFilter) -> Iterator[dict[str, object]]:
 
     With `to` in the past the runs that come meanwhile do not matter.
     """
-    return _get_run_store().iterate(wanted)
+    return RunStore(mongo.get_read_database()).iterate(wanted)
 
 
 def find_run(workspace_id: str, run_id: str) -> FoundRun | None:
-    return _get_run_store().find(workspace_id, run_id)
+    return RunStore(mongo.get_read_database()).find(workspace_id, run_id)
 
 
 def count_people(wanted: RunFilter) -> PeopleCount:
-    return _get_run_store().count_people(wanted)
+    return RunStore(mongo.get_read_database()).count_people(wanted)
 
 
 def read_series(
@@ -115,7 +115,7 @@ def read_series(
 
 def summarize_reasons(wanted: RunFilter) -> Reasons:
     """Return what became of the runs' steps and why, over MOST_RUNS_FOR_REASONS at most."""
-    return _get_run_store().summarize_reasons(wanted)
+    return RunStore(mongo.get_read_database()).summarize_reasons(wanted)
 
 
 def summarize_outcomes(
@@ -161,7 +161,3 @@ def _read_counts(
             database, automation_ids, grid, at=at, retention=conf.retention, seconds=_SECONDS,
             wait_seconds=find_wait_seconds(database), **options,
         )  # fmt: skip
-
-
-def _get_run_store() -> RunStore:
-    return RunStore(mongo.get_read_database())

@@ -58,9 +58,10 @@ class Server:
     def ensure_running(self) -> str:
         deadline = time.monotonic() + START_SECONDS
         while not _lock(self._lock_file.fileno()):
-            self._address = self._address or self._find_running()
-            if self._address is not None:
-                return self._address.uri
+            known = self._address or self._read_address()
+            if known and (self._address or mongod.is_primary(known.port, known.replica_set)):
+                self._address = known
+                return known.uri
             if time.monotonic() > deadline:
                 raise TrackingUnavailable(self._explain_silence())
             time.sleep(_POLL_SECONDS)
@@ -82,10 +83,6 @@ class Server:
     def leave_after_fork(self) -> None:
         """Close the lock file without unlocking it, because the parent shares it."""
         self._lock_file.close()
-
-    def _find_running(self) -> Address | None:
-        found = self._read_address()
-        return found if found and mongod.is_primary(found.port, found.replica_set) else None
 
     def _start(self) -> Address:
         if not mongod.wait_until(self._is_released, seconds=_DEATH_SECONDS):
