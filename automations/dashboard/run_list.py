@@ -26,7 +26,6 @@ from tracking.rollups.outcomes import COMPLETED
 
 _PAGE = 25
 _LONGEST = 200
-_TEXT_LENGTH = 120
 _METADATA = (("Post", "postId"), ("Story", "storyId"), ("Conversation", "conversationId"))
 NAMES = ("type", "outcome", "person", "post", "from", "to")
 OUTCOMES = {
@@ -85,7 +84,7 @@ def build_line(run: dict[str, Any], reader: Reader) -> dict[str, Any]:
         "created_at": moment,
         "when": "–" if moment is None else format_clock(moment, at=reader.at, zone=reader.zone),
         "person": "unknown person" if run.get("personUnknown") else str(run.get("userId") or ""),
-        "text": _shorten(text) if isinstance(text, str) else "",
+        "text": text if isinstance(text, str) else "",
         "type": describe_step(run.get("triggerType")),
         "tone": tone,
         "outcome": outcome,
@@ -123,10 +122,8 @@ def _read_day(text: str, reader: Reader, *, is_last: bool = False) -> datetime |
 
 
 def _build_query(query: QueryDict, cursor: str | None) -> str:
-    kept = {name: value for name, value in query.items() if name != "cursor" and value}
-    if cursor is not None:
-        kept["cursor"] = cursor
-    return urlencode(kept)
+    kept = {**query.dict(), "cursor": cursor}
+    return urlencode({name: value for name, value in kept.items() if value})
 
 
 def _build_export(wanted: RunFilter) -> str:
@@ -136,14 +133,10 @@ def _build_export(wanted: RunFilter) -> str:
         "outcome": wanted.state,
         "userId": wanted.user_id,
         "postId": wanted.post_id,
-        "from": None if wanted.from_ is None else format_time(wanted.from_),
-        "to": None if wanted.to is None else format_time(wanted.to),
+        "from": wanted.from_ and format_time(wanted.from_),
+        "to": wanted.to and format_time(wanted.to),
     }
-    return urlencode({name: value for name, value in named.items() if value is not None})
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _TEXT_LENGTH else f"{text[:_TEXT_LENGTH].rstrip()}…"
+    return urlencode({name: value for name, value in named.items() if value})
 
 
 @workspace_page
