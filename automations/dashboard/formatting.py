@@ -77,14 +77,14 @@ def describe_type(type_: object) -> str:
 
 
 def describe_automation(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what pages call a stored automation, and whether it can match anything."""
+    """Return what pages call a stored automation, and why it matches nothing if active."""
     is_active = document.get("isActive") is True
     return {
         "id": name_id(document["_id"]),
         "name": str(document.get("name") or "Without a name"),
         "type": describe_type(document.get("type")),
         "is_active": is_active,
-        "can_match": not is_active or not find_fault(document),
+        "fault": find_fault(document) if is_active else "",
     }
 
 

@@ -227,8 +227,8 @@ def test_what_an_older_product_left_has_pages(
         "metadata": "x", "steps": ["y"],
     })  # fmt: skip
     for path, words in (
-        ("", (shown, "matches nothing")),
-        ("automations/7/", ("nothing sent yet",)),
+        ("", (shown, "matches nothing: its accountId is no text or whole number")),
+        ("automations/7/", ("nothing sent yet", "matches nothing: its accountId")),
         ("automations/7/change/", ()),
         ("runs/r/", ()),
     ):
