@@ -101,14 +101,14 @@ def _check_triggers(triggers: Any, runs: Any, times: Any, window: timedelta) -> 
     ours = [run for run in runs if "eventId" in run]
     # Who was erased and wrote again inside the window: the trigger names the run, and alone does.
     erased = {
-        (run["automationId"], run["_id"]): run["createdAt"]
+        (run["automationId"], name_id(run["_id"])): run["createdAt"]
         for run in runs
         if run["userId"].startswith("erased:")
     }
     for one in triggers:
         near = list(times.get((one["automationId"], one["userId"]), []))
-        if (one["automationId"], one["runId"]) in erased:
-            near.append((erased[one["automationId"], one["runId"]], True))
+        if (one["automationId"], name_id(one["runId"])) in erased:
+            near.append((erased[one["automationId"], name_id(one["runId"])], True))
         if one.get("outcome") == "duplicate" and not any(
             abs(one["createdAt"] - at) <= window for at, _ in near
         ):

@@ -53,6 +53,12 @@ _SECONDS = 60.0
 # Triggers have no index by person: those of an account, or all, are looked through.
 _SCAN_SECONDS = 900.0
 _AUTOMATIONS_PER_READ = 1000
+# Of runs that name no automation, which `distinct` leaves out, or name it by nothing like an id.
+_NAMELESS = name_id(None)
+_ID_TYPES = [
+    "string", "objectId", "int", "long", "double", "decimal", "binData", "object", "bool", "date",
+    "timestamp",
+]  # fmt: skip
 
 
 class PersonStore:
@@ -92,23 +98,24 @@ class PersonStore:
                 found += map(name_id, self._runs.distinct("automationId", query))
                 for automation_id in known.intersection(found):
                     pairs.setdefault(automation_id, [])
-            nameless = name_id(None)  # `distinct` leaves out runs that name no automation
-            if self._runs.find_one(_build_run_query([nameless], user_id), {"_id": 1}):
-                pairs.setdefault(nameless, [])
+            if self._runs.find_one(_build_run_query([_NAMELESS], user_id), {"_id": 1}):
+                pairs.setdefault(_NAMELESS, [])
         return pairs
 
     def list_documents(self, account_id: str | None, user_id: str) -> dict[str, list[Document]]:
         """Return everything stored of the person, by collection, the oldest first."""
         collections = self._runs, self._contacts, self._triggers
-        documents: dict[str, list[Document]] = {one.name: [] for one in collections}
+        # A run may name several automations.
+        documents: dict[str, dict[str, Document]] = {one.name: {} for one in collections}
         for automation_id, trigger_ids in self.list_pairs(account_id, user_id).items():
             runs = _build_run_query([automation_id], user_id)
             contact = {"_id": build_contact_id(automation_id, user_id)}
             queries: tuple[Document, ...] = (runs, contact, {"_id": {"$in": trigger_ids}})
             with bounded(_SECONDS):
                 for collection, query in zip(collections, queries, strict=True):
-                    documents[collection.name] += collection.find(query).sort("createdAt", 1)
-        return documents
+                    found = collection.find(query).sort("createdAt", 1)
+                    documents[collection.name] |= {name_id(one["_id"]): one for one in found}
+        return {name: list(found.values()) for name, found in documents.items()}
 
     def _find_triggers(self, account_id: str | None, user_id: str) -> Iterator[Document]:
         fields = {"automationId": 1}
@@ -274,10 +281,10 @@ class Eraser(PersonStore):
 
 
 def _build_run_query(automation_ids: Sequence[str], user_id: str) -> Document:
-    return {
-        "automationId": {"$in": list_all_forms(automation_ids)},
-        "userId": {"$in": list_stored_forms(user_id)},
-    }
+    forms: Document = {"$in": list_all_forms(automation_ids)}
+    if list(automation_ids) == [_NAMELESS]:
+        forms = {"$not": {"$type": _ID_TYPES}}
+    return {"automationId": forms, "userId": {"$in": list_stored_forms(user_id)}}
 
 
 def _build_trigger_query(pair: Mapping[str, Any], trigger_ids: Sequence[str]) -> Document:

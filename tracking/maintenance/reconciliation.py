@@ -129,10 +129,11 @@ class Reconciler:
             if changes:
                 repair = partial(self._contacts.repair, automation_id, people, self._since)
                 self._run(automation_id, repair)
-        self._contact_documents.update_many(
-            self._build_ahead("lastRunAt", automation_id),
-            [{"$set": {"lastRunAt": {"$min": ["$firstRunAt", self._now]}}}],
-        )
+        for contact_id in self._list_stray(automation_id):
+            self._contact_documents.update_one(
+                {"_id": contact_id, "automationId": automation_id},
+                [{"$set": {"lastRunAt": {"$min": ["$firstRunAt", self._now]}}}],
+            )
         counts, drift = self._drift.measure(automation_id, key, since=self._since)
         for hours in chunk_hours(drift.hours, sum_hours(counts.raw_minutes)):
             self._run(automation_id, partial(self._rebuild, automation_id, hours, drift))
@@ -160,8 +161,15 @@ class Reconciler:
 
     def _count_ahead(self, automation_id: str) -> int:
         runs = self._runs.count_documents(self._build_ahead("createdAt", automation_id))
+        return runs + len(self._list_stray(automation_id))
+
+    def _list_stray(self, automation_id: str) -> list[str]:
+        """Return the contacts in the future whose run is gone; the others follow their runs."""
         query = self._build_ahead("lastRunAt", automation_id)
-        return runs + self._contact_documents.count_documents(query)
+        found = {one["_id"]: one.get("lastRunId") for one in self._contact_documents.find(query)}
+        runs = self._runs.find({"_id": {"$in": list(found.values())}}, {"_id": 1})
+        known = [one["_id"] for one in runs]
+        return [contact_id for contact_id, run_id in found.items() if run_id not in known]
 
     def _move_back(self, automation_id: str, session: ClientSession) -> None:
         """Move runs of the future to now, those of a person in their order, a window apart.
