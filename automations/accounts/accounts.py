@@ -141,7 +141,6 @@ def add_account(
     }
     with bounded():
         try:
-            # One that names no workspace becomes this one's.
             own = {"workspaceId": {"$in": [*list_stored_forms(workspace_id), None]}}
             update = {"$set": changes, "$setOnInsert": {"createdAt": at}}
             _accounts().update_one({"_id": account_id, **own}, update, upsert=True)

@@ -54,8 +54,7 @@ _AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 116
 _DOCUMENT_CODES = frozenset({2, 9, 15, 52, 57, 121, 10334, 17280, 17419, 17420})
 # The server does not let us in: 13 Unauthorized, 18 AuthenticationFailed, 8000 Atlas.
 _REFUSED_CODES = frozenset({13, 18, 8000})
-# What of another program is in the way, by the code of its refusal: 72 InvalidOptions,
-# 166 CommandNotSupportedOnView, 263 OperationNotSupportedInTransaction.
+# By code: 72 InvalidOptions, 166 a view, 263 OperationNotSupportedInTransaction.
 _OBSTACLES = {
     121: "a validator of the collection",
     11000: "a unique index that is not ours",
