@@ -5,10 +5,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import pytest
 from django.http import HttpResponse
 from django.test import Client
 from pymongo.database import Database
 
+from automations.rules import cache
 from tests.support.api_client import build_path, make_client
 from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment, sign
 
@@ -38,7 +40,9 @@ def list_entered(call: Callable[[], HttpResponse]) -> list[str]:
     return sorted(entered)
 
 
-def test_a_delivery(db: Database[dict[str, Any]]) -> None:
+def test_a_delivery(db: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow the machine is, the rules are read once.
+    monkeypatch.setattr(cache, "_FRESH_SECONDS", 600.0)
     db["automations"].insert_one(build_automation("a1"))
     bodies = iter([build_body(build_comment(number)) for number in range(3)])
     client = Client()  # one for all, as its first request loads the middleware
