@@ -78,21 +78,20 @@ def summarize_accounts(workspace_id: str) -> list[AccountSummary]:
 
 
 def _summarize(account: Account | None, queue: Queue, workspace_id: str) -> AccountSummary:
-    if account is not None and account.workspace_id not in ("", workspace_id):
+    waiting = msgspec.structs.asdict(queue)
+    if account is None:
+        mode = find_mode(conf.sending, has_token=False, can_send=False)
+        return AccountSummary(**waiting, state=NO_TOKEN, sending=mode)
+    if account.workspace_id not in ("", workspace_id):
         return AccountSummary(account_id=account.id, state=OTHER_WORKSPACE)
-    has_token = account is not None and account.has_token
-    is_active = account is not None and account.state is AccountState.ACTIVE
-    mode = find_mode(conf.sending, has_token=has_token, can_send=has_token and is_active)
+    has_token, is_active = account.has_token, account.state is AccountState.ACTIVE
     return AccountSummary(
-        account_id=queue.account_id,
-        state=account.state.value if account is not None and has_token else NO_TOKEN,
-        state_reason=None if account is None else account.state_reason,
-        state_at=None if account is None else account.state_at,
-        sending=mode,
-        last_webhook_at=None if account is None else account.last_webhook_at,
-        queued=queue.queued,
-        oldest_at=queue.oldest_at,
-        finishes_at=queue.finishes_at,
+        **waiting,
+        state=account.state.value if has_token else NO_TOKEN,
+        state_reason=account.state_reason,
+        state_at=account.state_at,
+        sending=find_mode(conf.sending, has_token=has_token, can_send=has_token and is_active),
+        last_webhook_at=account.last_webhook_at,
     )
 
 

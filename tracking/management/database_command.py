@@ -52,7 +52,7 @@ class DatabaseCommand(BaseCommand):
         except OperationFailure as error:
             said = (error.details or {}).get("errmsg", error)
             raise CommandError(
-                f"MongoDB refused ({error.code}): {said}. Mend that and run the command again; it "
+                f"MongoDB refused ({error.code}): {said}. Fix that and run the command again; it "
                 "goes on where it stopped."
             ) from error
         except PyMongoError as error:
