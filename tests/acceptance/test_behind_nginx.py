@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 
+from tests.chaos.load import open_database
 from tests.support.processes import ROOT, LoggedProcess, list_children
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, is_answering, post_signed, request
 from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment
 from tracking.embedded import server as embedded
 from tracking.embedded.mongod import choose_port
-from tracking.mongo.indexes import ensure_collections
 
 LARGE = b" " * 20_000_000
 _HEAD = """
@@ -91,9 +90,7 @@ def site(
     uri = embedded.ensure_running(directory)
     with ExitStack() as stack:
         stack.callback(embedded.stop, directory)
-        client = stack.enter_context(MongoClient[dict[str, Any]](uri, tz_aware=True))
-        database = client.get_default_database()
-        ensure_collections(database)
+        database = stack.enter_context(open_database(uri))
         database["automations"].insert_one(build_automation("a"))
         servers = [
             stack.enter_context(WebServer(directory, uri=uri, name=name)) for name in ("one", "two")

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.chaos.load import open_database
 from tests.support.processes import find_mongod
 from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer, is_answering, post_signed
@@ -28,7 +28,6 @@ from tests.support.webhook_cases import (
     sign,
 )
 from tracking.embedded import server as embedded
-from tracking.mongo.indexes import ensure_collections
 
 BODY = read_payload("comments__feed")
 SIGNED = f"X-Hub-Signature-256: {sign(BODY)}"
@@ -49,9 +48,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def served(data_dir: Path) -> Iterator[tuple[WebServer, Db]]:
     uri = embedded.ensure_running(data_dir)
-    with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
-        database = client.get_default_database()
-        ensure_collections(database)
+    with open_database(uri) as database:
         database["automations"].insert_one(build_automation("a"))
         with WebServer(data_dir, uri=uri, threads=THREADS) as server:
             yield server, database

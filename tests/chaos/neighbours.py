@@ -18,14 +18,14 @@ from typing import Any
 from pymongo.database import Database
 
 from tests.chaos.background import Background
-from tests.chaos.cluster import SETTINGS, WINDOW_MINUTES
+from tests.chaos.cluster import WINDOW_MINUTES
 from tests.chaos.load import Load, forget, open_database
 from tests.chaos.readings import Readings, read_processes
 from tests.chaos.replica_set import ReplicaSet
 from tests.chaos.scenario import Scenario, print_figures, print_wrong, summarize_broken
-from tests.chaos.soak import SECRET_KEY, Serve, create_token
+from tests.chaos.soak import Serve
 from tests.support.oracle import wait_until_counted
-from tests.support.processes import build_environment, list_descendants, read_command
+from tests.support.processes import list_descendants, read_command
 from tests.support.triggers import make_run
 from tests.support.web_server import request
 from tests.support.webhook_cases import PATH, build_automation, build_body, build_comment, sign
@@ -117,14 +117,11 @@ class Greedy(Background):
 
 def run(directory: Path, options: Namespace) -> bool:
     with ReplicaSet(directory, size=1) as replica_set, open_database(replica_set.uri) as database:
-        environment = build_environment(
-            MONGODB_URI=replica_set.uri, DJANGO_SECRET_KEY=SECRET_KEY, **SETTINGS
-        )
         insert_greedy(database, runs=options.runs)
-        with Serve(directory, environment) as serve:
-            token = create_token(environment, workspace_id=WORKSPACE)
+        with Serve(directory, replica_set.uri) as serve:
+            token = serve.create_token(WORKSPACE)
             load = Load(
-                [f"http://127.0.0.1:{serve.port}"], database, seed=options.seed,
+                [serve.url], database, seed=options.seed,
                 connections=CONNECTIONS, rate=RATE,
             )  # fmt: skip
             greedy = Greedy(serve.port, token)

@@ -16,6 +16,7 @@ from automations.demo.simulation.sending import WEBHOOK_PATH
 from automations.instagram.buttons import build_payload
 from tests.chaos.background import Background
 from tests.chaos.load import ACCOUNTS, Load
+from tests.support.processes import SECRET_KEY
 from tests.support.web_server import request
 from tests.support.webhook_cases import SECRET
 
@@ -30,12 +31,12 @@ _READS = (
 class SideLoad(Background):
     """Does each of its chores so often a second; answers are counted by chore."""
 
-    def __init__(self, port: int, *, secret_key: str, token: str, load: Load, seed: int) -> None:
+    def __init__(self, port: int, *, token: str, load: Load, seed: int) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
         self._port = port
         if not settings.configured:  # outside of the tests
             settings.configure()
-        settings.SECRET_KEY = secret_key  # that of the servers, which prove the taps
+        settings.SECRET_KEY = SECRET_KEY  # that of the servers, which prove the taps
         self._headers = {"Authorization": f"Bearer {token}"}
         self._load = load
         self._random = Random(f"side:{seed}")

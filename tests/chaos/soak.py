@@ -25,7 +25,6 @@ from tests.support.processes import (
 )
 from tracking.embedded.mongod import choose_port
 
-SECRET_KEY = "soak-secret-key-of-no-worth-elsewhere"
 CONNECTIONS = 16
 MEMORY_SLACK = {"web": 16.0, "worker": 16.0, "counter": 16.0, "serve": 8.0}
 # Its cache of 256 MiB fills for as long as the data grows, so mongod is held to a size: that of the
@@ -49,30 +48,33 @@ Document = dict[str, Any]
 class Serve(LoggedProcess):
     stop_seconds = 40.0
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(self, directory: Path, uri: str) -> None:
         self.port = choose_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._settings = build_environment(MONGODB_URI=uri, **SETTINGS)
         command = [sys.executable, "manage.py", "serve", "--port", str(self.port)]
-        super().__init__(command, log_path=directory / "serve.log", environment=environment)
+        super().__init__(command, log_path=directory / "serve.log", environment=self._settings)
 
     def is_ready(self) -> bool:
         return "Serving on" in self.read_log()
+
+    def create_token(self, workspace_id: str) -> str:
+        arguments = ("create_api_token", "--workspace", workspace_id)
+        with running(*arguments, environment=self._settings) as command:
+            assert command.wait(seconds=60) == 0, command.output
+        return command.lines[-1]
 
 
 def run(directory: Path, options: Namespace) -> bool:
     seconds = options.minutes * 60
     with ReplicaSet(directory, size=1) as replica_set, open_database(replica_set.uri) as database:
-        environment = build_environment(
-            MONGODB_URI=replica_set.uri, DJANGO_SECRET_KEY=SECRET_KEY, **SETTINGS
-        )
-        with Serve(directory, environment) as serve:
-            token = create_token(environment)
-            url = f"http://127.0.0.1:{serve.port}"
+        with Serve(directory, replica_set.uri) as serve:
             load = Load(
-                [url], database, seed=options.seed, connections=CONNECTIONS, rate=options.rate
-            )
-            side = SideLoad(
-                serve.port, secret_key=SECRET_KEY, token=token, load=load, seed=options.seed
-            )
+                [serve.url], database, seed=options.seed, connections=CONNECTIONS,
+                rate=options.rate,
+            )  # fmt: skip
+            token = serve.create_token("ws1")
+            side = SideLoad(serve.port, token=token, load=load, seed=options.seed)
             readings = Readings(
                 lambda: read_all(serve.pid, replica_set.members[0].pid, database.client),
                 every_seconds=seconds / _READINGS,
@@ -88,13 +90,6 @@ def run(directory: Path, options: Namespace) -> bool:
         print_wrong(wrong)
         report(readings, load, side, seconds=seconds)
     return not wrong
-
-
-def create_token(environment: dict[str, str], *, workspace_id: str = "ws1") -> str:
-    arguments = ("create_api_token", "--workspace", workspace_id)
-    with running(*arguments, environment=environment) as command:
-        assert command.wait(seconds=60) == 0, command.output
-    return command.lines[-1]
 
 
 def read_all(serve: int, mongod: int, client: MongoClient[Document]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from tests.support.waiting import wait_until
 from tracking.embedded import exec_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
+SECRET_KEY = "test-secret-key-of-no-worth-elsewhere"
 _OWN = (
     *("API_", "DJANGO_", "FIELD_ENCRYPTION_", "INSTAGRAM_", "METRICS_", "MONGODB_", "PROMETHEUS_"),
     *("TRACKING_", "TEST_"),
@@ -27,7 +28,7 @@ def build_environment(**names: str) -> dict[str, str]:
     return {
         **kept,
         "DJANGO_SETTINGS_MODULE": "project.settings",
-        "DJANGO_SECRET_KEY": "test-secret-key-of-no-worth-elsewhere",
+        "DJANGO_SECRET_KEY": SECRET_KEY,
         "INSTAGRAM_APP_SECRET": "test-app-secret",
         "INSTAGRAM_VERIFY_TOKEN": "test-verify-token",
         "PYTHONUNBUFFERED": "1",
