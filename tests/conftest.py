@@ -99,7 +99,7 @@ def mongodb_client(mongodb_server: str) -> Iterator[Client]:
         yield client
 
 
-def prepare(database: Database[dict[str, Any]]) -> None:
+def prepare(database: Db) -> None:
     """Create every collection and index that is not there."""
     ensure_collections(database)
     for finding in compare_indexes(database, list_indexes(conf.retention)):

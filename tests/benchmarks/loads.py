@@ -10,8 +10,7 @@ from bson import ObjectId
 from tests.benchmarks.bench import Bench, read_cpu_seconds, say
 from tests.benchmarks.candidates import Candidate
 from tests.benchmarks.client import Lane, run_lanes
-from tests.benchmarks.counts import read_bytes_on_disk, read_counts
-from tests.benchmarks.figures import Result
+from tests.benchmarks.figures import Result, read_bytes_on_disk, read_counts
 from tests.benchmarks.workload import (
     PER_ACCOUNT,
     Delivery,

@@ -11,8 +11,7 @@ import pytest
 from tests.benchmarks import figures, targets
 from tests.benchmarks.candidates import Running, null_server
 from tests.benchmarks.client import Lane, run_lanes
-from tests.benchmarks.counts import Counts
-from tests.benchmarks.figures import Result, Table
+from tests.benchmarks.figures import Counts, Result, Table
 from tests.benchmarks.workload import APP_SECRET, Workload, build_automations, count_people
 
 

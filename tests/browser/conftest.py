@@ -22,7 +22,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.browser.workspace import fill
-from tests.chaos.load import prepare_database
+from tests.conftest import prepare
 from tests.support.web_server import WebServer
 from tracking import service
 from tracking.mongo import client as mongo
@@ -50,7 +50,7 @@ def workspace(mongodb_server: str, mongodb_client: MongoClient[dict[str, Any]]) 
     name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_browser"
     mongodb_client.drop_database(name)
     database = mongodb_client[name]
-    prepare_database(database)
+    prepare(database)
     with _reach(mongodb_server, name):
         fill(database)
     yield database

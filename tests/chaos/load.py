@@ -42,18 +42,14 @@ _LAST = 100
 Document = dict[str, Any]
 
 
-def prepare_database(database: Database[Document]) -> None:
-    ensure_collections(database)
-    for finding in compare_indexes(database, list_indexes(timedelta(days=90))):
-        apply_finding(database, finding)
-
-
 @contextmanager
 def open_database(uri: str) -> Iterator[Database[Document]]:
     """The database of a run, with every collection and index."""
     with MongoClient[Document](uri, tz_aware=True, w="majority", appname="chaos") as client:
         database = client.get_default_database()
-        prepare_database(database)
+        ensure_collections(database)
+        for finding in compare_indexes(database, list_indexes(timedelta(days=90))):
+            apply_finding(database, finding)
         yield database
 
 

@@ -67,11 +67,8 @@ WRITES: list[Place] = [
     ("update", "automations"),
 ]
 OTHERS: list[Place] = [
-    ("find", "automation_triggers"),
-    ("find", "tracking_switch"),
-    ("find", "tracking_partitions"),
-    ("find", "automation_contacts"),
-    ("find", "automation_run_stats"),
+    *(("find", f"tracking_{name}") for name in ("switch", "partitions")),
+    *(("find", f"automation_{name}") for name in ("triggers", "contacts", "run_stats")),
     ("insert", "automation_run_stats"),
 ]
 

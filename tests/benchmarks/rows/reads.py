@@ -11,8 +11,7 @@ import httpx2
 from tests.benchmarks.bench import Bench, say
 from tests.benchmarks.candidates import ROOT, Running, run_command, serve
 from tests.benchmarks.client import Lane, run_lanes
-from tests.benchmarks.counts import read_counts
-from tests.benchmarks.figures import Result, Table
+from tests.benchmarks.figures import Result, Table, read_counts
 from tests.benchmarks.seeding import seed
 from tests.benchmarks.workload import Workload, build_automations
 from tests.support.web_server import request
