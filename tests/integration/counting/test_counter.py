@@ -323,14 +323,14 @@ class TestStuck:
     def test_earlier_runs_that_take_long_to_count_hold_up_their_automation_alone(
         self, db: Db, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        build = TotalStore._build_bases
+        build = TotalStore.build_bases
 
         def time_out(self: TotalStore, keys: Any, *args: Any) -> Any:
             if threading.current_thread() is threading.main_thread() and "bad" in keys:
                 raise NetworkTimeout("timed out")
             return build(self, keys, *args)
 
-        monkeypatch.setattr(TotalStore, "_build_bases", time_out)
+        monkeypatch.setattr(TotalStore, "build_bases", time_out)
         monkeypatch.setattr(counter_module, "_BASE_SECONDS", 0.05)
         tracker.store(make_trigger(automation_id="bad"))
         tracker.count()

@@ -128,7 +128,7 @@ def test_runs_without_any_total_document_are_counted(db: Db) -> None:
     db["automations"].insert_one({"_id": "text", "totalRuns": "9", "lastRunAt": None})
     assert summarize(db, key, "text", at=T0) == [
         RunSummary(9, T0 - MINUTE, 2, 4),
-        RunSummary(0, None, 0, 0),
+        RunSummary(9, None, 0, 0),
     ]
 
 
