@@ -100,7 +100,6 @@ def mongodb_client(mongodb_server: str) -> Iterator[Client]:
 
 
 def prepare(database: Db) -> None:
-    """Create every collection and index that is not there."""
     ensure_collections(database)
     for finding in compare_indexes(database, list_indexes(conf.retention)):
         apply_finding(database, finding)

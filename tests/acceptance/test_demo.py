@@ -17,7 +17,6 @@ from tracking.embedded.mongod import choose_port
 
 
 def paste(line: str) -> dict[str, dict[str, Any]]:
-    """Run the line in a shell; return the automations of its answer by name."""
     done = subprocess.run(
         line, shell=True, capture_output=True, timeout=10, check=True, executable="/bin/sh"
     )

@@ -79,8 +79,6 @@ def quote(request: Request) -> str:
 
 
 def refuse(status: int, **error: Any) -> Callable[[Request], Answer]:
-    """An error of Meta's whose sentences quote the call."""
-
     def answer(request: Request) -> Answer:
         said = quote(request)
         words = {"message": said, "type": said, "fbtrace_id": said, "error_user_msg": said}

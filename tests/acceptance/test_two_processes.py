@@ -72,7 +72,6 @@ def run_load(directory: Path, uri: str, database: Db) -> tuple[dict[str, Any], l
 
 
 def list_expected(database: Db) -> set[str]:
-    """The ids of the events that an automation answers, made again."""
     targets = build_targets(database["automations"].find())
     plan = Plan(targets=targets, events=EVENTS, bad_signatures=0.02, seed=SEED)
     return {

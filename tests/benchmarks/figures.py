@@ -105,8 +105,6 @@ def build_markdown(table: Table) -> str:
 
 
 class Counts(NamedTuple):
-    """Runs stored, the sum of `totalRuns`, and the runs that the acknowledged events make."""
-
     runs: int
     totals: int | None
     acknowledged: int

@@ -96,7 +96,6 @@ class Contestant:
         self.refused += [deliveries[index] for index in lane.list_refused()]
 
     def send_refused_again(self) -> None:
-        """Send what was refused until it is acknowledged, as Meta does."""
         self.put_off += len(self.refused)
         for _ in range(20):
             if not self.refused:

@@ -139,7 +139,6 @@ def open_visit(
 
 @pytest.fixture
 def visit(browser: Browser, site: WebServer) -> Iterator[Visit]:
-    """A window in which nothing may go wrong until the test is over."""
     visit = open_visit(browser, site)
     yield visit
     visit.page.context.close()

@@ -24,7 +24,6 @@ PHONE, DESK = 390, 1280
 
 
 def find_whole_run(workspace: Db) -> str:
-    """The newest run of the lookbook that went through every step."""
     run = workspace["automation_runs"].find_one(
         {"automationId": LOOKBOOK, "completedAt": {"$ne": None}, "eventId": {"$exists": True}},
         sort={"createdAt": -1},

@@ -103,7 +103,6 @@ class Crowd(Background):
         self.event_ids.add(event_id)
 
     def _tap(self, received: Received) -> None:
-        """Tap, after following where that was asked for; some tap twice."""
         if received.text == "ask_follow":
             self.meta.follow(received.person_id, received.account_id)
         random = self._make_random(received.person_id, f"taps {received.text}")

@@ -32,7 +32,6 @@ def build_path(*parts: object, workspace_id: str = "ws1") -> str:
 
 
 def build_automation(**fields: Any) -> dict[str, Any]:
-    """A stored automation that answers every comment."""
     own = {"accountId": "178414", "mainDm": {"text": "Here"}, "createdAt": NOON, "updatedAt": NOON}
     return webhook_cases.build_automation(ObjectId(), **(own | fields))
 

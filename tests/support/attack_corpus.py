@@ -69,7 +69,6 @@ def list_mutants(name: str) -> Iterator[Any]:
 
 
 def _comment_with(text: bytes) -> bytes:
-    """A delivery whose comment has raw JSON as its text, beside a good comment."""
     good = write(build_comment(id="neighbour", **{"from": {"id": "n"}}))
     bad = b'{"field":"comments","value":{"id":"bad","from":{"id":"b"},"text":%s}}' % text
     entry = b'{"id":"%s","time":1763893800,"changes":[%s,%s]}' % (ACCOUNT.encode(), bad, good)

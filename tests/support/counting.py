@@ -217,7 +217,6 @@ class Counting(RuleBasedStateMachine):
     # -- storing
 
     def _build(self, delivery: Delivery) -> list[Trigger]:
-        """Return the triggers of a delivery, as they are at its arrival."""
         lab, runs, run = self.lab, self.model.runs, None
         arrived_at = lab.now - delivery.ago
         if delivery.near is not None and runs:
@@ -334,19 +333,18 @@ class Counting(RuleBasedStateMachine):
         self.processes[self.processes.index(process)] = self._start()
 
     def _expire(self, processes: Sequence[Process]) -> None:
-        ids = [process.counter._partitions.counter_id for process in processes]
-        self.db["tracking_partitions"].update_many(
-            {"_id": {"$in": ids, "$type": "string"}}, {"$set": {"renewedAt": LONG_AGO}}
-        )
+        self._expire_leases({"$in": [one.counter._partitions.counter_id for one in processes]})
 
     def _expire_dead(self) -> None:
         # A process may have died between its registration and the reply.
-        alive = [one.counter._partitions.counter_id for one in self.processes]
         if self.dead:
-            self.db["tracking_partitions"].update_many(
-                {"_id": {"$type": "string", "$nin": alive}}, {"$set": {"renewedAt": LONG_AGO}}
-            )
+            alive = [one.counter._partitions.counter_id for one in self.processes]
+            self._expire_leases({"$nin": alive})
         self.dead = []
+
+    def _expire_leases(self, ids: Document) -> None:
+        query = {"_id": {"$type": "string", **ids}}
+        self.db["tracking_partitions"].update_many(query, {"$set": {"renewedAt": LONG_AGO}})
 
     def _replace_dead(self) -> None:
         self._expire_dead()

@@ -125,13 +125,11 @@ class FakeGraph(GraphClient):
         return [(one.kind, one.message) for one in self.journal]
 
     def count_doubles(self) -> int:
-        """How many people got a step twice."""
         counts = Counter((one.kind, one.to, one.message) for one in self.journal)
         return sum(number - 1 for number in counts.values())
 
 
 def compose(_job: Job, step: Mapping[str, Any]) -> Any:
-    """A message that is its step's name."""
     if step.get("text") == "unsendable":
         raise ValueError("nothing to send")
     return step["name"]
@@ -165,7 +163,6 @@ class Rig:
         self.told.extend(told)
 
     def add(self, *documents: dict[str, Any]) -> str:
-        """Queue jobs; return the id of the first."""
         self.db["automation_triggers"].insert_many(list(documents))
         job_id: str = documents[0]["_id"]
         return job_id

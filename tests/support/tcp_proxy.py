@@ -47,7 +47,6 @@ class TcpProxy:
 
     @contextmanager
     def acting(self, mode: str) -> Iterator[None]:
-        """Be so for the length of the block."""
         self._set_mode(mode)
         try:
             yield

@@ -122,7 +122,6 @@ def run_burst(bench: Bench) -> list[Table]:
 
 
 def _burst(one: Contestant, deliveries: list[Delivery]) -> None:
-    """Let the burst come, and single deliveries beside it until all is counted."""
     beside = Workload(set_up_automations(), events=1, first_person=50_000_000)
     burst = threading.Thread(
         target=one.load, args=(deliveries,), kwargs={"seconds": 600.0, "is_counted": True}
