@@ -9,7 +9,6 @@ import pytest
 
 from automations.demo.sandbox.http_server import Answer, HttpServer, Request
 from automations.demo.simulation import Plan, Report, Target, generate_deliveries, send_deliveries
-from automations.demo.simulation.sending import build_webhook_url
 
 SECRET = "app-secret"
 TARGETS = (
@@ -56,18 +55,14 @@ def verify(number: int, body: bytes, signature: str) -> int:
 def test_everything_is_signed_and_acknowledged_once_in_the_figures() -> None:
     with Receiver(verify) as app:
         report = run(Plan(targets=TARGETS, events=200, bad_signatures=0.2, seed=9), [app.url])
-    figures = json.loads(json.dumps(report.to_json()))
-    assert (figures["seed"], figures["events"]["acknowledged"]) == (9, 200)
-    assert figures["statuses"]["200"] == figures["deliveries"]
-    assert set(figures["latencyMs"]) == {"p50", "p95", "p99", "max"}
     assert report.is_as_expected
-    assert figures["events"]["sent"] == 200
-    assert set(figures["kinds"]) == {"comment", "dm"}
-    assert report.statuses == {"200": report.deliveries}
-    assert report.forged > 0
     assert report.forged_accepted == 0
     assert len(app.bodies) == report.deliveries + report.forged
-    assert report.events_posted > 200
+    figures = json.loads(json.dumps(report.to_json()))
+    events = figures["events"]
+    assert (figures["seed"], events["sent"], events["acknowledged"]) == (9, 200, 200)
+    assert figures["statuses"] == {"200": figures["deliveries"]}
+    assert set(figures["kinds"]) == {"comment", "dm"}
     times = figures["latencyMs"]
     assert 0 < times["p50"] <= times["p95"] <= times["p99"] <= times["max"]
 
@@ -95,20 +90,13 @@ def test_retry_goes_on_until_everything_is_acknowledged() -> None:
     assert report.retries >= 1
 
 
-def test_retry_is_bounded() -> None:
+@pytest.mark.parametrize(("secret", "status"), [(SECRET, "503"), ("another secret", "403")])
+def test_retry_is_bounded_and_403_is_final(secret: str, status: str) -> None:
     plan = Plan(targets=TARGETS, events=1, redeliveries=0)
-    with Receiver(lambda *_: 503) as app:
-        report = run(plan, [app.url], retry_for=0.4)
-    assert report.statuses == {"503": 1}
-    assert 2 <= len(app.bodies) <= 6
-
-
-def test_403_is_final() -> None:
-    plan = Plan(targets=TARGETS, events=1, redeliveries=0)
-    with Receiver(verify) as app:
-        report = run(plan, [app.url], "another secret", retry_for=60.0)
-    assert report.statuses == {"403": 1}
-    assert len(app.bodies) == 1
+    with Receiver(lambda *call: 503 if verify(*call) == 200 else 403) as app:
+        report = run(plan, [app.url], secret, retry_for=0.4)
+    assert report.statuses == {status: 1}
+    assert len(app.bodies) in (range(2, 7) if status == "503" else [1])
 
 
 def test_a_dead_url_is_retried_on_the_next(dead_url: str) -> None:
@@ -119,17 +107,11 @@ def test_a_dead_url_is_retried_on_the_next(dead_url: str) -> None:
     assert other.bodies
 
 
-def test_nobody_there_is_said_by_name(dead_url: str) -> None:
-    report = run(Plan(targets=TARGETS, events=3, redeliveries=0, batch=1), [dead_url])
-    assert report.statuses == {"ConnectionRefusedError": 3}
-    assert report.to_json()["latencyMs"] is None
-
-
 def test_retry_ends_the_run_when_nobody_ever_answers(dead_url: str) -> None:
-    plan = Plan(targets=TARGETS, events=500, batch=1)
-    report = run(plan, [dead_url], retry_for=0.3)
+    report = run(Plan(targets=TARGETS, events=500, batch=1), [dead_url], retry_for=0.3)
     assert report.deliveries <= 8
-    assert report.acknowledged.total() == 0
+    assert report.statuses == {"ConnectionRefusedError": report.deliveries}
+    assert report.to_json()["latencyMs"] is None
 
 
 def test_the_rate_is_kept() -> None:
@@ -138,34 +120,3 @@ def test_the_rate_is_kept() -> None:
         report = run(plan, [app.url], rate=50)
     assert 0.55 <= report.seconds <= 3
     assert report.is_as_expected
-
-
-def test_stop_ends_a_run_and_progress_is_told() -> None:
-    stop, told = threading.Event(), []
-
-    def note(events: int) -> None:
-        told.append(events)
-        stop.set()
-
-    plan = Plan(targets=TARGETS, events=None)
-    with Receiver(verify) as app:
-        report = run(plan, [app.url], stop=stop, on_progress=note)
-    assert told
-    assert report.events_posted >= 1
-
-
-@pytest.mark.parametrize(
-    ("given", "url"),
-    [
-        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/api/webhooks/instagram"),
-        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/api/webhooks/instagram"),
-        ("https://example.test/hook", "https://example.test/hook"),
-    ],
-)
-def test_a_server_alone_means_its_webhook(given: str, url: str) -> None:
-    assert build_webhook_url(given) == url
-
-
-def test_a_url_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="is not a URL"):
-        run(Plan(targets=TARGETS), ["localhost:8000"])
