@@ -49,22 +49,24 @@ class Reporter:
 
     def add(self, job: Job, change: Change) -> None:
         if change.report_at is not None:
-            told = change.results
             for result in change.results.values():
                 STEPS.labels(result.state.value).inc()
-            if job.report_at is not None:  # somebody else owed it the earlier ones
-                told = {**list_results(job), **told}
             with self._lock:
-                self._waiting.append((job, told, change.report_at))
+                self._waiting.append((job, change.results, change.report_at))
 
     def flush(self, *, at: datetime) -> None:
         """Tell what is waiting now. Never raises."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), _BATCH):
-            uncounted = self._tell(waiting[start : start + _BATCH]) or ()
+            batch = waiting[start : start + _BATCH]
+            uncounted = self._tell(batch)
+            kept = [one for one in uncounted or () if at - one[2] < _PATIENCE]
+            for job, _, up_to in batch if uncounted is None else uncounted:
+                # Left to `reportAt`, which the job's next step takes over: it tells this one too.
+                job.report_at = up_to
             with self._lock:
-                self._waiting += [one for one in uncounted if at - one[2] < _PATIENCE]
+                self._waiting += kept
 
     def retry_unreported(self, *, at: datetime) -> None:
         """Tell what was left untold for a minute. Never raises."""
@@ -91,7 +93,7 @@ class Reporter:
                 self._record([
                     _build_outcome(job, step, result)
                     for job, told, _ in counted
-                    for step, result in told.items()
+                    for step, result in _add_owed(job, told).items()
                 ])  # fmt: skip
                 self._store.move_reports([(job, at, None) for job, _, at in counted])
         except Exception as error:  # noqa: BLE001 - whatever it is, messages go on
@@ -101,6 +103,11 @@ class Reporter:
         return [one for one in owed if one[0].outcome is None]
 
 
+def _add_owed(job: Job, told: Mapping[str, StepResult]) -> Mapping[str, StepResult]:
+    """Return the results with those that the job's run may not have been told before."""
+    return told if job.report_at is None else {**list_results(job), **told}
+
+
 def _find_wait(job: Job, at: datetime) -> timedelta:
     # The longer a job waits, the less often it is looked at: counting may be off for a day.
     return min(max(at - job.created_at, _LATE), _LONGEST_WAIT)
@@ -108,7 +115,7 @@ def _find_wait(job: Job, at: datetime) -> timedelta:
 
 def list_results(job: Job) -> dict[str, StepResult]:
     """Return every result that is stored in the job, is final, and is its own to tell."""
-    results = {name: msgspec.convert(one, StepResult) for name, one in job.progress.items()}
+    results = {name: msgspec.convert(one, StepResult) for name, one in list(job.progress.items())}
     return {
         name: result
         for name, result in results.items()

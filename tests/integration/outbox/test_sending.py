@@ -269,6 +269,23 @@ class TestTelling:
         assert survivor.outcomes() == [("comment_reply", "sent"), ("main_dm", "sent")]
         assert "reportAt" not in rig.find(job_id)
 
+    def test_a_step_that_could_not_be_told_is_told_with_the_next(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its `reportAt` is the next step's by then, and gone once that is told."""
+        job_id, add = rig.add(make_comment_document()), rig.reporter.add
+        rig.record_error = RuntimeError("tracking")
+
+        def add_and_flush(*change: Any) -> None:
+            add(*change)
+            rig.reporter.flush(at=T0)
+            rig.record_error = None
+
+        monkeypatch.setattr(rig.reporter, "add", add_and_flush)
+        rig.worker.drain(now=T0)
+        assert rig.outcomes() == [("comment_reply", "sent"), ("opening_dm", "sent")]
+        assert "reportAt" not in rig.find(job_id)
+
     def test_a_trigger_that_is_not_counted_yet_is_sent_and_told_once_it_is(self, rig: Rig) -> None:
         job_id = rig.add(make_job_document(outcome=None, runId="chosen at the door"))
         rig.worker.drain(now=T0)
