@@ -183,7 +183,8 @@ class Bridge:
                 await send({**message, "more_body": part is not None})
         finally:
             end.cancel()
-            await self._run(response.close)
+            if close := getattr(response, "close", None):  # a plain list has none
+                await self._run(close)
 
     def _run(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         future = self._loop.create_future()

@@ -73,7 +73,7 @@ def find_address_problem(host: str, port: int) -> str | None:
     return None
 
 
-def load_application(parent_pid: int, threads: int, target: str) -> Bridge:
+def load_application(parent_pid: int, threads: int, stuck_seconds: float, target: str) -> Bridge:
     """Return the application, in the process that will call it."""
     # Until granian sets its own handlers this process has those of its parent, which only note
     # the signal.
@@ -89,7 +89,7 @@ def load_application(parent_pid: int, threads: int, target: str) -> Bridge:
     gc.collect()
     gc.freeze()
     bridge = Bridge(application, threads=threads, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-    end_if_stuck(bridge.find_age, seconds=_STUCK_SECONDS)
+    end_if_stuck(bridge.find_age, seconds=stuck_seconds)
     return bridge
 
 
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--stuck-seconds", type=float, default=_STUCK_SECONDS)
     options = parser.parse_args()
     die_with_parent(options.parent)
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -128,7 +129,8 @@ def main() -> None:
         workers_kill_timeout=_KILL_AFTER_SECONDS,
     )
     threading.Thread(target=_kill_stopped, args=(server,), daemon=True).start()
-    server.serve(target_loader=partial(load_application, os.getpid(), options.threads))
+    load = partial(load_application, os.getpid(), options.threads, options.stuck_seconds)
+    server.serve(target_loader=load)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,9 @@ def gunicorn(processes: int, threads: int) -> Candidate | None:
 def port(processes: int) -> Candidate:
     """Return the peer's algorithm in Python: pymongo, event by event, behind our web server."""
     candidate = granian(processes, PORT_THREADS, application=_PORT_APPLICATION)
-    return candidate._replace(name=f"port to pymongo, {_count(processes)}")
+    # Event by event, a large delivery of it takes longer than any request of ours may.
+    command = (*candidate.command, "--stuck-seconds", "600")
+    return candidate._replace(name=f"port to pymongo, {_count(processes)}", command=command)
 
 
 def null_server() -> Candidate:
