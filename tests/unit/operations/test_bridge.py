@@ -192,6 +192,16 @@ async def test_a_streamed_answer_comes_in_parts_and_stops_with_its_reader() -> N
 
 
 @in_loop
+async def test_a_plain_list_is_an_answer_too() -> None:
+    def application(environ: Any, start_response: Callable[..., None]) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"plain"]
+
+    async with serving(application) as served:
+        assert await Client(headers=[]).ask(served) == (200, b"plain")
+
+
+@in_loop
 async def test_the_age_is_that_of_the_oldest_request(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = threading.Event()
 
