@@ -16,20 +16,18 @@ class Conf:
     @property
     def verify_token(self) -> str:
         """INSTAGRAM_VERIFY_TOKEN: what Meta's verification GET must name; empty refuses all."""
-        value: str = getattr(settings, "INSTAGRAM_VERIFY_TOKEN", "")
-        return value
+        return str(getattr(settings, "INSTAGRAM_VERIFY_TOKEN", ""))
 
     @property
     def graph_url(self) -> str:
         """INSTAGRAM_GRAPH_URL, without a slash at its end."""
-        value: str = getattr(settings, "INSTAGRAM_GRAPH_URL", "https://graph.instagram.com")
-        return value.rstrip("/")
+        default = "https://graph.instagram.com"
+        return str(getattr(settings, "INSTAGRAM_GRAPH_URL", default)).rstrip("/")
 
     @property
     def sending(self) -> str:
         """INSTAGRAM_SENDING: off, shadow, on, or "" (on for accounts with a token)."""
-        value: str = getattr(settings, "INSTAGRAM_SENDING", "")
-        return value
+        return str(getattr(settings, "INSTAGRAM_SENDING", ""))
 
     @property
     def field_encryption_keys(self) -> tuple[str, ...]:
@@ -39,28 +37,25 @@ class Conf:
     @property
     def automation_bounds(self) -> tuple[int, int, int]:
         """AUTOMATIONS_PER_WORKSPACE, AUTOMATIONS_PER_ACCOUNT, and AUTOMATION_KILOBYTES in bytes."""
-        workspace: int = getattr(settings, "AUTOMATIONS_PER_WORKSPACE", 1000)
-        account: int = getattr(settings, "AUTOMATIONS_PER_ACCOUNT", 200)
-        kilobytes: int = getattr(settings, "AUTOMATION_KILOBYTES", 64)
-        return workspace, account, kilobytes * 1024
+        workspace = int(getattr(settings, "AUTOMATIONS_PER_WORKSPACE", 1000))
+        account = int(getattr(settings, "AUTOMATIONS_PER_ACCOUNT", 200))
+        return workspace, account, 1024 * int(getattr(settings, "AUTOMATION_KILOBYTES", 64))
 
     @property
     def metrics_token(self) -> str:
         """METRICS_TOKEN: what a reader of /metrics must bear; empty: only this machine."""
-        value: str = getattr(settings, "METRICS_TOKEN", "")
-        return value
+        return str(getattr(settings, "METRICS_TOKEN", ""))
 
     @property
     def metrics_dir(self) -> Path | None:
         """PROMETHEUS_MULTIPROC_DIR: where processes add up their metrics; None: each its own."""
-        value: str = getattr(settings, "PROMETHEUS_MULTIPROC_DIR", "")
+        value = getattr(settings, "PROMETHEUS_MULTIPROC_DIR", "")
         return Path(value) if value else None
 
     @property
     def is_secret_key_ephemeral(self) -> bool:
         """Whether SECRET_KEY was made by this process because none was set."""
-        value: bool = getattr(settings, "SECRET_KEY_IS_EPHEMERAL", False)
-        return value
+        return bool(getattr(settings, "SECRET_KEY_IS_EPHEMERAL", False))
 
 
 conf = Conf()

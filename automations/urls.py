@@ -1,5 +1,6 @@
 """The paths of the app. Those of the API end without a slash, pages for people with one."""
 
+from csp.decorators import csp_replace
 from django.templatetags.static import static
 from django.urls import path
 from django.utils.functional import lazy
@@ -37,6 +38,7 @@ _LIST = f"{_API}/automations"
 _ONE = f"{_LIST}/<str:automation_id>"
 _PAGES = "workspaces/<str:wsid>"
 _PAGE = f"{_PAGES}/automations/<str:automation_id>"
+_DOCS_POLICY = {"style-src": ["'self'", "'unsafe-inline'"], "img-src": ["'self'", "data:"]}
 _DOCS = SpectacularSwaggerSplitView.as_view(url_name="automations:schema")
 
 urlpatterns = [
@@ -56,7 +58,7 @@ urlpatterns = [
     path(f"{_API}/series", SeriesView.as_view(), name="series"),
     path(f"{_API}/accounts", AccountListView.as_view(), name="account-list"),
     path("api/schema", SchemaView.as_view(), name="schema"),
-    path("api/docs", _DOCS, name="docs"),
+    path("api/docs", csp_replace(_DOCS_POLICY)(_DOCS), name="docs"),
     path("", go_home, name="home"),
     # Browsers ask for it on pages that name no icon, as those of the browsable API.
     path("favicon.ico", RedirectView.as_view(url=_ICON)),

@@ -22,13 +22,7 @@ _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 _FEWEST_FIELDS = len(vars(logging.makeLogRecord({})))
 
 # Control characters (C0, DEL, C1), the separators of lines, and the marks that turn the direction.
-_CONTROLS = [
-    *range(0x20),
-    *range(0x7F, 0xA0),
-    *(0x2028, 0x2029),
-    *range(0x202A, 0x202F),
-    *range(0x2066, 0x206A),
-]
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _ESCAPES = {code: ascii(chr(code))[1:-1] for code in _CONTROLS}
 
 

@@ -5,8 +5,7 @@ import re
 import time
 from collections.abc import Callable
 
-from csp.middleware import CSPMiddleware, PolicyParts
-from django.conf import settings
+from csp.middleware import CSPMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
@@ -126,10 +125,7 @@ class SecureCookiesMiddleware(MiddlewareMixin):
 
 
 class PagePolicyMiddleware(CSPMiddleware):
-    """A Content-Security-Policy on every page, relaxed by path where the page is not ours.
-
-    On pages only: it means nothing in JSON and plain text.
-    """
+    """A Content-Security-Policy on pages only: it means nothing in JSON and plain text."""
 
     def process_response(
         self, request: HttpRequest, response: HttpResponseBase
@@ -137,15 +133,3 @@ class PagePolicyMiddleware(CSPMiddleware):
         if not response.get("Content-Type", "").startswith("text/html"):
             return response
         return super().process_response(request, response)
-
-    def get_policy_parts(
-        self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False
-    ) -> PolicyParts:
-        parts = super().get_policy_parts(request, response, report_only)
-        relaxed: dict[str, dict[str, list[str]]] = settings.CONTENT_SECURITY_POLICY_RELAXED
-        if not report_only:
-            parts.replace = next(
-                (more for start, more in relaxed.items() if request.path.startswith(start)),
-                parts.replace,
-            )
-        return parts

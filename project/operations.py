@@ -1,6 +1,5 @@
 """What monitors ask: is the process alive, is it ready, what did it do."""
 
-import ipaddress
 from hmac import compare_digest
 
 import orjson
@@ -10,6 +9,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from automations.conf import conf
+from automations.hosts import is_loopback
 from automations.operations.health import reader
 from automations.operations.prometheus import render_metrics
 
@@ -54,7 +54,4 @@ def may_read_metrics(request: HttpRequest) -> bool:
         return compare_digest(given, f"Bearer {conf.metrics_token}".encode())
     if any(name in request.META for name in _FORWARDED):
         return False
-    try:
-        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(request.META.get("REMOTE_ADDR", ""))

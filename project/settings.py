@@ -9,65 +9,59 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from project.environment import (
-    forget_empty,
-    read_bool,
-    read_choice,
-    read_int,
-    read_list,
-    read_str,
-    read_url,
-)
+from project import environment as env
 from project.logs import build_logging
 
 # --- Environment -----------------------------------------------------------------------------
 
-DEBUG = read_bool("DJANGO_DEBUG", default=False)
-SECRET_KEY = read_str("DJANGO_SECRET_KEY")
-SECRET_KEY_FALLBACKS = list(read_list("DJANGO_SECRET_KEY_FALLBACKS"))
+DEBUG = env.read_bool("DJANGO_DEBUG", default=False)
+SECRET_KEY = env.read_str("DJANGO_SECRET_KEY")
+SECRET_KEY_FALLBACKS = list(env.read_list("DJANGO_SECRET_KEY_FALLBACKS"))
 # A made key lasts as long as the process: cookies signed with it do not survive a restart, and
 # two processes do not accept each other's.
 SECRET_KEY_IS_EPHEMERAL = not SECRET_KEY
 if SECRET_KEY_IS_EPHEMERAL:
     SECRET_KEY = secrets.token_urlsafe(50)
-ALLOWED_HOSTS = list(read_list("DJANGO_ALLOWED_HOSTS")) or ["localhost", "127.0.0.1", "[::1]"]
+ALLOWED_HOSTS = list(env.read_list("DJANGO_ALLOWED_HOSTS")) or ["localhost", "127.0.0.1", "[::1]"]
 
-MONGODB_URI = read_url("MONGODB_URI", schemes=("mongodb", "mongodb+srv"))
-DATA_DIR = Path(read_str("DATA_DIR", ".data"))
+MONGODB_URI = env.read_url("MONGODB_URI", schemes=("mongodb", "mongodb+srv"))
+DATA_DIR = Path(env.read_str("DATA_DIR", ".data"))
 
-INSTAGRAM_APP_SECRETS = read_list("INSTAGRAM_APP_SECRET")
-INSTAGRAM_VERIFY_TOKEN = read_str("INSTAGRAM_VERIFY_TOKEN")
-INSTAGRAM_GRAPH_URL = read_url(
+INSTAGRAM_APP_SECRETS = env.read_list("INSTAGRAM_APP_SECRET")
+INSTAGRAM_VERIFY_TOKEN = env.read_str("INSTAGRAM_VERIFY_TOKEN")
+INSTAGRAM_GRAPH_URL = env.read_url(
     "INSTAGRAM_GRAPH_URL", schemes=("https", "http"), default="https://graph.instagram.com"
 )
-INSTAGRAM_SENDING = read_choice("INSTAGRAM_SENDING", choices=("off", "shadow", "on"))
-FIELD_ENCRYPTION_KEYS = read_list("FIELD_ENCRYPTION_KEYS")
-METRICS_TOKEN = read_str("METRICS_TOKEN")
+INSTAGRAM_SENDING = env.read_choice("INSTAGRAM_SENDING", choices=("off", "shadow", "on"))
+FIELD_ENCRYPTION_KEYS = env.read_list("FIELD_ENCRYPTION_KEYS")
+METRICS_TOKEN = env.read_str("METRICS_TOKEN")
 # prometheus_client reads this one itself, when it is imported, and an empty one as a directory.
-PROMETHEUS_MULTIPROC_DIR = read_str("PROMETHEUS_MULTIPROC_DIR")
-forget_empty("PROMETHEUS_MULTIPROC_DIR")
+PROMETHEUS_MULTIPROC_DIR = env.read_str("PROMETHEUS_MULTIPROC_DIR")
+env.forget_empty("PROMETHEUS_MULTIPROC_DIR")
 
 # Of a token, to each process; 0 is no limit.
-API_REQUESTS_PER_MINUTE = read_int(
+API_REQUESTS_PER_MINUTE = env.read_int(
     "API_REQUESTS_PER_MINUTE", default=600, minimum=0, unit="requests"
 )
 
 # What the API stores for one workspace and for one account, so that none fills the memory of all.
-AUTOMATIONS_PER_WORKSPACE = read_int(
+AUTOMATIONS_PER_WORKSPACE = env.read_int(
     "AUTOMATIONS_PER_WORKSPACE", default=1000, minimum=1, unit="automations"
 )
-AUTOMATIONS_PER_ACCOUNT = read_int(
+AUTOMATIONS_PER_ACCOUNT = env.read_int(
     "AUTOMATIONS_PER_ACCOUNT", default=200, minimum=1, unit="automations"
 )
-AUTOMATION_KILOBYTES = read_int("AUTOMATION_KILOBYTES", default=64, minimum=1, unit="kilobytes")
+AUTOMATION_KILOBYTES = env.read_int("AUTOMATION_KILOBYTES", default=64, minimum=1, unit="kilobytes")
 
-TRACKING_ENABLED = read_bool("TRACKING_ENABLED", default=True)
-TRACKING_STATS_ENABLED = read_bool("TRACKING_STATS_ENABLED", default=True)
-TRACKING_DEDUP_WINDOW_MINUTES = read_int(
+TRACKING_ENABLED = env.read_bool("TRACKING_ENABLED", default=True)
+TRACKING_STATS_ENABLED = env.read_bool("TRACKING_STATS_ENABLED", default=True)
+TRACKING_DEDUP_WINDOW_MINUTES = env.read_int(
     "TRACKING_DEDUP_WINDOW_MINUTES", default=60, minimum=1, unit="minutes"
 )
 # Eight days: the stats of seven days are counted from the runs and rollups that are kept.
-TRACKING_RETENTION_DAYS = read_int("TRACKING_RETENTION_DAYS", default=90, minimum=8, unit="days")
+TRACKING_RETENTION_DAYS = env.read_int(
+    "TRACKING_RETENTION_DAYS", default=90, minimum=8, unit="days"
+)
 
 # --- Django ----------------------------------------------------------------------------------
 
@@ -141,7 +135,8 @@ CSRF_COOKIE_SECURE = False
 CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 
-# Everything that a page loads is a file of this site: nothing inline, nothing of another host.
+# Everything that a page loads is a file of this site: nothing inline, nothing of another host. The
+# views of pages that are not ours relax it.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -150,12 +145,6 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
         "object-src": ["'none'"],
     }
-}
-# What pages that are not ours need beyond it, by the start of their path, the first that fits.
-# DRF's browsable API has `style` attributes and images as data; scripts stay files of this site.
-CONTENT_SECURITY_POLICY_RELAXED = {
-    "/api/docs": {"style-src": ["'self'", "'unsafe-inline'"], "img-src": ["'self'", "data:"]},
-    "/api/": {"style-src-attr": ["'unsafe-inline'"], "img-src": ["'self'", "data:"]},
 }
 SILENCED_SYSTEM_CHECKS = [
     "security.W004",  # Strict-Transport-Security is the word of the proxy that ends TLS

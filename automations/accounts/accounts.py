@@ -77,7 +77,8 @@ def get_account(account_id: str) -> Account | None:
     A token that cannot be decrypted is as good as a dead one: the account's state says so, and
     nothing of it is sent until the key is back.
     """
-    document = _find(account_id)
+    with bounded():
+        document = _accounts().find_one({"_id": account_id})
     if document is None:
         return None
     account = _parse_account(document)
@@ -255,11 +256,6 @@ def rotate_tokens() -> Rotation:
             )
         rotated += result.modified_count
     return Rotation(rotated, tuple(unreadable))
-
-
-def _find(account_id: str) -> Document | None:
-    with bounded():
-        return _accounts().find_one({"_id": account_id})
 
 
 def _parse_account(document: Mapping[str, Any]) -> Account:

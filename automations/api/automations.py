@@ -11,21 +11,9 @@ from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from automations.api import openapi
 from automations.api.base import OrjsonParser, WorkspaceView, get_automation, represent
-from automations.api.openapi import (
-    AccountId,
-    Done,
-    Id,
-    Moment,
-    Pending,
-    StoredMoment,
-    Success,
-    WorkspaceId,
-    build_example,
-    describe,
-    eg,
-    keeps_unknown_fields,
-)
+from automations.api.openapi import build_example, describe, eg, keeps_unknown_fields
 from automations.api.serializers import (
     AutomationChangesSerializer,
     AutomationSerializer,
@@ -102,9 +90,9 @@ class AutomationAnswer(TypedDict, total=False):
     is what it stored in these fields with another type. Only texts are text in any case.
     """
 
-    _id: Required[Id]
-    workspaceId: WorkspaceId | None
-    accountId: AccountId | None
+    _id: Required[openapi.Id]
+    workspaceId: openapi.WorkspaceId | None
+    accountId: openapi.AccountId | None
     name: Annotated[str | None, eg("Price list")]
     type: Annotated[str | None, eg("comment_to_dm")]
     isActive: Annotated[bool | None, eg(True)]
@@ -116,38 +104,38 @@ class AutomationAnswer(TypedDict, total=False):
     createdAt: _Time
     updatedAt: _Time
     totalRuns: Required[int]
-    lastRunAt: Required[StoredMoment | None]
+    lastRunAt: Required[openapi.StoredMoment | None]
     stats: Stats
 
 
 class Instant(TypedDict):
     """When the figures are of, and how many events were not counted then."""
 
-    asOf: Moment
-    pending: Pending
+    asOf: openapi.Moment
+    pending: openapi.Pending
 
 
 class AutomationList(Instant):
     """All automations of the workspace, newest first."""
 
-    success: Success
+    success: openapi.Success
     automations: list[AutomationAnswer]
 
 
 class OneAutomation(Instant):
     """One automation."""
 
-    success: Success
+    success: openapi.Success
     automation: AutomationAnswer
 
 
 class AutomationStats(Instant):
     """The runs of one automation, at `asOf`."""
 
-    success: Success
-    _id: Id
+    success: openapi.Success
+    _id: openapi.Id
     totalRuns: int
-    lastRunAt: StoredMoment | None
+    lastRunAt: openapi.StoredMoment | None
     stats: NotRequired[Stats]
 
 
@@ -209,12 +197,12 @@ class AutomationView(WorkspaceView):
             raise NotFound
         return self._answer(changed)
 
-    @describe("deleteAutomation", Done)
+    @describe("deleteAutomation", openapi.Done)
     def delete(self, request: Request, wsid: str, automation_id: str) -> Response:
         """Delete an automation; its runs and counts are kept."""
         if not store.delete_automation(wsid, automation_id, at=read_now()):
             raise NotFound
-        return Response(Done(success=True))
+        return Response(openapi.Done(success=True))
 
     def get_serializer(self, **options: Any) -> AutomationChangesSerializer:
         """Return the input of PATCH, or the form of what is shown."""
@@ -245,10 +233,7 @@ class AutomationStatsView(WorkspaceView):
 def build_answers(
     documents: Sequence[Mapping[str, Any]], *, at: datetime
 ) -> tuple[Instant, list[AutomationAnswer]]:
-    """Return the instant of the figures, and automations as the API shows them.
-
-    Without `stats` when they are off. Raises TrackingUnavailable.
-    """
+    """Return the instant of the figures, and automations as the API shows them."""
     with bounded():
         has_stats = service.is_stats_enabled()
         found = service.summarize_runs(documents, at=at, has_windows=has_stats)

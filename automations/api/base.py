@@ -17,9 +17,11 @@ from uuid import UUID
 import orjson
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.datetime_ms import DatetimeMS
+from csp.decorators import csp_replace
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.decorators import method_decorator
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, NotFound, ParseError
 from rest_framework.fields import empty
@@ -80,6 +82,8 @@ _ECHO_LENGTH = 100
 _NESTING = re.compile(r"[.\[]")
 # What DRF reads to choose between JSON and its pages.
 _FORMAT = "format"
+# Its pages have `style` attributes and images as data; scripts stay files of this site.
+_BROWSABLE_POLICY = {"style-src-attr": ["'unsafe-inline'"], "img-src": ["'self'", "data:"]}
 
 
 def to_json(value: Any, *, is_named: bool = False) -> Any:
@@ -173,7 +177,6 @@ class OrjsonParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the body's value. Raises ParseError and RequestTooLarge."""
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         body = stream.read(limit + 1)
         if len(body) > limit:
@@ -192,7 +195,6 @@ class BrowsableRenderer(BrowsableAPIRenderer):
     def get_context(
         self, data: Any, accepted_media_type: str | None, renderer_context: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the context, without the inline style of code."""
         context: dict[str, Any] = super().get_context(data, accepted_media_type, renderer_context)
         return {**context, "code_style": None}
 
@@ -273,6 +275,7 @@ class WorkspaceView(APIView):
     # What is given back when the request is answered.
     held: ExitStack
 
+    @method_decorator(csp_replace(_BROWSABLE_POLICY))
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with ExitStack() as self.held:
             return super().dispatch(request, *args, **kwargs)
@@ -354,6 +357,6 @@ _CONVERTERS: dict[type, Callable[[Any], Any]] = {
 
 
 def verify_free(account_id: str, *, workspace_id: str) -> None:
-    """Raise AccountTaken if the account is another workspace's."""
+    """Raise ValidationError if the account is another workspace's."""
     if store.find_owners([account_id]).get(account_id, workspace_id) != workspace_id:
-        raise AccountTaken(account_id)
+        raise serializers.ValidationError(str(AccountTaken(account_id)), "other_workspace")

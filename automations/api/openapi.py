@@ -13,10 +13,7 @@ from typing import Annotated, Any, ClassVar, TypedDict, TypeVar, is_typeddict
 import msgspec
 from django.http import HttpResponse
 from django.utils.encoding import force_bytes
-from drf_spectacular.extensions import (
-    OpenApiAuthenticationExtension,
-    OpenApiSerializerExtension,
-)
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from drf_spectacular.views import SpectacularAPIView

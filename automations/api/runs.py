@@ -12,6 +12,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from automations.api import openapi
 from automations.api.base import (
     Json,
     OrjsonRenderer,
@@ -20,23 +21,7 @@ from automations.api.base import (
     represent,
     to_json,
 )
-from automations.api.openapi import (
-    EventId,
-    Id,
-    MetaCode,
-    MetaSubcode,
-    Moment,
-    Reason,
-    State,
-    Step,
-    StoredMoment,
-    Success,
-    WorkspaceId,
-    build_example,
-    describe,
-    eg,
-    keeps_unknown_fields,
-)
+from automations.api.openapi import build_example, describe, eg, keeps_unknown_fields
 from automations.api.query_parameters import RunFilterQuery, RunPageQuery, build_filter
 from automations.rules import store
 from tracking import reports
@@ -49,11 +34,11 @@ from tracking.queries.run_filters import STEPS, RunFilter
 class StepAnswer(TypedDict, total=False):
     """What became of a step."""
 
-    state: State
-    at: StoredMoment
-    reason: Reason
-    code: MetaCode
-    subcode: MetaSubcode
+    state: openapi.State
+    at: openapi.StoredMoment
+    reason: openapi.Reason
+    code: openapi.MetaCode
+    subcode: openapi.MetaSubcode
 
 
 @keeps_unknown_fields
@@ -76,29 +61,29 @@ class RunAnswer(TypedDict, total=False):
     """
 
     _id: Required[Annotated[str, eg("6b04d399e481bd40c528e310")]]
-    automationId: Id | None
-    workspaceId: WorkspaceId | None
+    automationId: openapi.Id | None
+    workspaceId: openapi.WorkspaceId | None
     triggerType: Annotated[str | None, eg("comment_reply", "The first step of the run.")]
     userId: Annotated[str | None, eg("1186769685516671", "The person.")]
     personUnknown: Annotated[bool | None, eg(False, "Instagram did not name the person.")]
     metadata: MetadataAnswer | None
-    createdAt: StoredMoment | None
-    occurredAt: StoredMoment | None
-    eventId: Required[EventId | None]
-    steps: Required[dict[Step, StepAnswer] | None]
-    completedAt: Required[StoredMoment | None]
+    createdAt: openapi.StoredMoment | None
+    occurredAt: openapi.StoredMoment | None
+    eventId: Required[openapi.EventId | None]
+    steps: Required[dict[openapi.Step, StepAnswer] | None]
+    completedAt: Required[openapi.StoredMoment | None]
 
 
-_Window = TypedDict("_Window", {"from": Moment | None, "to": Moment | None})
+_Window = TypedDict("_Window", {"from": openapi.Moment | None, "to": openapi.Moment | None})
 
 
 class RunPage(_Window):
     """A page of runs, newest first; on the last, `nextCursor` is null."""
 
-    success: Success
+    success: openapi.Success
     runs: list[RunAnswer]
     nextCursor: Annotated[str | None, eg("HwAAAAl0AFreC6yaAQAAB2kAawTTmeSBvUDFKOMQAA")]
-    asOf: Moment
+    asOf: openapi.Moment
     pending: Annotated[int | None, eg(0, "Events that are being counted; null on later pages.")]
 
 
@@ -106,21 +91,21 @@ class EventAnswer(TypedDict):
     """An event behind a run. `state`, `progress` and `doneAt` concern sending."""
 
     kind: Annotated[str, eg("comment", "comment, message or call.")]
-    eventId: EventId
+    eventId: openapi.EventId
     outcome: NotRequired[
         Annotated[str, eg("counted", "counted, duplicate or continuation, once it is counted.")]
     ]
-    createdAt: StoredMoment
-    occurredAt: NotRequired[StoredMoment]
-    state: NotRequired[State]
-    progress: NotRequired[dict[Step, StepAnswer]]
-    doneAt: NotRequired[StoredMoment]
+    createdAt: openapi.StoredMoment
+    occurredAt: NotRequired[openapi.StoredMoment]
+    state: NotRequired[openapi.State]
+    progress: NotRequired[dict[openapi.Step, StepAnswer]]
+    doneAt: NotRequired[openapi.StoredMoment]
 
 
 class OneRun(TypedDict):
     """A run, and the events behind it while they are kept."""
 
-    success: Success
+    success: openapi.Success
     run: RunAnswer
     triggers: list[EventAnswer]
 

@@ -10,7 +10,6 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.utils import html
 
-from automations.accounts.accounts import AccountTaken
 from automations.api.base import StrictSerializer, is_credential, to_json
 from automations.instagram.limits import (
     COMMENT_LENGTH,
@@ -186,7 +185,7 @@ class AutomationSerializer(StrictSerializer):
     """A new automation. An absent, null or empty part is no step.
 
     The context's `verify_account` is called with the account that is named, and raises
-    AccountTaken if it is another workspace's.
+    ValidationError if it is another workspace's.
     """
 
     name = TextField(max_length=_NAME_LENGTH)
@@ -202,10 +201,7 @@ class AutomationSerializer(StrictSerializer):
     mainDm = LinksMessageSerializer(required=False, allow_null=True)
 
     def validate_accountId(self, value: str) -> str:  # noqa: N802 - DRF's name for it
-        try:
-            self.context["verify_account"](value)
-        except AccountTaken as error:
-            raise serializers.ValidationError(str(error), "other_workspace") from error
+        self.context["verify_account"](value)
         return value
 
     def to_representation(self, instance: Mapping[str, Any]) -> dict[str, Any]:

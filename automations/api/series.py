@@ -8,21 +8,9 @@ import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from automations.api import openapi
 from automations.api.base import WorkspaceView, get_automation, get_automation_id
-from automations.api.openapi import (
-    Id,
-    MetaCode,
-    MetaSubcode,
-    Moment,
-    Pending,
-    Range,
-    Reason,
-    State,
-    Step,
-    Success,
-    describe,
-    eg,
-)
+from automations.api.openapi import describe, eg
 from automations.api.query_parameters import RangeQuery, SeriesQuery, find_window
 from automations.instagram.events import IGNORED_REASONS
 from automations.rules import store
@@ -48,37 +36,37 @@ class CountsAnswer(TypedDict):
 class Bucket(CountsAnswer):
     """An hour or a day; `local` is what the zone calls it."""
 
-    start: Moment
-    end: Moment
+    start: openapi.Moment
+    end: openapi.Moment
     local: Annotated[str, eg("2026-11-24")]
     outcomes: NotRequired[dict[Outcome, int]]
 
 
-class People(Range):
+class People(openapi.Range):
     """Distinct people of the range; at least so many, unless exact."""
 
     count: int
     isExact: bool
 
 
-class SeriesAnswer(Range):
+class SeriesAnswer(openapi.Range):
     """Counts by hour or day over whole buckets, all at `asOf`.
 
     Exact from `exactSince` on; duplicates and new people are known from `knownSince` on.
     """
 
-    success: Success
+    success: openapi.Success
     unit: Annotated[str, eg("day")]
     zone: Annotated[str, eg("Asia/Kolkata")]
-    asOf: Moment
-    pending: Pending
+    asOf: openapi.Moment
+    pending: openapi.Pending
     isExact: bool
-    exactSince: Moment
-    knownSince: Annotated[Moment | None, eg(None)]
+    exactSince: openapi.Moment
+    knownSince: Annotated[openapi.Moment | None, eg(None)]
     totals: CountsAnswer
     buckets: list[Bucket]
     people: NotRequired[People]
-    automations: NotRequired[dict[Id, list[int]]]
+    automations: NotRequired[dict[openapi.Id, list[int]]]
 
 
 class FunnelAnswer(TypedDict):
@@ -93,11 +81,11 @@ class FunnelAnswer(TypedDict):
 class ReasonAnswer(TypedDict):
     """Runs whose step came to this state for this reason."""
 
-    step: Step
-    state: State
-    reason: Reason
-    code: MetaCode
-    subcode: MetaSubcode
+    step: openapi.Step
+    state: openapi.State
+    reason: openapi.Reason
+    code: openapi.MetaCode
+    subcode: openapi.MetaSubcode
     runs: int
 
 
@@ -125,15 +113,15 @@ class UncountedAnswer(TypedDict):
     ignored: list[IgnoredAnswer]
 
 
-class OutcomesAnswer(Range):
+class OutcomesAnswer(openapi.Range):
     """The outcomes of the runs of whole hours, `from` to `to`."""
 
-    success: Success
-    asOf: Moment
-    pending: Pending
+    success: openapi.Success
+    asOf: openapi.Moment
+    pending: openapi.Pending
     isExact: bool
     funnel: FunnelAnswer
-    steps: dict[Step, dict[State, int]]
+    steps: dict[openapi.Step, dict[openapi.State, int]]
     reasons: ReasonsAnswer
     uncounted: UncountedAnswer
 
@@ -216,7 +204,9 @@ def build_series(series: Series, *, unit: Unit, zone: tzinfo) -> SeriesAnswer:
     buckets: list[Bucket] = []
     total = Counts()
     for counts, is_known, start, end in zip(series.total, known, grid.starts, ends, strict=True):
-        local = _format_local(start, unit, zone)
+        moment = start.astimezone(zone)
+        is_hour = unit is Unit.HOUR
+        local = moment.isoformat(timespec="minutes") if is_hour else moment.date().isoformat()
         counted = _build_counts(counts, is_known)
         bucket: Bucket = {"start": start, "end": end, "local": local, **counted}  # type: ignore[typeddict-item]
         if series.outcomes is not None:
@@ -286,10 +276,3 @@ def _build_counts(counts: Counts, is_known: bool) -> CountsAnswer:
         "duplicates": counts.duplicates if is_known else None,
         "newPeople": counts.new_people if is_known else None,
     }
-
-
-def _format_local(start: datetime, unit: Unit, zone: tzinfo) -> str:
-    local = start.astimezone(zone)
-    if unit is Unit.HOUR:
-        return local.isoformat(timespec="minutes")
-    return local.date().isoformat()

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 from bson import ObjectId
@@ -25,12 +25,7 @@ from rest_framework.authentication import (
     SessionAuthentication,
     get_authorization_header,
 )
-from rest_framework.exceptions import (
-    AuthenticationFailed,
-    NotFound,
-    PermissionDenied,
-    Throttled,
-)
+from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied, Throttled
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
@@ -57,7 +52,9 @@ READ_ONLY = "This token may only read. `create_api_token --scope write` makes on
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored token, without its secret. Times are aware UTC."""
+    """A stored token, without its secret; DRF's `request.user` too. Times are aware UTC."""
+
+    is_authenticated: ClassVar[Literal[True]] = True
 
     id: str
     workspace_id: str
@@ -67,6 +64,14 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+
+    def __str__(self) -> str:
+        return f"{self.name or 'API token'} ({self.workspace_id})"
+
+    @property
+    def pk(self) -> str:
+        """What DRF's throttle counts by."""
+        return self.id
 
     @property
     def can_write(self) -> bool:
@@ -102,10 +107,7 @@ def create_token(
     expires_at: datetime | None = None,
     scope: str = WRITE,
 ) -> tuple[str, ApiToken]:
-    """Store a new token; return its secret, stored nowhere, and the token.
-
-    Raises ValueError for a workspace id that no path can hold.
-    """
+    """Store a new token; return its secret, stored nowhere, and the token."""
     verify_workspace_id(workspace_id)
     secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     document: Document = {
@@ -200,33 +202,17 @@ def _tokens() -> Collection[Document]:
     return mongo.get_database()["api_tokens"]
 
 
-class TokenHolder:
-    """A request with a valid token; DRF's `request.user`."""
-
-    is_authenticated: Literal[True] = True
-    is_anonymous: Literal[False] = False
-    is_active: Literal[True] = True
-
-    def __init__(self, token: ApiToken) -> None:
-        self.token = token
-        self.pk = token.id  # what DRF's throttle counts by
-        self.workspace_id = token.workspace_id
-
-    def __str__(self) -> str:
-        return f"{self.token.name or 'API token'} ({self.workspace_id})"
-
-
 class BearerTokenAuthentication(BaseAuthentication):
     """`Authorization: Bearer art_...` (RFC 6750)."""
 
-    def authenticate(self, request: Request) -> tuple[TokenHolder, ApiToken] | None:
+    def authenticate(self, request: Request) -> tuple[ApiToken, ApiToken] | None:
         scheme, _, secret = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"bearer":
             return None
         token = find_token(secret.strip().decode("latin-1"), at=read_now())
         if token is None:
             raise AuthenticationFailed("The token is unknown, expired or revoked.", "invalid_token")
-        return TokenHolder(token), token
+        return token, token
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -235,13 +221,13 @@ class BearerTokenAuthentication(BaseAuthentication):
 class SessionTokenAuthentication(SessionAuthentication):
     """The session of the login page; unsafe methods need the CSRF token."""
 
-    def authenticate(self, request: Request) -> tuple[TokenHolder, ApiToken] | None:
+    def authenticate(self, request: Request) -> tuple[ApiToken, ApiToken] | None:
         session: SessionBase = request._request.session  # noqa: SLF001 - as DRF's own class does
         token = find_session_token(session)
         if token is None:
             return None
         self.enforce_csrf(request)
-        return TokenHolder(token), token
+        return token, token
 
 
 class IsOwnWorkspace(BasePermission):
@@ -278,5 +264,3 @@ def hold_share(workspace_id: str) -> Iterator[None]:
     finally:
         with _lock:
             _busy[workspace_id] -= 1
-            if not _busy[workspace_id]:
-                del _busy[workspace_id]

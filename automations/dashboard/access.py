@@ -33,7 +33,6 @@ from automations.auth.tokens import (
     READ_ONLY,
     SESSION_TOKEN_ID,
     ApiToken,
-    TokenHolder,
     find_session_token,
     find_token,
     hold_share,
@@ -167,7 +166,7 @@ def is_fragment(request: HttpRequest) -> bool:
 def _count_request(request: HttpRequest, token: ApiToken) -> None:
     """Count a page against the requests that its token has a minute. Raises Throttled."""
     asking = Request(request)
-    asking.user = TokenHolder(token)  # type: ignore[assignment]
+    asking.user = token  # type: ignore[assignment]
     throttle = UserRateThrottle()
     if not throttle.allow_request(asking, APIView()):
         raise Throttled(throttle.wait())
@@ -221,8 +220,7 @@ def _find_next(request: HttpRequest) -> str:
 def _show_login(
     request: HttpRequest, *, token: ApiToken | None = None, error: str = ""
 ) -> HttpResponse:
-    holder = None if token is None else TokenHolder(token)
-    context = {"error": error, "next": _find_next(request), "holder": holder}
+    context = {"error": error, "next": _find_next(request), "holder": token}
     return render(request, "automations/login.html", context)
 
 

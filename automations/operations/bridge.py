@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import closing, suppress
 from functools import lru_cache
 from io import BytesIO
-from itertools import islice
 from queue import SimpleQueue
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -177,8 +176,8 @@ class Bridge:
         part: bytes | None = b""
         try:
             while part is not None and not end.done():
-                found = await self._run(_take, parts)
-                part = found[0] if found else None
+                # In a list: None would settle the future late.
+                [part] = await self._run(lambda: [next(parts, None)])
                 message = {"type": "http.response.body", "body": part or b""}
                 await send({**message, "more_body": part is not None})
         finally:
@@ -223,11 +222,6 @@ def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], outcome:
 async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _take(parts: Iterator[bytes]) -> list[bytes]:
-    """Return the next part, or an empty list at the end: None would settle the future late."""
-    return list(islice(parts, 1))
 
 
 def _start(status: int, headers: list[tuple[str, str]]) -> Message:

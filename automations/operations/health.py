@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from automations.operations import health_store
-from automations.operations.health_store import Waiting
 from tracking.exceptions import TrackingUnavailable
 
 logger = logging.getLogger("automations")
@@ -39,7 +38,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     missing_indexes: list[str] | None = None
     queue_lag: timedelta | None = None
     counting_lag: timedelta | None = None
-    waiting: Waiting | None = None
+    dead_letters: int | None = None
+    uncounted: int | None = None
+    stuck: int | None = None
+    queued: int | None = None
     problem: str | None = None
 
     @property
@@ -55,7 +57,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_document(self) -> dict[str, Any]:
         """Return the answer of /readyz: a check each, with its figure and its limit."""
-        lag, counting_lag, waiting = self.queue_lag, self.counting_lag, self.waiting
         return {
             "status": "ready" if self.is_ready else "unready",
             "checks": {
@@ -68,13 +69,13 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
                 "indexes": {"ok": self.missing_indexes == [], "missing": self.missing_indexes},
             },
             "waiting": {
-                "sends": waiting and waiting.queued,
-                "sendsLateSeconds": _round(lag),
-                "sendsLate": lag is not None and lag > MOST_LAG,
-                "deadLetters": waiting and waiting.dead_letters,
-                "uncounted": waiting and waiting.uncounted,
-                "countingLateSeconds": _round(counting_lag),
-                "stuckAutomations": waiting and waiting.stuck,
+                "sends": self.queued,
+                "sendsLateSeconds": _round(self.queue_lag),
+                "sendsLate": self.queue_lag is not None and self.queue_lag > MOST_LAG,
+                "deadLetters": self.dead_letters,
+                "uncounted": self.uncounted,
+                "countingLateSeconds": _round(self.counting_lag),
+                "stuckAutomations": self.stuck,
             },
         }
 
@@ -125,7 +126,7 @@ class HealthReader:
                 found["missing_indexes"] = self._list_missing_indexes()
                 found["queue_lag"] = health_store.read_queue_lag(now=datetime.now(UTC))
                 found["counting_lag"] = health_store.read_counting_lag(now=datetime.now(UTC))
-                found["waiting"] = self._keep(health_store.count_waiting, _COUNTS_KEPT_SECONDS)
+                found |= self._keep(health_store.count_waiting, _COUNTS_KEPT_SECONDS)
         except TrackingUnavailable as error:
             found["problem"] = str(error)
         return Health(**found)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 import pymongo
 from pymongo.errors import PyMongoError
 
@@ -19,15 +18,6 @@ from tracking.mongo.indexes import find_missing_indexes
 
 # Look up at most 20 unopened lanes; more would barely change the maximum.
 _MOST_LOOKED_UP = 20
-
-
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """How many dead letters, uncounted triggers, stuck automations and sends there are."""
-
-    dead_letters: int
-    uncounted: int
-    stuck: int
-    queued: int
 
 
 @contextmanager
@@ -103,14 +93,14 @@ def read_counting_lag(*, now: datetime) -> timedelta:
     return max([timedelta(0), *(now - moment for moment in since)])
 
 
-def count_waiting() -> Waiting:
-    """Return what waits, counted in indexes."""
+def count_waiting() -> dict[str, int]:
+    """Return what waits, by the names of Health, counted in indexes."""
     database = mongo.get_database()
     triggers = database["automation_triggers"]
     queued = {"send.via": {"$in": list(VIAS)}, "nextAt": {"$gt": LONG_AGO}}
-    return Waiting(
-        dead_letters=database["webhook_dead_letters"].count_documents({"state": "waiting"}),
-        uncounted=triggers.count_documents({"partition": {"$gte": -PARTITIONS}}),
-        stuck=len(service.list_stuck()),
-        queued=triggers.count_documents(queued),
-    )
+    return {
+        "dead_letters": database["webhook_dead_letters"].count_documents({"state": "waiting"}),
+        "uncounted": triggers.count_documents({"partition": {"$gte": -PARTITIONS}}),
+        "stuck": len(service.list_stuck()),
+        "queued": triggers.count_documents(queued),
+    }

@@ -72,16 +72,12 @@ def list_health_metrics(health: Health) -> Iterator[Metric]:
         ("tracking_oldest_uncounted_seconds",
          "For how long the trigger has waited that is counted next.",
          None if health.counting_lag is None else health.counting_lag.total_seconds()),
+        ("outbox_queued_sends", "Sends that wait.", health.queued),
+        ("webhook_dead_letters_waiting", "Dead letters that wait.", health.dead_letters),
+        ("tracking_uncounted_triggers", "Triggers that are not counted yet.", health.uncounted),
+        ("tracking_stuck_automations", "Automations that cannot be counted for now.",
+         health.stuck),
     ]  # fmt: skip
-    if (waiting := health.waiting) is not None:
-        figures += [
-            ("outbox_queued_sends", "Sends that wait.", waiting.queued),
-            ("webhook_dead_letters_waiting", "Dead letters that wait.", waiting.dead_letters),
-            ("tracking_uncounted_triggers", "Triggers that are not counted yet.",
-             waiting.uncounted),
-            ("tracking_stuck_automations", "Automations that cannot be counted for now.",
-             waiting.stuck),
-        ]  # fmt: skip
     for name, text, value in figures:
         if value is not None:
             yield GaugeMetricFamily(name, text, value=value)
@@ -94,10 +90,8 @@ def read_pid(path: Path) -> int:
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 

@@ -7,6 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,16 +17,18 @@ from django.conf import settings
 from automations.conf import conf
 from automations.hosts import is_loopback
 from automations.operations import webserver
+from automations.operations.health_store import list_missing_indexes
 from automations.operations.prometheus import VARIABLE as METRICS_VARIABLE
 from automations.operations.prometheus import metrics_directory
 from automations.operations.supervisor import Child, Supervisor
 from tracking.conf import conf as tracking_conf
 from tracking.embedded.server import ensure_running
 from tracking.exceptions import TrackingError
+from tracking.maintenance.verification.findings import describe_some
 from tracking.mongo import client as mongo
 from tracking.mongo import deployment
 from tracking.mongo.errors import bounded
-from tracking.mongo.indexes import ensure_collections, find_missing_indexes, list_obstacles
+from tracking.mongo.indexes import ensure_collections, list_obstacles
 
 logger = logging.getLogger("automations.serve")
 
@@ -116,18 +119,15 @@ def prepare_database() -> list[str]:
         with bounded(_LOOK_SECONDS):
             database = mongo.get_database()
             ensure_collections(database, is_strict=False)
-            # Without the TTL, which `add_run_indexes --keep-forever` leaves out on purpose.
-            missing = find_missing_indexes(database, retention=None)
+            missing = list_missing_indexes()
             warnings = [f"{name} {what}." for name, what in list_obstacles(database).items()]
     except TrackingError as error:
         raise ServeRefused(str(error)) from error
     if tracking_conf.mongodb_uri:
         warnings += deployment.list_warnings(facts, uri=tracking_conf.mongodb_uri)
     if missing:
-        names = ", ".join(f"{index.collection}.{index.name}" for index in missing[:3])
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         warnings.append(
-            f"Indexes are missing ({names}{more}): reads get slower with every run; run "
+            f"Indexes are missing ({describe_some(missing)}): reads get slower with every run; run "
             "`python manage.py add_run_indexes`."
         )
     return warnings
@@ -146,20 +146,6 @@ def run_processes(
     when the first answer came. Their log goes to `log_path`, or to stderr.
     """
     mongo.close()  # this process has nothing more to ask
-    with metrics_directory() as metrics_dir:
-        return _supervise(
-            address, made=made, on_ready=on_ready, log_path=log_path, metrics_dir=metrics_dir
-        )
-
-
-def _supervise(
-    address: Address,
-    *,
-    made: Mapping[str, str],
-    on_ready: Callable[[], None],
-    log_path: Path | None,
-    metrics_dir: Path,
-) -> bool:
     uri = _find_uri()
 
     def build_environment() -> dict[str, str]:
@@ -176,27 +162,20 @@ def _supervise(
         }
 
     build_child = partial(
-        Child,
-        directory=settings.BASE_DIR,
-        build_environment=build_environment,
-        log_path=log_path,
+        Child, directory=settings.BASE_DIR, build_environment=build_environment, log_path=log_path
     )
     manage = [sys.executable, "manage.py"]
     parent = ["--parent", str(os.getpid())]
-    web = build_child(
-        name="web",
-        command=webserver.build_command(
-            settings.WSGI_APPLICATION,
-            host=address.host,
-            port=address.port,
-            processes=address.processes,
-            threads=address.threads,
-        ),
+    command = webserver.build_command(
+        settings.WSGI_APPLICATION,
+        host=address.host,
+        port=address.port,
+        processes=address.processes,
+        threads=address.threads,
     )
+    web = build_child(name="web", command=command)
     worker = build_child(
-        name="worker",
-        command=[*manage, "run_worker", *parent],
-        stop_seconds=_WORKER_STOP_SECONDS,
+        name="worker", command=[*manage, "run_worker", *parent], stop_seconds=_WORKER_STOP_SECONDS
     )
     # Counting that fails stops no delivery (I7), so a counter that cannot run stops no server.
     counters = [
@@ -210,16 +189,15 @@ def _supervise(
     def follow_mongodb() -> None:
         # This starts an embedded one that died again, on another port if its own was taken.
         try:
-            has_moved = _find_uri() != uri
+            if _find_uri() != uri:
+                supervisor.restart()
         except TrackingError as error:
             logger.error("%s", error)
-        else:
-            if has_moved:
-                supervisor.restart()
 
-    return supervisor.run(
-        is_ready=lambda: _is_answering(address), on_ready=on_ready, on_tick=follow_mongodb
-    )
+    with metrics_directory() as metrics_dir:
+        return supervisor.run(
+            is_ready=lambda: _is_answering(address), on_ready=on_ready, on_tick=follow_mongodb
+        )
 
 
 def _find_uri() -> str:
@@ -228,13 +206,9 @@ def _find_uri() -> str:
 
 def _is_answering(address: Address) -> bool:
     """Return whether anything answers: what it says depends on DJANGO_ALLOWED_HOSTS."""
-    host = "127.0.0.1" if address.host in _EVERYWHERE else address.host
-    connection = http.client.HTTPConnection(host, address.port, timeout=1)
-    try:
+    connection = http.client.HTTPConnection(address.url.removeprefix("http://"), timeout=1)
+    with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/healthz")
         connection.getresponse()
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-    return True
+        return True
+    return False

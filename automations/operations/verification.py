@@ -6,7 +6,7 @@ from datetime import timedelta
 from automations.accounts.accounts import AccountState, list_accounts
 from automations.rules.automation import read_scalar
 from automations.rules.store import CAN_MATCH, list_faults
-from automations.webhook.dead_letters import DeadLetterStore
+from automations.webhook.dead_letters import list_waiting
 from tracking.clock import format_time
 from tracking.maintenance.verification.findings import Finding, Scope, build_finding, describe_some
 
@@ -14,9 +14,9 @@ from tracking.maintenance.verification.findings import Finding, Scope, build_fin
 SILENT_AFTER = timedelta(hours=72)
 
 
-def check_dead_letters(scope: Scope) -> Iterator[Finding]:
+def check_dead_letters(_: Scope) -> Iterator[Finding]:
     """Deliveries that were kept because this version could not read or store them."""
-    letters = DeadLetterStore(scope.database).list_waiting()
+    letters = list_waiting()
     since = f", the oldest of {format_time(letters[0].arrived_at)}" if letters else ""
     yield build_finding(
         "dead letters waiting", f"{len(letters)}{since}", "0", is_ok=not letters,

@@ -28,11 +28,7 @@ from granian.server.common import AbstractServer
 from granian.server.mp import WorkerProcess
 
 from automations.operations.bridge import Bridge
-from automations.operations.process_watch import (
-    StoppedChildren,
-    die_with_parent,
-    end_if_stuck,
-)
+from automations.operations.process_watch import StoppedChildren, die_with_parent, end_if_stuck
 
 # Requests past the threads wait in the process. granian accepts no connection past this number,
 # and an idle one counts for 30 s; each costs 10 KB.
@@ -43,16 +39,12 @@ _KILL_AFTER_SECONDS = 5
 _STUCK_SECONDS = 11.0
 
 
-def build_command(
-    application: str, *, host: str, port: int, processes: int, threads: int
-) -> list[str]:
+def build_command(application: str, **options: str | int) -> list[str]:
     """Return the command line that serves the dotted WSGI `application` until SIGTERM."""
-    return [
-        *(sys.executable, "-m", "automations.operations.webserver", application),
-        *("--host", host, "--port", str(port)),
-        *("--processes", str(processes), "--threads", str(threads)),
-        *("--parent", str(os.getpid())),
-    ]
+    command = [sys.executable, "-m", "automations.operations.webserver", application]
+    for name, value in {**options, "parent": os.getpid()}.items():
+        command += [f"--{name}", str(value)]
+    return command
 
 
 def find_address_problem(host: str, port: int) -> str | None:
@@ -105,10 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m automations.operations.webserver")
     parser.add_argument("application")
     parser.add_argument("--host", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--processes", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
+    for name in ("--port", "--processes", "--threads", "--parent"):
+        parser.add_argument(name, type=int, required=True)
     parser.add_argument("--stuck-seconds", type=float, default=_STUCK_SECONDS)
     options = parser.parse_args()
     die_with_parent(options.parent)

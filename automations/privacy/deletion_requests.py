@@ -30,7 +30,6 @@ KEPT = timedelta(days=400)
 
 
 def request_deletion(person_id: str) -> str:
-    """Store a person's request and return its confirmation code."""
     code, at = secrets.token_hex(16), read_now()
     request = {"_id": code, "userId": person_id, "state": "waiting", "requestedAt": at}
     with bounded():
@@ -83,7 +82,6 @@ def _erase(request: dict[str, Any]) -> bool:
 
 
 def run_deletions(stop: threading.Event) -> None:
-    """Carry out requests until told to stop."""
     while not stop.wait(_EVERY_SECONDS):
         try:
             erase_waiting()

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from automations.privacy.redaction import Split, build_trigger_update, split_letter
-from automations.webhook.dead_letters import DeadLetter, get_dead_letters
+from automations.webhook import dead_letters
 from automations.webhook.deliveries import DEADLINE_SECONDS
 from tracking.exceptions import TrackingUnavailable
 from tracking.maintenance.erasure import Eraser, Erasure, PersonStore
@@ -76,15 +76,14 @@ def export_person(account_id: str | None, person_id: str) -> dict[str, list[Any]
 def _erase_letters(person_id: str) -> int:
     count = 0
     for letter, split in _search_letters(person_id):
-        get_dead_letters().redact(letter, split.rest)
+        dead_letters.redact_letter(letter, split.rest)
         count += 1
     return count
 
 
-def _search_letters(person_id: str) -> Iterator[tuple[DeadLetter, Split]]:
-    letters = get_dead_letters()
-    for letter_id in letters.list_ids():
-        letter = letters.find_letter(letter_id)
+def _search_letters(person_id: str) -> Iterator[tuple[dead_letters.DeadLetter, Split]]:
+    for letter_id in dead_letters.list_ids({}):
+        letter = dead_letters.find_letter(letter_id)
         if letter is not None:
             split = split_letter(letter.raw, person_id)
             if split.mentions:

@@ -28,22 +28,18 @@ def build_trigger_update(document: Mapping[str, Any], name: str, *, at: datetime
     Without its lease a worker that holds the job changes nothing any more.
     """
     set_: Document = {"userId": name}
-    unset = {"metadata": "", "mids": "", "send.commentId": "", "sendingAt": ""}
-    progress = document.get("progress") or {}
-    for step in progress:
+    unset = {"metadata": "", "mids": "", "sendingAt": ""}
+    if "send" in document:
+        unset["send.commentId"] = ""
+    is_live = document.get("state") in _LIVE
+    ends = _end_steps(document, at=at) if is_live else {}
+    for step in (document.get("progress") or {}).keys() - ends.keys():
         unset |= {f"progress.{step}.mid": "", f"progress.{step}.echo": ""}
-    if document.get("state") in _LIVE:
-        ends = _end_steps(document, at=at)
-        for step in ends:
-            unset = {
-                path: v for path, v in unset.items() if not path.startswith(f"progress.{step}.")
-            }
+    if is_live:
         set_ |= {f"progress.{step}": result for step, result in ends.items()}
         set_ |= {"state": JobState.SKIPPED.value, "doneAt": at, "reportAt": at,
                  "expireAt": at + DONE_RETENTION}  # fmt: skip
         unset |= {"lease": "", "nextAt": ""}
-    if "send" not in document:
-        del unset["send.commentId"]
     return {"$set": set_, "$unset": unset}
 
 

@@ -9,11 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
 from automations.conf import conf
-from automations.instagram.signature import (
-    InvalidSignature,
-    MalformedRequest,
-    parse_signed_request,
-)
+from automations.instagram.signature import InvalidSignature, MalformedRequest, parse_signed_request
 from automations.privacy.deletion_requests import describe_request, request_deletion
 from tracking.exceptions import TrackingUnavailable
 
@@ -44,7 +40,6 @@ def data_deletion(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 def data_deletion_status(request: HttpRequest, code: str) -> HttpResponse:
-    """Tell in words what became of a request."""
     try:
         text = describe_request(code)
     except TrackingUnavailable:

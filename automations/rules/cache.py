@@ -1,14 +1,12 @@
 """The active automations of accounts, so that events cost no query."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from bson import decode
@@ -27,9 +25,6 @@ from tracking.exceptions import TrackingUnavailable
 from tracking.ids import list_all_forms
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
-
-if TYPE_CHECKING:
-    from pymongo import MongoClient
 
 logger = logging.getLogger("automations")
 
@@ -188,8 +183,7 @@ def load_rules(
     for account_id, parts in found.items():
         digest = hashlib.blake2b(b"".join(sorted(parts))).digest()
         before = known.get(account_id)
-        is_same = before is not None and before.digest == digest
-        loaded[account_id] = before if before is not None and is_same else _parse(parts, digest)
+        loaded[account_id] = before if before and before.digest == digest else _parse(parts, digest)
     return loaded
 
 
@@ -207,18 +201,14 @@ def _parse_one(raw: bytes) -> Automation | None:
         return None
 
 
-class _Held(msgspec.Struct):
-    client: MongoClient[dict[str, Any]] | None = None
-    rules: RulesCache | None = None
-
-
-_held = _Held()
+# The client in use and its cache.
+_held: tuple[Any, RulesCache] = (None, RulesCache(load_rules))
 
 
 def get_rules_cache() -> RulesCache:
     """Return the cache of the client, a new one after a fork."""
+    global _held  # noqa: PLW0603
     client = mongo.get_client()
-    if _held.rules is None or _held.client is not client:
-        _held.client = client
-        _held.rules = RulesCache(load_rules)
-    return _held.rules
+    if _held[0] is not client:
+        _held = client, RulesCache(load_rules)
+    return _held[1]

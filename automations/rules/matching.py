@@ -31,7 +31,10 @@ class AccountRules:
     """
 
     def __init__(self, automations: Iterable[Automation]) -> None:
-        self._automations = sorted(automations, key=_build_sort_key)
+        self._automations = sorted(
+            automations,
+            key=lambda one: (MATCHES.index(one.match), one.created_at or _END_OF_TIME, one.id),
+        )
         # By automation type: the rules for all posts, and those that name a post, by its id.
         self._general: dict[str, _Rules] = {}
         self._by_post: dict[str, dict[str, _Rules]] = {}
@@ -96,14 +99,6 @@ class _Rules:
                 if part in text:
                     return rank
         return self._any
-
-
-def _build_sort_key(automation: Automation) -> tuple[int, datetime, str]:
-    return (
-        MATCHES.index(automation.match),
-        automation.created_at or _END_OF_TIME,
-        automation.id,
-    )
 
 
 def has_word(text: str, word: str) -> bool:

@@ -40,8 +40,14 @@ def list_faults(database: Database[Document]) -> list[str]:
     with bounded(_LIST_SECONDS):
         found = list(database["automations"].find({"isActive": True}, batch_size=_BATCH))
         owners = find_owners({read_scalar(one.get("accountId")) for one in found})
-    faults = ((one["_id"], find_fault(one) or _find_owner_fault(one, owners)) for one in found)
-    return [f"{name_id(key)} ({fault})" for key, fault in faults if fault]
+    faults = []
+    for document in found:
+        owner = owners.get(read_scalar(document.get("accountId")))
+        is_free = owner is None or owner == read_workspace_id(document)
+        taken = "" if is_free else f"its account belongs to workspace {owner}"
+        if fault := find_fault(document) or taken:
+            faults.append(f"{name_id(document['_id'])} ({fault})")
+    return faults
 
 
 def find_owners(account_ids: Collection[str]) -> dict[str, str]:
@@ -64,12 +70,6 @@ def find_owners(account_ids: Collection[str]) -> dict[str, str]:
             account_id = read_scalar(document["accountId"])
             owners[account_id] = owners.get(account_id) or read_workspace_id(document)
     return {account_id: owner for account_id, owner in owners.items() if owner}
-
-
-def _find_owner_fault(document: Mapping[str, Any], owners: Mapping[str, str]) -> str | None:
-    owner = owners.get(read_scalar(document.get("accountId")))
-    is_free = owner is None or owner == read_workspace_id(document)
-    return None if is_free else f"its account belongs to workspace {owner}"
 
 
 def list_automations(workspace_id: str) -> list[Document]:
@@ -103,10 +103,7 @@ def read_version(workspace_id: str) -> str:
 
 
 def list_automation_ids(workspace_id: str) -> list[str]:
-    """Return the ids of all automations, deleted ones too.
-
-    Raises TrackingUnavailable.
-    """
+    """Return the ids of all automations, deleted ones too. Raises TrackingUnavailable."""
     query = {"workspaceId": {"$in": list_stored_forms(workspace_id)}}
     with bounded():
         found = _automations().find(query, {"_id": 1}, batch_size=_BATCH)
@@ -173,10 +170,7 @@ def _verify_bounds(document: Mapping[str, Any], *, besides: Collection[Any] = ()
 
 
 def delete_automation(workspace_id: str, automation_id: str, *, at: datetime) -> bool:
-    """Mark an automation as deleted; its document and runs stay.
-
-    Returns whether there was one. Raises TrackingUnavailable.
-    """
+    """Mark an automation as deleted; its document and runs stay."""
     changes = {"deletedAt": at, "isActive": False, "updatedAt": at}
     return update_automation(workspace_id, automation_id, changes=changes) is not None
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from bson.binary import Binary
 from pymongo import UpdateOne
-from pymongo.database import Database
+from pymongo.collection import Collection
 
 from automations.instagram.events import Event
 from automations.instagram.payloads import build_envelope
@@ -23,6 +23,8 @@ logger = logging.getLogger("automations")
 
 Document = dict[str, Any]
 
+WAITING: Document = {"state": "waiting"}
+_OLDEST_FIRST = [("arrivedAt", 1), ("_id", 1)]
 _SECONDS = 10.0  # for the command; what a delivery may take is given
 
 
@@ -45,91 +47,28 @@ class LetterInfo(msgspec.Struct, frozen=True):
     received: int
 
 
-class DeadLetterStore:
-    """Reads and writes of `webhook_dead_letters`. The same bytes are kept once."""
-
-    def __init__(self, database: Database[Document]) -> None:
-        self._letters = database["webhook_dead_letters"]
-
-    def insert_letters(self, letters: Sequence[DeadLetter], *, seconds: float) -> None:
-        """Keep letters; bytes that already wait keep their first arrival.
-
-        Raises TrackingUnavailable when that took longer than `seconds`, as the others do.
-        """
-        writes = [
-            UpdateOne(
-                {"_id": hashlib.sha256(letter.raw).hexdigest()},
-                {
-                    "$setOnInsert": {"raw": Binary(letter.raw), "arrivedAt": letter.arrived_at},
-                    "$set": {"error": letter.error, "state": "waiting"},
-                    "$inc": {"received": 1},
-                },
-                upsert=True,
-            )
-            for letter in letters
-        ]
-        if writes:
-            with bounded(seconds):
-                self._letters.bulk_write(writes, ordered=False)
-
-    def list_waiting_ids(self) -> list[str]:
-        """Return the ids of the letters that wait, oldest first; the bodies may be many."""
-        with bounded(_SECONDS):
-            found = self._letters.find({"state": "waiting"}, {"arrivedAt": 1})
-            return [document["_id"] for document in found.sort([("arrivedAt", 1), ("_id", 1)])]
-
-    def list_waiting(self) -> list[LetterInfo]:
-        fields = {"error": 1, "arrivedAt": 1, "received": 1, "size": {"$binarySize": "$raw"}}
-        with bounded(_SECONDS):
-            found = self._letters.find({"state": "waiting"}, fields)
-            return [
-                LetterInfo(one["_id"], one["error"], one["arrivedAt"], one["size"], one["received"])
-                for one in found.sort([("arrivedAt", 1), ("_id", 1)])
-            ]
-
-    def find_letter(self, letter_id: str) -> DeadLetter | None:
-        with bounded(_SECONDS):
-            document = self._letters.find_one({"_id": letter_id})
-        if document is None:
-            return None
-        return DeadLetter(
-            bytes(document["raw"]), document["error"], document["arrivedAt"], letter_id
-        )
-
-    def list_ids(self) -> list[str]:
-        with bounded(_SECONDS):
-            return [document["_id"] for document in self._letters.find({}, {"_id": 1})]
-
-    def redact(self, letter: DeadLetter, raw: bytes | None) -> None:
-        with bounded(_SECONDS):
-            document = self._letters.find_one({"_id": letter.letter_id})
-            if document is not None and raw is not None:
-                letter_id = hashlib.sha256(raw).hexdigest()
-                changed = document | {"_id": letter_id, "raw": Binary(raw)}
-                self._letters.replace_one({"_id": letter_id}, changed, upsert=True)
-            self._letters.delete_one({"_id": letter.letter_id})
-
-    def count_waiting(self) -> int:
-        with bounded(_SECONDS):
-            return self._letters.count_documents({"state": "waiting"})
-
-    def delete_letter(self, letter_id: str) -> bool:
-        with bounded(_SECONDS):
-            return self._letters.delete_one({"_id": letter_id}).deleted_count == 1
-
-
-def get_dead_letters() -> DeadLetterStore:
-    return DeadLetterStore(mongo.get_database())
-
-
 def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> bool:
     """Store dead letters by `deadline`, and log them without their content.
 
-    Returns whether MongoDB takes them. If not, all other events go on. Raises TrackingUnavailable.
+    Bytes that already wait keep their first arrival. Returns whether MongoDB takes them. If not,
+    all other events go on. Raises TrackingUnavailable, as all of these functions do.
     """
     DEAD_LETTERS.inc(len(letters))
+    writes = [
+        UpdateOne(
+            {"_id": hashlib.sha256(letter.raw).hexdigest()},
+            {
+                "$setOnInsert": {"raw": Binary(letter.raw), "arrivedAt": letter.arrived_at},
+                "$set": {"error": letter.error, "state": "waiting"},
+                "$inc": {"received": 1},
+            },
+            upsert=True,
+        )
+        for letter in letters
+    ]
     try:
-        get_dead_letters().insert_letters(letters, seconds=deadline - time.monotonic())
+        with bounded(deadline - time.monotonic()):
+            _letters().bulk_write(writes, ordered=False)
     except StorageRefused as error:
         logger.error("❌ [TRACKING] %d dead letters are not kept: %s", len(letters), error)
         return False
@@ -141,3 +80,44 @@ def keep_letters(letters: Sequence[DeadLetter], *, deadline: float) -> bool:
 def build_letter(event: Event, error: str, arrived_at: datetime) -> DeadLetter:
     """Return the letter of one event, as it came, in an envelope of its own."""
     return DeadLetter(build_envelope(event.entry), error, arrived_at)
+
+
+def list_waiting() -> list[LetterInfo]:
+    fields = {"error": 1, "arrivedAt": 1, "received": 1, "size": {"$binarySize": "$raw"}}
+    with bounded(_SECONDS):
+        return [
+            LetterInfo(one["_id"], one["error"], one["arrivedAt"], one["size"], one["received"])
+            for one in _letters().find(WAITING, fields, sort=_OLDEST_FIRST)
+        ]
+
+
+def list_ids(query: Document) -> list[str]:
+    """Return the ids of letters, oldest first; the bodies may be many."""
+    with bounded(_SECONDS):
+        found = _letters().find(query, {"arrivedAt": 1}, sort=_OLDEST_FIRST)
+        return [document["_id"] for document in found]
+
+
+def find_letter(letter_id: str) -> DeadLetter | None:
+    with bounded(_SECONDS):
+        one = _letters().find_one({"_id": letter_id})
+    return one and DeadLetter(bytes(one["raw"]), one["error"], one["arrivedAt"], letter_id)
+
+
+def redact_letter(letter: DeadLetter, raw: bytes | None) -> None:
+    with bounded(_SECONDS):
+        document = _letters().find_one({"_id": letter.letter_id})
+        if document is not None and raw is not None:
+            letter_id = hashlib.sha256(raw).hexdigest()
+            changed = document | {"_id": letter_id, "raw": Binary(raw)}
+            _letters().replace_one({"_id": letter_id}, changed, upsert=True)
+        _letters().delete_one({"_id": letter.letter_id})
+
+
+def delete_letter(letter_id: str) -> bool:
+    with bounded(_SECONDS):
+        return _letters().delete_one({"_id": letter_id}).deleted_count == 1
+
+
+def _letters() -> Collection[Document]:
+    return mongo.get_database()["webhook_dead_letters"]

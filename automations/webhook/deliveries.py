@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from automations.accounts import accounts
-from automations.instagram.buttons import TapPayload, parse_payload
+from automations.instagram.buttons import parse_payload
 from automations.instagram.events import Event, UnreadableDelivery
 from automations.instagram.payloads import parse_delivery
 from automations.outbox.echoes import settle_echoes
@@ -161,23 +161,16 @@ def build_metadata(event: Event) -> dict[str, Any]:
     return metadata
 
 
-def parse_tap(event: Event) -> TapPayload | None:
-    """Return a tap's payload, or None if it is forged or was made for another account."""
-    payload = parse_payload(event.payload or "")
-    if payload is None or payload.trigger_id.count(":") < 2:
-        return None
-    is_own = parse_trigger_id(payload.trigger_id)[0] == event.account_id
-    return payload if is_own else None
-
-
 def build_continuation(event: Event, *, arrived_at: datetime) -> Trigger | None:
     """Return the trigger of a tap, which carries a run on; None if the tap is forged.
 
-    Nothing is read for it. The worker that claims it looks up the steps that are left, and its
+    It is also forged if it was made for another account. Nothing is read for it. The worker that claims it looks up the steps that are left, and its
     workspace (automations/outbox/taps.py).
     """
-    payload = parse_tap(event)
-    if payload is None:
+    payload = parse_payload(event.payload or "")
+    if payload is None or payload.trigger_id.count(":") < 2:
+        return None
+    if parse_trigger_id(payload.trigger_id)[0] != event.account_id:
         return None
     return Trigger(
         account_id=event.account_id,

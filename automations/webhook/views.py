@@ -10,12 +10,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
 from django.http.response import HttpResponseBase
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.utils import (
-    OpenApiExample,
-    OpenApiParameter,
-    OpenApiResponse,
-    extend_schema,
-)
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed
 from rest_framework.negotiation import BaseContentNegotiation
@@ -35,12 +30,11 @@ from tracking.exceptions import TrackingUnavailable
 logger = logging.getLogger("automations")
 refusals = logging.getLogger("automations.refusals")  # project/logs.py bounds its lines
 
-RETRY_AFTER_SECONDS = 5
-SIGNATURE_HEADER = "X-Hub-Signature-256"
+_TEXT = "text/plain"
 
 
 def _document(description: str, body: str) -> OpenApiResponse:
-    example = OpenApiExample("answer", value=body, media_type="text/plain")
+    example = OpenApiExample("answer", value=body, media_type=_TEXT)
     return OpenApiResponse({"type": "string"}, description, examples=[example])
 
 
@@ -77,7 +71,7 @@ class RawBodyParser(BaseParser):
 class PlainTextRenderer(BaseRenderer):
     """Never HTML: the challenge is whatever the caller sent."""
 
-    media_type = "text/plain"
+    media_type = _TEXT
     format = "txt"
 
     def render(
@@ -130,8 +124,8 @@ class InstagramWebhookView(APIView):
             OpenApiParameter("hub.challenge"),
         ],
         responses={
-            (200, "text/plain"): _document("The challenge.", "1158201444"),
-            (403, "text/plain"): _document("The token is wrong.", "Wrong verify token"),
+            (200, _TEXT): _document("The challenge.", "1158201444"),
+            (403, _TEXT): _document("The token is wrong.", "Wrong verify token"),
         },
     )
     def get(self, request: Request) -> Response:
@@ -152,16 +146,12 @@ class InstagramWebhookView(APIView):
             OpenApiExample("body", value={"object": "instagram", "entry": []}, request_only=True)
         ],
         responses={
-            (200, "text/plain"): _document(
+            (200, _TEXT): _document(
                 "Everything in it is stored; Meta does not send it again.", "EVENT_RECEIVED"
             ),
-            (403, "text/plain"): _document(
-                "The signature is missing or wrong.", "Invalid signature"
-            ),
-            (413, "text/plain"): _document(
-                "The body is larger than 4 MiB.", "Body over 4194304 bytes"
-            ),
-            (503, "text/plain"): _document(
+            (403, _TEXT): _document("The signature is missing or wrong.", "Invalid signature"),
+            (413, _TEXT): _document("The body is larger than 4 MiB.", "Body over 4194304 bytes"),
+            (503, _TEXT): _document(
                 "The database did not answer in time; send it again.", "Try again later"
             ),
         },
@@ -179,27 +169,21 @@ class InstagramWebhookView(APIView):
 
     def handle_exception(self, exc: Exception) -> Response:
         """Answer an exception in plain text; a bug of ours never becomes a 4xx."""
-        response = self._answer(exc)
-        response.exception = True
-        return response
-
-    def _answer(self, error: Exception) -> Response:
-        match error:
+        match exc:
             case AuthenticationFailed():
-                return Response(str(error.detail), status=403)
+                return Response(str(exc.detail), status=403)
             case MethodNotAllowed():
-                return Response(str(error.detail), status=405)
+                return Response(str(exc.detail), status=405)
             case RequestDataTooBig():
                 limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
                 return Response(f"Body over {limit} bytes", status=413)
             case UnreadablePostError():
                 return Response("The body did not arrive", status=400)
             case TrackingUnavailable():
-                logger.error("❌ [TRACKING] Delivery put off: %s", error)
+                logger.error("❌ [TRACKING] Delivery put off: %s", exc)
                 # Meta sends it again; what was stored of it will be recognised (I3).
-                headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-                return Response("Try again later", status=503, headers=headers)
-        logger.error("❌ [TRACKING] Delivery not handled", exc_info=error)
+                return Response("Try again later", status=503, headers={"Retry-After": "5"})
+        logger.error("❌ [TRACKING] Delivery not handled", exc_info=exc)
         return Response("Server error", status=500)
 
 
@@ -213,6 +197,6 @@ class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
         return {
             "type": "apiKey",
             "in": "header",
-            "name": SIGNATURE_HEADER,
+            "name": "X-Hub-Signature-256",
             "description": self.__doc__,
         }

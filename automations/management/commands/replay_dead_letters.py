@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from automations.webhook.dead_letters import get_dead_letters
+from automations.webhook import dead_letters
 from automations.webhook.deliveries import handle_delivery
 from tracking.clock import format_time, read_now
 from tracking.exceptions import TrackingError
@@ -36,7 +36,7 @@ class Command(DatabaseCommand):
 
     def _list(self) -> None:
         now = read_now()
-        letters = get_dead_letters().list_waiting()
+        letters = dead_letters.list_waiting()
         for letter in letters:
             hours = (now - letter.arrived_at).total_seconds() / 3600
             self.stdout.write(
@@ -46,17 +46,16 @@ class Command(DatabaseCommand):
         self.stdout.write(f"dead letters waiting: {len(letters)}")
 
     def _discard(self, letter_id: str) -> None:
-        if not get_dead_letters().delete_letter(letter_id):
+        if not dead_letters.delete_letter(letter_id):
             raise CommandError(f"There is no dead letter {letter_id}; --list shows their ids.")
         self.stdout.write(f"dead letter discarded: {letter_id}")
 
     def _replay(self) -> None:
-        letters = get_dead_letters()
         replayed = kept = 0
         outcomes: Counter[str] = Counter()
         try:
-            for letter_id in letters.list_waiting_ids():
-                letter = letters.find_letter(letter_id)
+            for letter_id in dead_letters.list_ids(dead_letters.WAITING):
+                letter = dead_letters.find_letter(letter_id)
                 if letter is None:
                     continue  # another replay was faster
                 summary = handle_delivery(letter.raw, arrived_at=letter.arrived_at)
@@ -64,7 +63,7 @@ class Command(DatabaseCommand):
                 if summary.dead_letters:
                     kept += 1
                 else:
-                    letters.delete_letter(letter_id)
+                    dead_letters.delete_letter(letter_id)
                     replayed += 1
         except TrackingError as error:
             raise CommandError(

@@ -151,10 +151,7 @@ def _read_totals(options: dict[str, Any]) -> dict[str, tuple[str, int]]:
 
 
 def build_plan(options: dict[str, Any]) -> Plan:
-    """Return the plan of the options; reads the automations unless accounts are given.
-
-    Raises CommandError when no automation can answer.
-    """
+    """Return the plan of the options; reads the automations unless accounts are given."""
     kinds = KINDS if options["kind"] == "mixed" else (options["kind"],)
     seed = options["seed"]
     return Plan(

@@ -15,7 +15,6 @@ from prometheus_client.registry import REGISTRY
 from automations import metrics
 from automations.instagram.graph_errors import ErrorClass
 from automations.operations.health import Health
-from automations.operations.health_store import Waiting
 from automations.operations.prometheus import VARIABLE, list_health_metrics
 from automations.outbox.jobs import StepState
 from tracking.counting import metrics as tracking_metrics
@@ -39,7 +38,7 @@ LABELS = {
 
 HEALTHY = Health(
     clock_offset=0.0, missing_indexes=[], queue_lag=timedelta(0), counting_lag=timedelta(0),
-    waiting=Waiting(dead_letters=0, uncounted=0, stuck=0, queued=0),
+    dead_letters=0, uncounted=0, stuck=0, queued=0,
 )  # fmt: skip
 needs_promtool = pytest.mark.skipif(which("promtool") is None, reason="Debian's prometheus has it")
 
