@@ -78,12 +78,9 @@ class SeriesStore:
         self._runs = database["automation_runs"]
 
     def find_bases(self, ids: Sequence[str], session: ClientSession) -> dict[str, Document]:
-        """Return the base documents of the automations, by automation id."""
-        names = [build_base_id(automation_id) for automation_id in ids]
+        query = {"_id": {"$in": [build_base_id(automation_id) for automation_id in ids]}}
         fields = dict.fromkeys(_BASE_FIELDS, 1)
-        found = self._stats.find(
-            {"_id": {"$in": names}}, fields, session=session, batch_size=len(names) + 1
-        )
+        found = self._stats.find(query, fields, session=session, batch_size=len(ids) + 1)
         return {base["automationId"]: base for base in found}
 
     def has_hours_before(
@@ -104,13 +101,9 @@ class SeriesStore:
         ranges = [_build_range(build_hour_id, one, hours.start, hours.stop - 1) for one in ids]
         if not ranges or len(cut) == len(hours):
             return
-        key = {"hour": "$hour"} | ({"automation": "$automationId"} if is_split else {})
-        pipeline: list[Document] = [
-            {"$match": {"$or": ranges, "hour": {"$nin": cut}}},
-            {"$group": {"_id": key, "n": {"$sum": "$n"}, "d": _sum_fields("d", range(QUARTERS)),
-                        "p": _sum_fields("p", range(QUARTERS))}},
-        ]  # fmt: skip
-        yield from self._stats.aggregate(pipeline, session=session, batchSize=_BATCH)
+        sums = {name: _sum_fields(name, range(QUARTERS)) for name in ("d", "p")}
+        match = {"$or": ranges, "hour": {"$nin": cut}}
+        yield from self._sum(match, {"n": {"$sum": "$n"}, **sums}, session, is_split=is_split)
 
     def sum_quarters(
         self, ids: Sequence[str], grid: Grid, session: ClientSession, *, is_split: bool
@@ -119,18 +112,20 @@ class SeriesStore:
         names = [build_hour_id(one, hour) for one in ids for hour in grid.cut_hours]
         if not names:
             return
-        key = {"hour": "$hour"} | ({"automation": "$automationId"} if is_split else {})
         sums: Document = {}
         for quarter in range(QUARTERS):
             minutes = range(quarter * 15, quarter * 15 + 15)
             sums[f"n{quarter}"] = _sum_fields("m", minutes)
             sums[f"d{quarter}"] = {"$sum": f"$d.{quarter}"}
             sums[f"p{quarter}"] = {"$sum": f"$p.{quarter}"}
-        pipeline: list[Document] = [
-            {"$match": {"_id": {"$in": names}}},
-            {"$group": {"_id": key} | sums},
-        ]
-        yield from self._stats.aggregate(pipeline, session=session, batchSize=_BATCH)
+        yield from self._sum({"_id": {"$in": names}}, sums, session, is_split=is_split)
+
+    def _sum(
+        self, match: Document, sums: Document, session: ClientSession, *, is_split: bool
+    ) -> Iterator[Document]:
+        key = {"hour": "$hour"} | ({"automation": "$automationId"} if is_split else {})
+        pipeline: list[Document] = [{"$match": match}, {"$group": {"_id": key, **sums}}]
+        return self._stats.aggregate(pipeline, session=session, batchSize=_BATCH)
 
     def count_raw(
         self, ids: Sequence[str], grid: Grid, session: ClientSession

@@ -67,12 +67,9 @@ class _Part(NamedTuple):
     created_at: Document
 
 
-class _Stored:
-    __slots__ = ("base", "edge_hours")
-
-    def __init__(self) -> None:
-        self.base: Document | None = None
-        self.edge_hours: dict[str, Document] = {}
+class _Stored(msgspec.Struct):
+    base: Document | None = None
+    edge_hours: dict[str, Document] = {}
 
     def total(self, automation: Mapping[str, Any]) -> tuple[int, datetime | None]:
         if self.base is not None:
@@ -135,9 +132,8 @@ class StatsStore:
         for automation in automations:
             automation_id = name_id(automation["_id"])
             runs, newest = stored[automation_id].total(automation)
-            summaries[automation_id] = RunSummary(
-                runs, newest, *(window.get(automation_id, 0) for window in windows)
-            )
+            by_window = (window.get(automation_id, 0) for window in windows)
+            summaries[automation_id] = RunSummary(runs, newest, *by_window)
         return summaries
 
     def _read(
@@ -154,13 +150,12 @@ class StatsStore:
         ids += [build_hour_id(one, edge.hour) for one in stored for edge in edges]
         # Of the hours that a base keeps, those of the two days that the windows cut.
         fields = _FIELDS + [f"hours.{edge.day}" for edge in edges]
+        waiting = {"coll": TRIGGERS, "pipeline": build_pending_pipeline(list(stored), before=at)}
         pipeline = [
             {"$match": {"_id": {"$in": ids}}},
             {"$project": dict.fromkeys(fields, 1)},
-            {"$unionWith": {
-                "coll": TRIGGERS, "pipeline": build_pending_pipeline(list(stored), before=at),
-            }},
-        ]  # fmt: skip
+            {"$unionWith": waiting},
+        ]
         command = {"aggregate": STATS, "pipeline": pipeline, "cursor": {"batchSize": len(ids) + 2}}
         pending = Pending()
         for document in run_read(self._database, STATS, command, session):
@@ -178,13 +173,9 @@ class StatsStore:
         """Return `{_id, edge, runs}` for each automation that has runs in a part."""
         if not parts:
             return []
-        most = sum(len(part.automation_ids) for part in parts)
-        command = {
-            "aggregate": RUNS,
-            "pipeline": build_parts_pipeline(parts),
-            # A row for each stored form of an id.
-            "cursor": {"batchSize": most + 10_000},
-        }
+        # A row for each stored form of an id.
+        cursor = {"batchSize": sum(len(part.automation_ids) for part in parts) + 10_000}
+        command = {"aggregate": RUNS, "pipeline": build_parts_pipeline(parts), "cursor": cursor}
         return run_read(self._database, RUNS, command, session)
 
 
@@ -271,11 +262,8 @@ def find_pending(
     """
     if not automation_ids:
         return Pending()
-    command = {
-        "aggregate": TRIGGERS,
-        "pipeline": build_pending_pipeline(automation_ids, before=before, since=since),
-        "cursor": {},
-    }
+    pipeline = build_pending_pipeline(automation_ids, before=before, since=since)
+    command = {"aggregate": TRIGGERS, "pipeline": pipeline, "cursor": {}}
     rows = run_read(database, TRIGGERS, command, session)
     return Pending(rows[0]["pending"], rows[0]["coming"]) if rows else Pending()
 
@@ -291,11 +279,8 @@ def build_pending_pipeline(
     # A stuck automation's triggers wait in a lane of their own (`tracking.counting`).
     lanes = sorted({-number - 1 for number in numbers} | numbers)
     times = {"$lte": before} if since is None else {"$gte": since, "$lte": before}
-    match = {
-        "partition": {"$in": lanes},
-        "createdAt": times,
-        "automationId": {"$in": list(automation_ids)},
-    }
+    automations = {"$in": list(automation_ids)}
+    match = {"partition": {"$in": lanes}, "createdAt": times, "automationId": automations}
     is_coming = {"$cond": [{"$gte": ["$partition", 0]}, 1, 0]}
     counts = {"_id": None, "pending": {"$sum": 1}, "coming": {"$sum": is_coming}}
     return [{"$match": match}, {"$group": counts}]
@@ -339,10 +324,7 @@ def _count_whole(
 def build_parts_pipeline(parts: Sequence[_Part]) -> list[Document]:
     """Return the pipeline that counts several parts, each by its own scan of the index."""
     first, *others = [
-        [
-            *build_count_pipeline(part.automation_ids, part.created_at),
-            {"$set": {"edge": part.edge}},
-        ]
+        build_count_pipeline(part.automation_ids, part.created_at) + [{"$set": {"edge": part.edge}}]
         for part in parts
     ]
     return first + [{"$unionWith": {"coll": RUNS, "pipeline": other}} for other in others]
@@ -352,9 +334,8 @@ def build_count_pipeline(
     automation_ids: Sequence[str], created_at: Mapping[str, datetime]
 ) -> list[Document]:
     """Return the pipeline that counts runs per automation; `automationId_createdAt` covers it."""
+    automations = {"$in": list_all_forms(automation_ids)}
     return [
-        {"$match": {
-            "automationId": {"$in": list_all_forms(automation_ids)}, "createdAt": dict(created_at),
-        }},
+        {"$match": {"automationId": automations, "createdAt": dict(created_at)}},
         {"$group": {"_id": "$automationId", "runs": {"$sum": 1}}},
-    ]  # fmt: skip
+    ]
