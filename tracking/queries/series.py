@@ -5,7 +5,7 @@ it costs depends on the hours of the range, not on the number of runs; only for 
 earlier runs have no hours yet are runs counted one by one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -69,94 +69,6 @@ class Series(msgspec.Struct, kw_only=True):
         return self.grid.start >= self.exact_since
 
 
-class SeriesStore:
-    """Reads of hours, and of runs that no hour holds yet."""
-
-    def __init__(self, database: Database[Document]) -> None:
-        self._stats = database["automation_run_stats"]
-        self._hours = database["automation_hours"]
-        self._runs = database["automation_runs"]
-
-    def find_bases(self, ids: Sequence[str], session: ClientSession) -> dict[str, Document]:
-        query = {"_id": {"$in": [build_base_id(automation_id) for automation_id in ids]}}
-        fields = dict.fromkeys(_BASE_FIELDS, 1)
-        found = self._stats.find(query, fields, session=session, batch_size=len(ids) + 1)
-        return {base["automationId"]: base for base in found}
-
-    def has_hours_before(
-        self, automation_id: str, hours: range, moment: datetime, session: ClientSession
-    ) -> bool:
-        """Return whether an hour before that of `moment` was rolled up from runs alone."""
-        last = min(hours.stop, hour_of(moment)) - 1
-        query = _build_range(build_hour_id, automation_id, hours.start, last)
-        query |= {"d": {"$exists": False}, "p": {"$exists": False}}
-        return self._stats.find_one(query, {"_id": 1}, session=session) is not None
-
-    def sum_hours(
-        self, ids: Sequence[str], grid: Grid, session: ClientSession, *, is_split: bool
-    ) -> Iterator[Document]:
-        """Yield `{_id: {hour, automation}, n, d, p}` of the closed hours that no edge cuts."""
-        cut = [start_of_hour(hour) for hour in grid.cut_hours]
-        hours = grid.hours
-        ranges = [_build_range(build_hour_id, one, hours.start, hours.stop - 1) for one in ids]
-        if not ranges or len(cut) == len(hours):
-            return
-        sums = {name: _sum_fields(name, range(QUARTERS)) for name in ("d", "p")}
-        match = {"$or": ranges, "hour": {"$nin": cut}}
-        yield from self._sum(match, {"n": {"$sum": "$n"}, **sums}, session, is_split=is_split)
-
-    def sum_quarters(
-        self, ids: Sequence[str], grid: Grid, session: ClientSession, *, is_split: bool
-    ) -> Iterator[Document]:
-        """Yield `{_id: {hour, automation}, n0..n3, d0..d3, p0..p3}` of the closed hours cut."""
-        names = [build_hour_id(one, hour) for one in ids for hour in grid.cut_hours]
-        if not names:
-            return
-        sums: Document = {}
-        for quarter in range(QUARTERS):
-            minutes = range(quarter * 15, quarter * 15 + 15)
-            sums[f"n{quarter}"] = _sum_fields("m", minutes)
-            sums[f"d{quarter}"] = {"$sum": f"$d.{quarter}"}
-            sums[f"p{quarter}"] = {"$sum": f"$p.{quarter}"}
-        yield from self._sum({"_id": {"$in": names}}, sums, session, is_split=is_split)
-
-    def _sum(
-        self, match: Document, sums: Document, session: ClientSession, *, is_split: bool
-    ) -> Iterator[Document]:
-        key = {"hour": "$hour"} | ({"automation": "$automationId"} if is_split else {})
-        pipeline: list[Document] = [{"$match": match}, {"$group": {"_id": key, **sums}}]
-        return self._stats.aggregate(pipeline, session=session, batchSize=_BATCH)
-
-    def count_raw(
-        self, ids: Sequence[str], grid: Grid, session: ClientSession
-    ) -> Iterator[Document]:
-        """Yield `{_id: {automation, quarter}, runs}` of the runs themselves."""
-        times = {"$gte": grid.start, "$lt": grid.end}
-        key = {"automation": "$automationId", "quarter": build_number(QUARTER)}
-        pipeline: list[Document] = [
-            {"$match": {"automationId": {"$in": list_all_forms(ids)}, "createdAt": times}},
-            {"$group": {"_id": key, "runs": {"$sum": 1}}},
-            {"$match": {"_id.quarter": {"$ne": None}}},
-        ]
-        yield from self._runs.aggregate(
-            pipeline, session=session, batchSize=_BATCH, allowDiskUse=True
-        )
-
-    def has_undated(self, ids: Sequence[str], session: ClientSession) -> bool:
-        """Return whether an automation has runs that no bucket holds."""
-        query = {"automationId": {"$in": list_all_forms(ids)}, "$or": UNDATED}
-        return self._runs.find_one(query, {"_id": 1}, session=session) is not None
-
-    def find_outcomes(
-        self, ids: Sequence[str], grid: Grid, session: ClientSession
-    ) -> Iterator[Document]:
-        """Yield the outcome documents of the hours."""
-        hours = grid.hours
-        ranges = [_build_range(build_outcome_id, one, hours.start, hours.stop - 1) for one in ids]
-        if ranges:
-            yield from self._hours.find({"$or": ranges}, session=session, batch_size=_BATCH)
-
-
 def read_counts(
     database: Database[Document],
     automation_ids: Sequence[str],
@@ -169,13 +81,12 @@ def read_counts(
     seconds: float,
     wait_seconds: float = 0,
 ) -> Series:
-    store = SeriesStore(database)
     pending, series = read_counted(
         database,
         automation_ids,
-        lambda session: _Reading(store, automation_ids, grid, session).read(
-            at=at, retention=retention, is_split=is_split, has_outcomes=has_outcomes
-        ),
+        lambda session: _Reading(
+            database, automation_ids, grid, session, is_split=is_split
+        ).read(at=at, retention=retention, has_outcomes=has_outcomes),
         at=min(at, grid.end - _MILLISECOND),
         since=grid.start,
         seconds=seconds,
@@ -186,38 +97,42 @@ def read_counts(
 
 
 class _Reading:
+    """Reads of hours at one snapshot, and of runs that no hour holds yet."""
+
     def __init__(
-        self, store: SeriesStore, ids: Sequence[str], grid: Grid, session: ClientSession
+        self,
+        database: Database[Document],
+        ids: Sequence[str],
+        grid: Grid,
+        session: ClientSession,
+        *,
+        is_split: bool,
     ) -> None:
-        self._store = store
+        self._stats = database["automation_run_stats"]
+        self._hours = database["automation_hours"]
+        self._runs = database["automation_runs"]
         self._grid = grid
         self._session = session
         self._ids = list(dict.fromkeys(ids))
-        self._cut = frozenset(grid.cut_hours)
+        self._cut = grid.cut_hours
         self._total = grid.build_counts()
-        self._split: dict[str, list[Counts]] = {}
-
-    def read(
-        self, *, at: datetime, retention: timedelta, is_split: bool, has_outcomes: bool
-    ) -> Series:
-        grid, session, store = self._grid, self._session, self._store
-        bases = store.find_bases(self._ids, session)
-        raw = {one for one in self._ids if not is_rolled_up(bases.get(one), grid.start)}
         self._split = {one: grid.build_counts() for one in self._ids} if is_split else {}
-        rolled_up = [one for one in self._ids if one not in raw]
-        self._add_closed(rolled_up, is_split=is_split, is_counted=True)
-        self._add_closed(sorted(raw), is_split=is_split, is_counted=False)
+
+    def read(self, *, at: datetime, retention: timedelta, has_outcomes: bool) -> Series:
+        bases = self._find_bases()
+        raw = {one for one in self._ids if not is_rolled_up(bases.get(one), self._grid.start)}
+        self._add_closed([one for one in self._ids if one not in raw], is_counted=True)
+        self._add_closed(sorted(raw), is_counted=False)
         for automation_id, base in bases.items():
             self._add_open(base, is_counted=automation_id not in raw)
         earlier: set[str] = set()
-        if raw:
-            for row in store.count_raw(sorted(raw), grid, session):
-                bucket = grid.find_bucket(int(row["_id"]["quarter"]))
-                for automation_id in raw.intersection(list_names(row["_id"]["automation"])):
-                    earlier.add(automation_id)
-                    self._add(automation_id, bucket, Counts(counted=row["runs"]))
+        for row in self._count_raw(sorted(raw)) if raw else ():
+            bucket = self._grid.find_bucket(int(row["_id"]["quarter"]))
+            for automation_id in raw.intersection(list_names(row["_id"]["automation"])):
+                earlier.add(automation_id)
+                self._add(automation_id, bucket, Counts(counted=row["runs"]))
         return Series(
-            grid=grid,
+            grid=self._grid,
             total=self._total,
             by_automation=self._split,
             outcomes=self._sum_outcomes() if has_outcomes and not self._cut else None,
@@ -226,18 +141,25 @@ class _Reading:
                 bases,
                 at=at,
                 oldest_run=at - retention if earlier else None,
-                has_undated=store.has_undated(self._ids, session),
+                has_undated=self._has_undated(),
             ),
             known_since=self._find_known_since(bases, earlier, at=at),
         )
 
-    def _add_closed(self, ids: Sequence[str], *, is_split: bool, is_counted: bool) -> None:
-        options = {"is_split": is_split}
-        for row in self._store.sum_hours(ids, self._grid, self._session, **options):
+    def _find_bases(self) -> dict[str, Document]:
+        query = {"_id": {"$in": [build_base_id(automation_id) for automation_id in self._ids]}}
+        fields = dict.fromkeys(_BASE_FIELDS, 1)
+        found = self._stats.find(
+            query, fields, session=self._session, batch_size=len(self._ids) + 1
+        )
+        return {base["automationId"]: base for base in found}
+
+    def _add_closed(self, ids: Sequence[str], *, is_counted: bool) -> None:
+        for row in self._sum_hours(ids):
             bucket = self._grid.find_bucket(quarter_of(row["_id"]["hour"]))
             counts = Counts(row["n"] if is_counted else 0, row["d"], row["p"])
             self._add(row["_id"].get("automation"), bucket, counts)
-        for row in self._store.sum_quarters(ids, self._grid, self._session, **options):
+        for row in self._sum_quarters(ids):
             first = quarter_of(row["_id"]["hour"])
             for quarter in range(QUARTERS):
                 counted = row[f"n{quarter}"] if is_counted else 0
@@ -245,16 +167,55 @@ class _Reading:
                 bucket = self._grid.find_bucket(first + quarter)
                 self._add(row["_id"].get("automation"), bucket, counts)
 
+    def _sum_hours(self, ids: Sequence[str]) -> Iterable[Document]:
+        """Return `{_id: {hour, automation}, n, d, p}` of the closed hours that no edge cuts."""
+        ranges = self._list_ranges(build_hour_id, ids)
+        if not ranges or len(self._cut) == len(self._grid.hours):
+            return ()
+        sums = {name: _sum_fields(name, range(QUARTERS)) for name in ("d", "p")}
+        cut = [start_of_hour(hour) for hour in self._cut]
+        match = {"$or": ranges, "hour": {"$nin": cut}}
+        return self._sum(match, {"n": {"$sum": "$n"}, **sums})
+
+    def _sum_quarters(self, ids: Sequence[str]) -> Iterable[Document]:
+        """Return `{_id: {hour, automation}, n0..n3, d0..d3, p0..p3}` of the closed hours cut."""
+        names = [build_hour_id(one, hour) for one in ids for hour in self._cut]
+        if not names:
+            return ()
+        sums: Document = {}
+        for quarter in range(QUARTERS):
+            minutes = range(quarter * 15, quarter * 15 + 15)
+            sums[f"n{quarter}"] = _sum_fields("m", minutes)
+            sums[f"d{quarter}"] = {"$sum": f"$d.{quarter}"}
+            sums[f"p{quarter}"] = {"$sum": f"$p.{quarter}"}
+        return self._sum({"_id": {"$in": names}}, sums)
+
+    def _sum(self, match: Document, sums: Document) -> Iterable[Document]:
+        key = {"hour": "$hour"} | ({"automation": "$automationId"} if self._split else {})
+        pipeline: list[Document] = [{"$match": match}, {"$group": {"_id": key, **sums}}]
+        return self._stats.aggregate(pipeline, session=self._session, batchSize=_BATCH)
+
     def _add_open(self, base: Document, *, is_counted: bool) -> None:
         for name, parts in base.get("h", {}).items():
             hour = int(name)
-            is_cut = hour in self._cut
-            quarters: Iterable[Counts] = split_hour(parts) if is_cut else [sum_hour(parts)]
+            quarters = split_hour(parts) if hour in self._cut else [sum_hour(parts)]
             for offset, counts in enumerate(quarters):
                 if not is_counted:
                     counts.counted = 0
                 bucket = self._grid.find_bucket(hour * QUARTERS + offset)
                 self._add(base["automationId"], bucket, counts)
+
+    def _count_raw(self, ids: Sequence[str]) -> Iterable[Document]:
+        """Return `{_id: {automation, quarter}, runs}` of the runs themselves."""
+        times = {"$gte": self._grid.start, "$lt": self._grid.end}
+        key = {"automation": "$automationId", "quarter": build_number(QUARTER)}
+        pipeline: list[Document] = [
+            {"$match": {"automationId": {"$in": list_all_forms(ids)}, "createdAt": times}},
+            {"$group": {"_id": key, "runs": {"$sum": 1}}},
+            {"$match": {"_id.quarter": {"$ne": None}}},
+        ]
+        options: Document = {"batchSize": _BATCH, "allowDiskUse": True}
+        return self._runs.aggregate(pipeline, session=self._session, **options)
 
     def _add(self, automation_id: str | None, bucket: int | None, counts: Counts) -> None:
         if bucket is None:
@@ -265,31 +226,45 @@ class _Reading:
 
     def _sum_outcomes(self) -> list[dict[str, int]]:
         sums: list[dict[str, int]] = [{} for _ in self._grid.starts]
-        for document in self._store.find_outcomes(self._ids, self._grid, self._session):
+        ranges = self._list_ranges(build_outcome_id, self._ids)
+        query = {"$or": ranges}
+        found = self._hours.find(query, session=self._session, batch_size=_BATCH) if ranges else ()
+        for document in found:
             bucket = self._grid.find_bucket(quarter_of(document["hour"]))
             if bucket is not None:
                 for name, count in flatten_counts(document.get("o", {})).items():
                     sums[bucket][name] = sums[bucket].get(name, 0) + count
         return sums
 
+    def _has_undated(self) -> bool:
+        """Return whether an automation has runs that no bucket holds."""
+        query = {"automationId": {"$in": list_all_forms(self._ids)}, "$or": UNDATED}
+        return self._runs.find_one(query, {"_id": 1}, session=self._session) is not None
+
     def _find_known_since(
         self, bases: dict[str, Document], earlier: set[str], *, at: datetime
     ) -> datetime | None:
         """Return since when duplicates and new people are kept, None if for the whole range."""
-        start = self._grid.start
         late = [at] if earlier - bases.keys() else []
         late += [
             base["takenAt"]
             for automation_id, base in bases.items()
-            if base["takenAt"] > start
+            if base["takenAt"] > self._grid.start
             and (automation_id in earlier or self._has_hours_before(automation_id, base))
         ]
         return max(late, default=None)
 
     def _has_hours_before(self, automation_id: str, base: Document) -> bool:
-        return self._store.has_hours_before(
-            automation_id, self._grid.hours, base["takenAt"], self._session
-        )
+        """Return whether an hour before that of its base was rolled up from runs alone."""
+        hours = self._grid.hours
+        last = min(hours.stop, hour_of(base["takenAt"])) - 1
+        query = _build_range(build_hour_id, automation_id, hours.start, last)
+        query |= {"d": {"$exists": False}, "p": {"$exists": False}}
+        return self._stats.find_one(query, {"_id": 1}, session=self._session) is not None
+
+    def _list_ranges(self, build_id: Any, ids: Sequence[str]) -> list[Document]:
+        hours = self._grid.hours
+        return [_build_range(build_id, one, hours.start, hours.stop - 1) for one in ids]
 
 
 def _find_exact_since(
