@@ -6,6 +6,7 @@ committed within the deadline of a delivery, so the last look comes after it.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
@@ -17,7 +18,7 @@ from automations.privacy.redaction import Split, build_trigger_update, split_let
 from automations.webhook import dead_letters
 from automations.webhook.deliveries import DEADLINE_SECONDS
 from tracking.exceptions import TrackingUnavailable
-from tracking.maintenance.erasure import Eraser, Erasure, PersonStore
+from tracking.maintenance.erasure import Eraser, PersonStore
 from tracking.mongo import client as mongo
 
 _GRACE_SECONDS = DEADLINE_SECONDS + 1
@@ -27,7 +28,7 @@ _MOST_PASSES = 10
 class Found(msgspec.Struct):
     """What was found of a person, and erased unless it was only looked for."""
 
-    documents: Erasure
+    documents: Counter[str]
     dead_letters: int = 0
 
 
@@ -37,12 +38,12 @@ def erase_person(account_id: str | None, person_id: str, *, at: datetime) -> Fou
     Safe to repeat. Raises TrackingUnavailable: some of it may be left, run it again.
     """
     eraser = Eraser(mongo.get_database(), build_update=partial(build_trigger_update, at=at))
-    found = Found(Erasure())
+    found = Found(Counter())
     started = time.monotonic()
     for _ in range(_MOST_PASSES):
         documents = eraser.erase(account_id, person_id)
         letters = _erase_letters(person_id)
-        found.documents.add(documents)
+        found.documents += documents
         found.dead_letters += letters
         if not documents and not letters:
             left = _GRACE_SECONDS - (time.monotonic() - started)
@@ -55,7 +56,7 @@ def erase_person(account_id: str | None, person_id: str, *, at: datetime) -> Fou
 def preview_erasure(account_id: str | None, person_id: str) -> Found:
     """Return what `erase_person` would find now. Raises TrackingUnavailable."""
     found = export_person(account_id, person_id)
-    documents = Erasure(
+    documents = Counter(
         runs=len(found["automation_runs"]),
         contacts=len(found["automation_contacts"]),
         triggers=len(found["automation_triggers"]),

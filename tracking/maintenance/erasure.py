@@ -11,13 +11,13 @@ partition and of its counter, because counting does not write triggers: a batch 
 person's id conflicts.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import msgspec
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -131,22 +131,8 @@ class PersonStore:
             yield from self._triggers.find(query, fields)
 
 
-class Erasure(msgspec.Struct):
-    runs: int = 0
-    contacts: int = 0
-    triggers: int = 0
-
-    def add(self, other: "Erasure") -> None:
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def __bool__(self) -> bool:
-        return bool(self.runs or self.contacts or self.triggers)
-
-
-def build_trigger_update(document: Document, name: str) -> Document:
+def build_trigger_update(_: Document, name: str) -> Document:
     """Return the update that makes a trigger with nothing to send anonymous."""
-    del document
     return {"$set": {"userId": name}, "$unset": {"metadata": ""}}
 
 
@@ -161,24 +147,28 @@ class Eraser(PersonStore):
         self._build_update = build_update
         self._partitions = database["tracking_partitions"]
 
-    def erase(self, account_id: str | None, user_id: str) -> Erasure:
-        report = Erasure()
+    def erase(self, account_id: str | None, user_id: str) -> Counter[str]:
+        """Return how many `runs`, `contacts` and `triggers` were made anonymous."""
+        report: Counter[str] = Counter()
         for automation_id, trigger_ids in self.list_pairs(account_id, user_id).items():
-            report.add(self._erase_pair(automation_id, user_id, trigger_ids))
+            report += self._erase_pair(automation_id, user_id, trigger_ids)
         return report
 
-    def _erase_pair(self, automation_id: str, user_id: str, trigger_ids: Sequence[str]) -> Erasure:
+    def _erase_pair(
+        self, automation_id: str, user_id: str, trigger_ids: Sequence[str]
+    ) -> Counter[str]:
         pair = {"automationId": automation_id, "userId": user_id}
         name = self._find_name(pair, trigger_ids) or ERASED_PREFIX + uuid4().hex
         waiting: list[str] = []
         for ids in batched(trigger_ids, _IDS_PER_UPDATE):
             waiting += self._run(partial(self._mark_counted, pair, name, ids))
-        report, oldest = self._run(partial(self._move, pair, name, waiting))
+        contacts, runs, oldest = self._run(partial(self._move, pair, name, waiting))
+        report = Counter(contacts=contacts, runs=runs)
         while oldest is not None:
             number, oldest = self._run(partial(self._rename_runs, pair, name, oldest))
-            report.runs += number
+            report["runs"] += number
         for ids in batched(trigger_ids, _BATCH):
-            report.triggers += self._run(partial(self._rewrite_triggers, pair, name, ids))
+            report["triggers"] += self._run(partial(self._rewrite_triggers, pair, name, ids))
         return report
 
     def _find_name(self, pair: Document, trigger_ids: Sequence[str]) -> str | None:
@@ -208,7 +198,7 @@ class Eraser(PersonStore):
 
     def _move(
         self, pair: Document, name: str, trigger_ids: Sequence[str], session: ClientSession
-    ) -> tuple[Erasure, datetime | None]:
+    ) -> tuple[int, int, datetime | None]:
         """Give the contact, the newest runs and what waits its name, all at once."""
         automation_id = pair["automationId"]
         # First, while the snapshot is young: counting writes its own document all the time.
@@ -226,8 +216,7 @@ class Eraser(PersonStore):
                 {"$set": {"erasedAs": name}},
                 session=session,
             )
-        runs, oldest = self._rename_runs(pair, name, None, session)
-        return Erasure(runs, int(contact is not None)), oldest
+        return int(contact is not None), *self._rename_runs(pair, name, None, session)
 
     def _conflict_with_counting(self, automation_id: str, session: ClientSession) -> None:
         change = {"$inc": {"erasures": 1}}

@@ -27,7 +27,6 @@ class Command(DatabaseCommand):
             self.stdout.write("dry run, nothing was changed")
         else:
             found = erase_person(account_id, options["person"], at=read_now())
-        self.stdout.write(f"runs made anonymous: {found.documents.runs}")
-        self.stdout.write(f"contacts made anonymous: {found.documents.contacts}")
-        self.stdout.write(f"triggers made anonymous: {found.documents.triggers}")
+        for name in ("runs", "contacts", "triggers"):
+            self.stdout.write(f"{name} made anonymous: {found.documents[name]}")
         self.stdout.write(f"dead letters cleared: {found.dead_letters}")

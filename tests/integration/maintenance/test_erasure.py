@@ -24,7 +24,7 @@ from tracking.counting.partitions import list_stuck
 from tracking.ids import build_trigger_id, partition_of
 from tracking.maintenance import erasure
 from tracking.maintenance.backfill import Backfill
-from tracking.maintenance.erasure import Eraser, Erasure, PersonStore
+from tracking.maintenance.erasure import Eraser, PersonStore
 from tracking.queries.stats import StatsStore
 from tracking.runs import Outcome, Trigger, Waiting, plan_batch
 
@@ -81,7 +81,7 @@ def test_the_id_is_nowhere_and_every_count_stays(db: Db, tracker: Tracker, erase
     found = PersonStore(db).list_documents(ACCOUNT, PERSON)
     assert [len(documents) for documents in found.values()] == [4, 2, 6]
 
-    assert eraser.erase(ACCOUNT, PERSON) == Erasure(runs=4, contacts=2, triggers=6)
+    assert eraser.erase(ACCOUNT, PERSON) == Counter(runs=4, contacts=2, triggers=6)
     assert list_holders(db) == []
     assert recount(db, at=at) == []
     assert read_counts(db, at) == before
@@ -107,7 +107,7 @@ def test_who_writes_again_is_a_new_person(db: Db, tracker: Tracker, eraser: Eras
     base = db["automation_run_stats"].find_one({"_id": "a1:b"}) or {}
     people = sum(sum(hour.get("p", {}).values()) for hour in base["h"].values())
     assert people == db["automation_contacts"].count_documents({}) == 2
-    assert eraser.erase(ACCOUNT, PERSON) == Erasure(runs=1, contacts=1, triggers=2)
+    assert eraser.erase(ACCOUNT, PERSON) == Counter(runs=1, contacts=1, triggers=2)
     assert len(db["automation_runs"].distinct("userId")) == 2
     assert recount(db, at=T0 + 2 * WINDOW) == []
 
@@ -125,7 +125,7 @@ def test_earlier_runs_without_a_contact(db: Db, tracker: Tracker, eraser: Eraser
     earlier = make_run("a1", now - WINDOW / 2, userId=PERSON, username="mia", metadata=metadata)
     db["automation_runs"].insert_one(earlier)
     tracker.store(wrote(now))
-    assert eraser.erase(ACCOUNT, PERSON) == Erasure(runs=1, triggers=1)
+    assert eraser.erase(ACCOUNT, PERSON) == Counter(runs=1, triggers=1)
     tracker.count()
     assert list_outcomes(db) == ["duplicate"]
     [run] = db["automation_runs"].find()
@@ -140,7 +140,7 @@ def test_the_id_at_another_account_is_another(db: Db, tracker: Tracker, eraser: 
     eraser.erase(ACCOUNT, PERSON)
     assert db["automation_runs"].count_documents({"userId": PERSON}) == 1
     assert tracker.record(wrote(T0, "other", account_id="999")) == [Outcome.DUPLICATE]
-    assert eraser.erase(None, PERSON) == Erasure(runs=1, contacts=1, triggers=2)
+    assert eraser.erase(None, PERSON) == Counter(runs=1, contacts=1, triggers=2)
     assert list_holders(db) == []
 
 
@@ -169,7 +169,7 @@ class TestWaiting:
         assert recount(db, at=T0 + 4 * WINDOW) == []
 
     def test_beside_the_moved_contact(self, db: Db, waiting: Tracker, eraser: Eraser) -> None:
-        assert eraser.erase(ACCOUNT, PERSON) == Erasure(runs=1, contacts=1, triggers=6)
+        assert eraser.erase(ACCOUNT, PERSON) == Counter(runs=1, contacts=1, triggers=6)
         assert list_holders(db) == []
         waiting.count()
         self.check(db)
@@ -307,14 +307,14 @@ def test_under_traffic_every_name_has_one_run_a_window(
         tracker.count()
 
     deadline = time.monotonic() + 30
-    erasures = Erasure()
+    erasures: Counter[str] = Counter()
     first, second = (partial(write, tracker=one) for one in trackers)
     with flow(first), flow(second):
-        while erasures.triggers < 50 and time.monotonic() < deadline:
-            erasures.add(eraser.erase(ACCOUNT, PERSON))
+        while erasures["triggers"] < 50 and time.monotonic() < deadline:
+            erasures += eraser.erase(ACCOUNT, PERSON)
     eraser.erase(ACCOUNT, PERSON)
     make_tracker(db).record(make_trigger(), seconds=20)
-    assert erasures.triggers >= 50
+    assert erasures["triggers"] >= 50
     assert list_holders(db) == []
     assert recount(db, at=T0 + 3 * WINDOW) == []
 
@@ -332,7 +332,7 @@ def test_many_triggers_and_runs_take_several_transactions(
     tracker.store(*(wrote(T0 + number * WINDOW / 2) for number in range(40, 60)))
     runs = db["automation_runs"].count_documents({})
     report = Eraser(recorded_db).erase(ACCOUNT, PERSON)
-    assert report == Erasure(runs=runs, contacts=1, triggers=60)
+    assert report == Counter(runs=runs, contacts=1, triggers=60)
     writes: Counter[int] = Counter()
     for command in (event.command for event in recorder.events if "txnNumber" in event.command):
         for update in command.get("updates", ()):

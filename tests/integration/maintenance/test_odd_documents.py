@@ -77,7 +77,7 @@ def test_a_person_in_another_type_is_the_same_person(db: Db, tracker: Tracker, p
     assert recount(db) == []
     eraser = Eraser(db)
     assert len(eraser.list_documents("9", text)["automation_runs"]) == 5
-    assert eraser.erase("9", text).runs == 5
+    assert eraser.erase("9", text)["runs"] == 5
     left = [one for one in db["automation_runs"].find() if not one["userId"].startswith("erased:")]
     assert left == []
     assert db["automation_runs"].count_documents({"metadata.messageText": {"$exists": True}}) == 0
@@ -193,7 +193,7 @@ def test_runs_without_a_time_are_counted_and_named_and_nothing_claims_them(db: D
         run_command("reconcile_runs")
         assert summarize(db, at)["a1"] == (len(runs), 4)
         assert recount(db) == []
-    assert Eraser(mongo.get_database()).erase("9", "p1").runs == len(UNDATED)
+    assert Eraser(mongo.get_database()).erase("9", "p1")["runs"] == len(UNDATED)
 
 
 def test_what_a_clock_wrote_that_was_a_day_ahead_is_moved_to_now(db: Db, tracker: Tracker) -> None:

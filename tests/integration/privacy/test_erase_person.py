@@ -1,6 +1,7 @@
 """Erasing across the product: what waits to be sent, dead letters, Meta's callback, commands."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,7 +25,6 @@ from tests.support.webhook_cases import (
 )
 from tests.unit.instagram.test_signed_request import build_signed_request
 from tracking.exceptions import TrackingUnavailable
-from tracking.maintenance.erasure import Erasure
 
 ACCOUNT = ACCOUNTS[0]
 PERSON = "5550001112223334"
@@ -54,7 +54,7 @@ def test_nothing_of_the_person_is_left(db: Database[Any]) -> None:
     post_comments(db)
     at = datetime.now(UTC)
     found = erase_person(ACCOUNT, PERSON, at=at)
-    assert found.documents == Erasure(runs=1, contacts=1, triggers=2)
+    assert found.documents == Counter(runs=1, contacts=1, triggers=2)
     assert found.dead_letters == 1
     assert list_holders(db) == []
     assert list_holders(db, "mia.example") == []
