@@ -7,6 +7,7 @@ It counts until it is killed. Between the writes and the commit of its first bat
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def main(uri: str, name: str) -> None:
 
     batches._write = write_and_wait  # type: ignore[method-assign]
     counter.start()
-    signal.pause()
+    threading.Event().wait()
 
 
 if __name__ == "__main__":
