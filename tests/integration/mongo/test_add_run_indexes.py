@@ -26,13 +26,6 @@ def test_creates_the_named_indexes_and_the_ttl(bare_db: Db) -> None:
     assert find_missing_indexes(bare_db, timedelta(days=90)) == []
 
 
-def test_a_second_run_finds_them_present(bare_db: Db) -> None:
-    add_run_indexes()
-    lines = add_run_indexes()
-    assert f"indexes present: {len(list_indexes(timedelta(days=90)))}" in lines
-    assert lines[-1] == "indexes created or changed: 0"
-
-
 @pytest.mark.parametrize("before", [{"expireAfterSeconds": 86400}, {}])
 def test_a_ttl_that_differs_or_is_none_is_changed(bare_db: Db, before: dict[str, int]) -> None:
     bare_db["automation_runs"].create_index("createdAt", name="createdAt_ttl", **before)
