@@ -100,7 +100,6 @@ class TestShares:
 
 
 class TestFencing:
-
     def test_a_later_trigger_of_the_same_id_is_not_marked_by_an_old_batch(
         self, db: Db, storage: Storage, pair: Pair
     ) -> None:

@@ -5,7 +5,7 @@ from django.core.management import CommandError
 
 from tests.integration.conftest import Db
 from tests.support.commands import run_command
-from tracking.mongo.indexes import find_missing_indexes, list_indexes
+from tracking.mongo.indexes import find_missing_indexes
 
 NAMES = {
     "automationId_createdAt", "automationId_userId_createdAt", "workspaceId_createdAt",
