@@ -79,7 +79,7 @@ def test_answers_on_an_empty_database_and_stops_in_order(server: Command, port: 
 
     below = server.list_descendants()
     assert len(list_web_processes(server)) == 2
-    assert server.stop(seconds=8) == 0
+    assert server.stop(signal.SIGINT, seconds=8) == 0
     assert server.lines[-1] == "Stopped."
     assert not list_alive(below)
 
@@ -98,19 +98,6 @@ def test_nothing_remains_when_it_is_killed_and_the_next_start_finds_the_data(
         with running("replay_dead_letters", environment=environment) as replay:
             replay.wait()
         assert "1" in replay.output
-
-
-def test_a_web_process_that_is_killed_is_replaced(server: Command, port: int) -> None:
-    [first, second] = list_web_processes(server)
-    os.kill(first, signal.SIGKILL)
-
-    def is_replaced() -> bool:
-        now = list_web_processes(server)
-        return len(now) == 2 and first not in now and second in now
-
-    wait_until(is_replaced, seconds=5)
-    # One connection may still be refused: the system gave it to the socket of the killed process.
-    wait_until(lambda: is_answering(port), seconds=5)
 
 
 def test_stopped_processes_are_replaced(server: Command, port: int) -> None:
@@ -136,12 +123,6 @@ def test_the_web_server_that_is_killed_is_started_again(server: Command, port: i
     wait_until(lambda: not list_alive(before), seconds=3)
     wait_until(lambda: len(list_web_processes(server)) == 2, seconds=8)
     wait_until(lambda: is_answering(port), seconds=8)
-
-
-def test_ctrl_c_is_a_clean_stop(server: Command) -> None:
-    below = server.list_descendants()
-    assert server.stop(signal.SIGINT, seconds=8) == 0
-    assert not list_alive(below)
 
 
 def test_a_taken_port_is_said_in_one_sentence(port: int, data_dir: Path) -> None:
@@ -185,8 +166,9 @@ def test_the_sum_of_all_processes_outlives_one(server: Command, port: int, tmp_p
     assert {str(first), str(second)} <= writers
 
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: first not in list_web_processes(server), seconds=10)
-    wait_until(lambda: len(list_web_processes(server)) == 2, seconds=10)
+    wait_until(lambda: first not in list_web_processes(server), seconds=5)
+    wait_until(lambda: len(list_web_processes(server)) == 2, seconds=5)
+    assert second in list_web_processes(server)
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda n: post_delivery(port, n), range(60, 100))) == {200}
     assert {read_metric(port, answered) for _ in range(12)} == {100.0}

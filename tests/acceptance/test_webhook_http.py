@@ -161,14 +161,6 @@ def test_a_body_without_a_length_is_read_to_the_limit(
     assert count_runs(database) == (status == 200)
 
 
-def test_get_answers_the_challenge_as_text(server: WebServer) -> None:
-    query = "hub.mode=subscribe&hub.verify_token=test-verify-token&hub.challenge=1%3Cb%3E"
-    statuses, answer = exchange(server, f"GET {PATH}?{query} HTTP/1.1", "Host: 127.0.0.1")
-    assert statuses == [200]
-    assert answer.endswith(b"\r\n\r\n1<b>")
-    assert b"content-type: text/plain; charset=utf-8" in answer.lower()
-
-
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "127.0.0.1:80:80",

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -49,7 +50,7 @@ def explain(db: Db, event: CommandStartedEvent) -> dict[str, Any]:
 
 @contextmanager
 def flow(send: Callable[[int], Any]) -> Iterator[list[Any]]:
-    """Call `send(1)`, `send(2)`, ... in a thread beside the block, and yield what they return."""
+    """Call `send(1)`, `send(2)`, ... in a thread beside the block; yield what they return."""
     stop = threading.Event()
     sent: list[Any] = []
 
@@ -57,13 +58,13 @@ def flow(send: Callable[[int], Any]) -> Iterator[list[Any]]:
         while not stop.is_set():
             sent.append(send(len(sent) + 1))
 
-    thread = threading.Thread(target=send_all)
-    thread.start()
-    try:
-        yield sent
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send_all)
+        try:
+            yield sent
+        finally:
+            stop.set()
+        sending.result()
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ is looked at. What a test writes itself is not; the caller's frame tells the two
 """
 
 import sys
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from pymongo.monitoring import (
     CommandFailedEvent,
@@ -46,18 +44,14 @@ class ShardKeyListener(CommandListener):
         key = SHARD_KEYS.get(collection)
         if key is None:
             return
-        for query in list_without_key(_QUERIES[name](event.command), key):
-            place = find_caller(sys._getframe(1))
+        for query in _QUERIES[name](event.command):
+            place = None if key in query else find_caller(sys._getframe(1))
             if place is not None:
                 self.missing.append(f"{place}: {name} {collection} by {list(query)}, not {key}")
 
     def succeeded(self, event: CommandSucceededEvent) -> None: ...
 
     def failed(self, event: CommandFailedEvent) -> None: ...
-
-
-def list_without_key(queries: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    return [query for query in queries if key not in query]
 
 
 def find_caller(frame: FrameType | None) -> str | None:

@@ -163,28 +163,11 @@ class WebhookCases:
         longer = signed_body + b" "
         self.assert_refused(post_body(longer, signature=sign(signed_body)))
 
-    @pytest.mark.parametrize(
-        "change",
-        [
-            pytest.param(lambda right: right[:-1] + chr(ord(right[-1]) ^ 1), id="one-bit-changed"),
-            pytest.param(lambda right: right[:-1], id="cut"),
-            pytest.param(lambda right: right + "0", id="longer"),
-            pytest.param(lambda right: "sha256=" + right[7:].upper(), id="uppercase-hex"),
-            pytest.param(lambda right: right[7:], id="no-prefix"),
-            pytest.param(lambda right: "sha1=" + right[7:], id="wrong-algorithm"),
-            pytest.param(lambda right: "SHA256=" + right[7:], id="uppercase-prefix"),
-            pytest.param(lambda right: "sha256=" + "é" * 64, id="not-ascii"),
-            pytest.param(lambda right: "sha256=" + "\ud800" * 64, id="surrogates"),
-            pytest.param(lambda right: "sha256=", id="prefix-alone"),
-            pytest.param(lambda right: "", id="empty"),
-            pytest.param(lambda right: f"{right},{right}", id="twice"),
-        ],
-    )
-    def test_wrong_signature_is_refused(self, signed_body: bytes, change: Any) -> None:
-        self.assert_refused(post_body(signed_body, signature=change(sign(signed_body))))
-
-    def test_signature_with_another_secret_is_refused(self, signed_body: bytes) -> None:
-        self.assert_refused(post_body(signed_body, signature=sign(signed_body, "guess")))
+    def test_wrong_signature_is_refused(self, signed_body: bytes) -> None:
+        """tests/unit/instagram/test_signature.py has more of them."""
+        wrong = (sign(signed_body, "guess"), "", f"sha256={'é' * 64}", "sha256=\ud800")
+        for signature in wrong:
+            self.assert_refused(post_body(signed_body, signature=signature))
 
     @pytest.mark.parametrize("secrets", [(), ("",)])
     def test_nothing_gets_in_without_a_secret(

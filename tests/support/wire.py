@@ -83,7 +83,7 @@ class Wire(CommandListener):
         if command.get("startTransaction"):
             self.open[session] = None
         if command.get("update") == "tracking_partitions":
-            self.open[session] = command["updates"][0]["u"]["$set"]["batch"]
+            self.open[session] = command["updates"][0]["u"].get("$set", {}).get("batch")
         elif event.command_name in {"commitTransaction", "abortTransaction"}:
             self._ending = session
 

@@ -1,12 +1,9 @@
 """An erasure that is cut off anywhere is done again, and the counts never show that it was."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from bson import Binary
-from bson.binary import UUID_SUBTYPE
-from pymongo import MongoClient
-from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from tests.integration.conftest import Db, FailPoint, MakeTracker
 from tests.integration.maintenance.test_erasure import (
@@ -17,44 +14,12 @@ from tests.integration.maintenance.test_erasure import (
     list_outcomes,
     wrote,
 )
-from tests.support.laboratory import lose_commit_replies
+from tests.support.laboratory import Laboratory, lose_commit_replies
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import T0, WINDOW, make_trigger
+from tests.support.wire import Crash
 from tracking.maintenance.erasure import Eraser
-
-
-class Crash(BaseException):
-    """The process ends here."""
-
-
-class Death(CommandListener):
-    """Ends a client's process at its command of that number, before it is sent or after."""
-
-    def __init__(self, place: int, *, is_after_reply: bool) -> None:
-        self._place = place
-        self._is_after_reply = is_after_reply
-        self._commands = 0
-        self.is_dead = False
-        self.sessions: set[bytes] = set()
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if self.is_dead:
-            raise Crash
-        self._commands += 1
-        if "lsid" in event.command:
-            self.sessions.add(bytes(event.command["lsid"]["id"]))
-        self._die_if_due(is_after_reply=False)
-
-    def succeeded(self, event: Any) -> None:
-        self._die_if_due(is_after_reply=True)
-
-    def failed(self, event: Any) -> None: ...
-
-    def _die_if_due(self, *, is_after_reply: bool) -> None:
-        if self._commands == self._place and self._is_after_reply is is_after_reply:
-            self.is_dead = True
-            raise Crash
 
 
 @pytest.fixture
@@ -85,31 +50,22 @@ def test_a_commit_whose_reply_is_lost(db: Db, written: Tracker, times: int) -> N
 
 
 @pytest.mark.parametrize("is_after_reply", [False, True])
-def test_death_anywhere(
-    db: Db, written: Tracker, mongodb_server: str, is_after_reply: bool
-) -> None:
+def test_death_anywhere(db: Db, written: Tracker, settings: Any, is_after_reply: bool) -> None:
     """It dies one command later each time, until it comes to the end."""
-    place = 0
-    is_dead = True
-    while is_dead and place < 100:
-        place += 1
-        death = Death(place, is_after_reply=is_after_reply)
-        client = MongoClient[Any](
-            mongodb_server, tz_aware=True, w="majority", journal=True, event_listeners=[death]
-        )
-        try:
-            Eraser(client[db.name]).erase(ACCOUNT, PERSON)
-        except Crash:
-            # As the server's time limit for transactions would.
-            ids = [{"id": Binary(one, UUID_SUBTYPE)} for one in death.sessions]
-            if ids:
-                db.client.admin.command("killSessions", ids)
-        is_dead = death.is_dead
-        death.is_dead = False
-        death._place = -1
-        client.close()
-    assert 10 < place < 100
+    lab = Laboratory(db, settings.MONGODB_URI)
+    process = lab.start_process()
+    wire = process.wire
+    for place in range(100):
+        process.start(db.name, window=WINDOW)
+        wire.arm(wire.die, place=place, is_after_reply=is_after_reply)
+        with suppress(Crash):
+            Eraser(process.database).erase(ACCOUNT, PERSON)
+        if not wire.is_dead:
+            break
+        lab.kill_sessions(wire.open)
+    assert 10 < place < 99
     check_erased(db, written)
+    lab.close()
 
 
 def test_conflicts_are_tried_again(

@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from bson import DatetimeMS, Decimal128, Int64, ObjectId
+from bson import Decimal128, Int64, ObjectId
 from django.core.management import CommandError
 from pymongo.database import Database
 from pymongo.errors import ConnectionFailure
 
 from tests.support.commands import run_command
+from tests.support.odd_documents import MISSING, PERSON, UNDATED
 from tests.support.oracle import recount
 from tests.support.tracker import Tracker
 from tests.support.triggers import T0, make_run, make_trigger, now_in_milliseconds
@@ -28,7 +29,6 @@ from tracking.runs import Outcome
 Db = Database[dict[str, Any]]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 KEY = ObjectId("65f0c0ffee65f0c0ffee65f0")
-PERSON = 178414000000001
 
 
 def add_run_fields(*options: str) -> dict[str, int]:
@@ -162,20 +162,14 @@ def test_a_base_that_is_gone_is_taken_again_without_doubling(
         assert recount(db, at=at) == []
 
 
-UNDATED = [
-    {}, {"createdAt": None}, {"createdAt": "2026-01-01"}, {"createdAt": 1}, {"createdAt": [T0]},
-    {"createdAt": T0.replace(year=2090)}, {"createdAt": DatetimeMS(300_000_000_000_000)},
-]  # fmt: skip
-
-
 def test_runs_without_a_time_are_counted_and_named_and_nothing_claims_them(db: Db) -> None:
     at = now_in_milliseconds()
     db["automations"].insert_one({"_id": "a1", "accountId": "9"})
     runs = [make_run("a1", at - HOUR, userId="p9")]
-    for fields in UNDATED:
-        run = make_run("a1", at)
-        del run["createdAt"]
-        runs.append(run | fields)
+    for value in UNDATED:
+        runs.append(make_run("a1", value))
+        if value is MISSING:
+            del runs[-1]["createdAt"]
     runs += [make_run("a1", at - DAY) | {"userId": one} for one in (None, True, {"id": 1})]
     db["automation_runs"].insert_many(runs)
     for _ in range(2):

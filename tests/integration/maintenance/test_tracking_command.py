@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.core.management import CommandError
 
 from tests.integration.conftest import Db
 from tests.support.commands import run_command
@@ -60,21 +59,6 @@ def test_what_waits_by_age_and_who_counts(db: Db, tracker: Tracker, settings: An
     assert counter.partitions == list(range(16))
 
 
-def test_on_counts_in_the_order_of_arrival(db: Db, tracker: Tracker) -> None:
-    tracking("off")
-    now = now_in_milliseconds()
-    times = [now - 90 * MINUTE, now - 29 * MINUTE, now]
-    for at in reversed(times):
-        tracker.store(make_trigger(arrived_at=at))
-    tracker.count()
-    assert db["automation_runs"].count_documents({}) == 0
-    tracking("on")
-    tracker.count()
-    found = db["automation_triggers"].find().sort("createdAt", 1)
-    assert [one["outcome"] for one in found] == ["counted", "counted", "duplicate"]
-    assert recount(db) == []
-
-
 def test_a_counter_whose_lease_is_over_owns_nothing(db: Db, tracker: Tracker) -> None:
     tracker.count()
     past = datetime(1970, 1, 2, tzinfo=now_in_milliseconds().tzinfo)
@@ -112,8 +96,3 @@ def test_the_switch_of_stats_is_its_own(db: Db) -> None:
     assert read_switch(db) is SwitchState.ON
     tracking("on", "--stats")
     assert service.is_stats_enabled()
-
-
-def test_one_that_fails_leaves_counting_as_it_was(settings: Any) -> None:
-    with pytest.raises(CommandError, match="cannot be reached"):
-        tracking("off")

@@ -5,7 +5,7 @@ from django.core.management import CommandError
 
 from tests.integration.conftest import Db
 from tests.support.commands import run_command
-from tracking.mongo.indexes import find_missing_indexes, list_indexes
+from tracking.mongo.indexes import find_missing_indexes
 
 NAMES = {
     "automationId_createdAt", "automationId_userId_createdAt", "workspaceId_createdAt",
@@ -24,13 +24,6 @@ def test_creates_the_named_indexes_and_the_ttl(bare_db: Db) -> None:
     assert indexes["createdAt_ttl"]["expireAfterSeconds"] == 90 * 86400
     assert "created: automation_runs.createdAt_ttl (90 days)" in lines
     assert find_missing_indexes(bare_db, timedelta(days=90)) == []
-
-
-def test_a_second_run_finds_them_present(bare_db: Db) -> None:
-    add_run_indexes()
-    lines = add_run_indexes()
-    assert f"indexes present: {len(list_indexes(timedelta(days=90)))}" in lines
-    assert lines[-1] == "indexes created or changed: 0"
 
 
 @pytest.mark.parametrize("before", [{"expireAfterSeconds": 86400}, {}])

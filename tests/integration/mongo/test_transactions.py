@@ -89,15 +89,6 @@ def test_an_error_of_the_work_aborts_it(db: Db) -> None:
     run_in_transaction(db.client, insert(db), seconds=0.3)
 
 
-def test_reads_at_a_snapshot_see_one_instant(db: Db) -> None:
-    def work(session: ClientSession) -> list[int]:
-        counts = [len(list(db["accounts"].find(session=session)))]
-        db["accounts"].insert_one({"_id": "k"})
-        return [*counts, len(list(db["accounts"].find(session=session)))]
-
-    assert read_at_snapshot(db.client, work) == [0, 0]
-
-
 @pytest.mark.parametrize("code", [246, 239, 189])
 def test_a_lost_snapshot_is_taken_again(victim_db: Db, fail_point: FailPoint, code: int) -> None:
     with fail_point("find", times=2, errorCode=code):

@@ -1,6 +1,3 @@
-from typing import Any
-
-import bson
 import pytest
 from bson.errors import InvalidDocument
 from pymongo import errors
@@ -45,12 +42,6 @@ def test_a_conflict_in_a_bulk_wins_over_its_other_errors() -> None:
     assert classify(BulkWriteError({"writeErrors": []})) is Failure.OTHER
 
 
-def encoding_error(value: Any) -> BaseException:
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - whichever kind the driver raises
-        bson.encode({"v": value})
-    return raised.value
-
-
 EXCEPTIONS: list[tuple[Failure, list[Exception]]] = [
     (Failure.CONNECTIVITY, [errors.AutoReconnect("closed"), errors.NetworkTimeout("slow")]),
     (Failure.CONNECTIVITY, [errors.ServerSelectionTimeoutError("away")]),
@@ -69,12 +60,3 @@ EXCEPTIONS: list[tuple[Failure, list[Exception]]] = [
 def test_exceptions() -> None:
     for failure, found in EXCEPTIONS:
         assert [classify(error) for error in found] == [failure] * len(found), found
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["\ud800", 2**63, {"nested": [2**64]}, object(), {1: "key"}, {"nul\0": 1}],
-    ids=["surrogate", "int64", "nested", "object", "key", "nul"],
-)
-def test_what_bson_refuses_is_the_fault_of_a_document(value: object) -> None:
-    assert classify(encoding_error(value)) is Failure.DOCUMENT

@@ -1,27 +1,5 @@
-from io import StringIO
-from typing import Any
-
 import pytest
-from django.core.management import call_command, get_commands
 from django.test import Client
-
-
-def test_there_is_no_sql_database(settings: Any) -> None:
-    assert list(settings.DATABASES) in ([], ["default"])
-    engine = settings.DATABASES.get("default", {}).get("ENGINE", "")
-    assert engine in ("", "django.db.backends.dummy")
-
-
-def test_migrate_names_the_two_commands_to_run_instead() -> None:
-    out = StringIO()
-    call_command("migrate", "--noinput", stdout=out)
-    for name in ("add_run_fields", "add_run_indexes"):
-        assert f"python manage.py {name}\n" in out.getvalue()
-        assert name in get_commands()
-
-
-def test_system_checks_pass() -> None:
-    call_command("check", stdout=StringIO())
 
 
 @pytest.mark.parametrize(

@@ -70,16 +70,6 @@ def test_an_hour_is_what_a_clock_shows(zone: ZoneInfo, from_: datetime, hours: i
         assert len(shown) == 1
 
 
-def test_the_hour_that_a_clock_shows_twice_is_two() -> None:
-    from_ = datetime(2026, 11, 1, tzinfo=NEW_YORK)
-    grid = build_grid(Unit.HOUR, zone=NEW_YORK, from_=from_, to=from_ + DAY)
-    assert len(grid.starts) == 25
-    shown = [start.astimezone(NEW_YORK).isoformat() for start in grid.starts[:3]]
-    assert shown == [
-        "2026-11-01T00:00:00-04:00", "2026-11-01T01:00:00-04:00", "2026-11-01T01:00:00-05:00",
-    ]  # fmt: skip
-
-
 def test_a_clock_that_moves_by_half_an_hour_has_half_an_hour_of_its_own() -> None:
     from_ = datetime(2026, 4, 5, tzinfo=LORD_HOWE)
     grid = build_grid(Unit.HOUR, zone=LORD_HOWE, from_=from_, to=from_ + DAY)

@@ -1,5 +1,4 @@
 from datetime import UTC, datetime, timedelta
-from itertools import permutations
 from typing import Any, get_args
 
 import pytest
@@ -115,13 +114,6 @@ def test_named_posts_are_those_of_the_media_and_of_its_original(
     assert find(rules, build_event("price", *media_ids)) == ("a" if is_match else None)
 
 
-@pytest.mark.parametrize("type_", ["story_reply", "dm_auto_responder"])
-def test_posts_do_not_bind_what_is_no_comment(type_: str) -> None:
-    event_type: EventType = "story_reply" if type_ == "story_reply" else "message"
-    rules = [build_rule(type_=type_, post_ids=["1"])]
-    assert find(rules, build_event("price", type_=event_type, story_id="1")) == "a"
-
-
 def test_the_most_specific_wins_then_the_oldest_then_the_id() -> None:
     later = CREATED_AT + timedelta(milliseconds=1)
     in_order = [
@@ -133,35 +125,6 @@ def test_the_most_specific_wins_then_the_oldest_then_the_id() -> None:
         assert find(in_order, event) == in_order[0].id
         assert find(in_order[::-1], event) == in_order[0].id
         in_order.pop(0)
-
-
-@pytest.mark.parametrize("match", MATCHES)
-@pytest.mark.parametrize("post_ids", [None, ["1"]])
-def test_age_decides_between_equals(match: str, post_ids: list[str] | None) -> None:
-    later = CREATED_AT + timedelta(milliseconds=1)
-    rules = [
-        build_rule(id_, match=match, post_ids=post_ids, created_at=created_at)
-        for id_, created_at in (("d", CREATED_AT), ("b", later), ("c", later), ("a", None))
-    ]
-    while rules:
-        for some in permutations(rules):
-            assert find(list(some), build_event("price", "1")) == rules[0].id
-        rules.pop(0)
-
-
-def test_the_best_of_both_posts_of_an_ad_wins() -> None:
-    rules = [
-        build_rule("on the ad", match="contains", post_ids=["1"]),
-        build_rule("on the original", match="word", post_ids=["2"]),
-        build_rule("everywhere", match="exact"),
-    ]
-    for media_ids in permutations("12"):
-        assert find(rules, build_event("price", *media_ids)) == "on the original"
-
-
-def test_a_named_post_whose_rule_does_not_match_leaves_it_to_the_others() -> None:
-    rules = [build_rule("named", keywords=["size"], post_ids=["1"]), build_rule("all")]
-    assert find(rules, build_event("price", "1")) == "all"
 
 
 RULES = st.lists(

@@ -46,50 +46,30 @@ def test_a_part_that_is_absent_or_empty_is_no_step(field: str, part: Any) -> Non
     assert len(build(**others)) == len(STEPS_BY_TYPE["comment_to_dm"]) - 1
 
 
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        ([" ", "", None, 5, "Sent!"], ["Sent!"]),
-        (["Sent!", "Sent!"], ["Sent!", "Sent!"]),
-        ("Sent!", ["Sent!"]),
-        ([" Sent! "], [" Sent! "]),
-    ],
-)
-def test_only_texts_that_can_be_sent_are_replies(texts: Any, expected: list[str]) -> None:
-    assert build(commentReply={"texts": texts}) == [{"name": "comment_reply", "texts": expected}]
-
-
-@pytest.mark.parametrize("texts", [[], [""], [" ", None], "", " ", None, {}, 5])
-def test_no_text_is_no_reply(texts: Any) -> None:
-    assert build(commentReply={"texts": texts}) == []
-
-
-@pytest.mark.parametrize("button", [None, "", " ", 5, {}])
-def test_a_message_may_have_no_button(button: Any) -> None:
-    expected = [{"name": "opening_dm", "text": "Hi!", "button": None}]
-    assert build(openingDm={"text": "Hi!", "button": button}) == expected
-
-
-def test_a_button_alone_is_no_message() -> None:
-    assert build(openingDm={"button": "Send"}, askFollow={"text": " ", "button": "Yes"}) == []
+SENT = {"texts": ["Sent!"]}
+HI, HERE = {"text": "Hi!", "button": None}, {"text": "Here", "links": []}
+NO_TEXTS: list[Any] = [[], [""], [" ", None], "", " ", None, {}, 5]
+NO_LINKS: list[Any] = [[], [{}], [{"title": "Shop"}], [{"url": " "}], "x", {}]
+SOME_LINKS: list[Any] = [{"url": "https://a.example"}, {"title": "No"}, None, "x", {"url": 5}]
 
 
 @pytest.mark.parametrize(
-    ("part", "expected"),
+    ("field", "part", "expected"),
     [
-        ({"text": "Here"}, {"text": "Here", "links": []}),
-        ({"text": "Here", "links": None}, {"text": "Here", "links": []}),
-        ({"links": [LINK]}, {"text": "", "links": [LINK]}),
-        (
-            {"links": [{"url": "https://a.example"}, {"title": "No"}, None, "x", {"url": 5}]},
-            {"text": "", "links": [{"title": "", "url": "https://a.example"}]},
-        ),
+        ("commentReply", {"texts": [" ", "", None, 5, "Sent!"]}, SENT),
+        ("commentReply", {"texts": ["Sent!", "Sent!"]}, {"texts": ["Sent!", "Sent!"]}),
+        ("commentReply", {"texts": "Sent!"}, SENT),
+        ("commentReply", {"texts": [" Sent! "]}, {"texts": [" Sent! "]}),
+        *[("commentReply", {"texts": texts}, None) for texts in NO_TEXTS],
+        *[("openingDm", {"text": "Hi!", "button": one}, HI) for one in (None, "", " ", 5, {})],
+        ("openingDm", {"button": "Send"}, None),
+        ("askFollow", {"text": " ", "button": "Yes"}, None),
+        *[("mainDm", part, HERE) for part in ({"text": "Here"}, {"text": "Here", "links": None})],
+        ("mainDm", {"links": [LINK]}, {"text": "", "links": [LINK]}),
+        ("mainDm", {"links": SOME_LINKS}, {"text": "", "links": [{"title": "", **SOME_LINKS[0]}]}),
+        *[("mainDm", {"text": "", "links": links}, None) for links in NO_LINKS],
     ],
 )
-def test_a_main_message_is_text_or_links(part: Any, expected: dict[str, Any]) -> None:
-    assert build(mainDm=part) == [{"name": "main_dm", **expected}]
-
-
-@pytest.mark.parametrize("links", [[], [{}], [{"title": "Shop"}], [{"url": " "}], "x", {}])
-def test_a_main_message_with_neither_is_none(links: Any) -> None:
-    assert build(mainDm={"text": "", "links": links}) == []
+def test_only_what_can_be_sent_is_a_step(field: str, part: Any, expected: Any) -> None:
+    found = build(**{field: part})
+    assert [one | {"name": ""} for one in found] == ([{"name": "", **expected}] if expected else [])
