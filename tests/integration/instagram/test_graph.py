@@ -124,6 +124,7 @@ class TestCalls:
         with pytest.raises(ValueError, match="INSTAGRAM_GRAPH_URL cannot be called"):
             GraphClient(url)
 
+
 class TestErrors:
     @pytest.mark.parametrize(("row", "expected"), ERROR_CLASSES.items())
     def test_every_row_over_http(self, row: tuple[int, int | None], expected: ErrorClass) -> None:

@@ -62,6 +62,7 @@ class TestButton:
                 {"content_type": "text", "title": "Go", "payload": "p"}
             ]
 
+
 class TestLinks:
     def test_up_to_three_links_are_buttons(self) -> None:
         message = build_message({"name": "main_dm", "text": "Here:", "links": LINKS * 3})
