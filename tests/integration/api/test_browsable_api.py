@@ -9,7 +9,6 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
-from tests.integration.dashboard.test_form import FILLED
 from tests.support.api_client import Db, build_automation, build_path, log_in, make_client
 
 
@@ -59,25 +58,6 @@ def test_without_a_session_it_shows_the_way_to_the_login(db: Db) -> None:
     assert f'href="{way}"' in response.text
 
 
-def test_its_files_are_served(visitor: Client) -> None:
-    page = visitor.get(build_path()).text
-    for path in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
-        response = visitor.get(path)
-        assert response.status_code == 200, path
-        assert response.getvalue()  # read to its end, which closes the file
-
-
-def test_its_html_form_creates(db: Db, visitor: Client) -> None:
-    page = visitor.get(build_path()).text
-    form = {"csrfmiddlewaretoken": read_csrf(page), **FILLED}
-    names = {name for name in re.findall(r'name="([^"]+)"', page) if not name.startswith("_")}
-    assert set(form) <= names
-    response = visitor.post(build_path(), form)
-    assert response.status_code == 201
-    [stored] = db["automations"].find()
-    assert stored["trigger"]["keywords"] == ["LINK", "info"]
-
-
 def test_a_refused_form_comes_back_as_it_was_filled(db: Db, visitor: Client) -> None:
     page = visitor.get(build_path()).text
     form = {
@@ -91,16 +71,6 @@ def test_a_refused_form_comes_back_as_it_was_filled(db: Db, visitor: Client) -> 
     assert ">\nLINK\r\ninfo</textarea>" in response.text
     assert ">\nShop | ftp://example.com/</textarea>" in response.text
     assert "This field may not be blank." in response.text
-
-
-def test_its_raw_data_form_creates(db: Db, visitor: Client) -> None:
-    content = read_raw_form(visitor.get(build_path()).text)
-    assert "trigger" in content
-    assert content["isActive"] is True
-    content |= {"name": "Link", "type": "dm_auto_responder", "accountId": "178414"}
-    response = send_raw(visitor, "post", build_path(), content)
-    assert response.status_code == 201, response.text
-    assert db["automations"].count_documents({"type": "dm_auto_responder"}) == 1
 
 
 def test_its_raw_data_form_changes_what_is_shown(db: Db, visitor: Client) -> None:
@@ -142,12 +112,3 @@ def test_a_bearer_token_needs_no_csrf_token(db: Db) -> None:
     client = make_client()
     client.handler.enforce_csrf_checks = True
     assert client.delete(build_path("x")).status_code == 404
-
-
-def test_options_describe_the_fields(db: Db, visitor: Client) -> None:
-    csrf = read_csrf(visitor.get(build_path()).text)
-    response = visitor.options(
-        build_path(), headers={"accept": "application/json", "X-CSRFToken": csrf}
-    )
-    assert response.status_code == 200
-    assert "trigger" in response.json()["actions"]["POST"]

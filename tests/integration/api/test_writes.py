@@ -96,18 +96,6 @@ def test_changes_touch_only_what_they_name(db: Db) -> None:
     assert "stats" in shown
 
 
-def test_a_part_is_replaced_whole(db: Db) -> None:
-    client = make_client()
-    created = create(client)
-    path = build_path(created["_id"])
-    assert client.patch(path, {}, content_type=JSON).status_code == 200
-    shown = client.patch(path, {"trigger": {"match": "any"}}, content_type=JSON).json()
-    assert shown["automation"]["trigger"] == {"match": "any"}
-    refused = client.patch(path, {"mainDm": {"links": [{}]}}, content_type=JSON)
-    assert refused.status_code == 400
-    assert refused.json()["error"]["field"].startswith("mainDm.links.0.")
-
-
 def test_an_older_products_automation_can_be_switched_off(db: Db) -> None:
     db["automations"].insert_one(
         {"_id": "old", "workspaceId": "ws1", "type": "poll", "isActive": "yes", "x": [1]}

@@ -61,16 +61,6 @@ def test_a_key_is_created_once_and_not_saved_after_its_end(db: Db) -> None:
         session.save()
 
 
-def test_cycling_the_key_keeps_the_data_and_ends_the_old_one(db: Db) -> None:
-    session = make_session(token_id="x")
-    old = session.session_key
-    assert old is not None
-    session.cycle_key()
-    session.save()
-    assert SessionStore(session.session_key)["token_id"] == "x"
-    assert not session.exists(old)
-
-
 @pytest.mark.parametrize("data", ["", "{", "[]", "null", None, 7])
 def test_data_that_cannot_be_read_is_an_empty_session(db: Db, data: object) -> None:
     session = make_session(token_id="x")

@@ -11,12 +11,13 @@ from tests.support.api_client import Db, build_automation
 
 NEW = "/workspaces/ws1/new-automation/"
 CHANGE = "/workspaces/ws1/automations/a1/change/"
+LINK = {"title": "Shop | New", "url": "https://example.com/"}
 FILLED = {
     "name": "Link", "type": "comment_to_dm", "accountId": "178414", "isActive": "true",
     "trigger.match": "contains", "trigger.keywords": "LINK\r\n info \r\n", "trigger.postIds": "",
     "commentReply.texts": "Sent!\r\nOn its way!", "openingDm.text": "", "openingDm.button": "",
     "askFollow.text": "", "askFollow.button": "", "mainDm.text": "Here",
-    "mainDm.links": "Shop | https://example.com/",
+    "mainDm.links": "Shop | New | https://example.com/",
 }  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def test_it_makes_an_automation(db: Db, visitor: Client) -> None:
         "isActive": True,
         "trigger": {"match": "contains", "keywords": ["LINK", "info"], "postIds": []},
         "commentReply": {"texts": ["Sent!", "On its way!"]},
-        "mainDm": {"text": "Here", "links": [{"title": "Shop", "url": "https://example.com/"}]},
+        "mainDm": {"text": "Here", "links": [LINK]},
         "totalRuns": 0, "lastRunAt": None,
     }  # fmt: skip
 

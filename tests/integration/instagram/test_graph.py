@@ -7,7 +7,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import Mock
@@ -125,23 +124,6 @@ class TestCalls:
         with pytest.raises(ValueError, match="INSTAGRAM_GRAPH_URL cannot be called"):
             GraphClient(url)
 
-    def test_threads_share_connections(self, meta: Sandbox, client: GraphClient) -> None:
-        people = [str(number) for number in range(200)]
-        for person in people:
-            meta.message(ACCOUNT, person, "hi")
-
-        def greet(person: str) -> str:
-            client.send_message(ACCOUNT, person, {"text": person}, token=SECRET)
-            return person
-
-        with ThreadPoolExecutor(8) as pool:
-            outcomes = [pool.submit(greet, person) for person in people]
-        sent = {one.result() for one in outcomes if one.exception() is None}
-        assert len(sent) >= 100
-        assert {one.text for one in meta.list_received()} == sent
-        refused = [one.exception() for one in outcomes if one.exception() is not None]
-        assert {error.code for error in refused} <= {613}  # type: ignore[union-attr]
-
 
 class TestErrors:
     @pytest.mark.parametrize(("row", "expected"), ERROR_CLASSES.items())
@@ -201,13 +183,6 @@ class TestErrors:
     ) -> None:
         assert send_to(answer).classification is expected
 
-    def test_a_slow_answer_is_unknown(self, meta: Sandbox) -> None:
-        meta.message(ACCOUNT, PERSON, "hi")
-        meta.faults.script("slow")
-        with GraphClient(meta.url, timeout_seconds=0.2) as client:
-            error = catch(lambda: send(client))
-        assert error.classification is ErrorClass.UNKNOWN
-
     def test_an_answer_in_drips_ends_in_time(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             is_over = threading.Event()
@@ -239,14 +214,6 @@ class TestErrors:
         with GraphClient(url, timeout_seconds=2) as client:
             error = catch(lambda: send(client))
         assert error.classification is ErrorClass.NOT_SENT
-
-    def test_a_server_that_goes_away_between_two_calls(self) -> None:
-        with Stub(Answer(200, {"message_id": "m"})) as stub:
-            client = GraphClient(stub.url, timeout_seconds=1)
-            send(client)
-        error = catch(lambda: send(client))
-        client.close()
-        assert error.classification in (ErrorClass.NOT_SENT, ErrorClass.UNKNOWN)
 
     @pytest.mark.parametrize("token", ["", "töken", "two\r\nlines"])
     def test_a_token_that_no_header_can_hold(self, client: GraphClient, token: str) -> None:

@@ -44,25 +44,6 @@ def stop_this_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_child_that_ends_is_started_again(tmp_path: Path, numbers: Iterator[int]) -> None:
-    """Its environment is asked for each time."""
-    code = "import os, sys; sys.stderr.write(os.environ['NUMBER'] + ' ')"
-    log = tmp_path / "child.log"
-    is_stopped = Supervisor([build_child(code, tmp_path, numbers)]).run(
-        is_ready=lambda: log.exists() and "2 " in log.read_text(), on_ready=stop_this_process
-    )
-    assert is_stopped
-    assert log.read_text().startswith("1 2 ")
-
-
-def test_a_stop_signal_ends_everything_and_puts_the_handlers_back(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    one = Supervisor([build_child(WAITING, tmp_path), build_child(WAITING, tmp_path)])
-    assert one.run(is_ready=lambda: True, on_ready=stop_this_process)
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert [running.process.returncode for running in one._running] == [-signal.SIGTERM] * 2
-
-
 def test_who_does_not_end_is_killed(tmp_path: Path) -> None:
     started_at = time.monotonic()
     one = Supervisor([build_child(STUBBORN, tmp_path)])

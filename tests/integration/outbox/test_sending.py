@@ -333,11 +333,10 @@ def mark(rig: Rig, job_id: str, **fields: Any) -> None:
 class TestTaps:
     def add_tap(self, rig: Rig, *steps: Any) -> str:
         """A tap as the webhook stores it, on the message of a comment with these steps."""
-        if steps:
-            source = make_comment_document(OPENING, _id="acc1:comment:c1")
-            source["send"]["steps"] = list(steps)
-            rig.add(source)
-            rig.db["automation_triggers"].update_one({}, {"$unset": {"nextAt": ""}})
+        source = make_comment_document(OPENING, _id="acc1:comment:c1")
+        source["send"]["steps"] = list(steps)
+        rig.add(source)
+        rig.db["automation_triggers"].update_one({}, {"$unset": {"nextAt": ""}})
         tap = make_job_document(outcome=None, workspaceId="", continues="acc1:comment:c1")
         del tap["send"]["steps"]
         tap["send"] |= {"tapped": "opening_dm"}
@@ -353,14 +352,6 @@ class TestTaps:
             "tapped": "opening_dm", "steps": [MAIN], "rootId": "acc1:comment:c1", "via": "dm",
             "position": 1, "windowEndsAt": T0 + timedelta(hours=24),
         }  # fmt: skip
-
-    def test_where_nothing_is_left_it_ends(self, rig: Rig) -> None:
-        job_id = self.add_tap(rig)
-        rig.worker.drain(now=T0)
-        job = rig.find(job_id)
-        assert (job["state"], job["send"]["steps"]) == ("skipped", [])
-        assert "nextAt" not in job
-        assert rig.outcomes() == []
 
     def test_its_window_can_end_before_anybody_looks(self, rig: Rig) -> None:
         job_id = self.add_tap(rig, OPENING, MAIN)

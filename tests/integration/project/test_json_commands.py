@@ -59,18 +59,10 @@ def test_the_switch(db: Db) -> None:
 def test_add_run_fields(bare_db: Db) -> None:
     bare_db["automations"].insert_one(build_automation(_id="a1"))
     bare_db["automation_runs"].insert_one(build_run("a1", age=timedelta(hours=2)))
-    preview = run("add_run_fields", "--dry-run")
-    assert (preview["isDryRun"], preview["basesCreated"], preview["hoursRebuilt"]) == (True, 1, 0)
-    done = run("add_run_fields")
-    assert done == {
-        "isDryRun": False,
-        "automations": 1,
-        "automationsUpdated": 1,
-        "basesCreated": 1,
-        "totalsRaised": 0,
-        "hoursRebuilt": 1,
-        "contactsWritten": 1,
-    }
+    names = ("isDryRun", "automations", "basesCreated", "hoursRebuilt")
+    for arguments, figures in ((["--dry-run"], (True, 1, 1, 0)), ([], (False, 1, 1, 1))):
+        found = run("add_run_fields", *arguments)
+        assert tuple(found[name] for name in names) == figures
 
 
 def test_add_run_indexes(bare_db: Db) -> None:
@@ -78,8 +70,9 @@ def test_add_run_indexes(bare_db: Db) -> None:
     for arguments, state in ((["--dry-run"], "missing"), ([], "missing"), ([], "present")):
         result = run("add_run_indexes", *arguments)
         assert result["isDryRun"] is bool(arguments)
-        assert {one["name"] for one in result["indexes"]} == names
-        assert {one["state"] for one in result["indexes"]} == {state}
+        assert {(one["name"], one["state"]) for one in result["indexes"]} == {
+            (name, state) for name in names
+        }
         assert result["problems"] == []
 
 

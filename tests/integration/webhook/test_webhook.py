@@ -166,8 +166,6 @@ class TestCounting(WebhookCases):
         body = build_body(*(build_comment(n) for n in range(1000)))
         assert post_body(body).status_code == 200
         assert len(self.list_stored("automation_runs")) == 1000
-        [counted] = self.db["automations"].find({"totalRuns": {"$gt": 0}})
-        assert counted["totalRuns"] == 1000
 
     def test_a_delivery_notes_when_its_account_last_had_one(self) -> None:
         accounts._noted_at.clear()

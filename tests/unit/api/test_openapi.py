@@ -27,32 +27,18 @@ def test_every_operation_is_described() -> None:
         assert not re.search(r"_(list|retrieve|create|update|destroy)$", operation["operationId"])
 
 
-@pytest.mark.parametrize("name", sorted(FOUND))
-def test_every_answer_has_an_example(name: str) -> None:
-    for status, response in FOUND[name]["responses"].items():
-        [content] = response["content"].values()
-        [example] = content["examples"].values()
-        assert example["value"], status
-    body = FOUND[name].get("requestBody")
-    assert body is None or body["content"]["application/json"]["examples"]
-
-
 def test_every_field_of_an_answer_has_a_type_and_an_example_that_fits() -> None:
-    components = SCHEMA["components"]["schemas"]
-    for name in (
-        "AutomationAnswer",
-        "RunAnswer",
-        "SeriesAnswer",
-        "OutcomesAnswer",
-        "AccountAnswer",
-    ):
-        for field, schema in components[name]["properties"].items():
+    for name in ("Automation", "Run", "Series", "Outcomes", "Account"):
+        for field, schema in SCHEMA["components"]["schemas"][f"{name}Answer"]["properties"].items():
             assert {"type", "anyOf", "$ref"} & schema.keys(), (name, field)
     for operation in FOUND.values():
         for response in operation["responses"].values():
             [content] = response["content"].values()
             [example] = content["examples"].values()
             jsonschema.validate(example["value"], {**content["schema"], **SCHEMA})
+            assert example["value"]
+        body = operation.get("requestBody")
+        assert body is None or body["content"]["application/json"]["examples"]
 
 
 def test_documents_keep_fields_that_the_schema_does_not_know() -> None:
@@ -60,13 +46,6 @@ def test_documents_keep_fields_that_the_schema_does_not_know() -> None:
     for name in ("AutomationAnswer", "RunAnswer", "MetadataAnswer", "TriggerPart"):
         assert components[name]["additionalProperties"] is True
     assert "additionalProperties" not in components["Stats"]
-
-
-def test_the_schema_is_served_to_everybody(client: Client) -> None:
-    response = client.get("/api/schema", headers={"accept": "application/json"})
-    assert response.status_code == 200
-    assert response.json()["paths"].keys() == SCHEMA["paths"].keys()
-    assert client.get("/api/schema", headers={"authorization": "Bearer wrong"}).status_code == 200
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_has_no_script_inside(client: Client) -> None:

@@ -174,30 +174,6 @@ def test_changes_name_what_is_set_and_what_is_removed() -> None:
     assert set(removed) == {"openingDm", "mainDm"}
 
 
-def test_an_html_form_fills_the_same_fields() -> None:
-    form = QueryDict(mutable=True)
-    form.update({
-        "csrfmiddlewaretoken": "x", "name": "Link", "type": "comment_to_dm", "accountId": "178414",
-        "isActive": "true", "trigger.match": "word", "trigger.keywords": " LINK \r\n\r\ninfo",
-        "trigger.postIds": "", "commentReply.texts": "", "openingDm.text": "",
-        "openingDm.button": "", "askFollow.text": "", "askFollow.button": "", "mainDm.text": "Here",
-        "mainDm.links": "Shop | https://example.com/\nA | B | https://example.com/2",
-    })  # fmt: skip
-    document = accept(form)
-    assert document["isActive"] is True
-    assert document["trigger"] == {"match": "word", "keywords": ["LINK", "info"], "postIds": []}
-    assert document["mainDm"] == {
-        "text": "Here",
-        "links": [
-            {"title": "Shop", "url": "https://example.com/"},
-            {"title": "A | B", "url": "https://example.com/2"},
-        ],
-    }
-    assert not {"commentReply", "openingDm", "askFollow"} & set(document)
-    del form["isActive"]  # as a browser leaves out a box without a tick
-    assert accept(form)["isActive"] is False
-
-
 def test_an_html_form_is_refused_by_field_too() -> None:
     form = QueryDict("name=x&type=comment_to_dm&accountId=1&mainDm.surprise=1&trigger.match=any")
     assert refuse(form)["field"] == "mainDm.surprise"

@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from automations.dashboard.access import list_zones, read_zone
 from automations.dashboard.charts import SPARK_HEIGHT, build_bars, build_spark, find_levels
-from automations.dashboard.formatting import (
-    describe_age,
-    describe_type,
-    describe_wait,
-    format_moment,
-)
+from automations.dashboard.formatting import describe_age, describe_wait, format_moment
 
 AT = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)
 
@@ -47,10 +42,6 @@ def test_yesterday_is_that_of_the_reader() -> None:
     assert format_moment(moment, zone=kolkata) == "25 Nov 2026, 03:00:00 IST"
 
 
-def test_no_run_is_never() -> None:
-    assert describe_age(None, at=AT, zone=UTC) == "never"
-
-
 @given(st.timedeltas(timedelta(0), timedelta(days=4000)))
 def test_every_age_has_words(age: timedelta) -> None:
     words = describe_age(AT - age, at=AT, zone=ZoneInfo("America/New_York"))
@@ -65,13 +56,6 @@ def test_every_age_has_words(age: timedelta) -> None:
 )  # fmt: skip
 def test_waits_in_words(seconds: float, words: str) -> None:
     assert describe_wait(timedelta(seconds=seconds)) == words
-
-
-@pytest.mark.parametrize(
-    ("type_", "words"), [("story_reply", "Story reply"), ("new", "new"), (None, "Unknown type")]
-)
-def test_types_in_words(type_: object, words: str) -> None:
-    assert describe_type(type_) == words
 
 
 @pytest.mark.parametrize("name", ["", "Nowhere", "../../etc/passwd", "Europe", None, 3, "a" * 999])

@@ -41,13 +41,6 @@ def test_what_nobody_knows_is_shown_as_it_is_stored(value: object) -> None:
     assert describe_reason(value) == (words or "")
 
 
-def test_metas_numbers_are_told() -> None:
-    assert describe_reason(None, code=551) == "Instagram’s error 551"
-    assert describe_reason("permanent", code=100, subcode=33) == (
-        "this message can never be sent (Instagram’s error 100.33)"
-    )
-
-
 @pytest.mark.parametrize(
     ("run", "outcome"),
     [

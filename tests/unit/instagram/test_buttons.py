@@ -59,18 +59,12 @@ def test_foreign_text_is_none_of_ours(text: str) -> None:
     assert parse_payload(text) is None
 
 
-@pytest.mark.parametrize("fallbacks", [["other"], ["other", "third"]])
-def test_a_key_that_was_replaced_still_proves_a_payload(fallbacks: list[str]) -> None:
+def test_a_key_that_was_replaced_still_proves_a_payload() -> None:
     with override_settings(SECRET_KEY="other"):
         payload = build(CONTENT)
     assert parse_payload(payload) is None
-    with override_settings(SECRET_KEY_FALLBACKS=fallbacks):
+    with override_settings(SECRET_KEY_FALLBACKS=["third", "other"]):
         assert parse_payload(payload) == CONTENT
-
-
-def test_signature_of_another_content_does_not_fit() -> None:
-    other = build_payload(TRIGGER, RUN, "a2", "opening_dm")
-    assert parse_payload(f"{PAYLOAD.rpartition('.')[0]}.{other.rpartition('.')[2]}") is None
 
 
 SALT = "automations.button_payloads"

@@ -159,37 +159,12 @@ def test_the_dead_letter_keeps_every_digit() -> None:
     assert b"10000000000000000000000001" in malformed.raw
 
 
-def test_the_last_of_two_equal_keys_counts() -> None:
-    body = write(build_envelope(build_comment(text="first")))
-    body = body.replace(b'"text": "first"', b'"text": "first", "text": "last"')
-    assert [event.text for event in parse_delivery(body).events] == ["last"]
-
-
-def test_a_thousand_updates_are_a_thousand_events() -> None:
-    changes = [build_comment(id=str(n)) for n in range(1000)]
-    delivery = parse_delivery(write(build_envelope(*changes)))
-    assert [event.event_id for event in delivery.events] == [str(n) for n in range(1000)]
-
-
 def test_everything_for_the_test_account_is_ignored() -> None:
     envelope = build_envelope(
         build_comment(), {"broken": True}, id="0", messaging=[{}, None], standby=[{}]
     )
     assert parse_delivery(write(envelope)) == Delivery(ignored={"test": 5})
     assert parse_delivery(write(build_envelope(build_comment(), id=0))).ignored == {"test": 1}
-
-
-def test_an_account_without_events_is_nothing() -> None:
-    assert parse_delivery(write(build_envelope())) == Delivery()
-
-
-def test_two_deliveries_share_nothing() -> None:
-    body = write(build_envelope(build_comment(), {"field": "mentions"}, None))
-    first, second = parse_delivery(body), parse_delivery(body)
-    first.events.clear()
-    first.ignored.clear()
-    first.malformed.clear()
-    assert (len(second.events), second.ignored, len(second.malformed)) == (1, {"mentions": 1}, 1)
 
 
 def test_own_comment_is_known_by_the_account_of_its_own_entry() -> None:

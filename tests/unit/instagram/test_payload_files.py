@@ -2,7 +2,6 @@
 
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import msgspec
@@ -24,8 +23,7 @@ from automations.instagram.events import (
     Reason,
 )
 from automations.instagram.payloads import build_envelope, parse_delivery
-
-PAYLOADS = Path(__file__).parents[2] / "payloads"
+from tests.support.webhook_cases import PAYLOAD_NAMES, read_payload
 
 ACCOUNT = "17841400000000001"
 OTHER_ACCOUNT = "17841400000000002"
@@ -231,12 +229,8 @@ EXPECTED: dict[str, Expected] = {
 }
 
 
-def read_payload(name: str) -> bytes:
-    return (PAYLOADS / f"{name}.json").read_bytes()
-
-
 def test_every_file_has_an_expected_result_and_every_result_a_file() -> None:
-    assert {path.stem for path in PAYLOADS.iterdir()} == set(EXPECTED)
+    assert set(PAYLOAD_NAMES) == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

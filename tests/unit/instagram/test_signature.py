@@ -32,22 +32,6 @@ def test_a_secret_and_a_body_may_hold_any_character() -> None:
     verify_signature(b"\xff\x00", sign(b"\xff\x00", "sécret"), ["sécret"])
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        *[None, "", "sha256=", "sha256", "=", "sha256=" + "0" * 64],
-        *[sign(BODY, "other"), sign(BODY + b" ", "one")],
-        *[sign(BODY, "one")[:-1], sign(BODY, "one") + "0", sign(BODY, "one")[7:]],
-        sign(BODY, "one").replace("sha256", "sha1"),
-        sign(BODY, "one") + "," + sign(BODY, "one"),
-        *["sha256=é" + "0" * 63, "sha256=\ud83d", "sha256=\x00"],
-    ],
-)
-def test_everything_else_is_refused(header: str | None) -> None:
-    with pytest.raises(InvalidSignature):
-        verify_signature(BODY, header, ["one", "two"])
-
-
 @given(st.integers(0, len(BODY) * 8 - 1), st.integers(0, len(sign(BODY, "one")) * 8 - 1))
 def test_one_changed_bit_of_body_or_header_is_refused(at: int, of: int) -> None:
     header = sign(BODY, "one")
@@ -59,12 +43,6 @@ def test_one_changed_bit_of_body_or_header_is_refused(at: int, of: int) -> None:
 
 def change_bit(data: bytes, at: int) -> bytes:
     return bytes([*data[: at // 8], data[at // 8] ^ 1 << at % 8, *data[at // 8 + 1 :]])
-
-
-@pytest.mark.parametrize("secrets", [[], [""], ["", ""]])
-def test_without_a_secret_nothing_is_valid(secrets: list[str]) -> None:
-    with pytest.raises(InvalidSignature, match="INSTAGRAM_APP_SECRET"):
-        verify_signature(BODY, sign(BODY, ""), secrets)
 
 
 def test_the_refusal_tells_no_secret_and_no_signature() -> None:

@@ -49,12 +49,6 @@ class TestWhoMayRead:
 
 
 class TestDirectory:
-    def test_one_is_made_and_removed(self) -> None:
-        with metrics_directory() as path:
-            assert path.is_dir()
-            (path / "counter_1.db").write_bytes(b"")
-        assert not path.exists()
-
     def test_a_named_one_keeps_what_is_of_the_living(self, tmp_path: Path, settings: Any) -> None:
         settings.PROMETHEUS_MULTIPROC_DIR = str(tmp_path / "metrics")
         with metrics_directory() as path:

@@ -60,12 +60,6 @@ def test_message_is_answered_within_a_day(type_: str) -> None:
     }
 
 
-def test_triggers_share_their_contents() -> None:
-    automation = make_automation()
-    sends = [build_send(make_event(), automation, arrived_at=T0) or {} for _ in range(2)]
-    assert sends[0]["steps"] is sends[1]["steps"]
-
-
 def test_automation_with_nothing_to_send_sends_nothing() -> None:
     automation = make_automation(openingDm=None, mainDm=None)
     assert build_send(make_event(), automation, arrived_at=T0) is None

@@ -90,11 +90,6 @@ def test_a_public_reply_without_a_comment_is_passed_over_silently() -> None:
     assert transitions.decide(make_dm(PUBLIC, MAIN)) == Skip()
 
 
-def test_past_its_steps_a_job_is_done() -> None:
-    assert transitions.decide(make_dm(MAIN, position=1)) == JobState.SENT
-    assert transitions.decide(make_dm(MAIN)) == Call.SEND_MESSAGE
-
-
 @pytest.mark.parametrize("state", ["failed", "unknown", "expired", "shadow"])
 def test_what_does_not_arrive_ends_the_job(state: str) -> None:
     assert walk(make_dm(OPENING, MAIN), state=StepState(state))[1] is JobState(state)
@@ -127,10 +122,6 @@ class TestUnknown:
         job.progress["opening_dm"] = change.results["opening_dm"].to_document()
         assert not transitions.can_retry_unknown(job)
 
-    def test_a_public_reply_and_a_message_are_not(self) -> None:
-        assert not transitions.can_retry_unknown(make_comment(PUBLIC, MAIN))
-        assert not transitions.can_retry_unknown(make_dm(MAIN))
-
     def test_the_one_retry_stays_used_when_the_job_has_to_wait_for_another_reason(self) -> None:
         job = make_comment(MAIN, progress={"main_dm": {"state": "sending", "reason": "retried"}})
         change = transitions.release(job, at=T0, next_at=T0)
@@ -146,13 +137,6 @@ class TestChanges:
         assert (held.state, held.position, held.attempts) == (JobState.LEASED, 1, 0)
         loose = transitions.end_step(job, result, is_held=False)
         assert (loose.state, loose.next_at, loose.done_at) == (JobState.QUEUED, T0, None)
-
-    def test_an_end_has_its_time(self) -> None:
-        change = transitions.end_step(
-            make_dm(MAIN), StepResult(state=StepState.FAILED, at=T0, code=10), is_held=True
-        )
-        assert (change.state, change.done_at, change.position) == (JobState.FAILED, T0, 0)
-        assert change.report_at == T0
 
     def test_a_window_that_ends_expires_the_step_that_was_next(self) -> None:
         change = transitions.expire(make_comment(PUBLIC, MAIN), at=T0)
