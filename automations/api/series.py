@@ -1,7 +1,7 @@
 """The HTTP API of counts over time, people, and outcomes of runs."""
 
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Annotated, NotRequired, TypedDict
 
 import msgspec

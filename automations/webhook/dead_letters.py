@@ -101,7 +101,9 @@ def list_ids(query: Document) -> list[str]:
 def find_letter(letter_id: str) -> DeadLetter | None:
     with bounded(_SECONDS):
         one = _letters().find_one({"_id": letter_id})
-    return one and DeadLetter(bytes(one["raw"]), one["error"], one["arrivedAt"], letter_id)
+    if one is None:
+        return None
+    return DeadLetter(bytes(one["raw"]), one["error"], one["arrivedAt"], letter_id)
 
 
 def redact_letter(letter: DeadLetter, raw: bytes | None) -> None:

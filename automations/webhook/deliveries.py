@@ -164,8 +164,8 @@ def build_metadata(event: Event) -> dict[str, Any]:
 def build_continuation(event: Event, *, arrived_at: datetime) -> Trigger | None:
     """Return the trigger of a tap, which carries a run on; None if the tap is forged.
 
-    It is also forged if it was made for another account. Nothing is read for it. The worker that claims it looks up the steps that are left, and its
-    workspace (automations/outbox/taps.py).
+    It is also forged if it was made for another account. Nothing is read for it. The worker that
+    claims it looks up the steps that are left, and its workspace (automations/outbox/taps.py).
     """
     payload = parse_payload(event.payload or "")
     if payload is None or payload.trigger_id.count(":") < 2:

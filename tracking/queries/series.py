@@ -84,9 +84,9 @@ def read_counts(
     pending, series = read_counted(
         database,
         automation_ids,
-        lambda session: _Reading(
-            database, automation_ids, grid, session, is_split=is_split
-        ).read(at=at, retention=retention, has_outcomes=has_outcomes),
+        lambda session: _Reading(database, automation_ids, grid, session, is_split=is_split).read(
+            at=at, retention=retention, has_outcomes=has_outcomes
+        ),
         at=min(at, grid.end - _MILLISECOND),
         since=grid.start,
         seconds=seconds,

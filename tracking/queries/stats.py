@@ -324,7 +324,7 @@ def _count_whole(
 def build_parts_pipeline(parts: Sequence[_Part]) -> list[Document]:
     """Return the pipeline that counts several parts, each by its own scan of the index."""
     first, *others = [
-        build_count_pipeline(part.automation_ids, part.created_at) + [{"$set": {"edge": part.edge}}]
+        [*build_count_pipeline(part.automation_ids, part.created_at), {"$set": {"edge": part.edge}}]
         for part in parts
     ]
     return first + [{"$unionWith": {"coll": RUNS, "pipeline": other}} for other in others]
