@@ -22,6 +22,7 @@ from automations.dashboard.form_fields import GROUPS, flatten_errors, list_field
 from automations.dashboard.formatting import describe_automation
 from automations.rules import store
 from automations.rules.automation import DEFAULT_MATCH
+from tracking.ids import name_id
 
 _NEW: dict[str, Any] = {"isActive": True, "trigger": {"match": DEFAULT_MATCH}}
 
@@ -62,7 +63,7 @@ def edit_automation(
                 raise Http404
     except store.OverBound as error:
         return show(request.POST, {error.field or "automation": [str(error)]})
-    path = reverse("automations:automation-page", args=(workspace_id, document["_id"]))
+    path = reverse("automations:automation-page", args=(workspace_id, name_id(document["_id"])))
     return HttpResponseRedirect(path)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from automations.demo.seed import WORKSPACE_ID
 from tracking import service
 from tracking.clock import read_now
+from tracking.ids import name_id
 from tracking.mongo import client as mongo
 from tracking.mongo.errors import bounded
 
@@ -39,7 +40,5 @@ def insert_workspace(*, automations: Sequence[Document], runs: Sequence[Document
 def read_totals() -> dict[str, tuple[str, int]]:
     found = list_automations({"isActive": True})
     totals = service.summarize_runs(found, at=read_now(), has_windows=False).by_automation
-    return {
-        str(one["_id"]): (str(one.get("name") or one["_id"]), totals[str(one["_id"])].total_runs)
-        for one in found
-    }
+    named = {name_id(one["_id"]): one.get("name") for one in found}
+    return {key: (str(name or key), totals[key].total_runs) for key, name in named.items()}

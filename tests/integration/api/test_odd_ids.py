@@ -8,7 +8,8 @@ import pytest
 from bson import Decimal128
 from pymongo.database import Database
 
-from tests.support.api_client import build_automation, build_path, build_run, make_client
+from automations.demo.store import read_totals
+from tests.support.api_client import build_automation, build_path, build_run, log_in, make_client
 from tests.support.commands import run_command
 from tests.support.odd_documents import IDS
 from tracking.ids import name_id
@@ -48,6 +49,20 @@ def test_counts_are_those_of_the_id_in_every_form(odd: Db) -> None:
     for name in names:
         [run] = client.get(build_path(quote(name), "runs?limit=1")).json()["runs"]
         assert run["automationId"] == name
+
+
+@pytest.mark.parametrize("key", IDS, ids=repr)
+def test_the_form_leads_back_to_the_page_of_its_automation(db: Db, key: Any) -> None:
+    db["automations"].insert_one(build_automation(_id=key))
+    page = f"/workspaces/ws1/automations/{quote(name_id(key))}/"
+    saved = log_in().post(f"{page}change/", {"name": "New", "type": "comment_to_dm"})
+    assert saved.status_code == 302, saved.content
+    assert log_in().get(saved["Location"]).status_code == 200
+
+
+def test_a_simulation_reads_the_totals_of_ids_of_every_type(odd: Db) -> None:
+    totals = {name: total for name, (_, total) in read_totals().items()}
+    assert totals == {name_id(key): 2 for key in IDS} | {"a1": 2 + len(IDS)}
 
 
 def test_pages_of_runs_go_through_ids_of_every_type(odd: Db) -> None:
