@@ -10,7 +10,6 @@ import pymongo
 from bson import Int64
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError
 
 from tracking.clock import read_now
 from tracking.counting.documents import (
@@ -293,11 +292,3 @@ def build_copies(
             change = {"$max": newest, "$set": {"updatedAt": now}}
             updates.append({"q": {"_id": one.key}, "u": change})
     return updates
-
-
-def is_foreign_key(error: BaseException) -> bool:
-    """Return whether a duplicate key is one of an index that is not ours: no conflict passes it."""
-    if not isinstance(error, DuplicateKeyError):
-        return False
-    pattern = (error.details or {}).get("keyPattern")
-    return isinstance(pattern, Mapping) and list(pattern) != ["_id"]

@@ -31,7 +31,6 @@ from tracking.counting.batch import (
     Counted,
     MissingBases,
     Wanted,
-    is_foreign_key,
 )
 from tracking.counting.partitions import Fenced, Held, Partitions, Stuck
 from tracking.counting.switch import SwitchState, read_switch
@@ -295,7 +294,7 @@ class Counter:
                 if failure in (Failure.CONNECTIVITY, Failure.STALE_SESSION):
                     raise
                 metrics.BATCH_FAILURES.labels(failure.name.lower()).inc()
-                if failure is Failure.CONFLICT and not is_foreign_key(error):
+                if failure is Failure.CONFLICT and find_obstacle(error) is None:
                     if isinstance(error, DuplicateKeyError) and self._batches.mark_known(wanted):
                         continue
                     conflicts += 1
@@ -443,10 +442,10 @@ class Counter:
 
 def describe(error: Exception) -> str:
     """Return in words why an automation cannot be counted; no text of a person is in it."""
-    if is_foreign_key(error):
-        pattern = (getattr(error, "details", None) or {}).get("keyPattern", {})
-        return f"a unique index on ({', '.join(pattern)}) refuses its runs: drop that index"
     if obstacle := find_obstacle(error):
+        if isinstance(error, DuplicateKeyError):
+            pattern = (error.details or {}).get("keyPattern", {})
+            return f"a unique index on ({', '.join(pattern)}) refuses its runs: drop that index"
         return f"{obstacle} refuses our documents"
     if classify(error) is Failure.CONFLICT:
         return "another program holds its documents"

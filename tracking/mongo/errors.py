@@ -54,10 +54,11 @@ _AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 116
 _DOCUMENT_CODES = frozenset({2, 9, 15, 52, 57, 121, 10334, 17280, 17419, 17420})
 # The server does not let us in: 13 Unauthorized, 18 AuthenticationFailed, 8000 Atlas.
 _REFUSED_CODES = frozenset({13, 18, 8000})
+_DUPLICATE_KEY = 11000
 # By code: 72 InvalidOptions, 166 a view, 263 OperationNotSupportedInTransaction.
 _OBSTACLES = {
     121: "a validator of the collection",
-    11000: "a unique index that is not ours",
+    _DUPLICATE_KEY: "a unique index that is not ours",
     **dict.fromkeys((72, 166, 263), "a view, time-series or capped collection"),
 }
 _BY_CODE = (
@@ -99,8 +100,10 @@ def find_obstacle(error: BaseException) -> str | None:
     """Return what of another program refuses a write, in words; None for all other errors."""
     details: Any = getattr(error, "details", None) or {}
     first = next(iter(details.get("writeErrors", ())), details)
-    is_ours = list(first.get("keyPattern", ())) == ["_id"]  # another writer was first
-    return None if is_ours else _OBSTACLES.get(first.get("code"))
+    code, key = first.get("code"), list(first.get("keyPattern", ["_id"]))
+    if code == _DUPLICATE_KEY and key == ["_id"]:  # another writer was first
+        return None
+    return _OBSTACLES.get(code)
 
 
 @contextmanager
