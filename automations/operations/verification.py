@@ -50,9 +50,9 @@ def check_silence(scope: Scope) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def check_automations(scope: Scope) -> Iterator[Finding]:
+def check_automations(_: Scope) -> Iterator[Finding]:
     """Active automations that no event can ever start, and why."""
-    faults = list_faults(scope.database)
+    faults = list_faults()
     fix = "correct the document of each, or switch it off"
     yield build_finding(
         "active automations that match nothing", f"{len(faults)}", named=faults, fix=fix

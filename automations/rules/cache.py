@@ -101,7 +101,7 @@ class RulesCache:
     def refresh(self) -> None:
         """Read the accounts in use again when they are next asked for."""
         with self._lock:
-            for entry in self._entries.values():
+            for entry in list(self._entries.values()):  # see _read_stale
                 entry.loaded_at = _NEVER
 
     def _read(self, wanted: set[str], now: float, lock: threading.Lock, *, seconds: float) -> None:

@@ -35,10 +35,11 @@ class OverBound(ValueError):
         self.field = field
 
 
-def list_faults(database: Database[Document]) -> list[str]:
+def list_faults() -> list[str]:
     """Return the active automations that can never match, each with the reason."""
     with bounded(_LIST_SECONDS):
-        found = list(database["automations"].find({"isActive": True}, batch_size=_BATCH))
+        automations = mongo.get_database()["automations"]
+        found = list(automations.find({"isActive": True}, batch_size=_BATCH))
         owners = find_owners({read_scalar(one.get("accountId")) for one in found})
     faults = []
     for document in found:
