@@ -19,7 +19,7 @@ _PERCENTAGES = ("call_count", "total_cputime", "total_time")
 _REGAIN = "estimated_time_to_regain_access"
 _REMEMBERED_SECONDS = 3600.0
 _MOST_ACCOUNTS = 100_000
-# What one answer can ask for; who has to wait longer is told so again by the next answer.
+# The longest wait that one answer can ask for; if it is too short, the next answer asks again.
 MOST_WAIT_SECONDS = 3600.0
 
 

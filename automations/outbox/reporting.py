@@ -27,9 +27,9 @@ _BATCH = 500
 _MOST_LATE_BATCHES = 20
 
 
-# Stores them; told twice, it stores them once. Raises TrackingUnavailable.
+# Stores outcomes, repeated ones once. Raises TrackingUnavailable.
 Record = Callable[[Sequence[StepOutcome]], None]
-# A job, what its run is to be told by step, and up to when.
+# A job, the results by step to report to its run, and the `reportAt` that they end.
 _Owed = tuple[Job, Mapping[str, StepResult], datetime]
 
 
@@ -63,7 +63,7 @@ class Reporter:
             uncounted = self._tell(batch)
             kept = [one for one in uncounted or () if at - one[2] < _PATIENCE]
             for job, _, up_to in batch if uncounted is None else uncounted:
-                # Left to `reportAt`, which the job's next step takes over: it tells this one too.
+                # Left to `reportAt`. The job's next step takes it over and reports this one too.
                 job.report_at = up_to
             with self._lock:
                 self._waiting += kept
@@ -104,7 +104,7 @@ class Reporter:
 
 
 def _add_owed(job: Job, told: Mapping[str, StepResult]) -> Mapping[str, StepResult]:
-    """Return the results with those that the job's run may not have been told before."""
+    """Return the results, and earlier ones that may not have been reported."""
     return told if job.report_at is None else {**list_results(job), **told}
 
 
