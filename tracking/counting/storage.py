@@ -24,7 +24,7 @@ from pymongo.errors import PyMongoError, WriteConcernError
 from tracking.counting.metrics import BY_OUTCOME, STORE_FAILURES, STORE_SECONDS, WAITING
 from tracking.exceptions import TrackingUnavailable
 from tracking.ids import build_trigger_id, partition_of
-from tracking.mongo.errors import Failure, classify
+from tracking.mongo.errors import DUPLICATE_KEY, Failure, classify
 from tracking.runs import Outcome, Trigger
 
 logger = logging.getLogger("tracking")
@@ -37,7 +37,6 @@ INSERT_BYTES = 32 * 1024 * 1024
 TRIGGER_BYTES = 15 * 1024 * 1024
 QUEUE_EVENTS = 20_000
 DEADLINE_SECONDS = 3.0
-_DUPLICATE_KEY = 11000
 
 Answer = Outcome | TrackingUnavailable
 
@@ -222,7 +221,7 @@ class Storage:
                 raise WriteConcernError(failed.get("errmsg", ""), failed.get("code"), failed)
             for error in reply.get("writeErrors", ()):
                 index = error["index"]
-                if error.get("code") == _DUPLICATE_KEY and "_id" in error.get("keyPattern", {}):
+                if error.get("code") == DUPLICATE_KEY and "_id" in error.get("keyPattern", {}):
                     outcomes[index] = Outcome.REDELIVERED
                     known.append(index)
                 else:

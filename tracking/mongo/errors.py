@@ -37,9 +37,10 @@ class Failure(Enum):
     OTHER = "unexpected error"
 
 
+DUPLICATE_KEY = 11000
 # 112 WriteConflict, 24 LockTimeout, 11000 DuplicateKey: a duplicate key aborts the transaction and
 # is not labelled transient, and means that another writer was first.
-_CONFLICT_CODES = frozenset({112, 24, 11000, 11001})
+_CONFLICT_CODES = frozenset({112, 24, DUPLICATE_KEY, 11001})
 # 246 SnapshotUnavailable and 239 SnapshotTooOld come unlabelled when a collection was just created;
 # 251 NoSuchTransaction, 206 NoSuchSession, 225 TransactionTooOld, 244 TransactionAborted,
 # 290 TransactionExceededLifetimeLimitSeconds.
@@ -54,11 +55,10 @@ _AWAY_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 116
 _DOCUMENT_CODES = frozenset({2, 9, 15, 52, 57, 121, 10334, 17280, 17419, 17420})
 # The server does not let us in: 13 Unauthorized, 18 AuthenticationFailed, 8000 Atlas.
 _REFUSED_CODES = frozenset({13, 18, 8000})
-_DUPLICATE_KEY = 11000
 # By code: 72 InvalidOptions, 166 a view, 263 OperationNotSupportedInTransaction.
 _OBSTACLES = {
     121: "a validator of the collection",
-    _DUPLICATE_KEY: "a unique index that is not ours",
+    DUPLICATE_KEY: "a unique index that is not ours",
     **dict.fromkeys((72, 166, 263), "a view, time-series or capped collection"),
 }
 _BY_CODE = (
@@ -101,7 +101,7 @@ def find_obstacle(error: BaseException) -> str | None:
     details: Any = getattr(error, "details", None) or {}
     first = next(iter(details.get("writeErrors", ())), details)
     code, key = first.get("code"), list(first.get("keyPattern", ["_id"]))
-    if code == _DUPLICATE_KEY and key == ["_id"]:  # another writer was first
+    if code == DUPLICATE_KEY and key == ["_id"]:  # another writer was first
         return None
     return _OBSTACLES.get(code)
 

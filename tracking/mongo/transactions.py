@@ -30,7 +30,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from tracking.mongo.errors import Failure, classify
+from tracking.mongo.errors import DUPLICATE_KEY, Failure, classify
 
 logger = logging.getLogger("tracking")
 
@@ -42,7 +42,6 @@ SNAPSHOT = ReadConcern("snapshot")
 MAJORITY = WriteConcern(w="majority", j=True)
 # Said each time: a client that prefers secondaries would refuse every transaction.
 PRIMARY = ReadPreference.PRIMARY
-_DUPLICATE_KEY = 11000
 _RETRIED = frozenset({Failure.CONFLICT, Failure.STALE_SESSION, Failure.CONNECTIVITY})
 
 
@@ -231,7 +230,7 @@ def run_update(
 def _raise_first_error(reply: Mapping[str, Any]) -> None:
     """Raise what a write command reports about a single document, as pymongo's methods do."""
     for error in reply.get("writeErrors", ()):
-        kind = DuplicateKeyError if error.get("code") == _DUPLICATE_KEY else WriteError
+        kind = DuplicateKeyError if error.get("code") == DUPLICATE_KEY else WriteError
         raise kind(error.get("errmsg", ""), error.get("code"), error)
     error = reply.get("writeConcernError")
     if error:

@@ -38,6 +38,8 @@ def start_of_hour(hour: int) -> datetime:
 EARLIEST, LATEST = start_of_hour(100_000), start_of_hour(1_000_000)
 IS_ARRAY = {"$type": "array"}  # which MongoDB finds by each of its values
 IS_DATED: dict[str, Any] = {"$gte": EARLIEST, "$lt": LATEST, "$not": IS_ARRAY}
+# The same as an expression.
+HAS_DATE = {"$and": [{"$gte": ["$createdAt", EARLIEST]}, {"$lt": ["$createdAt", LATEST]}]}
 # By an index, all but arrays.
 UNDATED = [{"createdAt": {"$not": {"$gte": EARLIEST}}}, {"createdAt": {"$gte": LATEST}}]
 # What lies further in the future was written by a clock that was ahead.

@@ -29,6 +29,7 @@ from tracking.mongo.transactions import (
 )
 from tracking.rollups.hours import (
     EARLIEST,
+    HAS_DATE,
     HOURS_PER_DAY,
     LATEST,
     RECENT_DAYS,
@@ -205,8 +206,7 @@ class TotalStore:
         self, automation_ids: Iterable[str], session: ClientSession | None = None
     ) -> dict[str, tuple[int, datetime | None]]:
         """Return (number of run documents, the newest one's time) by automation id."""
-        is_dated = {"$and": [{"$gte": ["$createdAt", EARLIEST]}, {"$lt": ["$createdAt", LATEST]}]}
-        newest: Document = {"$max": {"$cond": [is_dated, "$createdAt", None]}}
+        newest: Document = {"$max": {"$cond": [HAS_DATE, "$createdAt", None]}}
         rows = self._runs.aggregate(
             [
                 {"$match": {"automationId": {"$in": list_all_forms(automation_ids)}}},

@@ -18,9 +18,8 @@ from tracking.mongo.indexes import (
 from tracking.mongo.transactions import batched
 from tracking.rollups.hours import (
     AHEAD,
-    EARLIEST,
+    HAS_DATE,
     LARGEST_COUNT,
-    LATEST,
     UNDATED,
     build_base_id,
     find_count,
@@ -107,11 +106,10 @@ def check_runs(scope: Scope) -> Iterator[Finding]:
     )
     is_known = [{"$in": [{"$type": "$automationId"}, _ID_TYPES]},
                 {"$in": ["$automationId", {"$literal": odd_keys}]}]  # fmt: skip
-    is_dated = [{"$gte": ["$createdAt", EARLIEST]}, {"$lt": ["$createdAt", LATEST]}]
     kind = {"$switch": {"branches": [
         {"case": {"$not": {"$or": is_known}}, "then": "automation"},
         {"case": {"$eq": [PERSON, None]}, "then": "person"},
-        {"case": {"$not": {"$and": is_dated}}, "then": "time"},
+        {"case": {"$not": HAS_DATE}, "then": "time"},
         {"case": {"$gt": ["$createdAt", scope.now + AHEAD]}, "then": "future"},
     ], "default": None}}  # fmt: skip
     found: dict[str, Document] = {}
